@@ -1,0 +1,64 @@
+"""The one face of all models: pure functions over pytrees.
+
+A model is an object made from its config (a frozen dataclass); it holds no arrays. Its functions
+are pure and can be jitted, vmapped and scanned. `variables` is a dict of flax collections:
+`params` is what the optimiser trains, every other collection (batch statistics, queues, momentum
+encoders) is replaced by what `loss` returns.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+from flax import struct
+
+Variables = dict[str, Any]
+Batch = dict[str, jax.Array]
+
+
+@struct.dataclass
+class Prediction:
+    """What a model says of one frame or of one sample of a batch.
+
+    Attributes:
+      logits: [..., N, H, W] float, one map an object, before the sigmoid, at the model's input
+        size; N is 1 where a sentence names one object.
+      scores: [..., N] float in [0, 1].
+      frame: [...] int32, index of the frame the answer is for; negative while a model that answers
+        with a delay has nothing to say yet.
+    """
+
+    logits: jax.Array
+    scores: jax.Array
+    frame: jax.Array
+
+
+class Model(Protocol):
+    """What training and inference know of a model."""
+
+    delay: int  # frames between the one that `step` is given and the one that it answers for
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """Random variables for batches shaped like `batch` (only shapes are read)."""
+
+    def pretrained(self, variables: Variables) -> Variables:
+        """`variables` with the public weights that the config names put in; host code, not jitted.
+
+        Raises:
+          ValueError: a weight file lacks a key or has one left over.
+        """
+
+    def loss(
+        self, variables: Variables, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[jax.Array, Variables, dict[str, tuple[jax.Array, jax.Array]]]:
+        """Scalar loss, the replaced non-`params` collections, and {name: (sum, count)}."""
+
+    def predict(self, variables: Variables, batch: Batch) -> Prediction:
+        """The answer for each sample of a batch (target frame of a clip model), leading axis B."""
+
+    def start(self, variables: Variables, frame: jax.Array, prompt: Any) -> Any:
+        """The streaming state after the first frame ([H, W, 3] uint8); fixed capacity."""
+
+    def step(self, variables: Variables, state: Any, frame: jax.Array) -> tuple[Any, Prediction]:
+        """Takes the next frame and answers; no leading batch axis, `jax.vmap` adds one."""
