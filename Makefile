@@ -1,0 +1,36 @@
+# Two commands: `make quickstart` and `make test`. Both set up what they need in .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test test-all parity lint clean
+
+quickstart: .venv/run.stamp
+	$(BIN)/python -m vseg_jax.main --config configs/quickstart.py --workdir runs/quickstart
+
+test: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not parity and not slow"
+
+test-all: .venv/dev.stamp        # with the slow tests: ten kills, paper-size configs
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not parity"
+
+parity: .venv/dev.stamp          # live comparison with public PyTorch code: see docs/parity.md
+	$(BIN)/pip install -q -c constraints.txt -e '.[parity]'
+	$(BIN)/python -m pytest -m parity tests/parity
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf .venv runs data
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/run.stamp: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e '.[video]'
+	touch $@
+
+.venv/dev.stamp: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@ .venv/run.stamp
