@@ -1,36 +1,85 @@
 """Configs: plain frozen dataclasses in the rooms that read them, one `ConfigDict` in the file.
 
 A config file builds its sections with `section(SomeSettings, key=value)`, so every key of the
-dataclass can be overridden on the command line; `parse(SomeSettings, mapping)` turns the section
-back into the dataclass and names the nearest key where one is unknown.
+dataclass can be overridden on the command line (`load`); `parse(SomeSettings, mapping)` turns the
+section back into the dataclass. Both name the nearest key where one is unknown.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
+import importlib.util
+import inspect
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 T = TypeVar("T")
+
+
+def load(file_and_variant: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
+    """Runs `get_config(variant)` of a config file and sets the overrides.
+
+    Args:
+      file_and_variant: `configs/qvim.py` or `configs/qvim.py:variant`.
+      overrides: {dotted key below the config: text of a Python literal or plain text}.
+
+    Raises:
+      ValueError: no such file or variant, no `get_config` in it, an unknown key.
+    """
+    file, _, variant = file_and_variant.partition(":")
+    if not Path(file).is_file():
+        raise ValueError(f"no config file '{file}'; the library's own stand in configs/")
+    spec = importlib.util.spec_from_file_location(f"config_{Path(file).stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"config file '{file}' has no function get_config")
+    if variant and not inspect.signature(module.get_config).parameters:
+        raise ValueError(f"config file '{file}' has no variants, got '{variant}'")
+    config = module.get_config(variant) if variant else module.get_config()
+    for key, text in (overrides or {}).items():
+        _override(config, key, text)
+    return config
+
+
+def _override(config: ConfigDict, key: str, text: str) -> None:
+    *path, last = key.split(".")
+    node: Any = config
+    for depth, name in enumerate([*path, last]):
+        if not isinstance(node, ConfigDict) or name not in node:
+            known = list(node) if isinstance(node, ConfigDict) else []
+            where = ".".join(["config", *path[:depth]])
+            raise ValueError(f"unknown config key '{where}.{name}'{nearest(name, known)}")
+        if depth < len(path):
+            node = node[name]
+    with node.ignore_type():
+        node[last] = text if isinstance(node[last], str) else _literal(text)
+
+
+def _literal(text: str) -> Any:
+    if text.lower() in ("true", "false", "none"):
+        text = text.capitalize()
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def section(cls: type, **values: Any) -> ConfigDict:
     """The dataclass `cls` as an overridable `ConfigDict`, `values` over its defaults."""
     instance = parse(cls, values, cls.__name__)
-    hints = typing.get_type_hints(cls)
     config = ConfigDict()
     for field in dataclasses.fields(cls):
         value = getattr(instance, field.name)
         if dataclasses.is_dataclass(value):
             value = section(type(value), **shallow(value))
-        elif value is None:
-            value = placeholder(_without_none(hints[field.name]))
         elif isinstance(value, Mapping):
             value = ConfigDict({
                 k: section(type(v), **shallow(v)) if dataclasses.is_dataclass(v) else v
@@ -66,7 +115,7 @@ def parse(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
     return cls(**arguments)
 
 
-def nearest(key: str, known: typing.Iterable[str]) -> str:
+def nearest(key: str, known: Iterable[str]) -> str:
     """'; did you mean ...?' for an unknown key, or the list of what there is."""
     known = sorted(known)
     close = difflib.get_close_matches(key, known, n=1)
@@ -74,61 +123,60 @@ def nearest(key: str, known: typing.Iterable[str]) -> str:
 
 
 def shallow(instance: Any) -> dict[str, Any]:
-    """The fields of a dataclass as a dict, one level deep (`dataclasses.asdict` goes all the way)."""
+    """The fields of a dataclass as a dict, one level deep (`asdict` goes all the way)."""
     return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
 
 
-def _without_none(hint: Any) -> type:
-    options = [a for a in typing.get_args(hint) if a is not types.NoneType]
-    base = options[0] if options else str
-    return typing.get_origin(base) or base
-
-
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and types.NoneType in typing.get_args(hint):
-            return None
-        options = [a for a in typing.get_args(hint) if a is not types.NoneType]
-        errors = []
-        for option in options:
-            try:
-                return _convert(option, value, where)
-            except ValueError as error:
-                errors.append(error)
-        raise errors[0]
-    if dataclasses.is_dataclass(hint):
-        if isinstance(value, hint):
-            return value
-        if not isinstance(value, Mapping):
-            raise ValueError(f"config key '{where}' wants a section, got {value!r}")
-        return parse(hint, value, where)
-    if origin is typing.Literal:
-        if value not in typing.get_args(hint):
-            raise ValueError(f"config key '{where}' is {value!r}; it must be one of "
-                             f"{', '.join(map(repr, typing.get_args(hint)))}")
-        return value
-    if origin is tuple:
-        if isinstance(value, str) or not isinstance(value, (tuple, list)):
-            raise ValueError(f"config key '{where}' wants a tuple, got {value!r}")
-        inner = typing.get_args(hint)
-        if inner and inner[-1] is Ellipsis:
-            return tuple(_convert(inner[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-        if inner and len(inner) != len(value):
-            raise ValueError(f"config key '{where}' wants {len(inner)} values, got {value!r}")
-        return tuple(
-            _convert(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(inner, value, strict=True))
-        ) if inner else tuple(value)
-    if origin is dict or hint is dict:
-        if not isinstance(value, Mapping):
-            raise ValueError(f"config key '{where}' wants a mapping, got {value!r}")
-        inner = typing.get_args(hint)[1] if origin is dict else Any
-        return {k: _convert(inner, v, f"{where}.{k}") for k, v in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    """`value` as the type `hint`, or a ValueError that names the key."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
-    wrong_bool = isinstance(value, bool) and hint is not bool
-    if isinstance(hint, type) and (not isinstance(value, hint) or wrong_bool):
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(inner, value, where)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, (Mapping, hint)):
+            raise ValueError(f"config key '{where}' wants a section, got {value!r}")
+        return value if isinstance(value, hint) else parse(hint, value, where)
+    if origin is typing.Literal:
+        if value not in inner:
+            options = ", ".join(map(repr, inner))
+            raise ValueError(f"config key '{where}' is {value!r}; it must be one of {options}")
+        return value
+    if origin is tuple:
+        return _convert_tuple(inner, value, where)
+    if dict in (origin, hint):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"config key '{where}' wants a mapping, got {value!r}")
+        of = inner[1] if inner else Any
+        return {k: _convert(of, v, f"{where}.{k}") for k, v in value.items()}
+    if hint is float and type(value) is int:
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ValueError(f"config key '{where}' wants {hint.__name__}, got {value!r}")
     return value
+
+
+def _convert_union(options: tuple, value: Any, where: str) -> Any:
+    if value is None and types.NoneType in options:
+        return None
+    error = None
+    for option in options:
+        if option is not types.NoneType:
+            try:
+                return _convert(option, value, where)
+            except ValueError as e:
+                error = error or e
+    raise error
+
+
+def _convert_tuple(inner: tuple, value: Any, where: str) -> tuple:
+    if not isinstance(value, (tuple, list)):
+        raise ValueError(f"config key '{where}' wants a tuple, got {value!r}")
+    if inner[-1:] == (Ellipsis,):
+        inner = inner[:1] * len(value)
+    elif not inner:
+        inner = (Any,) * len(value)
+    if len(inner) != len(value):
+        raise ValueError(f"config key '{where}' wants {len(inner)} values, got {value!r}")
+    return tuple(_convert(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(inner, value)))

@@ -1,0 +1,86 @@
+"""Config sections: defaults, overrides, and errors that name the key."""
+
+import dataclasses
+from typing import Literal
+
+import pytest
+from ml_collections import ConfigDict
+
+from vseg_jax.config import load, parse, section
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    width: int = 3
+    rate: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    inner: Inner = Inner()
+    mode: Literal["a", "b"] = "a"
+    groups: tuple[tuple[str, float], ...] = ((".*", 1.0),)
+    weights: str | None = None
+    named: dict[str, Inner] = dataclasses.field(default_factory=dict)
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / "some.py"
+    path.write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(variant='small'):\n"
+        "    c = ConfigDict({'width': 4, 'name': variant, 'rate': 0.5, 'weights': None})\n"
+        "    c.inner = ConfigDict({'width': c.get_ref('width')})\n"
+        "    return c\n"
+    )
+    return str(path)
+
+
+def test_round_trip_through_a_section():
+    outer = Outer(inner=Inner(7), weights="w", named={"x": Inner(1)})
+    assert parse(Outer, section(Outer, **vars(outer)).to_dict()) == outer
+
+
+def test_json_lists_become_tuples():
+    assert parse(Outer, {"groups": [["a", 1]]}).groups == (("a", 1.0),)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"inner": {"widht": 3}}, r"config.inner.widht'; did you mean 'width'"),
+        ({"mode": "c"}, r"must be one of 'a', 'b'"),
+        ({"inner": {"width": "x"}}, r"config.inner.width' wants int, got 'x'"),
+        ({"inner": {"width": True}}, r"wants int, got True"),
+        ({"groups": "abc"}, r"wants a tuple"),
+        ({"named": {"x": {"with": 1}}}, r"config.named.x.with'; did you mean 'width'"),
+        ({"inner": 3}, r"wants a section"),
+    ],
+)
+def test_wrong_values_are_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        parse(Outer, values)
+
+
+def test_overrides_follow_references_and_change_types(config_file):
+    config = load(f"{config_file}:big", {"width": "8", "weights": "/w", "rate": "1", "name": "12"})
+    assert (config.inner.width, config.name, config.weights, config.rate) == (8, "12", "/w", 1)
+
+
+def test_unknown_keys_files_and_variants(config_file, tmp_path):
+    with pytest.raises(ValueError, match=r"config.inner.widht'; did you mean 'width'"):
+        load(config_file, {"inner.widht": "3"})
+    with pytest.raises(ValueError, match=r"unknown config key 'config.width.x'"):
+        load(config_file, {"width.x": "3"})
+    with pytest.raises(ValueError, match="no config file"):
+        load(str(tmp_path / "absent.py"))
+    plain = tmp_path / "plain.py"
+    plain.write_text("def get_config():\n    return 1\n")
+    with pytest.raises(ValueError, match="no variants"):
+        load(f"{plain}:x")
+
+
+def test_section_is_a_config_dict_all_the_way():
+    config = section(Outer, named={"x": Inner(1)})
+    assert isinstance(config.inner, ConfigDict) and isinstance(config.named.x, ConfigDict)
