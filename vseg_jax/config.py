@@ -179,4 +179,5 @@ def _convert_tuple(inner: tuple, value: Any, where: str) -> tuple:
         inner = (Any,) * len(value)
     if len(inner) != len(value):
         raise ValueError(f"config key '{where}' wants {len(inner)} values, got {value!r}")
-    return tuple(_convert(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(inner, value)))
+    pairs = enumerate(zip(inner, value, strict=True))
+    return tuple(_convert(h, v, f"{where}[{i}]") for i, (h, v) in pairs)
