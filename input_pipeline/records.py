@@ -2,4 +2,468 @@
 
 A dataset on disk is what TFDS writes (ArrayRecord shards) and, beside them, one small JSON line a
 record (`index-<split>.jsonl`): enough to list and filter samples without decoding a pixel.
+Images, masks, flow and sound stay encoded in the record; who samples it decodes what it takes.
 """
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import wave
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+from grain.sources import ArrayRecordDataSource
+from tqdm import tqdm
+
+VOID = 255  # mask value of pixels that neither train nor score
+SAMPLE_RATE = 16000  # of encoded audio, Hz
+RECORDS_PER_SHARD = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Object:
+    """One object of a video; `id` is its value in the masks (1 to 254)."""
+
+    id: int
+    category: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Expression:
+    """A sentence and the object that it names.
+
+    `style` tells kinds of sentences of one dataset apart (first-frame or full-video annotators);
+    `differs_in` says what sets the object apart from its nearest distractor, where that is known.
+    """
+
+    text: str
+    object_id: int
+    style: str = ""
+    differs_in: str = ""
+
+
+@dataclasses.dataclass
+class Record:
+    """One video.
+
+    Attributes:
+      video_id: unique in its split.
+      frames: encoded images (JPEG or PNG), all `height` x `width`.
+      masks: index PNGs (8 bit grey: 0 background, object ids from 1, 255 void), b"" where the
+        frame has no annotation; as many as frames.
+      objects: the objects that the masks and expressions may name.
+      expressions: the sentences.
+      flow: KITTI 16-bit PNGs of the flow from frame t to t+1 (the last is b""), or empty.
+      audio: WAV, PCM 16 bit, mono, 16 kHz, or b"".
+    """
+
+    video_id: str
+    frames: list[bytes]
+    masks: list[bytes]
+    height: int
+    width: int
+    fps: float = 0.0
+    objects: list[Object] = dataclasses.field(default_factory=list)
+    expressions: list[Expression] = dataclasses.field(default_factory=list)
+    flow: list[bytes] = dataclasses.field(default_factory=list)
+    audio: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexedObject:
+    """An object of the index; `frames` are the annotated frames in which it can be seen."""
+
+    id: int
+    category: str
+    frames: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexEntry:
+    """What the index tells of one record."""
+
+    video_id: str
+    length: int
+    height: int
+    width: int
+    annotated: tuple[int, ...]
+    objects: tuple[IndexedObject, ...]
+    expressions: tuple[Expression, ...]
+
+
+# --- encoding ---------------------------------------------------------------------------------
+
+
+def encode_image(rgb: np.ndarray, quality: int | None = None) -> bytes:
+    """uint8 [H, W, 3] RGB to PNG, or to JPEG of the given quality (1 to 100)."""
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ValueError(f"an image must be uint8 [H, W, 3], got {rgb.dtype} {rgb.shape}")
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    if quality is None:
+        return _imencode(".png", bgr)
+    return _imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def decode_image(data: bytes, where: str) -> np.ndarray:
+    """Encoded bytes to uint8 [H, W, 3] RGB; `where` (dataset, video, frame) goes into errors."""
+    return _imdecode(data, cv2.IMREAD_COLOR_RGB, f"the image of {where}")
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """uint8 [H, W] index mask to an 8-bit grey PNG."""
+    if mask.dtype != np.uint8 or mask.ndim != 2:
+        raise ValueError(f"a mask must be uint8 [H, W], got {mask.dtype} {mask.shape}")
+    return _imencode(".png", mask)
+
+
+def decode_mask(data: bytes, where: str) -> np.ndarray:
+    """Index PNG to uint8 [H, W]."""
+    mask = _imdecode(data, cv2.IMREAD_UNCHANGED, f"the mask of {where}")
+    if mask.dtype != np.uint8 or mask.ndim != 2:
+        raise ValueError(
+            f"the mask of {where} is {mask.dtype} {mask.shape}; masks are stored as 8-bit grey "
+            "index PNGs (convert palette images when building)"
+        )
+    return mask
+
+
+def encode_flow(flow: np.ndarray) -> bytes:
+    """float32 [H, W, 2] (u right, v down, pixels) to KITTI's PNG: 16 bits, 1/64 pixel, +-512."""
+    if flow.ndim != 3 or flow.shape[2] != 2:
+        raise ValueError(f"flow must be [H, W, 2], got {flow.shape}")
+    fixed = np.clip(np.rint(flow * 64.0 + 2**15), 0, 2**16 - 1).astype(np.uint16)
+    valid = np.ones(flow.shape[:2], np.uint16)
+    return _imencode(".png", np.dstack([valid, fixed[..., 1], fixed[..., 0]]))
+
+
+def decode_flow(data: bytes, where: str) -> np.ndarray:
+    """KITTI flow PNG to float32 [H, W, 2]; pixels marked invalid get NaN."""
+    image = _imdecode(data, cv2.IMREAD_UNCHANGED, f"the flow of {where}")
+    if image.dtype != np.uint16 or image.ndim != 3:
+        raise ValueError(f"the flow of {where} is {image.dtype} {image.shape}, not a KITTI PNG")
+    flow = (image[..., :0:-1].astype(np.float32) - 2**15) / 64.0
+    flow[image[..., 0] == 0] = np.nan
+    return flow
+
+
+def encode_audio(samples: np.ndarray) -> bytes:
+    """float [n] in [-1, 1] at 16 kHz to WAV (PCM 16 bit, mono)."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def decode_audio(data: bytes, where: str) -> np.ndarray:
+    """WAV to float32 [n] in [-1, 1]."""
+    try:
+        with wave.open(io.BytesIO(data)) as file:
+            form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
+            raw = file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise ValueError(f"the audio of {where} cannot be decoded: {error}") from error
+    if form != (1, 2, SAMPLE_RATE):
+        raise ValueError(
+            f"the audio of {where} has {form[0]} channels of {8 * form[1]} bits at {form[2]} Hz; "
+            f"records hold one channel of 16 bits at {SAMPLE_RATE} Hz"
+        )
+    return np.frombuffer(raw, "<i2").astype(np.float32) / 32768.0
+
+
+def _imencode(suffix: str, image: np.ndarray, options: list[int] | None = None) -> bytes:
+    if 0 in image.shape:
+        raise ValueError(f"an image of shape {image.shape} has no pixels to encode")
+    return cv2.imencode(suffix, image, options or [])[1].tobytes()
+
+
+def _imdecode(data: bytes, flags: int, what: str) -> np.ndarray:
+    if not data:
+        raise ValueError(f"{what} is empty (no bytes)")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ValueError(f"{what} cannot be decoded: {error}") from error
+    if image is None:
+        raise ValueError(
+            f"{what} cannot be decoded ({len(data)} bytes, first {bytes(data[:8])!r}); "
+            "it is no JPEG or PNG or is cut off: download and prepare the dataset again"
+        )
+    return image
+
+
+# --- records as TFDS examples -----------------------------------------------------------------
+
+_BYTES = tfds.features.Tensor(shape=(), dtype=np.object_)
+
+FEATURES = tfds.features.FeaturesDict({
+    "video_id": tfds.features.Text(),
+    "frames": tfds.features.Sequence(_BYTES),
+    "masks": tfds.features.Sequence(_BYTES),
+    "flow": tfds.features.Sequence(_BYTES),
+    "audio": _BYTES,
+    "height": np.int64,
+    "width": np.int64,
+    "fps": np.float32,
+    "objects": {
+        "id": tfds.features.Sequence(np.int64),
+        "category": tfds.features.Sequence(tfds.features.Text()),
+    },
+    "expressions": {
+        "text": tfds.features.Sequence(tfds.features.Text()),
+        "object_id": tfds.features.Sequence(np.int64),
+        "style": tfds.features.Sequence(tfds.features.Text()),
+        "differs_in": tfds.features.Sequence(tfds.features.Text()),
+    },
+})
+
+
+def to_example(record: Record) -> dict[str, Any]:
+    """The record as the nested dict that `FEATURES` encodes."""
+    example = dataclasses.asdict(record)
+    example["objects"] = _columns(record.objects, Object)
+    example["expressions"] = _columns(record.expressions, Expression)
+    return example
+
+
+def from_example(example: dict[str, Any]) -> Record:
+    """The inverse of `to_example`, of what `FEATURES.deserialize_example_np` gives."""
+    return Record(
+        video_id=example["video_id"].decode(),
+        frames=list(example["frames"]),
+        masks=list(example["masks"]),
+        height=int(example["height"]),
+        width=int(example["width"]),
+        fps=float(example["fps"]),
+        objects=_rows(example["objects"], Object),
+        expressions=_rows(example["expressions"], Expression),
+        flow=list(example["flow"]),
+        audio=example["audio"],
+    )
+
+
+def _columns(rows: list[Any], cls: type) -> dict[str, list[Any]]:
+    return {f.name: [getattr(row, f.name) for row in rows] for f in dataclasses.fields(cls)}
+
+
+def _rows(columns: dict[str, Any], cls: type) -> list[Any]:
+    names = [f.name for f in dataclasses.fields(cls)]
+    return [
+        cls(**{
+            name: value.decode() if isinstance(value, bytes) else int(value)
+            for name, value in zip(names, row, strict=True)
+        })
+        for row in zip(*(columns[name] for name in names), strict=True)
+    ]
+
+
+# --- building ---------------------------------------------------------------------------------
+
+
+class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Base of all builders: a subclass sets `name` and says in `splits` what records there are.
+
+    `Builder(source, prepared, options, variant).build()` writes
+    `<prepared>/<name>/<variant>/<version>/`, whole or not at all, records in the order in which
+    they are yielded. Records are written as they come, so memory holds one at a time (TFDS' own
+    writer sorts a split first and spills through TensorFlow beyond 1 GB).
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init_subclass__(cls, **kwargs):
+        # TFDS' registry allows a name once in a process; nothing here looks builders up in it.
+        super().__init_subclass__(skip_registration=True, **kwargs)
+
+    def __init__(self, source: str | Path, prepared: str | Path, options: Any = None,
+                 variant: str = "default"):
+        self.source = Path(source)
+        self.options = options
+        config = tfds.core.BuilderConfig(name=variant, version=self.VERSION)
+        super().__init__(data_dir=os.fspath(prepared), config=config)
+
+    def splits(self) -> dict[str, Iterable[Record]]:
+        """The records of every split, made lazily."""
+        raise NotImplementedError
+
+    def build(self) -> Path:
+        """Builds the dataset unless it is there; returns its folder."""
+        self.download_and_prepare(file_format="array_record")
+        return Path(self.data_dir)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(builder=self, features=FEATURES, disable_shuffling=True)
+
+    def _split_generators(self, dl_manager):
+        raise NotImplementedError("records are written by _generate_splits")
+
+    def _generate_examples(self):
+        raise NotImplementedError("records are written by _generate_splits")
+
+    def _generate_splits(self, dl_manager, download_config):
+        del dl_manager, download_config
+        return [self._write_split(name, records) for name, records in self.splits().items()]
+
+    def _write_split(self, split: str, records: Iterable[Record]) -> tfds.core.SplitInfo:
+        folder = Path(self.data_dir)  # the incomplete folder while TFDS builds
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=self.data_dir, dataset_name=self.name, split=split,
+            filetype_suffix="array_record", template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",
+        )
+        serializer = tfds.core.example_serializer.ExampleSerializer(FEATURES.get_serialized_info())
+        lengths, size, writer, seen = [], 0, None, set()
+        with open(folder / index_name(split), "w", encoding="utf-8") as index:
+            for record in tqdm(records, desc=f"{self.name} {split}", unit=" videos"):
+                entry = index_entry(record, f"{self.name} {split}")
+                if entry.video_id in seen:
+                    raise ValueError(f"{self.name} {split}: two videos are called {entry.video_id}")
+                seen.add(entry.video_id)
+                if writer is None or lengths[-1] == RECORDS_PER_SHARD:
+                    if writer:
+                        writer.close()
+                    path = template.sharded_filepath(shard_index=len(lengths), num_shards=None)
+                    writer = array_record_module.ArrayRecordWriter(os.fspath(path), "group_size:1")
+                    lengths.append(0)
+                data = serializer.serialize_example(FEATURES.encode_example(to_example(record)))
+                writer.write(data)
+                lengths[-1] += 1
+                size += len(data)
+                index.write(json.dumps(dataclasses.asdict(entry), ensure_ascii=False) + "\n")
+        if writer is None:
+            raise ValueError(f"{self.name} {split}: no video was found in {self.source}")
+        writer.close()
+        return tfds.core.SplitInfo(
+            name=split, shard_lengths=lengths, num_bytes=size, filename_template=template
+        )
+
+
+def index_name(split: str) -> str:
+    """File name of a split's index."""
+    return f"index-{split}.jsonl"
+
+
+def index_entry(record: Record, where: str) -> IndexEntry:
+    """Checks a record and lists what can be seen in it.
+
+    Raises:
+      ValueError: a mask that cannot be decoded, has another size or an id that is no object, a
+        sentence that names no object, lists of unequal length; names `where` and the video.
+    """
+    where = f"{where} video {record.video_id}"
+    if not record.frames or len(record.masks) != len(record.frames):
+        raise ValueError(f"{where} has {len(record.frames)} frames and {len(record.masks)} masks; "
+                         "there must be as many masks (b'' if not annotated) and at least one frame")
+    if record.flow and len(record.flow) != len(record.frames):
+        raise ValueError(f"{where} has {len(record.flow)} flow fields for {len(record.frames)} frames")
+    visible: dict[int, list[int]] = {o.id: [] for o in record.objects}
+    if len(visible) != len(record.objects) or not all(0 < i < VOID for i in visible):
+        raise ValueError(f"{where}: object ids must differ and lie in 1..254: {sorted(visible)}")
+    annotated = [t for t, mask in enumerate(record.masks) if mask]
+    for t in annotated:
+        mask = decode_mask(record.masks[t], f"{where} frame {t}")
+        check_size(mask, (record.height, record.width), f"the mask of {where} frame {t}")
+        for value in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)):
+            if value in (0, VOID):
+                continue
+            if value not in visible:
+                raise ValueError(f"{where} frame {t}: mask value {value} is no object's id")
+            visible[value].append(t)
+    for expression in record.expressions:
+        if expression.object_id not in visible:
+            raise ValueError(f"{where}: '{expression.text}' names object {expression.object_id}, "
+                             f"but the objects are {sorted(visible)}")
+    return IndexEntry(
+        video_id=record.video_id, length=len(record.frames), height=record.height,
+        width=record.width, annotated=tuple(annotated),
+        objects=tuple(IndexedObject(o.id, o.category, tuple(visible[o.id])) for o in record.objects),
+        expressions=tuple(record.expressions),
+    )
+
+
+def check_size(image: np.ndarray, size: tuple[int, int], what: str) -> None:
+    """ValueError unless `image` is `size` (height, width)."""
+    if image.shape[:2] != tuple(size):
+        raise ValueError(f"{what} is {image.shape[0]}x{image.shape[1]} (height x width), "
+                         f"but its video is {size[0]}x{size[1]}")
+
+
+# --- opening ----------------------------------------------------------------------------------
+
+
+class Dataset:
+    """Random access to the records of one split; can be pickled for loader workers.
+
+    Attributes:
+      name: the dataset's name and split, for messages.
+      index: one `IndexEntry` a record.
+    """
+
+    def __init__(self, name: str, index: list[IndexEntry], paths: list[str]):
+        self.name = name
+        self.index = index
+        self._source = ArrayRecordDataSource(paths)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, i: int) -> Record:
+        return from_example(FEATURES.deserialize_example_np(self._source[int(i)]))
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self[i] for i in range(len(self)))
+
+
+def open_dataset(prepared_dir: str | Path, split: str) -> Dataset:
+    """Opens one split of a built dataset (the folder that `VideoBuilder.build` returned).
+
+    Raises:
+      ValueError: the dataset is missing or half-built (with the command that builds it), or has
+        no such split.
+    """
+    folder = Path(prepared_dir)
+    remedy = ("build it with: python -m input_pipeline.builders prepare NAME --source DIR "
+              "--prepared DIR")
+    if not (folder / "dataset_info.json").is_file():
+        left = sorted(folder.parent.glob("*incomplete*")) if folder.parent.is_dir() else []
+        state = f"half-built (left over: {left[0]})" if left else "not built"
+        raise ValueError(f"the dataset in {folder} is {state}; {remedy}")
+    info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+    lengths = {s["name"]: [int(n) for n in s["shardLengths"]] for s in info.get("splits", [])}
+    if split not in lengths:
+        raise ValueError(f"{folder} has no split '{split}', it has: {', '.join(sorted(lengths))}")
+    paths = sorted(folder.glob(f"*-{split}.array_record-*"))
+    index_path = folder / index_name(split)
+    index = _read_index(index_path) if index_path.is_file() else []
+    if len(paths) != len(lengths[split]) or len(index) != sum(lengths[split]):
+        raise ValueError(
+            f"the dataset in {folder} is half-built: split '{split}' should have "
+            f"{len(lengths[split])} shards and {sum(lengths[split])} videos, but there are "
+            f"{len(paths)} shards and {len(index)} lines in {index_path.name}; remove it and {remedy}"
+        )
+    return Dataset(f"{info['name']} {split}", index, [os.fspath(p) for p in paths])
+
+
+def _read_index(path: Path) -> list[IndexEntry]:
+    entries = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            value = json.loads(line)
+            value["annotated"] = tuple(value["annotated"])
+            value["objects"] = tuple(
+                IndexedObject(o["id"], o["category"], tuple(o["frames"])) for o in value["objects"]
+            )
+            value["expressions"] = tuple(Expression(**e) for e in value["expressions"])
+            entries.append(IndexEntry(**value))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path}, line {number}: not an index entry: {error!r}") from error
+    return entries

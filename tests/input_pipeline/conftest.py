@@ -1,0 +1,14 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from toy import build_toy  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def toy_dir(tmp_path_factory) -> Path:
+    """Folder of the built toy dataset (splits train: 3 clips, valid: 1)."""
+    return build_toy(tmp_path_factory.mktemp("toy"))
