@@ -1,0 +1,52 @@
+"""python -m input_pipeline.builders {prepare,verify} NAME --source DIR --prepared DIR"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from input_pipeline.builders import BUILDERS, prepare, verify
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0, 1 where verify found problems, 2 where the command cannot be carried out."""
+    parser = argparse.ArgumentParser(
+        prog="python -m input_pipeline.builders",
+        description="Checks official downloads and turns them into prepared datasets.",
+    )
+    parser.add_argument("command", choices=("prepare", "verify"))
+    parser.add_argument("name", help=f"one of {', '.join(BUILDERS)}")
+    parser.add_argument("--source", default="", help="folder of the official download")
+    parser.add_argument("--prepared", default="data", help="folder of all prepared datasets")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE",
+        help="an option of the builder (may be repeated)",
+    )
+    given = parser.parse_args(arguments)
+    try:
+        options = _options(given.option)
+        if given.command == "prepare":
+            prepare(given.name, given.source, given.prepared, options)
+            return 0
+        problems = verify(given.name, given.source, options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for problem in problems:
+        print(f"problem: {problem}")
+    print(f"{given.name}: {f'{len(problems)} problems' if problems else 'all well'}")
+    return 1 if problems else 0
+
+
+def _options(pairs: list[str]) -> dict[str, str]:
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--option wants KEY=VALUE, got '{pair}'")
+        options[key] = value
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""DAVIS 2016 and 2017 (Perazzi et al. 2016, Pont-Tuset et al. 2017), with sentences if given.
+
+Layout: `JPEGImages/<resolution>/<sequence>/<%05d>.jpg` (from 00000),
+`Annotations/<resolution>/<sequence>/<%05d>.png`, and lists of a split either as pairs of paths
+(`ImageSets/480p/train.txt`, the 2016 download) or as names of sequences
+(`ImageSets/2016/train.txt` and `ImageSets/2017/train.txt`, the 2017 download).
+
+2016: one object, masks 0/255 (or of 2017, whose objects are then one). 2017: palette masks whose
+index is the object's id. test-dev and test-challenge have a mask of the first frame only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+
+from input_pipeline import records
+from input_pipeline.builders import files
+
+SPLITS = ("train", "val", "test-dev", "test-challenge")
+OFFICIAL = {  # sequences a split
+    2016: {"train": 30, "val": 20},
+    2017: {"train": 60, "val": 30, "test-dev": 30, "test-challenge": 30},
+}
+FPS = 24.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How DAVIS is read."""
+
+    year: Literal[2016, 2017] = 2017  # 2016: one object a sequence
+    resolution: str = "480p"  # folder under JPEGImages and Annotations, and the 2016 lists' name
+    queries: str = ""  # JSON of sentences: {sequence: {style: [texts] or {object id: [texts]}}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequence:
+    """One sequence: paths of frames and masks (None: not annotated)."""
+
+    name: str
+    frames: list[Path]
+    masks: list[Path | None]
+
+
+class Builder(records.VideoBuilder):
+    """DAVIS records; `options` is an `Options`."""
+
+    name = "davis"
+
+    def splits(self):
+        """Raises a ValueError that lists what is missing before the first record is read."""
+        lists = read_lists(self.source, self.options)
+        problems = [p for split, found in lists.items() for p in _missing(split, found)]
+        if problems:
+            raise ValueError(
+                f"DAVIS in {self.source} is not whole: {'; '.join(problems)}; extract the archive "
+                "again, or take the sequences out of the list"
+            )
+        queries = read_queries(Path(self.options.queries)) if self.options.queries else {}
+        return {
+            split: (record(s, self.options, queries.get(s.name, {})) for s in found)
+            for split, found in lists.items()
+        }
+
+
+def verify(
+    source: Path, options: Options, official: dict[int, dict[str, int]] = OFFICIAL
+) -> list[str]:
+    """What is wrong with the download: counts, missing files, files cut off."""
+    try:
+        lists = read_lists(source, options)
+        if options.queries:
+            read_queries(Path(options.queries))
+    except ValueError as error:
+        return [str(error)]
+    problems = []
+    for split, found in lists.items():
+        count = official[options.year].get(split)
+        if count is not None and len(found) != count:
+            problems.append(f"{split} lists {len(found)} sequences; the official list has {count}")
+        problems += _missing(split, found)
+        paths = [p for s in found for p in (*s.frames, *s.masks) if p is not None and p.is_file()]
+        if broken := [p for p in paths if not files.is_whole(p)]:
+            problems.append(f"{split}: files cut off or not images: "
+                            f"{files.first_names(broken, len(paths))}")
+    return problems
+
+
+def read_lists(source: Path, options: Options) -> dict[str, list[Sequence]]:
+    """The sequences of every split whose list is there.
+
+    Raises:
+      ValueError: no list, a line that cannot be read (path and line), a list that is empty.
+    """
+    names = [str(options.year)] if options.year == 2017 else [options.resolution, "2016"]
+    folders = [source / "ImageSets" / name for name in names]
+    folder = next((f for f in folders if any((f / f"{s}.txt").is_file() for s in SPLITS)), None)
+    if folder is None:
+        raise ValueError(
+            f"no list of sequences in {' or '.join(str(f) for f in folders)}: {source} is not the "
+            f"folder of DAVIS {options.year} (the one that holds ImageSets, JPEGImages and "
+            "Annotations), or the archive is half-extracted; the option 'year' picks the layout"
+        )
+    lists = {}
+    for split in SPLITS:
+        path = folder / f"{split}.txt"
+        if path.is_file():
+            lists[split] = _read_list(path, source, options)
+    return lists
+
+
+def _read_list(path: Path, source: Path, options: Options) -> list[Sequence]:
+    pairs: dict[str, list[tuple[Path, Path]]] = {}
+    names: dict[str, None] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        words = line.split()
+        if len(words) == 2 and words[0].endswith(".jpg") and words[1].endswith(".png"):
+            frame, mask = (source / word.lstrip("/") for word in words)
+            pairs.setdefault(PurePosixPath(words[0]).parent.name, []).append((frame, mask))
+        elif len(words) == 1 and "/" not in words[0]:
+            names[words[0]] = None
+        elif words:
+            raise ValueError(
+                f"{path}, line {number}: wants the name of a sequence or "
+                f"'/JPEGImages/... .jpg /Annotations/... .png', got '{line}'"
+            )
+    listed = [
+        Sequence(name, [f for f, _ in found], [m for _, m in found])
+        for name, found in pairs.items()
+    ]
+    listed += [_sequence(name, path.stem, source, options) for name in names]
+    if not listed:
+        raise ValueError(f"{path} lists no sequence")
+    return listed
+
+
+def _sequence(name: str, split: str, source: Path, options: Options) -> Sequence:
+    """A sequence of which only the name is listed: its numbers are those found in its folders."""
+    images = source / "JPEGImages" / options.resolution / name
+    annotations = source / "Annotations" / options.resolution / name
+    numbers = sorted({*files.numbered(images, ".jpg"), *files.numbered(annotations, ".png")})
+    frames = [images / f"{n:05d}.jpg" for n in numbers]
+    masks: list[Path | None] = [annotations / f"{n:05d}.png" for n in numbers]
+    if split.startswith("test"):  # annotated in the first frame only
+        masks = [m if i == 0 or m.is_file() else None for i, m in enumerate(masks)]
+    return Sequence(name, frames, masks)
+
+
+def _missing(split: str, found: list[Sequence]) -> list[str]:
+    problems = []
+    if absent := [s.name for s in found if not any(f.is_file() for f in s.frames)]:
+        problems.append(f"{split}: sequences without frames: "
+                        f"{files.first_names(absent, len(found))}")
+    present = [s for s in found if s.name not in set(absent)]
+    frames = [f for s in present for f in s.frames]
+    if lost := [f for f in frames if not f.is_file()]:
+        problems.append(f"{split}: missing frames: {files.first_names(lost, len(frames))}")
+    for s in present:
+        numbers = [files.whole_number(f.stem, str(f), "the file's name") for f in s.frames]
+        if holes := files.gaps(numbers, 0):
+            problems.append(f"{split}: {s.name} lacks frames: {files.first_names(holes)}")
+    masks = [m for s in present for m in s.masks if m is not None]
+    if lost := [m for m in masks if not m.is_file()]:
+        problems.append(f"{split}: missing masks: {files.first_names(lost, len(masks))}")
+    return problems
+
+
+def read_queries(path: Path) -> dict[str, dict[str, list[str] | dict[str, list[str]]]]:
+    """The sentences of a file; keys that begin with '_' are remarks.
+
+    Raises:
+      ValueError: no such file, not JSON, or another form; names the path and the sequence.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"the queries file {path} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ValueError(f"the queries file {path} is not JSON: {error}") from error
+    form = "{sequence: {style: [texts] or {object id: [texts]}}}"
+    if not isinstance(content, dict):
+        raise ValueError(f"the queries file {path} should hold {form}")
+    queries = {key: value for key, value in content.items() if not key.startswith("_")}
+    for name, styles in queries.items():
+        lists = []
+        for said in styles.values() if isinstance(styles, dict) else [None]:
+            lists += said.values() if isinstance(said, dict) else [said]
+        if not all(isinstance(x, list) and all(isinstance(t, str) for t in x) for x in lists):
+            raise ValueError(f"{path}, sequence '{name}': wants {form}, got {styles!r}")
+    return queries
+
+
+def record(sequence: Sequence, options: Options, queries: dict) -> records.Record:
+    """Reads one sequence."""
+    frames, masks, ids, size = [], [], set(), (0, 0)
+    for frame_path, mask_path in zip(sequence.frames, sequence.masks, strict=True):
+        data, image = files.read_image(frame_path)
+        size = size if frames else (image.height, image.width)
+        files.check_size(frame_path, (image.height, image.width), size, sequence.frames[0])
+        frames.append(data)
+        if mask_path is None:
+            masks.append(b"")
+            continue
+        mask = read_mask(mask_path, single=options.year == 2016)
+        files.check_size(mask_path, mask.shape, size, frame_path)
+        ids |= {int(i) for i in np.flatnonzero(np.bincount(mask.ravel(), minlength=256))}
+        masks.append(records.encode_mask(mask))
+    objects = sorted(ids - {0, records.VOID})
+    return records.Record(
+        video_id=sequence.name, frames=frames, masks=masks, height=size[0], width=size[1], fps=FPS,
+        objects=[records.Object(i) for i in objects],
+        expressions=_expressions(sequence.name, queries, objects, options.queries),
+    )
+
+
+def read_mask(path: Path, single: bool) -> np.ndarray:
+    """A mask file as an index mask uint8 [H, W].
+
+    `single`: all that is not black is object 1. Otherwise palette indices, or grey values, are
+    ids; grey masks of 0 and 255 alone hold one object.
+    """
+    _, image = files.read_image(path)
+    values = np.asarray(image)
+    if single:
+        colour = values[..., :3] if values.ndim == 3 else values  # some 2016 masks have channels
+        return (colour.reshape(*values.shape[:2], -1) > 0).any(-1).astype(np.uint8)
+    if image.mode not in ("P", "L", "1"):
+        raise ValueError(
+            f"{path} has the mode {image.mode}; masks of DAVIS 2017 are palette PNGs (extract "
+            "again; programs that re-save them as colours lose the ids)"
+        )
+    values = values.astype(np.uint8)
+    if image.mode == "L" and not ((values > 0) & (values < 255)).any():
+        return (values > 0).astype(np.uint8)
+    return values
+
+
+def _expressions(
+    name: str, queries: dict, objects: list[int], path: str
+) -> list[records.Expression]:
+    where = f"{path}, sequence '{name}'"
+    found = []
+    for style, said in queries.items():
+        if isinstance(said, list):
+            if len(objects) != 1:
+                raise ValueError(
+                    f"{where}, style '{style}': the sequence has the objects {objects}; say which "
+                    'one each sentence names: {"1": ["..."], "2": ["..."]}'
+                )
+            said = {str(objects[0]): said}
+        for key, texts in said.items():
+            object_id = files.whole_number(key, where, "an object id")
+            if object_id not in objects:
+                raise ValueError(f"{where}, style '{style}': there is no object {object_id}, "
+                                 f"the masks hold {objects}")
+            found += [records.Expression(files.sentence(t, where), object_id, style) for t in texts]
+    return found
