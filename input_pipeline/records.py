@@ -11,6 +11,7 @@ import dataclasses
 import io
 import json
 import os
+import tempfile
 import wave
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -298,8 +299,12 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def build(self) -> Path:
         """Builds the dataset unless it is there; returns its folder."""
-        self.download_and_prepare(file_format="array_record")
+        with tempfile.TemporaryDirectory() as downloads:  # TFDS wants one; nothing goes there
+            self.download_and_prepare(download_dir=downloads, file_format="array_record")
         return Path(self.data_dir)
+
+    def _create_builder_config(self, builder_config, version):
+        return builder_config  # TFDS would warn of one that the class does not list
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(builder=self, features=FEATURES, disable_shuffling=True)
@@ -361,10 +366,14 @@ def index_entry(record: Record, where: str) -> IndexEntry:
     """
     where = f"{where} video {record.video_id}"
     if not record.frames or len(record.masks) != len(record.frames):
-        raise ValueError(f"{where} has {len(record.frames)} frames and {len(record.masks)} masks; "
-                         "there must be as many masks (b'' if not annotated) and at least one frame")
+        raise ValueError(
+            f"{where} has {len(record.frames)} frames and {len(record.masks)} masks; there must be "
+            "as many masks (b'' if not annotated) and at least one frame"
+        )
     if record.flow and len(record.flow) != len(record.frames):
-        raise ValueError(f"{where} has {len(record.flow)} flow fields for {len(record.frames)} frames")
+        raise ValueError(
+            f"{where} has {len(record.flow)} flow fields for {len(record.frames)} frames"
+        )
     visible: dict[int, list[int]] = {o.id: [] for o in record.objects}
     if len(visible) != len(record.objects) or not all(0 < i < VOID for i in visible):
         raise ValueError(f"{where}: object ids must differ and lie in 1..254: {sorted(visible)}")
@@ -382,10 +391,10 @@ def index_entry(record: Record, where: str) -> IndexEntry:
         if expression.object_id not in visible:
             raise ValueError(f"{where}: '{expression.text}' names object {expression.object_id}, "
                              f"but the objects are {sorted(visible)}")
+    objects = (IndexedObject(o.id, o.category, tuple(visible[o.id])) for o in record.objects)
     return IndexEntry(
         video_id=record.video_id, length=len(record.frames), height=record.height,
-        width=record.width, annotated=tuple(annotated),
-        objects=tuple(IndexedObject(o.id, o.category, tuple(visible[o.id])) for o in record.objects),
+        width=record.width, annotated=tuple(annotated), objects=tuple(objects),
         expressions=tuple(record.expressions),
     )
 
@@ -448,7 +457,8 @@ def open_dataset(prepared_dir: str | Path, split: str) -> Dataset:
         raise ValueError(
             f"the dataset in {folder} is half-built: split '{split}' should have "
             f"{len(lengths[split])} shards and {sum(lengths[split])} videos, but there are "
-            f"{len(paths)} shards and {len(index)} lines in {index_path.name}; remove it and {remedy}"
+            f"{len(paths)} shards and {len(index)} lines in {index_path.name}; remove the folder "
+            f"and {remedy}"
         )
     return Dataset(f"{info['name']} {split}", index, [os.fspath(p) for p in paths])
 

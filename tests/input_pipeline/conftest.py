@@ -5,7 +5,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from toy import build_toy  # noqa: E402
+from toy import build_toy
 
 
 @pytest.fixture(scope="session")

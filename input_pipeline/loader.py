@@ -1,0 +1,102 @@
+"""Samples to batches of static shape, with grain: shards, workers, checkpointable state."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+from absl import flags
+
+
+class Samples(Protocol):
+    """What the loader needs of a set of samples; must be picklable."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]: ...
+
+    def sample(self, i: int, rng: np.random.Generator) -> dict[str, np.ndarray]: ...
+
+
+def train_batches(
+    samples: Samples, batch_size: int, seed: int = 0, workers: int = 0,
+    process_index: int = 0, process_count: int = 1,
+) -> grain.DatasetIterator:
+    """Endless shuffled, augmented batches; this process's share of each global batch.
+
+    The global batches do not depend on `workers`, nor on how many processes share them. The
+    iterator's place is kept with `get_state` and `set_state` (or `grain.checkpoint`); a state
+    belongs to one number of workers and processes.
+
+    Args:
+      samples: see `Samples`.
+      batch_size: over all processes.
+      seed: of order and augmentation.
+      workers: worker processes; 0 loads in threads of this one.
+      process_index: this process.
+      process_count: processes that share the batch.
+    """
+    dataset = (
+        grain.MapDataset.range(len(samples))
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .random_map(samples.sample)
+    )
+    return _iterate(dataset, batch_size, workers, process_index, process_count)
+
+
+def eval_batches(
+    samples: Samples, batch_size: int, workers: int = 0,
+    process_index: int = 0, process_count: int = 1,
+) -> grain.DatasetIterator:
+    """Each sample exactly once over all processes, in order; every batch has the same size.
+
+    The places left over in the last global batch repeat the first sample with `valid` False. All
+    processes get the same number of batches.
+    """
+    padded = -(-len(samples) // batch_size) * batch_size
+    dataset = grain.MapDataset.range(padded).map(_Padded(samples))
+    return _iterate(dataset, batch_size, workers, process_index, process_count)
+
+
+class _Padded:
+    """Samples beyond the last one are the first, marked invalid. (A class, so it pickles.)"""
+
+    def __init__(self, samples: Samples):
+        self._samples = samples
+
+    def __call__(self, i: int) -> dict[str, np.ndarray]:
+        if i < len(self._samples):
+            return self._samples[i]
+        return self._samples[0] | {"valid": np.bool_(False)}
+
+
+def _iterate(dataset: Any, batch_size: int, workers: int, process_index: int,
+             process_count: int) -> grain.DatasetIterator:
+    if batch_size < 1 or batch_size % process_count:
+        raise ValueError(f"batch size {batch_size} cannot be shared by {process_count} processes")
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process {process_index} of {process_count}")
+    # Sharded and batched as a MapDataset: batch k is then the same for any number of workers.
+    dataset = dataset[process_index::process_count].batch(batch_size // process_count)
+    # The buffer counts batches, in every worker.
+    reading = grain.ReadOptions(num_threads=1 if workers else 2, prefetch_buffer_size=2)
+    iterable = dataset.to_iter_dataset(reading)
+    if workers:
+        if not flags.FLAGS.is_parsed():  # grain hands absl's flags to its workers
+            flags.FLAGS.mark_as_parsed()
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        iterable = iterable.mp_prefetch(options)
+    iterator = iter(iterable)
+    # Workers that are still alive when the interpreter ends leave shared memory behind.
+    atexit.register(_close, weakref.ref(iterator))
+    return iterator
+
+
+def _close(reference: weakref.ref) -> None:
+    if (iterator := reference()) is not None:
+        iterator.close()

@@ -1,0 +1,167 @@
+"""Samples of referring video segmentation: a clip, a sentence, and the mask of what it names."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from input_pipeline.clips import clip_frames
+from input_pipeline.records import VOID, Dataset, Record, check_size, decode_image, decode_mask
+from input_pipeline.settings import ClipConfig
+from input_pipeline.text import Tokenizer, swap_sides
+from input_pipeline.transforms import apply_color, plain_geometry, random_color, random_geometry
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """What a sample is scored against: uint8 index mask [h, w] at the original size, and names."""
+
+    mask: np.ndarray
+    object_id: int
+    video_id: str
+    frame: int
+    text: str
+    differs_in: str
+    category: str
+
+
+class ReferringSamples:
+    """Random access to (clip, sentence, annotated frame in which the named object is visible).
+
+    Args:
+      dataset: an opened dataset.
+      clip: frames, geometry and (in training) augmentation.
+      tokenizer: `encode(text) -> (int32 [L], bool [L])`.
+      train: whether clips are augmented.
+      seed: of the augmentation that `samples[i]` draws.
+      styles, categories: keep only sentences of such a style, naming such an object; () keeps all.
+      shuffle_sentences: every sample gets the sentence of another object of its clip (the next one
+        that sentences name, in a circle); clips in which sentences name one object are dropped. A
+        model that reads the sentence must fall far below its score here.
+
+    Raises:
+      ValueError: no sample is left.
+    """
+
+    def __init__(
+        self, dataset: Dataset, clip: ClipConfig, tokenizer: Tokenizer, *, train: bool,
+        seed: int = 0, styles: tuple[str, ...] = (), categories: tuple[str, ...] = (),
+        shuffle_sentences: bool = False,
+    ):
+        self.dataset = dataset
+        self.clip = clip
+        self.tokenizer = tokenizer
+        self.train = train
+        self.seed = seed
+        rows = _rows(dataset, styles, categories, shuffle_sentences)
+        if not rows:
+            raise ValueError(
+                f"{dataset.name} has no sample with styles {styles or 'any'}, categories "
+                f"{categories or 'any'}, shuffle_sentences={shuffle_sentences}"
+            )
+        # record, sentence that names the object, sentence that is read, frame
+        self._rows = np.array(rows, np.int32)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def sentences(self) -> list[str]:
+        """The sentences that the samples read, each once, sorted."""
+        index = self.dataset.index
+        pairs = np.unique(self._rows[:, [0, 2]], axis=0)
+        return sorted({index[record].expressions[read].text for record, read in pairs})
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+        """Sample `i`, its augmentation drawn from (seed, i)."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"sample {i} of {len(self)}")
+        return self.sample(i, np.random.default_rng((self.seed, int(i))))
+
+    def sample(self, i: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Sample `i` with augmentation from `rng`: the batch of `vseg_jax.tasks.rvos` without B."""
+        number, named, read, frame = (int(v) for v in self._rows[i])
+        record, clip = self.dataset[number], self.clip
+        object_id = record.expressions[named].object_id
+        text = record.expressions[read].text
+        if self.train:
+            target_mask = self._mask(record, frame)
+            geometry = random_geometry(
+                record.height, record.width, clip, rng, target_mask == object_id
+            )
+        else:
+            geometry = plain_geometry(record.height, record.width, clip)
+        color = random_color(clip.color, rng) if self.train and clip.color else None
+
+        chosen = clip_frames(frame, len(record.frames), clip.length, clip.stride, clip.target)
+        distinct, place = np.unique(chosen, return_inverse=True)
+        frames = np.empty((len(distinct), *geometry.size, 3), np.uint8)
+        masks = np.full((len(distinct), *geometry.size), VOID, np.uint8)
+        for k, t in enumerate(distinct):
+            rgb = geometry.frame(self._frame(record, t))
+            frames[k] = rgb if color is None else apply_color(rgb, color)
+            if record.masks[t]:
+                masks[k] = geometry.mask(self._mask(record, t))
+        annotated = np.array([bool(record.masks[t]) for t in distinct])
+        tokens, tokens_valid = self.tokenizer.encode(swap_sides(text) if geometry.flip else text)
+        return {
+            "frames": frames[place],
+            "masks": masks[place],
+            "masks_valid": annotated[place],
+            "target": np.int32(clip.target),
+            "object_id": np.int32(object_id),
+            "tokens": tokens,
+            "tokens_valid": tokens_valid,
+            "video": np.int32(number),
+            "sample": np.int32(i),
+            "valid": np.bool_(True),
+            "geometry": geometry.affine,
+        }
+
+    def truth(self, i: int) -> Truth:
+        """What sample `i` is scored against."""
+        number, named, read, frame = (int(v) for v in self._rows[i])
+        record = self.dataset[number]
+        expression = record.expressions[named]
+        category = next(o.category for o in record.objects if o.id == expression.object_id)
+        return Truth(
+            mask=self._mask(record, frame), object_id=expression.object_id,
+            video_id=record.video_id, frame=frame, text=record.expressions[read].text,
+            differs_in=expression.differs_in, category=category,
+        )
+
+    def _frame(self, record: Record, t: int) -> np.ndarray:
+        where = f"{self.dataset.name} video {record.video_id} frame {t}"
+        rgb = decode_image(record.frames[t], where)
+        check_size(rgb, (record.height, record.width), f"the image of {where}")
+        return rgb
+
+    def _mask(self, record: Record, t: int) -> np.ndarray:
+        where = f"{self.dataset.name} video {record.video_id} frame {t}"
+        mask = decode_mask(record.masks[t], where)
+        check_size(mask, (record.height, record.width), f"the mask of {where}")
+        return mask
+
+
+def _rows(dataset: Dataset, styles: tuple[str, ...], categories: tuple[str, ...],
+          shuffle: bool) -> list[tuple[int, int, int, int]]:
+    rows = []
+    for number, entry in enumerate(dataset.index):
+        objects = {o.id: o for o in entry.objects}
+        kept: dict[int, list[int]] = {}  # object id -> its sentences
+        for e, expression in enumerate(entry.expressions):
+            category = objects[expression.object_id].category
+            if (not styles or expression.style in styles) and (
+                not categories or category in categories
+            ):
+                kept.setdefault(expression.object_id, []).append(e)
+        if shuffle and len(kept) < 2:
+            continue
+        ids = sorted(kept)
+        for k, object_id in enumerate(ids):
+            others = kept[ids[(k + 1) % len(ids)]]
+            for n, named in enumerate(kept[object_id]):
+                read = others[n % len(others)] if shuffle else named
+                rows += [(number, named, read, frame) for frame in objects[object_id].frames]
+    return rows

@@ -1,0 +1,168 @@
+"""Sentences to tokens: int32 ids and a validity mask of fixed length."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from input_pipeline.settings import TextConfig
+
+VOCABULARY = "vocabulary.json"
+PAD, UNKNOWN = 0, 1
+
+_SIDES = {"left": "right", "right": "left"}
+_SIDE = re.compile(r"\b(left|right)(?=(?:most|wards?)?\b)", re.IGNORECASE)
+_WORD = re.compile(r"\w+(?:'\w+)?")
+
+
+def swap_sides(text: str) -> str:
+    """The sentence for the mirrored clip: "left" and "right" (-most, -ward) change places."""
+
+    def other(match: re.Match) -> str:
+        word = _SIDES[match[1].lower()]
+        return word.capitalize() if match[1][0].isupper() else word
+
+    return _SIDE.sub(other, text)
+
+
+class WordTokenizer:
+    """Whole lower-cased words; id 0 is padding, 1 any unknown word.
+
+    Attributes:
+      length: tokens that `encode` returns.
+      size: size of the vocabulary, with padding and unknown.
+    """
+
+    def __init__(self, words: Iterable[str], length: int):
+        self.length = length
+        self._ids = {word: i for i, word in enumerate(words, start=2)}
+        self.size = len(self._ids) + 2
+
+    @classmethod
+    def from_sentences(cls, sentences: Iterable[str], length: int) -> WordTokenizer:
+        """Vocabulary of all words of the (training) sentences and of their mirrored twins."""
+        words = {w for s in sentences for w in _words(s) + _words(swap_sides(s))}
+        return cls(sorted(words), length)
+
+    def encode(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Ids int32 [L] and validity bool [L]; warns of the words that do not fit.
+
+        Raises:
+          ValueError: the sentence has no word.
+        """
+        words = _words(text)
+        _check_not_empty(text, words)
+        if len(words) > self.length:
+            _warn_lost(text, self.length, " ".join(words[self.length:]))
+        ids = [self._ids.get(word, UNKNOWN) for word in words[:self.length]]
+        return _padded(ids, self.length, PAD)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `vocabulary.json` into the folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as file:
+            json.dump(list(self._ids), file, ensure_ascii=False)
+        os.replace(file.name, folder / VOCABULARY)
+
+
+class HuggingFaceTokenizer:
+    """A tokenizer of `transformers` from a local folder, with its special tokens ([CLS], [SEP]).
+
+    Case, word pieces and special tokens are what the folder says. Needs the extra `text`.
+    """
+
+    def __init__(self, folder: str | Path, length: int):
+        folder = os.fspath(folder)
+        if not os.path.isdir(folder):
+            raise ValueError(
+                f"no tokenizer folder at {folder}; give 'words' or a folder with tokenizer.json or "
+                "vocab.txt as public checkpoints come with"
+            )
+        try:
+            from transformers import AutoTokenizer
+        except ImportError as error:
+            raise ValueError(
+                "a Hugging Face tokenizer needs transformers: pip install 'vseg_jax[text]'"
+            ) from error
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"no tokenizer could be read from {folder}: {error}") from error
+        self.length = length
+        self.size = len(self._tokenizer)
+        self._special = self._tokenizer.num_special_tokens_to_add()
+        if length <= self._special:
+            raise ValueError(f"length {length} has no room for words beside special tokens")
+
+    def encode(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Ids int32 [L] and validity bool [L] (special tokens are valid); see WordTokenizer."""
+        ids = self._tokenizer.encode(text, add_special_tokens=False)
+        _check_not_empty(text, ids)
+        room = self.length - self._special
+        if len(ids) > room:
+            _warn_lost(text, self.length, self._tokenizer.decode(ids[room:]))
+        ids = self._tokenizer.encode(text, truncation=True, max_length=self.length)
+        return _padded(ids, self.length, self._tokenizer.pad_token_id or 0)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the tokenizer's own files into the folder."""
+        self._tokenizer.save_pretrained(os.fspath(folder))
+
+
+Tokenizer = WordTokenizer | HuggingFaceTokenizer
+
+
+def make_tokenizer(config: TextConfig, sentences: Iterable[str]) -> Tokenizer:
+    """The tokenizer that the config names; a word vocabulary is made from `sentences`."""
+    if config.tokenizer == "words":
+        return WordTokenizer.from_sentences(sentences, config.length)
+    return HuggingFaceTokenizer(config.tokenizer, config.length)
+
+
+def load_tokenizer(folder: str | Path, length: int) -> Tokenizer:
+    """The tokenizer that `save` wrote.
+
+    Raises:
+      ValueError: the folder holds no tokenizer.
+    """
+    path = Path(folder) / VOCABULARY
+    if not path.is_file():
+        return HuggingFaceTokenizer(folder, length)
+    try:
+        words = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no vocabulary: {error}") from error
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"{path} is no vocabulary: it must be a JSON list of words")
+    return WordTokenizer(words, length)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _check_not_empty(text: str, tokens: list) -> None:
+    if not tokens:
+        raise ValueError(f"the sentence {text!r} has no word; say which object is meant")
+
+
+def _warn_lost(text: str, length: int, lost: str) -> None:
+    warnings.warn(
+        f"the sentence {text!r} is longer than {length} tokens; lost: {lost!r} "
+        "(raise the text length to keep it)",
+        stacklevel=3,
+    )
+
+
+def _padded(ids: list[int], length: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
+    tokens = np.full(length, pad, np.int32)
+    tokens[:len(ids)] = ids
+    return tokens, np.arange(length) < len(ids)

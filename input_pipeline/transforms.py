@@ -1,0 +1,118 @@
+"""Geometry and colour of a clip: drawn once, then the same for every frame and mask.
+
+Coordinates are pixel edges: (0, 0) is the upper-left corner of the upper-left pixel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from input_pipeline.records import VOID
+from input_pipeline.settings import ClipConfig
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """A crop of the original frame, then a resize into the input, then maybe a mirror.
+
+    Attributes:
+      crop: (top, left, height, width) in original pixels.
+      size: (height, width) of the input.
+      inner: (height, width) of the resized crop; the rest, below and right, is padding.
+      flip: whether the input is mirrored left to right.
+    """
+
+    crop: tuple[int, int, int, int]
+    size: tuple[int, int]
+    inner: tuple[int, int]
+    flip: bool = False
+
+    @property
+    def affine(self) -> np.ndarray:
+        """float32 (scale_y, scale_x, offset_y, offset_x): input edge = original * scale + offset.
+
+        In a mirrored input scale_x is negative.
+        """
+        top, left, height, width = self.crop
+        scale_y, scale_x = self.inner[0] / height, self.inner[1] / width
+        offset_y, offset_x = -top * scale_y, -left * scale_x
+        if self.flip:
+            scale_x, offset_x = -scale_x, self.size[1] - offset_x
+        return np.array([scale_y, scale_x, offset_y, offset_x], np.float32)
+
+    def frame(self, rgb: np.ndarray) -> np.ndarray:
+        """uint8 [h, w, 3] original frame to the input size; area-averaged when it shrinks."""
+        shrinks = self.inner[0] < self.crop[2] or self.inner[1] < self.crop[3]
+        return self._apply(rgb, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR, 0)
+
+    def mask(self, mask: np.ndarray) -> np.ndarray:
+        """uint8 [h, w] original index mask to the input size, nearest; padding becomes void."""
+        return self._apply(mask, cv2.INTER_NEAREST_EXACT, VOID)
+
+    def _apply(self, image: np.ndarray, interpolation: int, border: int) -> np.ndarray:
+        top, left, height, width = self.crop
+        image = image[top:top + height, left:left + width]
+        if image.shape[:2] != self.inner:
+            image = cv2.resize(image, self.inner[::-1], interpolation=interpolation)
+        if self.inner != self.size:
+            padded = np.full((*self.size, *image.shape[2:]), border, np.uint8)
+            padded[:self.inner[0], :self.inner[1]] = image
+            image = padded
+        return cv2.flip(image, 1) if self.flip else image
+
+
+def plain_geometry(height: int, width: int, config: ClipConfig) -> Geometry:
+    """The whole frame of `height` x `width` in the input, no crop and no mirror."""
+    return _fit((0, 0, height, width), config, flip=False)
+
+
+def random_geometry(
+    height: int, width: int, config: ClipConfig, rng: np.random.Generator,
+    object_mask: np.ndarray | None = None,
+) -> Geometry:
+    """A random crop and mirror of a `height` x `width` frame.
+
+    The crop's sides are both `s` times the frame's, s uniform in [config.crop, 1]. Where
+    `object_mask` (bool [h, w]) has a pixel, the crop holds one of its pixels, drawn at random.
+    """
+    side = rng.uniform(config.crop, 1.0)
+    crop_h, crop_w = max(1, round(height * side)), max(1, round(width * side))
+    lowest, highest = np.zeros(2, int), np.array([height - crop_h, width - crop_w])
+    pixels = np.flatnonzero(object_mask) if object_mask is not None else ()
+    if len(pixels):
+        pixel = np.array(divmod(int(rng.choice(pixels)), width))
+        lowest = np.maximum(lowest, pixel - (crop_h, crop_w) + 1)
+        highest = np.minimum(highest, pixel)
+    top, left = (int(v) for v in rng.integers(lowest, highest, endpoint=True))
+    return _fit((top, left, crop_h, crop_w), config, flip=bool(rng.random() < config.flip))
+
+
+def _fit(crop: tuple[int, int, int, int], config: ClipConfig, flip: bool) -> Geometry:
+    size = (config.height, config.width)
+    inner = size
+    if config.resize == "pad":
+        scale = min(size[0] / crop[2], size[1] / crop[3])
+        inner = (max(1, min(size[0], round(crop[2] * scale))),
+                 max(1, min(size[1], round(crop[3] * scale))))
+    return Geometry(crop, size, inner, flip)
+
+
+def random_color(strength: float, rng: np.random.Generator) -> np.ndarray:
+    """float64 [3, 4] matrix of a random brightness, contrast and saturation.
+
+    Each factor is uniform in [1 - strength, 1 + strength]; contrast turns about mid-grey.
+    """
+    brightness, contrast, saturation = rng.uniform(1.0 - strength, 1.0 + strength, 3)
+    mix = saturation * np.eye(3) + (1.0 - saturation) * _LUMA[None, :]
+    offset = np.full((3, 1), 127.5 * (1.0 - contrast))
+    return np.concatenate([brightness * contrast * mix, brightness * offset], axis=1)
+
+
+def apply_color(rgb: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """uint8 [h, w, 3] with the colour matrix [3, 4] applied, rounded and clipped to 0..255."""
+    return cv2.transform(rgb, matrix)
