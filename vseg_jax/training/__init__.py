@@ -1,0 +1,6 @@
+"""The one training loop: settings, state, optimiser, step, sharding, checkpoints, reports."""
+
+from vseg_jax.training.loop import NonFiniteLoss, Trained, train
+from vseg_jax.training.settings import TrainConfig
+
+__all__ = ["NonFiniteLoss", "TrainConfig", "Trained", "train"]

@@ -1,0 +1,78 @@
+"""A tiny model with everything a state can hold, and a tiny grain pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class _Network(nn.Module):
+    dropout: float
+    dtype: object
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = nn.Dense(8, dtype=self.dtype, name="encoder")(x)
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(x))
+        return nn.Dense(4, dtype=self.dtype, name="head")(x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Toy:
+    """Regression to `y` plus a pull towards a queue of past outputs (first in, first out)."""
+
+    dropout: float = 0.3
+    dtype: object = jnp.float32
+    slots: int = 32
+    delay: int = 0
+
+    @property
+    def network(self):
+        return _Network(self.dropout, self.dtype)
+
+    def init(self, key, batch):
+        variables = self.network.init(key, batch["x"], train=False)
+        queue = jax.random.normal(jax.random.fold_in(key, 1), (self.slots, 4))
+        return {**variables, "queue": {"keys": queue, "next": jnp.zeros((), jnp.int32)}}
+
+    def pretrained(self, variables):
+        return variables
+
+    def loss(self, variables, batch, key, step):
+        queue = variables["queue"]
+        out, updates = self.network.apply(
+            {k: v for k, v in variables.items() if k != "queue"}, batch["x"], train=True,
+            mutable=["batch_stats"], rngs={"dropout": key})
+        out = out.astype(jnp.float32)
+        error = jnp.sum((out - batch["y"]) ** 2, -1) * batch["valid"]
+        count = jnp.sum(batch["valid"].astype(jnp.float32))
+        pull = jnp.mean(jax.nn.logsumexp(out @ queue["keys"].T, axis=-1))
+        loss = jnp.sum(error) / jnp.maximum(count, 1) + 0.01 * pull
+        size = out.shape[0]
+        keys = jax.lax.dynamic_update_slice(
+            queue["keys"], jax.lax.stop_gradient(out), (queue["next"], 0))
+        updates["queue"] = {"keys": keys, "next": (queue["next"] + size) % self.slots}
+        return loss, updates, {"loss": (jnp.sum(error), count), "error": (jnp.sum(error), count)}
+
+
+class _Jitter(grain.transforms.RandomMap):
+    def random_map(self, element, rng):
+        x = np.random.default_rng(element).normal(size=6).astype(np.float32)
+        noisy = x + rng.normal(size=6).astype(np.float32) * 0.1
+        return {"x": noisy, "y": np.tanh(x[:4]), "valid": np.bool_(True)}
+
+
+def batches(size=8, seed=0, index=0, count=1):
+    """Endless, shuffled, randomly jittered batches; the share of process `index` of `count`."""
+    data = grain.MapDataset.range(0, 48).seed(seed).shuffle().repeat()
+    data = data.random_map(_Jitter()).batch(size)
+    share = size // count
+    take = slice(index * share, (index + 1) * share)
+    data = data.map(lambda b: {k: v[take] for k, v in b.items()})
+    return iter(data.to_iter_dataset())

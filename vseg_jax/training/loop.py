@@ -1,0 +1,288 @@
+"""The one training loop of all systems."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vseg_jax.config import shallow
+from vseg_jax.models.base import Model, Variables
+from vseg_jax.training import optimiser as optim
+from vseg_jax.training import sharding
+from vseg_jax.training import state as train_state
+from vseg_jax.training import step as train_step
+from vseg_jax.training.checkpoints import Checkpoints
+from vseg_jax.training.reports import Reporter, write_text
+from vseg_jax.training.runtime import Preemption, versions
+from vseg_jax.training.settings import MAY_CHANGE, TrainConfig
+
+Evaluate = Callable[[Variables, int], dict[str, float]]
+
+
+class Trained(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+      variables: the model's variables on the devices; averaged parameters where the run averages.
+      step: steps done.
+      finished: False when a SIGTERM ended the run early; its checkpoint is written.
+      metrics: what the last evaluation said; empty without one.
+    """
+
+    variables: Variables
+    step: int
+    finished: bool
+    metrics: dict[str, float]
+
+
+class NonFiniteLoss(FloatingPointError):
+    """The loss or the gradient stopped being a number; the message names the step."""
+
+
+def train(
+    model: Model,
+    batches: Any,
+    config: TrainConfig,
+    workdir: str | Path,
+    *,
+    evaluate: Evaluate | None = None,
+    description: dict[str, Any] | None = None,
+) -> Trained:
+    """Trains `model`, from where `workdir` stands.
+
+    Args:
+      model: see models/base.py.
+      batches: grain iterator (`get_state`, `set_state`) over dicts of numpy arrays, this process's
+        share of each global batch; endless.
+      config: the run.
+      workdir: gets `config.json`, `run.json`, `parameters.txt`, `metrics.jsonl`, `tensorboard/` and
+        `checkpoints/`; a run that was stopped goes on from the last checkpoint.
+      evaluate: (variables, step) -> {name: value}, called every `evaluate_every` steps and at the
+        end, on all processes.
+      description: the resolved config as plain values, with `config` under "train"; saved, and
+        compared when the run goes on.
+
+    Raises:
+      NonFiniteLoss: the loss or the gradient's norm is not finite.
+      ValueError: `workdir` holds a run of another config or model, a pattern or a mesh does not
+        fit, the disk is full.
+    """
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    description = _plain(description or {"train": shallow(config)})
+    mesh = sharding.make_mesh(config)
+    optimiser = optim.make(config)
+    place = batches.get_state()
+    sample = next(batches)
+    batches.set_state(place)
+    _check_batch(sample, config)
+    abstract = train_state.abstract(model, sharding.global_shapes(sample), optimiser, config)
+    shardings = sharding.state_shardings(abstract, config, mesh)
+    like = jax.tree.map(lambda leaf, where: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=where), abstract, shardings)
+
+    with Checkpoints(workdir, config.keep) as checkpoints:
+        _check_config(workdir, description, bool(checkpoints.steps()))
+        restored = checkpoints.restore(like, batches)
+        if restored:
+            state, about = restored
+            window = about["window"]
+        else:
+            state, window = _begin(model, sample, optimiser, config, shardings), {}
+        run = _Run(model, optimiser, config, workdir, mesh, shardings, checkpoints, evaluate)
+        run.about = {
+            "config": description, "versions": versions(), "processes": jax.process_count(),
+            "batch": {k: [list(v.shape), str(v.dtype)] for k, v in sample.items()},
+        }
+        _save_description(workdir, description, run.about)
+        return run.go(state, batches, window)
+
+
+@dataclasses.dataclass
+class _Run:
+    """What stays the same during a run, and its steps."""
+
+    model: Model
+    optimiser: Any
+    config: TrainConfig
+    workdir: Path
+    mesh: jax.sharding.Mesh
+    shardings: Any
+    checkpoints: Checkpoints
+    evaluate: Evaluate | None
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def go(self, state: train_state.TrainState, batches: Any, window: dict) -> Trained:
+        config, first = self.config, int(state.step)
+        by_sample = sharding.batch_sharding(self.mesh)
+        shapes = self.about["batch"]
+        frames = shapes["frames"][0][1] if len(shapes.get("frames", [[]])[0]) == 5 else 1
+        reporter = Reporter(self.workdir, first, config.steps, config.batch_size * frames,
+                            config.profile)
+        reporter.overview(state.params)
+        if first >= config.steps:
+            reporter.say(f"the run in {self.workdir} is finished: step {first} of {config.steps}; "
+                         "raise train.steps to go on")
+            reporter.close()
+            return Trained(state.averaged(), first, True, {})
+        reporter.say(f"{'going on from' if first else 'starting at'} step {first} of "
+                     f"{config.steps} in {self.workdir}")
+
+        step_fn = jax.jit(
+            train_step.make(self.model, self.optimiser, config),
+            in_shardings=(self.shardings, by_sample), out_shardings=(self.shardings, None),
+            donate_argnums=0)
+        pending = collections.deque()  # results not looked at yet: at most one step runs ahead
+        window = _Means(window)
+        saved, finished, metrics = first, True, {}
+        with Preemption() as preemption, self.mesh:
+            for step in itertools.count(first + 1):
+                state, result = step_fn(state, sharding.put_batch(next(batches), by_sample))
+                pending.append((step, result))
+                stop = preemption.requested(step)
+                last = step == config.steps
+                due = [last or (every and step % every == 0) for every in (
+                    config.log_every, config.evaluate_every, config.checkpoint_every)]
+                while len(pending) > (0 if any(due) or stop else 1):
+                    window.add(*pending.popleft(), saved)
+                reporter.advance(step)
+                if step == first + 1:
+                    jax.block_until_ready(result)  # compiled: speed is measured from here on
+                    reporter.pause(step)
+                if due[0]:
+                    reporter.write(step, window.take())
+                if due[1] and self.evaluate and not stop:
+                    metrics = dict(self.evaluate(state.averaged(), step))
+                    reporter.write(step, metrics, kind="evaluation")
+                if due[2] or stop:
+                    self.checkpoints.save(
+                        step, state, batches, {**self.about, "window": window.sums})
+                    saved = step
+                if any(due[1:]):
+                    reporter.pause(step)
+                if last or stop:
+                    finished = last
+                    break
+        if not finished:
+            reporter.say(f"stopped by SIGTERM; step {step} is saved, start again to go on")
+        reporter.close()
+        return Trained(state.averaged(), step, finished, metrics)
+
+
+class _Means:
+    """Running (sum, count) pairs since the last report, in float64 so that a restored run's means
+    are those of an unbroken one to the last bit."""
+
+    def __init__(self, sums: dict[str, list[float]]):
+        self.sums = {name: list(pair) for name, pair in sums.items()}
+
+    def add(self, step: int, metrics: train_step.Metrics, saved: int) -> None:
+        """Waits for a step's results and adds them.
+
+        Raises:
+          NonFiniteLoss: they cannot be trained with.
+        """
+        values = jax.device_get(metrics)
+        for name in ("loss", "gradient_norm"):
+            if not np.isfinite(values[name][0]):
+                parts = ", ".join(f"{k}={float(s) / max(float(n), 1e-30):.4g}"
+                                  for k, (s, n) in values.items())
+                raise NonFiniteLoss(
+                    f"{name.replace('_', ' ')} is {float(values[name][0])} at step {step} "
+                    f"({parts}); the last checkpoint is of step {saved}; try a lower train.learning_rate, "
+                    "train.clip_norm or a longer train.warmup")
+        for name, (total, count) in values.items():
+            pair = self.sums.setdefault(name, [0.0, 0.0])
+            pair[0] += float(total)
+            pair[1] += float(count)
+
+    def take(self) -> dict[str, float]:
+        """The means, and begins anew; what was never counted is left out."""
+        means = {name: total / count for name, (total, count) in self.sums.items() if count}
+        self.sums = {}
+        return means
+
+
+def _begin(model, sample, optimiser, config, shardings) -> train_state.TrainState:
+    """The state at step 0.  The variables are made whole on each process (public weights are read
+    by host code), then laid out; the optimiser's state is made where it will lie."""
+    shapes = sharding.global_shapes(sample)
+    init = jax.jit(lambda key: model.init(
+        key, {name: jnp.zeros(s.shape, s.dtype) for name, s in shapes.items()}))
+    variables = model.pretrained(init(jax.random.fold_in(jax.random.key(config.seed), 0x1717)))
+    layout = {"params": shardings.params, **shardings.collections}
+    if variables.keys() != layout.keys():
+        raise ValueError(f"the model's pretrained() returned the collections {sorted(variables)}, "
+                         f"its init() {sorted(layout)}; they must be the same")
+    variables = sharding.put_tree(variables, layout)
+    return jax.jit(lambda v: train_state.create(v, optimiser, config),
+                   out_shardings=shardings)(variables)
+
+
+def _check_batch(sample: dict[str, np.ndarray], config: TrainConfig) -> None:
+    share = config.batch_size // jax.process_count()
+    wrong = {k: np.shape(v) for k, v in sample.items() if np.shape(v)[:1] != (share,)}
+    if wrong or share * jax.process_count() != config.batch_size:
+        raise ValueError(
+            f"train.batch_size is {config.batch_size} over {jax.process_count()} processes, but "
+            f"this process's batches have the shapes {wrong or share}; the leading axis must be "
+            "batch_size / processes in all")
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from JSON: tuples are lists, keys are strings."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for name, inner in value.items()
+            for k, v in _flat(inner, f"{prefix}.{name}" if prefix else name).items()}
+
+
+def _may_change(key: str) -> bool:
+    return key in {f"train.{name}" for name in MAY_CHANGE} or \
+        key.rsplit(".", 1)[-1] in ("source", "prepared")  # where the data lies, not what it is
+
+
+def _check_config(workdir: Path, description: dict[str, Any], begun: bool) -> None:
+    path = workdir / "config.json"
+    if not begun or not path.exists():
+        return
+    try:
+        before = _flat(json.loads(path.read_text(encoding="utf-8")))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg}); restore it from "
+                         "`config` in a checkpoint's `about`, or use another workdir") from error
+    now = _flat(description)
+    differ = [
+        f"{key}: {before.get(key, 'not set')!r} there, {now.get(key, 'not set')!r} here"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key, KeyError) != now.get(key, KeyError) and not _may_change(key)
+    ]
+    if differ:
+        raise ValueError(
+            f"{workdir} holds a run of another config; use another workdir, or the config in "
+            f"{path}. What differs:\n  " + "\n  ".join(differ))
+    if before.get("train.steps") != now.get("train.steps") and \
+            now.get("train.schedule") in ("cosine", "poly"):
+        logging.warning("train.steps was %s and is %s: the %s schedule now ends there",
+                        before.get("train.steps"), now.get("train.steps"), now["train.schedule"])
+
+
+def _save_description(workdir: Path, description: dict[str, Any], about: dict[str, Any]) -> None:
+    """`config.json` and, with versions and shapes, `run.json`; written by the first process."""
+    if jax.process_index() == 0:
+        write_text(workdir / "config.json", json.dumps(description, indent=2) + "\n")
+        write_text(workdir / "run.json", json.dumps(about, indent=2) + "\n")

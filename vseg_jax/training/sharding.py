@@ -1,0 +1,132 @@
+"""Where arrays lie: the mesh, the rules for the state, and batches from several processes."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from vseg_jax.training.settings import TrainConfig
+
+AXES = ("data", "model")
+
+
+def make_mesh(config: TrainConfig) -> Mesh:
+    """Devices as [data, model].
+
+    Raises:
+      ValueError: the axes do not multiply to the number of devices that there are, the model axis
+        crosses processes, or the batch cannot be cut evenly.
+    """
+    devices, model = jax.device_count(), config.model_parallel
+    data = config.data_parallel or max(devices // model, 1)
+    if data * model != devices:
+        raise ValueError(
+            f"train.data_parallel x train.model_parallel is {data} x {model}, but there are "
+            f"{devices} devices; set data_parallel to 0 and model_parallel to a divisor of "
+            f"{devices}"
+        )
+    if jax.local_device_count() % model:
+        raise ValueError(
+            f"train.model_parallel is {model}, which does not divide the {jax.local_device_count()}"
+            " devices of a process; the model axis must stay inside one process, because each "
+            "process feeds its own samples"
+        )
+    if config.batch_size % (data * config.accumulate):
+        raise ValueError(
+            f"train.batch_size is {config.batch_size}; it must be a multiple of {data} (devices "
+            f"along the data axis) x {config.accumulate} (train.accumulate)"
+        )
+    # Auto axes: under Explicit ones, the default, flax's layers would have to name shardings.
+    return jax.make_mesh((data, model), AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """'params/encoder/kernel' of a jax key path."""
+    names = (getattr(p, "key", getattr(p, "name", getattr(p, "idx", p))) for p in path)
+    return "/".join(str(name) for name in names)
+
+
+def state_shardings(state: Any, config: TrainConfig, mesh: Mesh) -> Any:
+    """A `NamedSharding` a leaf of `state`, by the first rule that its path meets.
+
+    Raises:
+      ValueError: a rule meets no leaf, names an unknown axis, has more axes than the leaf, or cuts
+        a dimension that its axis does not divide.
+    """
+    met = set()
+
+    def place(path, leaf):
+        name = path_name(path)
+        for pattern, axes in config.sharding:
+            if re.search(pattern, name):
+                met.add(pattern)
+                _check_rule(pattern, axes, name, leaf.shape, mesh)
+                return NamedSharding(mesh, PartitionSpec(*axes))
+        return NamedSharding(mesh, PartitionSpec())
+
+    shardings = jax.tree_util.tree_map_with_path(place, state)
+    for pattern, _ in config.sharding:
+        if pattern not in met:
+            raise ValueError(f"train.sharding: the rule {pattern!r} meets no part of the state "
+                             "(or only parts that an earlier rule takes); correct or remove it")
+    return shardings
+
+
+def _check_rule(pattern: str, axes: tuple, name: str, shape: tuple[int, ...], mesh: Mesh) -> None:
+    where = f"train.sharding: the rule {pattern!r} -> {axes}"
+    if len(axes) > len(shape):
+        raise ValueError(f"{where} has more axes than {name} of shape {shape}; "
+                         "make the pattern narrower")
+    for axis, size in zip(axes, shape, strict=False):
+        if axis is not None and axis not in mesh.shape:
+            raise ValueError(f"{where} names the axis {axis!r}; there are {', '.join(AXES)}")
+        if axis is not None and size % mesh.shape[axis]:
+            raise ValueError(f"{where} cuts {name} of shape {shape}: {size} is not a multiple of "
+                             f"the {mesh.shape[axis]} devices along {axis!r}")
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Samples over the data axis, everything else whole."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def put_batch(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
+    """This process's share of a batch -> global arrays, [B_local, ...] -> [B, ...]."""
+    return {
+        name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
+        for name, value in batch.items()
+    }
+
+
+def put_tree(tree: Any, shardings: Any) -> Any:
+    """A pytree that every process holds whole -> global arrays laid out as `shardings` say."""
+
+    def put(leaf, sharding):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.device_put(leaf, sharding)
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(put, tree, shardings)
+
+
+def global_shapes(batch: dict[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the global batch, from one process's share."""
+    count = jax.process_count()
+    return {
+        name: jax.ShapeDtypeStruct((value.shape[0] * count, *value.shape[1:]), value.dtype)
+        for name, value in batch.items()
+    }
+
+
+def bytes_per_device(tree: Any, shardings: Any) -> int:
+    """Bytes that one device holds of `tree` (arrays or shapes)."""
+    return sum(
+        math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf, sharding in zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True)
+    )
