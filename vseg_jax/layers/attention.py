@@ -1,0 +1,121 @@
+"""Multi-head attention that never holds the score maps of all heads at once on a CPU.
+
+On an accelerator `jax.nn.dot_product_attention` is used as it is. On a CPU the heads are mapped
+over, one score map at a time, which is several times faster there (benchmarks/README.md).
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+def attention(
+    query: Float[Array, "B Q N D"],
+    key: Float[Array, "B K N D"],
+    value: Float[Array, "B K N E"],
+    *,
+    mask: Bool[Array, "B #Q K"] | None = None,
+    chunk: int | None = None,
+) -> Float[Array, "B Q N E"]:
+    """softmax(query key^T / sqrt(D)) value for N heads.
+
+    Args:
+      query: Q positions asking; D is the width of a head.
+      key: K positions answering.
+      value: what they answer.
+      mask: True where a query may look at a key. A query that may look at none gets the plain mean
+        of all values (finite, and for the caller to mask).
+      chunk: at most this many queries at a time; exact, with memory for `chunk` x K scores only,
+        forward and backward (the scores are computed again in the backward pass).
+    """
+    if chunk is not None and chunk < query.shape[1]:
+        return _chunked(query, key, value, mask, chunk)
+    if jax.default_backend() != "cpu" and key.shape[-1] == value.shape[-1]:
+        heads = None if mask is None else jnp.broadcast_to(
+            mask[:, None], (mask.shape[0], 1, query.shape[1], key.shape[1])
+        )
+        return jax.nn.dot_product_attention(query, key, value, mask=heads)
+    if query.shape[2] == 1:
+        out = _one_head(query[:, :, 0], key[:, :, 0], value[:, :, 0], mask)
+        return out[:, :, None]
+    by_head = jax.lax.map(
+        lambda qkv: _one_head(*qkv, mask),
+        tuple(jnp.moveaxis(x, 2, 0) for x in (query, key, value)),
+    )
+    return jnp.moveaxis(by_head, 0, 2)
+
+
+def _one_head(query: Array, key: Array, value: Array, mask: Array | None) -> Array:
+    # Scaling the queries costs Q x D, scaling the scores Q x K.
+    scores = jnp.einsum("bqd,bkd->bqk", query * query.shape[-1] ** -0.5, key)
+    scores = scores.astype(jnp.float32)
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    return jnp.einsum("bqk,bke->bqe", jax.nn.softmax(scores).astype(value.dtype), value)
+
+
+def _chunked(query: Array, key: Array, value: Array, mask: Array | None, chunk: int) -> Array:
+    batch, count, heads, _ = query.shape
+    pieces = -(-count // chunk)
+    padding = pieces * chunk - count
+
+    def split(x: Array) -> Array:
+        x = jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2))
+        return jnp.moveaxis(x.reshape(x.shape[0], pieces, chunk, *x.shape[2:]), 1, 0)
+
+    if mask is None or mask.shape[1] == 1:
+        def piece(q: Array) -> Array:
+            return attention(q, key, value, mask=mask)
+        out = jax.lax.map(jax.checkpoint(piece), split(query))
+    else:
+        def masked_piece(q_and_mask: tuple[Array, Array]) -> Array:
+            return attention(q_and_mask[0], key, value, mask=q_and_mask[1])
+        out = jax.lax.map(jax.checkpoint(masked_piece), (split(query), split(mask)))
+    out = jnp.moveaxis(out, 0, 1).reshape(batch, pieces * chunk, heads, value.shape[-1])
+    return out[:, :count]
+
+
+class MultiHeadAttention(nn.Module):
+    """Attention with its four projections: `query`, `key`, `value`, `out`.
+
+    Attributes:
+      heads: how many heads; must divide `features`.
+      features: width of the projections and of the result.
+      chunk: see `attention`.
+      dtype: of the computation; parameters stay float32.
+    """
+
+    heads: int
+    features: int
+    chunk: int | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        query: Float[Array, "B Q C"],
+        key: Float[Array, "B K D"],
+        value: Float[Array, "B K E"] | None = None,
+        *,
+        mask: Bool[Array, "B #Q K"] | None = None,
+    ) -> Float[Array, "B Q F"]:
+        """`value` is `key` unless given (position codings are often added to the keys alone)."""
+        if self.features % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide {self.features} features")
+
+        def project(x: Array, name: str) -> Array:
+            x = nn.Dense(self.features, dtype=self.dtype, name=name)(x)
+            return x.reshape(*x.shape[:-1], self.heads, self.features // self.heads)
+
+        out = attention(
+            project(query, "query"),
+            project(key, "key"),
+            project(key if value is None else value, "value"),
+            mask=mask,
+            chunk=self.chunk,
+        )
+        out = out.reshape(*out.shape[:-2], self.features)
+        return nn.Dense(self.features, dtype=self.dtype, name="out")(out)

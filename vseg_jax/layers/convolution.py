@@ -1,0 +1,128 @@
+"""Convolutions and max pooling, written the way each backend runs them fast.
+
+A CPU runs 1x1 convolutions best as matrix products and 3-D convolutions best as 2-D ones over the
+temporal taps, stacked as channels; accelerators run the plain 3-D convolution best. Parameters
+have one layout whichever way is taken, and the ways agree to rounding (tests/layers).
+"""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Triple = tuple[int, int, int]
+# He et al. 2015 for layers followed by a ReLU, as torchvision's ResNet initialises.
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class Conv1x1(nn.Module):
+    """A convolution with a kernel of one pixel (or one voxel): a matrix product on channels.
+
+    Attributes:
+      features: channels out.
+      strides: one number an axis between the batch and the channels, or () for 1 everywhere.
+      use_bias: whether a bias is added.
+      dtype: of the computation; parameters stay float32.
+
+    Parameters: `kernel` [in, out], `bias` [out].
+    """
+
+    features: int
+    strides: tuple[int, ...] = ()
+    use_bias: bool = True
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B *S C"]) -> Float[Array, "B *R D"]:
+        kernel = self.param("kernel", he_normal, (x.shape[-1], self.features))
+        if any(s > 1 for s in self.strides):
+            x = x[(slice(None), *(slice(None, None, s) for s in self.strides))]
+        out = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            out += bias.astype(self.dtype)
+        return out
+
+
+class Conv3d(nn.Module):
+    """A 3-D convolution with TensorFlow's SAME padding (the odd zero at the end), without bias.
+
+    Parameters: `kernel` [kt, kh, kw, in, out], or [in, out] for a kernel of one voxel.
+    """
+
+    features: int
+    kernel_size: Triple
+    strides: Triple = (1, 1, 1)
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T H W C"]) -> Float[Array, "B t h w D"]:
+        kernel = self.param("kernel", he_normal, (*self.kernel_size, x.shape[-1], self.features))
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if jax.default_backend() == "cpu":
+            return conv3d_by_taps(x, kernel, self.strides)
+        return conv3d(x, kernel, self.strides)
+
+
+def conv3d(
+    x: Float[Array, "B T H W C"], kernel: Float[Array, "kt kh kw C D"], strides: Triple
+) -> Float[Array, "B t h w D"]:
+    """The plain 3-D convolution, SAME padding."""
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, "SAME", dimension_numbers=("NTHWC", "THWIO", "NTHWC")
+    )
+
+
+def conv3d_by_taps(
+    x: Float[Array, "B T H W C"], kernel: Float[Array, "kt kh kw C D"], strides: Triple
+) -> Float[Array, "B t h w D"]:
+    """The same through one 2-D convolution: the temporal taps stand side by side as channels."""
+    taps = [
+        part.reshape(-1, *part.shape[2:])
+        for part in _windows(x, 1, kernel.shape[0], strides[0], 0.0)
+    ]
+    frames = -(-x.shape[1] // strides[0])
+    kernel = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
+    out = jax.lax.conv_general_dilated(
+        jnp.concatenate(taps, axis=-1),
+        kernel,
+        strides[1:],
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return out.reshape(x.shape[0], frames, *out.shape[1:])
+
+
+def max_pool(
+    x: Float[Array, "B *S C"], window: tuple[int, ...], strides: tuple[int, ...]
+) -> Float[Array, "B *R C"]:
+    """Max pooling with TensorFlow's SAME padding, over any number of axes between B and C.
+
+    One axis after the other, each as a maximum over shifted slices: the backward pass is then a
+    few selects, where that of `reduce_window` is a slow scatter on a CPU. Of equal values the
+    first takes the gradient, as in PyTorch; a NaN stays one.
+    """
+    # The last axis first, so that ties go to the first place in reading order.
+    for axis in reversed(range(1, x.ndim - 1)):
+        parts = _windows(x, axis, window[axis - 1], strides[axis - 1], -math.inf)
+        x = parts[0]
+        for part in parts[1:]:
+            x = jnp.where((part > x) | jnp.isnan(part), part, x)
+    return x
+
+
+def _windows(x: Array, axis: int, window: int, stride: int, fill: float) -> list[Array]:
+    """What each of `window` taps sees along `axis`: slices of `x`, padded as SAME wants it."""
+    out = -(-x.shape[axis] // stride)
+    total = max((out - 1) * stride + window - x.shape[axis], 0)
+    pad = [(0, 0)] * x.ndim
+    pad[axis] = (total // 2, total - total // 2)
+    padded = jnp.pad(x, pad, constant_values=fill) if total else x
+    last = (out - 1) * stride + 1
+    return [
+        jax.lax.slice_in_dim(padded, tap, tap + last, stride, axis) for tap in range(window)
+    ]

@@ -1,0 +1,93 @@
+"""Resizing of maps: bilinear, nearest, and by area; the conventions are PyTorch's.
+
+Bilinear and area resizing are linear and separable, so they are two small matrix products, one an
+axis: fast in both directions on every backend, and differentiable without scatter.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+Size = tuple[int, int]
+
+
+def bilinear(
+    x: Float[Array, "*B H W C"], size: Size, *, align_corners: bool
+) -> Float[Array, "*B h w C"]:
+    """Bilinear interpolation to `size` = (height, width), without anti-aliasing.
+
+    `align_corners=True` maps corner pixel centres onto corner pixel centres; False maps the edges
+    of the picture onto each other. Both are `torch.nn.functional.interpolate(mode="bilinear")`.
+    """
+    _check(size)
+    return _separable(
+        x,
+        _bilinear_matrix(x.shape[-3], size[0], align_corners),
+        _bilinear_matrix(x.shape[-2], size[1], align_corners),
+    )
+
+
+def area(x: Float[Array, "*B H W C"], size: Size) -> Float[Array, "*B h w C"]:
+    """The mean over the cells that each output cell covers (`interpolate(mode="area")`).
+
+    Where `size` divides the map this is plain average pooling; elsewhere cell i averages the whole
+    input cells from floor(i H / h) to ceil((i + 1) H / h), so neighbours may share one.
+    """
+    _check(size)
+    *batch, height, width, channels = x.shape
+    if height % size[0] == 0 and width % size[1] == 0:
+        factors = height // size[0], width // size[1]
+        blocks = x.reshape(*batch, size[0], factors[0], size[1], factors[1], channels)
+        return blocks.mean(axis=(-4, -2))
+    return _separable(x, _area_matrix(height, size[0]), _area_matrix(width, size[1]))
+
+
+def nearest(x: Shaped[Array, "*B H W C"], size: Size) -> Shaped[Array, "*B h w C"]:
+    """Nearest neighbour: output i reads input floor(i H / h) (`interpolate(mode="nearest")`)."""
+    _check(size)
+    rows = np.arange(size[0]) * x.shape[-3] // size[0]
+    columns = np.arange(size[1]) * x.shape[-2] // size[1]
+    return jnp.take(jnp.take(x, rows, axis=-3), columns, axis=-2)
+
+
+def _separable(x: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
+    # The axis that shrinks most goes first: the second product then has less to do.
+    by_rows = rows.shape[0] * columns.shape[1] <= rows.shape[1] * columns.shape[0]
+    for axis in ("rows", "columns") if by_rows else ("columns", "rows"):
+        if axis == "rows":
+            x = jnp.einsum("hH,...Hwc->...hwc", rows.astype(x.dtype), x)
+        else:
+            x = jnp.einsum("wW,...hWc->...hwc", columns.astype(x.dtype), x)
+    return x
+
+
+def _bilinear_matrix(old: int, new: int, align_corners: bool) -> np.ndarray:
+    """[new, old] float32; each row holds the two weights of one output position."""
+    index = np.arange(new, dtype=np.float64)
+    if align_corners:
+        position = index * ((old - 1) / (new - 1)) if new > 1 else index * 0
+    else:
+        position = np.maximum((index + 0.5) * (old / new) - 0.5, 0)
+    low = np.minimum(np.floor(position).astype(int), old - 1)
+    high = np.minimum(low + 1, old - 1)
+    fraction = position - low
+    matrix = np.zeros((new, old))
+    np.add.at(matrix, (np.arange(new), low), 1 - fraction)
+    np.add.at(matrix, (np.arange(new), high), fraction)
+    return matrix.astype(np.float32)
+
+
+def _area_matrix(old: int, new: int) -> np.ndarray:
+    """[new, old] float32; each row averages the input cells that one output cell touches."""
+    matrix = np.zeros((new, old), np.float32)
+    for i in range(new):
+        start, stop = i * old // new, -(-(i + 1) * old // new)
+        matrix[i, start:stop] = 1 / (stop - start)
+    return matrix
+
+
+def _check(size: Size) -> None:
+    if min(size) < 1:
+        raise ValueError(f"cannot resize to {size}: height and width must be at least 1")
