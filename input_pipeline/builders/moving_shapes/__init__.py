@@ -1,0 +1,169 @@
+"""`moving_shapes`: made videos with exact truth, deterministic from a seed, nothing to download.
+
+Two to five actors a clip; every actor that a sentence names has a twin that differs from it in a
+single attribute, so that no colour, no shape and no still frame alone finds it. Two domains share
+categories and motions and differ in everything else: `source` and `target` (see `Options.shifts`).
+Masks, flow and sound are computed from the same paths that are drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from input_pipeline import records
+from input_pipeline.builders.moving_shapes.render import Rendering, draw_style, render
+from input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, Scene, draw_scene
+from input_pipeline.builders.moving_shapes.sentences import describe
+from input_pipeline.builders.moving_shapes.sound import mix
+
+SPLITS = ("source_train", "source_test", "target_train", "target_test")
+SHIFTS = ("background", "light", "noise", "size", "wording")
+_QUALITY = 95  # of the JPEG frames
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to build.
+
+    Attributes:
+      height: of the frames, pixels, from 32.
+      width: of the frames, pixels, from 32.
+      length: frames a clip; a motion spans the clip, however long.
+      fps: frames a second (decides how long the sound is).
+      train: clips in each train split.
+      test: clips in each test split.
+      seed: of everything; clip i of a split depends on nothing but seed, split, i and the
+        options below, so a larger build begins with the clips of a smaller one.
+      splits: which of `SPLITS` to build.
+      actors: least and greatest number of actors in a clip, within 2 to 8.
+      differs: how often twins differ in colour, shape, size, texture, motion (weights).
+      drift: greatest way of the camera over a clip, in smaller sides of the frame; 0: none.
+      shifts: what sets the target domain apart from the source, any of `SHIFTS`; a clip's
+        content stays the same whichever are on.
+      flow: write the optical flow.
+      sound: write the sound.
+    """
+
+    height: int = 64
+    width: int = 64
+    length: int = 16
+    fps: float = 8.0
+    train: int = 800
+    test: int = 100
+    seed: int = 0
+    splits: tuple[str, ...] = SPLITS
+    actors: tuple[int, int] = (2, 5)
+    differs: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)
+    drift: float = 0.1
+    shifts: tuple[str, ...] = SHIFTS
+    flow: bool = True
+    sound: bool = True
+
+    def __post_init__(self):
+        for name in ("splits", "actors", "differs", "shifts"):  # lists come from config files
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, known in (("splits", SPLITS), ("shifts", SHIFTS)):
+            if unknown := set(getattr(self, name)) - set(known):
+                raise ValueError(f"moving_shapes: {name} {sorted(unknown)} are unknown; "
+                                 f"choose from {', '.join(known)}")
+        if min(self.height, self.width) < 32 or self.length < 1 or self.fps <= 0:
+            raise ValueError(
+                "moving_shapes: frames must be at least 32x32, a clip 1 frame long and fps above "
+                f"0, got {self.height}x{self.width}, {self.length} frames, {self.fps} fps")
+        if min(self.train, self.test) < 1 or not self.splits:
+            raise ValueError("moving_shapes: every split needs a clip, got "
+                             f"train={self.train}, test={self.test}, splits={self.splits}")
+        if len(self.actors) != 2 or not 2 <= self.actors[0] <= self.actors[1] <= 8:
+            raise ValueError("moving_shapes: actors must be (least, greatest) within 2 to 8, got "
+                             f"{self.actors}")
+        if (len(self.differs) != len(ATTRIBUTES) or min(self.differs) < 0
+                or sum(self.differs) <= 0):
+            raise ValueError(f"moving_shapes: differs must be {len(ATTRIBUTES)} weights, for "
+                             f"{', '.join(ATTRIBUTES)}, not all 0, got {self.differs}")
+        if not 0 <= self.drift <= 0.3:
+            raise ValueError(f"moving_shapes: drift must lie within 0 to 0.3, got {self.drift}")
+
+
+class Builder(records.VideoBuilder):
+    """Writes the splits; needs no source folder."""
+
+    name = "moving_shapes"
+
+    def splits(self) -> dict[str, Iterator[records.Record]]:
+        options = self.options or Options()
+        return {split: self._clips(split, options) for split in options.splits}
+
+    @staticmethod
+    def _clips(split: str, options: Options) -> Iterator[records.Record]:
+        count = options.train if split.endswith("train") else options.test
+        return (make_record(options, split, i) for i in range(count))
+
+
+def make_clip(options: Options, split: str, number: int) -> tuple[Scene, Rendering, list[int]]:
+    """Content and pictures of one clip, and the actors that may be named.
+
+    Content, looks, noise and wording draw from streams of their own. A scene in which fewer than
+    two actors can be named (hidden most of the time, or without a twin) is drawn again.
+    """
+    shifts = options.shifts if split.startswith("target") else ()
+    content, looks, noise, _ = _streams(options, split, number)
+    size = (options.height, options.width)
+    scale = 1.0
+    if "size" in shifts:
+        scale = looks.uniform(0.8, 0.88) if looks.uniform() < 0.5 else looks.uniform(1.12, 1.25)
+    style = draw_style(looks.spawn(1)[0], *size, options.drift * min(size),
+                       tuple(s for s in shifts if s in ("background", "light", "noise")))
+    best: tuple[Scene, Rendering, list[int]] | None = None
+    for _ in range(10):
+        scene = draw_scene(content, height=size[0], width=size[1], length=options.length,
+                           actors=options.actors, differs=options.differs, drift=options.drift,
+                           scale=scale)
+        rendering = render(scene, style, noise)
+        named = _nameable(scene, rendering.masks)
+        if best is None or len(named) > len(best[2]):
+            best = scene, rendering, named
+        if len(named) >= 2:
+            break
+    return best
+
+
+def make_record(options: Options, split: str, number: int) -> records.Record:
+    """One clip of a split as a record."""
+    scene, rendering, named = make_clip(options, split, number)
+    free = split.startswith("target") and "wording" in options.shifts
+    words = _streams(options, split, number)[3]
+    style = "free" if free else "plain"
+    flow = [records.encode_flow(f) for f in rendering.flow] + [b""] if options.flow else []
+    return records.Record(
+        video_id=f"{split}-{number:06d}",
+        frames=[records.encode_image(frame, _QUALITY) for frame in rendering.frames],
+        masks=[records.encode_mask(mask) for mask in rendering.masks],
+        height=options.height, width=options.width, fps=options.fps,
+        objects=[records.Object(i + 1, looks.shape) for i, looks in enumerate(scene.looks)],
+        expressions=[
+            records.Expression(describe(words, scene, i, free), i + 1, style, scene.differs[i])
+            for i in named
+        ],
+        flow=flow,
+        audio=records.encode_audio(mix(scene, options.fps)) if options.sound else b"",
+    )
+
+
+def _streams(options: Options, split: str, number: int) -> list[np.random.Generator]:
+    """Generators for content, looks, noise and words."""
+    root = np.random.SeedSequence((options.seed, SPLITS.index(split), number))
+    return [np.random.default_rng(s) for s in root.spawn(4)]
+
+
+def _nameable(scene: Scene, masks: np.ndarray) -> list[int]:
+    """Actors with a twin that can be seen well in at least three quarters of the frames."""
+    named = []
+    for i, path in enumerate(scene.paths):
+        seen = (masks == i + 1).sum(axis=(1, 2))
+        well = seen >= np.maximum(10, 0.3 * path.radius**2)
+        if scene.differs[i] and well.mean() >= 0.75:
+            named.append(i)
+    return named

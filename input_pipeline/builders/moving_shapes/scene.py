@@ -1,0 +1,208 @@
+"""What happens in a made clip: actors, their attributes, their paths, the camera.
+
+Lengths are pixels, angles radians (positive turns clockwise on the screen, y points down), points
+are (x, y) with (0, 0) the upper-left corner of the upper-left pixel, times are frame numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "heart", "crescent")
+COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
+SIZES = ("small", "large")
+TEXTURES = ("plain", "striped", "dotted", "checkered")
+MOTIONS = ("left", "right", "up", "down", "still", "rotating", "growing", "shrinking", "bouncing",
+           "circling")
+VALUES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES, "texture": TEXTURES,
+          "motion": MOTIONS}
+ATTRIBUTES = tuple(VALUES)
+
+_DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+_RADII = {"small": 0.1, "large": 0.165}  # of the frame's smaller side; bounds of a size change
+_TWIN = 0.7  # how often a further actor copies an earlier one but for one attribute
+_CANDIDATES = 24  # paths tried at a time for one actor
+_CROSSING = 0.25  # of the frames in which two actors may overlap
+
+
+@dataclasses.dataclass(frozen=True)
+class Looks:
+    """The attributes that sentences speak of.
+
+    `size` is "" where the motion is a change of size: such an actor is neither small nor large.
+    """
+
+    colour: str
+    shape: str
+    size: str
+    texture: str
+    motion: str
+
+    def differs(self, other: Looks) -> list[str]:
+        """Attributes that tell the two apart (a changing size is told by the motion alone)."""
+        names = [a for a in ATTRIBUTES if getattr(self, a) != getattr(other, a)]
+        if not (self.size and other.size) and "size" in names:
+            names.remove("size")
+        return names
+
+    def can_be_seen(self) -> bool:
+        """False where the attributes hide each other: a plain disc that turns, for instance."""
+        round_and_plain = self.shape in ("circle", "ring") and self.texture == "plain"
+        changes_size = self.motion in ("growing", "shrinking")
+        return not (self.motion == "rotating" and round_and_plain) and changes_size != bool(
+            self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """Where an actor is, a value a frame: centre [T, 2], angle [T], radius [T]."""
+
+    centre: np.ndarray
+    angle: np.ndarray
+    radius: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """The content of a clip.
+
+    Attributes:
+      looks: of every actor; actor i has id i + 1 in the masks.
+      paths: of every actor, as the camera sees it (drift included).
+      order: actor numbers from the farthest to the nearest.
+      drift: [2] motion of the background on the screen, pixels a frame.
+      differs: for every actor, what tells it from one other actor that is the same in all else;
+        "" for a bystander.
+    """
+
+    looks: tuple[Looks, ...]
+    paths: tuple[Path, ...]
+    order: tuple[int, ...]
+    drift: np.ndarray
+    differs: tuple[str, ...]
+
+
+def draw_scene(rng: np.random.Generator, *, height: int, width: int, length: int,
+               actors: tuple[int, int], differs: tuple[float, ...], drift: float,
+               scale: float = 1.0) -> Scene:
+    """Draws a clip's content.
+
+    Args:
+      rng: randomness; the same generator state gives the same scene.
+      height: of the frames.
+      width: of the frames.
+      length: frames.
+      actors: least and greatest number of actors.
+      differs: a weight for every one of `ATTRIBUTES`: how often it tells twins apart.
+      drift: greatest way of the camera over the clip, in smaller sides of the frame.
+      scale: factor on all radii.
+    """
+    looks = _draw_looks(rng, int(rng.integers(actors[0], actors[1] + 1)), differs)
+    side = min(height, width)
+    heading, way = rng.uniform(0, 2 * np.pi), drift * side * np.sqrt(rng.uniform())
+    step = np.array([np.cos(heading), np.sin(heading)]) * way / max(length - 1, 1)
+    paths: list[Path] = []
+    for one in looks:
+        paths.append(_place(rng, one, paths, np.array([width, height]), length, step, scale))
+    told = []
+    for i, one in enumerate(looks):
+        ways = [one.differs(other) for j, other in enumerate(looks) if j != i]
+        single = [names[0] for names in ways if len(names) == 1]
+        told.append(str(rng.choice(single)) if single else "")
+    order = tuple(int(i) for i in rng.permutation(len(looks)))
+    return Scene(tuple(looks), tuple(paths), order, step, tuple(told))
+
+
+def _draw_looks(rng: np.random.Generator, count: int, differs: tuple[float, ...]) -> list[Looks]:
+    """Two twins first, then further twins and bystanders; all can be told apart; shuffled."""
+    while True:
+        looks = [_random_looks(rng)]
+        for _ in range(100):
+            if len(looks) == count:
+                return [looks[i] for i in rng.permutation(count)]
+            if len(looks) == 1 or rng.uniform() < _TWIN:
+                new = _twin(rng, looks[rng.integers(len(looks))], differs)
+            else:
+                new = _random_looks(rng)
+            if new.can_be_seen() and all(new.differs(other) for other in looks):
+                looks.append(new)
+
+
+def _random_looks(rng: np.random.Generator) -> Looks:
+    while True:
+        looks = Looks(**{name: _pick(rng, values) for name, values in VALUES.items()})
+        if looks.motion in ("growing", "shrinking"):
+            looks = dataclasses.replace(looks, size="")
+        if looks.can_be_seen():
+            return looks
+
+
+def _twin(rng: np.random.Generator, looks: Looks, differs: tuple[float, ...]) -> Looks:
+    weights = np.asarray(differs, float)
+    name = str(rng.choice(ATTRIBUTES, p=weights / weights.sum()))
+    old = getattr(looks, name)
+    if not old:  # the size of an actor that grows: no twin differs in it, the caller tries again
+        return looks
+    twin = dataclasses.replace(looks, **{name: _pick(rng, [v for v in VALUES[name] if v != old])})
+    if twin.motion in ("growing", "shrinking"):
+        return dataclasses.replace(twin, size="")
+    return twin if twin.size else dataclasses.replace(twin, size=_pick(rng, SIZES))
+
+
+def _pick(rng: np.random.Generator, values) -> str:
+    return values[int(rng.integers(len(values)))]
+
+
+def _place(rng: np.random.Generator, looks: Looks, others: list[Path], frame: np.ndarray,
+           length: int, step: np.ndarray, scale: float) -> Path:
+    """A path inside the frame that crosses the others but does not stay on them."""
+    shape = _motion(rng, looks, min(frame), length, scale)
+    track = shape.centre + step * np.arange(length)[:, None]
+    margin = 0.95 * shape.radius[:, None]
+    low = (margin - track).max(axis=0)
+    high = (frame - margin - track).min(axis=0)
+    middle = (low + high) / 2  # where the path is longer than the frame, it hangs over both ends
+    low, high = np.minimum(low, middle), np.maximum(high, middle)
+    best, best_cost = None, np.inf
+    for _ in range(3):
+        starts = rng.uniform(low, high, (_CANDIDATES, 2))
+        centres = starts[:, None] + track  # [candidates, T, 2]
+        cost = np.zeros(_CANDIDATES)
+        for other in others:
+            gap = np.linalg.norm(centres - other.centre, axis=-1) / (shape.radius + other.radius)
+            cost = np.maximum(cost, (gap < 0.95).mean(axis=1))
+        i = int(np.argmax(cost <= _CROSSING) if cost.min() <= _CROSSING else cost.argmin())
+        if cost[i] < best_cost:
+            best, best_cost = centres[i], cost[i]
+        if best_cost <= _CROSSING:
+            break
+    return Path(best, shape.angle, shape.radius)
+
+
+def _motion(rng: np.random.Generator, looks: Looks, side: float, length: int,
+            scale: float) -> Path:
+    """The path around the origin, without the camera's drift."""
+    phase = np.linspace(0.0, 1.0, length)
+    centre = np.zeros((length, 2))
+    angle = np.full(length, rng.uniform(-0.3, 0.3))
+    jitter = scale * side * rng.uniform(0.94, 1.06)
+    radius = np.full(length, _RADII.get(looks.size, 0.0) * jitter)
+    turn, sign, start = rng.uniform(), rng.choice([-1.0, 1.0]), rng.uniform()
+    if looks.motion in _DIRECTIONS:
+        way = side * (0.42 + 0.16 * turn)
+        centre = np.outer(phase - 0.5, _DIRECTIONS[looks.motion]) * way
+    elif looks.motion == "rotating":
+        angle = angle + sign * 2 * np.pi * (0.55 + 0.25 * turn) * phase
+    elif looks.motion in ("growing", "shrinking"):
+        p = phase if looks.motion == "growing" else 1 - phase
+        small, large = 0.85 * _RADII["small"], 1.1 * _RADII["large"]
+        radius = jitter * small * (large / small) ** p
+    elif looks.motion == "bouncing":
+        hop = np.abs(np.sin(np.pi * (3 * phase + start)))
+        centre[:, 1] = -side * (0.24 + 0.06 * turn) * (hop - 0.5)
+    elif looks.motion == "circling":
+        around = 2 * np.pi * (sign * (1.1 + 0.25 * turn) * phase + start)
+        centre = side * (0.13 + 0.03 * turn) * np.stack([np.cos(around), np.sin(around)], -1)
+    return Path(centre, angle, radius)
