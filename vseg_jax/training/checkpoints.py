@@ -78,7 +78,8 @@ class Checkpoints:
                 else "there is no earlier checkpoint"
             raise ValueError(
                 f"no space to save the checkpoint of step {step} in {self.folder}: {error}; "
-                f"{good}; free some space (or lower train.keep) and start again, the run goes on from there"
+                f"{good}; free some space (or lower train.keep) and start again, the run goes on "
+                "from there"
             ) from error
 
     def restore(self, like: Any, batches: Any) -> tuple[Any, dict[str, Any]] | None:

@@ -22,7 +22,7 @@ from vseg_jax.training import sharding
 from vseg_jax.training import state as train_state
 from vseg_jax.training import step as train_step
 from vseg_jax.training.checkpoints import Checkpoints
-from vseg_jax.training.reports import Reporter, write_text
+from vseg_jax.training.reports import Reporter, last_evaluation, read_metrics, write_text
 from vseg_jax.training.runtime import Preemption, versions
 from vseg_jax.training.settings import MAY_CHANGE, TrainConfig
 
@@ -98,7 +98,7 @@ def train(
             state, about = restored
             window = about["window"]
         else:
-            state, window = _begin(model, sample, optimiser, config, shardings), {}
+            state, window = begin(model, sample, optimiser, config, shardings), {}
         run = _Run(model, optimiser, config, workdir, mesh, shardings, checkpoints, evaluate)
         run.about = {
             "config": description, "versions": versions(), "processes": jax.process_count(),
@@ -123,60 +123,84 @@ class _Run:
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def go(self, state: train_state.TrainState, batches: Any, window: dict) -> Trained:
+        """From `state` to the end of the run, or to a SIGTERM."""
         config, first = self.config, int(state.step)
-        by_sample = sharding.batch_sharding(self.mesh)
-        shapes = self.about["batch"]
-        frames = shapes["frames"][0][1] if len(shapes.get("frames", [[]])[0]) == 5 else 1
-        reporter = Reporter(self.workdir, first, config.steps, config.batch_size * frames,
-                            config.profile)
-        reporter.overview(state.params)
-        if first >= config.steps:
-            reporter.say(f"the run in {self.workdir} is finished: step {first} of {config.steps}; "
-                         "raise train.steps to go on")
-            reporter.close()
-            return Trained(state.averaged(), first, True, {})
-        reporter.say(f"{'going on from' if first else 'starting at'} step {first} of "
-                     f"{config.steps} in {self.workdir}")
+        with Reporter(self.workdir, first, config.steps, config.batch_size * self._frames(),
+                      config.profile) as reporter:
+            reporter.overview(state.params)
+            self._catch_up(state, reporter)
+            if first >= config.steps:
+                reporter.say(f"the run in {self.workdir} is finished: step {first} of "
+                             f"{config.steps}; raise train.steps to go on")
+                return Trained(state.averaged(), first, True, last_evaluation(self.workdir))
+            reporter.say(f"{'going on from' if first else 'starting at'} step {first} of "
+                         f"{config.steps} in {self.workdir}")
+            with Preemption() as preemption:
+                state, finished = self._steps(state, batches, window, reporter, preemption)
+            step = int(state.step)
+            if not finished:
+                reporter.say(f"stopped by SIGTERM; step {step} is saved, start again to go on")
+        return Trained(state.averaged(), step, finished, last_evaluation(self.workdir))
 
-        step_fn = jax.jit(
-            train_step.make(self.model, self.optimiser, config),
-            in_shardings=(self.shardings, by_sample), out_shardings=(self.shardings, None),
-            donate_argnums=0)
-        pending = collections.deque()  # results not looked at yet: at most one step runs ahead
+    def _steps(self, state, batches, window, reporter, preemption):
+        config, first = self.config, int(state.step)
+        step_fn = jit_step(self.model, self.optimiser, config, self.mesh, self.shardings)
+        by_sample = sharding.batch_sharding(self.mesh)
         window = _Means(window)
-        saved, finished, metrics = first, True, {}
-        with Preemption() as preemption, self.mesh:
-            for step in itertools.count(first + 1):
-                state, result = step_fn(state, sharding.put_batch(next(batches), by_sample))
-                pending.append((step, result))
-                stop = preemption.requested(step)
-                last = step == config.steps
-                due = [last or (every and step % every == 0) for every in (
-                    config.log_every, config.evaluate_every, config.checkpoint_every)]
-                while len(pending) > (0 if any(due) or stop else 1):
-                    window.add(*pending.popleft(), saved)
-                reporter.advance(step)
-                if step == first + 1:
-                    jax.block_until_ready(result)  # compiled: speed is measured from here on
-                    reporter.pause(step)
-                if due[0]:
-                    reporter.write(step, window.take())
-                if due[1] and self.evaluate and not stop:
-                    metrics = dict(self.evaluate(state.averaged(), step))
-                    reporter.write(step, metrics, kind="evaluation")
-                if due[2] or stop:
-                    self.checkpoints.save(
-                        step, state, batches, {**self.about, "window": window.sums})
-                    saved = step
-                if any(due[1:]):
-                    reporter.pause(step)
-                if last or stop:
-                    finished = last
-                    break
-        if not finished:
-            reporter.say(f"stopped by SIGTERM; step {step} is saved, start again to go on")
-        reporter.close()
-        return Trained(state.averaged(), step, finished, metrics)
+        pending = collections.deque()  # results not looked at yet: at most one step runs ahead
+        saved = first
+        for step in itertools.count(first + 1):
+            state, result = step_fn(state, sharding.put_batch(next(batches), by_sample))
+            pending.append((step, result))
+            stop = preemption.requested(step)
+            log, save, evaluate = (self._due(step, every) for every in (
+                config.log_every, config.checkpoint_every, config.evaluate_every))
+            wait = log or save or evaluate or stop or step == first + 1
+            while len(pending) > (0 if wait else 1):
+                window.add(*pending.popleft(), saved)
+            reporter.advance(step)
+            if log:
+                reporter.write(step, window.take())
+            if save or stop:
+                self.checkpoints.save(step, state, batches, {**self.about, "window": window.sums})
+                saved = step
+            if evaluate and not stop:
+                self._evaluate(state, step, reporter)
+            if save or evaluate:
+                reporter.resume_clock(step)
+            if step == first + 1:  # the step was compiled: the bar's speed is counted from here
+                reporter.resume_clock(step, bar=True)
+            if stop or step == config.steps:
+                return state, step == config.steps
+
+    def _due(self, step: int, every: int) -> bool:
+        return step == self.config.steps or bool(every and step % every == 0)
+
+    def _evaluate(self, state, step: int, reporter: Reporter) -> None:
+        if self.evaluate:
+            metrics = self.evaluate(state.averaged(), step)
+            reporter.write(step, metrics, kind="evaluation")
+
+    def _catch_up(self, state, reporter: Reporter) -> None:
+        """The evaluation that a kill between saving and evaluating left out."""
+        step = int(state.step)
+        done = {line["step"] for line in read_metrics(self.workdir)
+                if line["kind"] == "evaluation"}
+        if step and step not in done and self._due(step, self.config.evaluate_every):
+            self._evaluate(state, step, reporter)
+
+    def _frames(self) -> int:
+        """Frames of a sample; 1 where a batch has no clips."""
+        shape = self.about["batch"].get("frames", [[]])[0]
+        return shape[1] if len(shape) == 5 else 1
+
+
+def jit_step(model, optimiser, config: TrainConfig, mesh, shardings):
+    """The compiled step: state laid out by `shardings` and donated, samples over the data axis."""
+    return jax.jit(
+        train_step.make(model, optimiser, config),
+        in_shardings=(shardings, sharding.batch_sharding(mesh)), out_shardings=(shardings, None),
+        donate_argnums=0)
 
 
 class _Means:
@@ -199,8 +223,8 @@ class _Means:
                                   for k, (s, n) in values.items())
                 raise NonFiniteLoss(
                     f"{name.replace('_', ' ')} is {float(values[name][0])} at step {step} "
-                    f"({parts}); the last checkpoint is of step {saved}; try a lower train.learning_rate, "
-                    "train.clip_norm or a longer train.warmup")
+                    f"({parts}); the last checkpoint is of step {saved}; try a lower "
+                    "train.learning_rate, train.clip_norm or a longer train.warmup")
         for name, (total, count) in values.items():
             pair = self.sums.setdefault(name, [0.0, 0.0])
             pair[0] += float(total)
@@ -213,7 +237,7 @@ class _Means:
         return means
 
 
-def _begin(model, sample, optimiser, config, shardings) -> train_state.TrainState:
+def begin(model, sample, optimiser, config, shardings) -> train_state.TrainState:
     """The state at step 0.  The variables are made whole on each process (public weights are read
     by host code), then laid out; the optimiser's state is made where it will lie."""
     shapes = sharding.global_shapes(sample)

@@ -126,7 +126,7 @@ class Reporter:
         ])
         self._bar = tqdm(
             total=steps, initial=first_step, unit="step", desc="train", dynamic_ncols=True,
-            mininterval=1.0 if sys.stderr.isatty() else 30.0, smoothing=0.05,
+            mininterval=1.0 if sys.stderr.isatty() else 30.0, smoothing=0,
             bar_format="{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} steps "
                        "[{elapsed}, {remaining} left, {rate_fmt}{postfix}]")
 
@@ -166,16 +166,22 @@ class Reporter:
         if self._active:
             self._writer.write_images(step, images)
 
-    def pause(self, step: int) -> None:
-        """What took place since the last report (evaluation, saving) is not counted as training."""
+    def resume_clock(self, step: int, bar: bool = False) -> None:
+        """What took place since the last report (evaluation, saving, with `bar` the compilation
+        too) is not counted as training."""
         self._last = (time.perf_counter(), step)
+        if bar and self._active:
+            self._bar.initial, self._bar.start_t = step, time.time()
 
     def say(self, message: str) -> None:
         """A line for the reader, above the progress bar."""
         if self._active:
             tqdm.write(message, file=sys.stderr)
 
-    def close(self) -> None:
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, *_) -> None:
         if self._active:
             self._bar.close()
             self._writer.close()
@@ -191,6 +197,12 @@ def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return lines
+
+
+def last_evaluation(workdir: str | Path) -> dict[str, float]:
+    """What the run's last evaluation said; empty where there was none."""
+    lines = [line for line in read_metrics(workdir) if line["kind"] == "evaluation"]
+    return {k: v for k, v in lines[-1].items() if k not in ("step", "kind")} if lines else {}
 
 
 def _cut(path: Path, step: int) -> None:
