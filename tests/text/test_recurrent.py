@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from vseg_jax.text.recurrent import Gru, Lstm, WordEmbedding
+
+GOLDENS = Path(__file__).parents[1] / "goldens"  # written by goldens/text.py
 
 
 def sentence(key=0, batch=2, length=5, features=3):
@@ -103,3 +107,40 @@ def test_word_embedding_looks_up_and_learns_only_used_rows():
     gradient = jax.grad(lambda v: embedding.apply(v, tokens).sum())(variables)
     rows = np.asarray(gradient["params"]["words"]["embedding"])[:, 0]
     np.testing.assert_array_equal(rows, [0, 1, 0, 0, 2, 0])
+
+
+def from_torch(golden, prefix, direction=""):
+    """A direction's `weight/...` or `gradient/...` of torch in our tree."""
+    def take(name):
+        return golden[f"{prefix}/{name}_l0{direction}"]
+
+    return {
+        "input_kernel": take("weight_ih").T,
+        "hidden_kernel": take("weight_hh").T,
+        "input_bias": take("bias_ih"),
+        "hidden_bias": take("bias_hh"),
+    }
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+def test_outputs_and_gradients_are_those_of_torch(name):
+    golden = np.load(GOLDENS / f"{name}.npz")
+    directions = {"forward": ""} if name == "gru" else {"forward": "", "backward": "_reverse"}
+    params, gradients = (
+        {ours: from_torch(golden, prefix, theirs) for ours, theirs in directions.items()}
+        for prefix in ("weight", "gradient")
+    )
+    network = {"gru": Gru, "lstm": Lstm}[name](4)
+
+    x, valid = jnp.asarray(golden["x"]), jnp.asarray(golden["valid"])
+
+    @jax.jit
+    def loss(params):
+        out = network.apply({"params": params}, x, valid)
+        weights = golden["loss_states"], golden["loss_last"]
+        return sum((o * w).sum() for o, w in zip(out, weights, strict=True)), out
+
+    ours, (states, last) = jax.grad(loss, has_aux=True)(params)
+    np.testing.assert_allclose(states, golden["states"], atol=1e-5)
+    np.testing.assert_allclose(last, golden["last"], atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), ours, gradients)
