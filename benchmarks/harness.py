@@ -1,0 +1,162 @@
+"""Speed and memory beside a peer: both in one process, taking turns, medians, the ratio.
+
+Machines are noisy and times are not comparable between them; the ratio of two functions that took
+turns on the same machine is. Compile time is told apart from run time. Nothing here decides
+whether a test passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of the table; peer columns are None where there is no peer.
+
+    Memory is what a call adds to the resident memory of the process at its peak, in MiB (Linux
+    only, None elsewhere); what an allocator keeps between calls is not seen.
+    """
+
+    name: str
+    ours_ms: float
+    peer_ms: float | None
+    ratio: float | None  # ours / peer: below 1 is faster than the peer
+    compile_s: float
+    ours_mib: float | None
+    peer_mib: float | None
+    repeats: int
+
+
+def compare(
+    name: str,
+    jax_fn: Callable[[], object],
+    torch_fn: Callable[[], object] | None = None,
+    repeats: int = 7,
+) -> Row:
+    """Times `jax_fn` and `torch_fn`, called in turns.
+
+    Args:
+      name: of the row.
+      jax_fn: takes nothing and returns arrays (waited for); its first call compiles.
+      torch_fn: the peer's; None where there is none.
+      repeats: timed calls of each, after one untimed.
+    """
+    start = time.perf_counter()
+    jax.block_until_ready(jax_fn())
+    first = time.perf_counter() - start
+    if torch_fn is not None:
+        torch_fn()
+    ours, peer = [], []
+    for _ in range(repeats):
+        ours.append(_timed(lambda: jax.block_until_ready(jax_fn())))
+        if torch_fn is not None:
+            peer.append(_timed(torch_fn))
+    run = statistics.median(ours)
+    peer_run = statistics.median(peer) if peer else None
+    return Row(
+        name=name,
+        ours_ms=run * 1e3,
+        peer_ms=peer_run * 1e3 if peer else None,
+        ratio=run / peer_run if peer else None,
+        compile_s=max(first - run, 0.0),
+        ours_mib=_peak_mib(lambda: jax.block_until_ready(jax_fn())),
+        peer_mib=_peak_mib(torch_fn) if torch_fn is not None else None,
+        repeats=repeats,
+    )
+
+
+def machine() -> dict[str, str]:
+    """What the numbers were taken on."""
+    versions = {"jax": jax.__version__}
+    try:
+        import torch
+
+        versions["torch"] = torch.__version__
+    except ImportError:
+        pass
+    return {
+        "device": jax.devices()[0].device_kind,
+        "cores": str(os.cpu_count()),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        **versions,
+    }
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = [
+        "| what | ours, ms | peer, ms | ours / peer | compile, s | ours, MiB | peer, MiB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = (
+            row.name,
+            _cell(row.ours_ms, 1),
+            _cell(row.peer_ms, 1),
+            _cell(row.ratio, 2),
+            _cell(row.compile_s, 1),
+            _cell(row.ours_mib, 0),
+            _cell(row.peer_mib, 0),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """The flags all benchmarks share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--repeats", type=int, default=7, help="timed calls of each function")
+    parser.add_argument("--output", type=Path, help="also write the rows to this JSON file")
+    return parser
+
+
+def report(rows: Sequence[Row], output: Path | None = None) -> None:
+    """Prints machine and table; writes both as JSON where `output` is given."""
+    here = machine()
+    print(", ".join(f"{key} {value}" for key, value in here.items() if value))
+    print(table(rows))
+    if output is not None:
+        content = {"machine": here, "rows": [dataclasses.asdict(row) for row in rows]}
+        partial = output.with_name(output.name + ".partial")
+        partial.write_text(json.dumps(content, indent=2) + "\n")
+        os.replace(partial, output)
+
+
+def _timed(fn: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    fn()
+    return time.perf_counter() - start
+
+
+def _peak_mib(fn: Callable[[], object]) -> float | None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+        before = _status("VmRSS")
+        fn()
+        return max(_status("VmHWM") - before, 0) / 1024
+    except OSError:
+        return None
+
+
+def _status(key: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1])
+    raise OSError(f"/proc/self/status has no {key}")
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
