@@ -36,6 +36,8 @@ class ReferringSamples:
       train: whether clips are augmented.
       seed: of the augmentation that `samples[i]` draws.
       styles, categories: keep only sentences of such a style, naming such an object; () keeps all.
+      frames: annotated frames taken of each sentence, evenly spread over those in which its object
+        is visible (J-HMDB-Sentences is scored on 3); 0 takes all.
       shuffle_sentences: every sample gets the sentence of another object of its clip (the next one
         that sentences name, in a circle); clips in which sentences name one object are dropped. A
         model that reads the sentence must fall far below its score here.
@@ -47,14 +49,14 @@ class ReferringSamples:
     def __init__(
         self, dataset: Dataset, clip: ClipConfig, tokenizer: Tokenizer, *, train: bool,
         seed: int = 0, styles: tuple[str, ...] = (), categories: tuple[str, ...] = (),
-        shuffle_sentences: bool = False,
+        shuffle_sentences: bool = False, frames: int = 0,
     ):
         self.dataset = dataset
         self.clip = clip
         self.tokenizer = tokenizer
         self.train = train
         self.seed = seed
-        rows = _rows(dataset, styles, categories, shuffle_sentences)
+        rows = _rows(dataset, styles, categories, shuffle_sentences, frames)
         if not rows:
             raise ValueError(
                 f"{dataset.name} has no sample with styles {styles or 'any'}, categories "
@@ -85,8 +87,8 @@ class ReferringSamples:
         record, clip = self.dataset[number], self.clip
         object_id = record.expressions[named].object_id
         text = record.expressions[read].text
+        target_mask = self._mask(record, frame)
         if self.train:
-            target_mask = self._mask(record, frame)
             geometry = random_geometry(
                 record.height, record.width, clip, rng, target_mask == object_id
             )
@@ -102,7 +104,7 @@ class ReferringSamples:
             rgb = geometry.frame(self._frame(record, t))
             frames[k] = rgb if color is None else apply_color(rgb, color)
             if record.masks[t]:
-                masks[k] = geometry.mask(self._mask(record, t))
+                masks[k] = geometry.mask(target_mask if t == frame else self._mask(record, t))
         annotated = np.array([bool(record.masks[t]) for t in distinct])
         tokens, tokens_valid = self.tokenizer.encode(swap_sides(text) if geometry.flip else text)
         return {
@@ -145,7 +147,7 @@ class ReferringSamples:
 
 
 def _rows(dataset: Dataset, styles: tuple[str, ...], categories: tuple[str, ...],
-          shuffle: bool) -> list[tuple[int, int, int, int]]:
+          shuffle: bool, frames: int) -> list[tuple[int, int, int, int]]:
     rows = []
     for number, entry in enumerate(dataset.index):
         objects = {o.id: o for o in entry.objects}
@@ -163,5 +165,13 @@ def _rows(dataset: Dataset, styles: tuple[str, ...], categories: tuple[str, ...]
             others = kept[ids[(k + 1) % len(ids)]]
             for n, named in enumerate(kept[object_id]):
                 read = others[n % len(others)] if shuffle else named
-                rows += [(number, named, read, frame) for frame in objects[object_id].frames]
+                taken = _spread(objects[object_id].frames, frames)
+                rows += [(number, named, read, frame) for frame in taken]
     return rows
+
+
+def _spread(frames: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """`count` of the frames, the middles of as many equal stretches; all if 0 or fewer."""
+    if not 0 < count < len(frames):
+        return frames
+    return tuple(frames[int((k + 0.5) * len(frames) / count)] for k in range(count))
