@@ -140,6 +140,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             items = [item for item in value.split(",") if item]
         if not isinstance(items, (list, tuple)):
             raise ValueError(f"{where} wants values separated by commas, got {value!r}")
+        if inner[-1] is not Ellipsis and len(items) != len(inner):
+            raise ValueError(f"{where} wants {len(inner)} values, got {value!r}")
         return tuple(_convert(inner[0], item, where) for item in items)
     if hint is bool and isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"

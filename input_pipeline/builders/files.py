@@ -126,6 +126,8 @@ def is_whole(path: Path) -> bool:
         return head[:2] == b"\xff\xd8" and tail.rstrip(b"\0").endswith(b"\xff\xd9")
     if path.suffix == ".h5":
         return head == b"\x89HDF\r\n\x1a\n"
+    if path.suffix == ".mp4":
+        return head[4:] == b"ftyp"
     return bool(head)
 
 

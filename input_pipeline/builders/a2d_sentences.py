@@ -1,0 +1,295 @@
+"""A2D-Sentences (Gavrilyuk et al. 2018) over the videos of A2D (Xu et al. 2015).
+
+Layout (the three text files and folders may also lie in `text_annotations/`):
+
+    Release/videoset.csv                    9 columns, no header
+    Release/clips320H/<video>.mp4           also found as CLIPS320
+    a2d_annotation.txt                      video_id,instance_id,query
+    a2d_missed_videos.txt                   videos without sentences
+    a2d_annotation_with_instances/<video>/<%05d>.h5     frames counted from 1
+
+A record holds a whole clip, re-encoded as JPEG; three to five frames of it are annotated. Object
+ids are the instance ids plus one, categories the actor-action labels ("adult-run").
+
+Known faults of the official files, and what is done: the instance id "1 (copy)" is left out; an
+.h5 that names an instance twice (EadxBPmQvtg/00025) keeps the first; one with more masks than
+instances (95Nq6fQoP2o/00032, I0MlLHTWCro/00020, IRrbHQjE4LQ/00016) keeps as many as there are
+instances; where objects overlap, which an index mask cannot hold, the smaller keeps the pixel.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from input_pipeline import records
+from input_pipeline.builders import files
+
+COLUMNS = ("vid", "label", "start", "end", "height", "width", "frames", "annotated", "subset")
+SUBSETS = {"0": "train", "1": "test"}
+ACTORS = ("adult", "baby", "ball", "bird", "car", "cat", "dog")
+ACTIONS = ("climb", "crawl", "eat", "fly", "jump", "roll", "run", "walk", "none")
+JPEG_QUALITY = 95
+CLIPS = ("clips320H", "CLIPS320")
+INSTANCES = "a2d_annotation_with_instances"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How A2D-Sentences is read."""
+
+    exclude: tuple[str, ...] = ()  # videos left out; some public loaders drop e7Kjy13woXg
+
+
+@dataclasses.dataclass(frozen=True)
+class Official:
+    """Counts of the official files; train and test are videos that are not missed."""
+
+    videos: int = 3782
+    queries: int = 6655
+    missed: int = 28
+    train: int = 3017
+    test: int = 737
+
+
+@dataclasses.dataclass(frozen=True)
+class Instance:
+    """One object of an annotated frame: number from 0, mask bool [H, W], label 10*actor+action."""
+
+    number: int
+    mask: np.ndarray
+    label: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """What the text files say, and where the rest lies."""
+
+    videos: dict[str, str]  # video -> split, of all of videoset.csv
+    queries: dict[str, list[tuple[int, str]]]  # video -> (instance, sentence)
+    rows: int  # of a2d_annotation.txt
+    missed: frozenset[str]
+    clips: Path
+    instances: Path
+
+    def used(self, split: str) -> list[str]:
+        """The videos of a split that are not missed, in the order of videoset.csv."""
+        return [v for v, s in self.videos.items() if s == split and v not in self.missed]
+
+
+class Builder(records.VideoBuilder):
+    """A2D-Sentences records; `options` is an `Options`."""
+
+    name = "a2d_sentences"
+
+    def splits(self):
+        """Raises a ValueError that lists what is missing before the first record is read."""
+        listing = read_listing(self.source)
+        excluded = set(self.options.exclude)
+        if unknown := sorted(excluded - set(listing.videos)):
+            raise ValueError(f"option 'exclude' names videos that videoset.csv lacks: {unknown}")
+        found = {
+            split: [v for v in listing.used(split) if v not in excluded]
+            for split in SUBSETS.values()
+        }
+        problems = _missing(listing, [v for videos in found.values() for v in videos])
+        if problems:
+            raise ValueError(
+                f"A2D-Sentences in {self.source} is not whole: {'; '.join(problems)}; extract "
+                "the archives again, see docs/data.md"
+            )
+        return {split: _records(listing, videos) for split, videos in found.items()}
+
+
+def verify(source: Path, options: Options, official: Official | None = None) -> list[str]:
+    """What is wrong with the download: counts, missing files, files cut off."""
+    official = official or Official()
+    try:
+        listing = read_listing(source)
+    except ValueError as error:
+        return [str(error)]
+    counts = {
+        "rows in videoset.csv": (len(listing.videos), official.videos),
+        "queries in a2d_annotation.txt": (listing.rows, official.queries),
+        "videos in a2d_missed_videos.txt": (len(listing.missed), official.missed),
+        "train videos that are not missed": (len(listing.used("train")), official.train),
+        "test videos that are not missed": (len(listing.used("test")), official.test),
+    }
+    problems = [f"{got} {what}; the official files have {wanted}"
+                for what, (got, wanted) in counts.items() if got != wanted]
+    used = [v for s in SUBSETS.values() for v in listing.used(s) if v not in options.exclude]
+    if silent := [v for v in used if v not in listing.queries]:
+        problems.append(f"videos without a query that a2d_missed_videos.txt does not list: "
+                        f"{files.first_names(silent, len(used))}")
+    problems += _missing(listing, used)
+    clips = [p for v in used if (p := listing.clips / f"{v}.mp4").is_file()]
+    notes = [p for v in used for p in files.numbered(listing.instances / v, ".h5").values()]
+    for paths in (clips, notes):
+        if broken := [p for p in paths if not files.is_whole(p)]:
+            problems.append(f"files cut off or of another kind: "
+                            f"{files.first_names(broken, len(paths))}")
+    return problems
+
+
+def read_listing(source: Path) -> Listing:
+    """Reads the text files.
+
+    Raises:
+      ValueError: a file or folder is missing, a row cannot be read (path and line).
+    """
+    videos = {}
+    for where, row in files.read_rows(source / "Release" / "videoset.csv", COLUMNS, header=False):
+        if row["subset"] not in SUBSETS:
+            raise ValueError(f"{where}: the last column should be 0 (train) or 1 (test), "
+                             f"got '{row['subset']}'")
+        videos[row["vid"]] = SUBSETS[row["subset"]]
+    queries: dict[str, list[tuple[int, str]]] = {}
+    rows = 0
+    columns = ("video_id", "instance_id", "query")
+    for where, row in files.read_rows(_find(source, "a2d_annotation.txt"), columns, header=True):
+        rows += 1
+        if row["video_id"] not in videos:
+            raise ValueError(f"{where}: there is no video '{row['video_id']}' in videoset.csv")
+        if row["instance_id"] == "1 (copy)":
+            continue
+        number = files.whole_number(row["instance_id"], where, "instance_id")
+        text = files.sentence(row["query"], where)
+        queries.setdefault(row["video_id"], []).append((number, text))
+    path = _find(source, "a2d_missed_videos.txt")
+    missed = {row["vid"] for _, row in files.read_rows(path, ("vid",), header=False)}
+    clips = [source / "Release" / name for name in CLIPS]
+    return Listing(
+        videos, queries, rows, frozenset(missed),
+        clips=next((c for c in clips if c.is_dir()), clips[0]), instances=_find(source, INSTANCES),
+    )
+
+
+def _find(source: Path, name: str) -> Path:
+    places = [source / name, source / "text_annotations" / name]
+    for place in places:
+        if place.exists():
+            return place
+    raise ValueError(f"neither {places[0]} nor {places[1]} is there: download {name} from the "
+                     "A2D-Sentences page, see docs/data.md")
+
+
+def _missing(listing: Listing, videos: list[str]) -> list[str]:
+    problems = []
+    if lost := [v for v in videos if not (listing.clips / f"{v}.mp4").is_file()]:
+        problems.append(f"clips missing in {listing.clips}: "
+                        f"{files.first_names(lost, len(videos))}")
+    if lost := [v for v in videos if not files.numbered(listing.instances / v, ".h5")]:
+        problems.append(f"videos without masks in {listing.instances}: "
+                        f"{files.first_names(lost, len(videos))}")
+    return problems
+
+
+def _records(listing: Listing, videos: list[str]) -> Iterator[records.Record]:
+    overlapping = annotated = 0
+    for video in videos:
+        record, overlaps = read_video(listing, video)
+        overlapping += overlaps
+        annotated += sum(1 for mask in record.masks if mask)
+        yield record
+    if overlapping:
+        print(f"a2d_sentences: objects overlap in {overlapping} of {annotated} annotated frames; "
+              "the smaller one keeps the pixels", flush=True)
+
+
+def read_video(listing: Listing, video: str) -> tuple[records.Record, int]:
+    """One video, and in how many of its annotated frames objects overlap.
+
+    Raises:
+      ValueError: a clip or an .h5 that cannot be read, masks of another size than the clip, a
+        frame number beyond the clip (by one is the decoder's doing, and is clamped).
+    """
+    clip = listing.clips / f"{video}.mp4"
+    frames, size, fps = read_clip(clip)
+    masks = [b""] * len(frames)
+    labels: dict[int, collections.Counter] = {n: collections.Counter()
+                                              for n, _ in listing.queries.get(video, [])}
+    overlaps = 0
+    for number, path in files.numbered(listing.instances / video, ".h5").items():
+        if not 1 <= number <= len(frames) + 1:
+            raise ValueError(f"{path}: the clip {clip} has only {len(frames)} frames; it is cut "
+                             "off, download it again")
+        instances = read_annotation(path)
+        for instance in instances:
+            files.check_size(path, instance.mask.shape, size, clip)
+            labels.setdefault(instance.number, collections.Counter())[instance.label] += 1
+        index = files.paint([(i.number + 1, i.mask) for i in instances], size)
+        overlaps += sum(int(i.mask.sum()) for i in instances) > int((index > 0).sum())
+        position = min(number, len(frames)) - 1
+        masks[position] = masks[position] or records.encode_mask(index)  # not over an exact one
+    objects = [records.Object(n + 1, category(seen)) for n, seen in sorted(labels.items())]
+    expressions = [records.Expression(t, n + 1) for n, t in listing.queries.get(video, [])]
+    return records.Record(
+        video_id=video, frames=frames, masks=masks, height=size[0], width=size[1], fps=fps,
+        objects=objects, expressions=expressions,
+    ), overlaps
+
+
+def category(labels: collections.Counter) -> str:
+    """Name of the commonest label, 'adult-run'; '' for an object that no frame shows."""
+    if not labels:
+        return ""
+    label = labels.most_common(1)[0][0]
+    actor, action = divmod(label, 10)
+    if 1 <= actor <= len(ACTORS) and 1 <= action <= len(ACTIONS):
+        return f"{ACTORS[actor - 1]}-{ACTIONS[action - 1]}"
+    return f"label-{label}"
+
+
+def read_clip(path: Path) -> tuple[list[bytes], tuple[int, int], float]:
+    """The frames of a clip as JPEG, their size (height, width) and the frame rate (0: unknown)."""
+    av = files.require("av")
+    frames: list[bytes] = []
+    size = (0, 0)
+    try:
+        with av.open(str(path)) as container:
+            rate = container.streams.video[0].average_rate
+            for frame in container.decode(video=0):
+                rgb = frame.to_ndarray(format="rgb24")
+                size = rgb.shape[:2]
+                frames.append(records.encode_image(rgb, JPEG_QUALITY))
+    except (av.error.FFmpegError, IndexError) as error:
+        raise ValueError(f"{path} cannot be decoded ({error}); download it again") from error
+    if not frames:
+        raise ValueError(f"{path} has no frames; download it again")
+    return frames, size, float(rate or 0)
+
+
+def read_annotation(path: Path) -> list[Instance]:
+    """The instances of an .h5 file, masks turned upright.
+
+    MATLAB's columns come first, so h5py shows reMask as [n, W, H], or [W, H] where n is 1.
+    """
+    h5py = files.require("h5py")
+    try:
+        with h5py.File(path, "r") as file:
+            numbers = [int(n) for n in np.asarray(file["instance"]).ravel()]
+            masks = np.asarray(file["reMask"])
+            labels = np.asarray(file["id"]).ravel() if "id" in file else None
+            semantic = np.asarray(file["reS_id"]).T if labels is None else None
+    except (OSError, KeyError) as error:
+        raise ValueError(f"{path} cannot be read as an A2D-Sentences annotation ({error}); "
+                         "extract or download it again") from error
+    if masks.ndim == 2:
+        masks = masks[np.newaxis]
+    if masks.ndim != 3 or len(masks) < len(numbers):
+        raise ValueError(f"{path}: reMask has the shape {masks.shape} for {len(numbers)} "
+                         "instances; it should be [n, W, H]")
+    masks = masks.transpose(0, 2, 1) != 0
+    instances: dict[int, Instance] = {}
+    for i, number in enumerate(numbers):
+        if semantic is not None:
+            inside = semantic[masks[i]].astype(int) if masks[i].any() else np.zeros(1, int)
+            label = int(np.bincount(inside).argmax())
+        else:
+            label = int(labels[i]) if i < len(labels) else 0
+        instances.setdefault(number, Instance(number, masks[i], label))
+    return list(instances.values())
