@@ -21,7 +21,7 @@ from input_pipeline.builders.moving_shapes.sound import mix
 
 SPLITS = ("source_train", "source_test", "target_train", "target_test")
 SHIFTS = ("background", "light", "noise", "size", "wording")
-_QUALITY = 95  # of the JPEG frames
+_ATTEMPTS = 50  # scenes drawn for a clip before giving up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,49 +103,45 @@ class Builder(records.VideoBuilder):
 
 
 def make_clip(options: Options, split: str, number: int) -> tuple[Scene, Rendering, list[int]]:
-    """Content and pictures of one clip, and the actors that may be named.
+    """Content and pictures of one clip, and the actors that can be seen well.
 
     Content, looks, noise and wording draw from streams of their own. A scene in which fewer than
-    two actors can be named (hidden most of the time, or without a twin) is drawn again.
+    two actors can be named is drawn again.
     """
     shifts = options.shifts if split.startswith("target") else ()
     content, looks, noise, _ = _streams(options, split, number)
-    size = (options.height, options.width)
-    scale = 1.0
-    if "size" in shifts:
-        scale = looks.uniform(0.8, 0.88) if looks.uniform() < 0.5 else looks.uniform(1.12, 1.25)
-    style = draw_style(looks.spawn(1)[0], *size, options.drift * min(size),
-                       tuple(s for s in shifts if s in ("background", "light", "noise")))
-    best: tuple[Scene, Rendering, list[int]] | None = None
-    for _ in range(10):
-        scene = draw_scene(content, height=size[0], width=size[1], length=options.length,
+    height, width = options.height, options.width
+    scale = _size_factor(looks.spawn(1)[0]) if "size" in shifts else 1.0
+    style = draw_style(looks, height, width, options.drift * min(height, width), shifts)
+    for _ in range(_ATTEMPTS):
+        scene = draw_scene(content, height=height, width=width, length=options.length,
                            actors=options.actors, differs=options.differs, drift=options.drift,
                            scale=scale)
         rendering = render(scene, style, noise)
-        named = _nameable(scene, rendering.masks)
-        if best is None or len(named) > len(best[2]):
-            best = scene, rendering, named
-        if len(named) >= 2:
-            break
-    return best
+        visible = _visible(scene, rendering.masks)
+        if len(nameable(scene, visible)) >= 2:
+            return scene, rendering, visible
+    raise ValueError(f"moving_shapes: {split} clip {number}: no scene of {_ATTEMPTS} shows two "
+                     f"actors well; use fewer actors than {options.actors[1]} or less drift")
 
 
 def make_record(options: Options, split: str, number: int) -> records.Record:
     """One clip of a split as a record."""
-    scene, rendering, named = make_clip(options, split, number)
+    scene, rendering, visible = make_clip(options, split, number)
     free = split.startswith("target") and "wording" in options.shifts
     words = _streams(options, split, number)[3]
     style = "free" if free else "plain"
     flow = [records.encode_flow(f) for f in rendering.flow] + [b""] if options.flow else []
     return records.Record(
         video_id=f"{split}-{number:06d}",
-        frames=[records.encode_image(frame, _QUALITY) for frame in rendering.frames],
+        frames=[records.encode_image(frame) for frame in rendering.frames],
         masks=[records.encode_mask(mask) for mask in rendering.masks],
         height=options.height, width=options.width, fps=options.fps,
         objects=[records.Object(i + 1, looks.shape) for i, looks in enumerate(scene.looks)],
         expressions=[
-            records.Expression(describe(words, scene, i, free), i + 1, style, scene.differs[i])
-            for i in named
+            records.Expression(describe(words, scene, i, free=free, references=visible), i + 1,
+                               style, scene.differs_in(i))
+            for i in nameable(scene, visible)
         ],
         flow=flow,
         audio=records.encode_audio(mix(scene, options.fps)) if options.sound else b"",
@@ -158,12 +154,21 @@ def _streams(options: Options, split: str, number: int) -> list[np.random.Genera
     return [np.random.default_rng(s) for s in root.spawn(4)]
 
 
-def _nameable(scene: Scene, masks: np.ndarray) -> list[int]:
-    """Actors with a twin that can be seen well in at least three quarters of the frames."""
-    named = []
+def _size_factor(rng: np.random.Generator) -> float:
+    """All actors of a target clip are smaller or all are larger than those of the source."""
+    return rng.uniform(0.8, 0.88) if rng.uniform() < 0.5 else rng.uniform(1.12, 1.25)
+
+
+def nameable(scene: Scene, visible: list[int]) -> list[int]:
+    """Actors that can be seen, and so can their twins."""
+    return [i for i in visible if scene.twins[i] in visible]
+
+
+def _visible(scene: Scene, masks: np.ndarray) -> list[int]:
+    """Actors of which enough can be seen in at least three quarters of the frames."""
+    visible = []
     for i, path in enumerate(scene.paths):
-        seen = (masks == i + 1).sum(axis=(1, 2))
-        well = seen >= np.maximum(10, 0.3 * path.radius**2)
-        if scene.differs[i] and well.mean() >= 0.75:
-            named.append(i)
-    return named
+        pixels = (masks == i + 1).sum(axis=(1, 2))
+        if (pixels >= np.maximum(10, 0.3 * path.radius**2)).mean() >= 0.75:
+            visible.append(i)
+    return visible

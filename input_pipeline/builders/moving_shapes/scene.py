@@ -73,15 +73,19 @@ class Scene:
       paths: of every actor, as the camera sees it (drift included).
       order: actor numbers from the farthest to the nearest.
       drift: [2] motion of the background on the screen, pixels a frame.
-      differs: for every actor, what tells it from one other actor that is the same in all else;
-        "" for a bystander.
+      twins: for every actor, another one that differs from it in one attribute; -1: a bystander.
     """
 
     looks: tuple[Looks, ...]
     paths: tuple[Path, ...]
     order: tuple[int, ...]
     drift: np.ndarray
-    differs: tuple[str, ...]
+    twins: tuple[int, ...]
+
+    def differs_in(self, actor: int) -> str:
+        """The attribute that tells an actor from its twin, "" for a bystander."""
+        twin = self.twins[actor]
+        return self.looks[actor].differs(self.looks[twin])[0] if twin >= 0 else ""
 
 
 def draw_scene(rng: np.random.Generator, *, height: int, width: int, length: int,
@@ -99,35 +103,46 @@ def draw_scene(rng: np.random.Generator, *, height: int, width: int, length: int
       drift: greatest way of the camera over the clip, in smaller sides of the frame.
       scale: factor on all radii.
     """
-    looks = _draw_looks(rng, int(rng.integers(actors[0], actors[1] + 1)), differs)
+    looks, twins = _draw_looks(rng, int(rng.integers(actors[0], actors[1] + 1)), differs)
     side = min(height, width)
     heading, way = rng.uniform(0, 2 * np.pi), drift * side * np.sqrt(rng.uniform())
     step = np.array([np.cos(heading), np.sin(heading)]) * way / max(length - 1, 1)
     paths: list[Path] = []
     for one in looks:
         paths.append(_place(rng, one, paths, np.array([width, height]), length, step, scale))
-    told = []
-    for i, one in enumerate(looks):
-        ways = [one.differs(other) for j, other in enumerate(looks) if j != i]
-        single = [names[0] for names in ways if len(names) == 1]
-        told.append(str(rng.choice(single)) if single else "")
     order = tuple(int(i) for i in rng.permutation(len(looks)))
-    return Scene(tuple(looks), tuple(paths), order, step, tuple(told))
+    return Scene(tuple(looks), tuple(paths), order, step, tuple(twins))
 
 
-def _draw_looks(rng: np.random.Generator, count: int, differs: tuple[float, ...]) -> list[Looks]:
+def _draw_looks(rng: np.random.Generator, count: int,
+                differs: tuple[float, ...]) -> tuple[list[Looks], list[int]]:
     """Two twins first, then further twins and bystanders; all can be told apart; shuffled."""
     while True:
         looks = [_random_looks(rng)]
+        pairs: list[tuple[int, int]] = []
         for _ in range(100):
             if len(looks) == count:
-                return [looks[i] for i in rng.permutation(count)]
-            if len(looks) == 1 or rng.uniform() < _TWIN:
-                new = _twin(rng, looks[rng.integers(len(looks))], differs)
-            else:
-                new = _random_looks(rng)
+                return _shuffled(rng, looks, pairs)
+            first = int(rng.integers(len(looks)))
+            copies = len(looks) == 1 or rng.uniform() < _TWIN
+            new = _twin(rng, looks[first], differs) if copies else _random_looks(rng)
             if new.can_be_seen() and all(new.differs(other) for other in looks):
                 looks.append(new)
+                if copies:
+                    pairs += [(first, len(looks) - 1), (len(looks) - 1, first)]
+
+
+def _shuffled(rng: np.random.Generator, looks: list[Looks],
+              pairs: list[tuple[int, int]]) -> tuple[list[Looks], list[int]]:
+    """Actors in random order, each with one of its twins (-1: it has none)."""
+    place = rng.permutation(len(looks))
+    shuffled, twins = list(looks), [-1] * len(looks)
+    for i, one in enumerate(looks):
+        shuffled[place[i]] = one
+        mine = [b for a, b in pairs if a == i]
+        if mine:
+            twins[place[i]] = int(place[mine[int(rng.integers(len(mine)))]])
+    return shuffled, twins
 
 
 def _random_looks(rng: np.random.Generator) -> Looks:

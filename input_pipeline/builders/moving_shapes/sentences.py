@@ -8,17 +8,13 @@ attribute, so what is unique as a claim is unique in words.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 
 from input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, Scene
 
-PLAIN_MOTIONS = {
-    "left": "moving left", "right": "moving right", "up": "moving up", "down": "moving down",
-    "still": "standing still", "rotating": "rotating", "growing": "growing",
-    "shrinking": "shrinking", "bouncing": "bouncing", "circling": "circling",
-}
-# Other words for the free sentences; the plain word is always one of the choices.
+# Other words for the free sentences, beside the plain word itself.
 SYNONYMS = {
     "red": ("crimson", "scarlet"), "orange": ("tangerine",), "yellow": ("golden", "lemon"),
     "green": ("emerald",), "cyan": ("turquoise", "aqua"), "blue": ("navy", "sapphire"),
@@ -30,29 +26,33 @@ SYNONYMS = {
     "plain": ("unpatterned", "solid"), "striped": ("stripy",), "dotted": ("spotted", "speckled"),
     "checkered": ("chequered", "chessboard"),
 }
-# (after a noun, after "that")
-FREE_MOTIONS = {
-    "left": (("heading leftwards", "heads leftwards"),
-             ("sliding to the left", "slides to the left"),
-             ("going left", "goes left")),
-    "right": (("heading rightwards", "heads rightwards"),
+# (after a noun, after "that"); the first pair is the plain one.
+MOTION_WORDS = {
+    "left": (("moving left", "moves left"), ("heading leftwards", "heads leftwards"),
+             ("sliding to the left", "slides to the left"), ("going left", "goes left")),
+    "right": (("moving right", "moves right"), ("heading rightwards", "heads rightwards"),
               ("sliding to the right", "slides to the right"), ("going right", "goes right")),
-    "up": (("rising", "rises"), ("climbing upwards", "climbs upwards"), ("going up", "goes up")),
-    "down": (("sinking", "sinks"), ("falling slowly", "falls slowly"),
-             ("going down", "goes down")),
-    "still": (("staying put", "stays put"), ("resting", "rests"),
-              ("not moving at all", "does not move at all")),
-    "rotating": (("spinning on the spot", "spins on the spot"), ("turning", "turns"),
-                 ("revolving", "revolves")),
-    "growing": (("getting bigger", "gets bigger"), ("swelling", "swells"),
+    "up": (("moving up", "moves up"), ("rising", "rises"),
+           ("climbing upwards", "climbs upwards"), ("going up", "goes up")),
+    "down": (("moving down", "moves down"), ("sinking", "sinks"),
+             ("falling slowly", "falls slowly"), ("going down", "goes down")),
+    "still": (("standing still", "stands still"), ("staying put", "stays put"),
+              ("resting", "rests"), ("not moving at all", "does not move at all")),
+    "rotating": (("rotating", "rotates"), ("spinning on the spot", "spins on the spot"),
+                 ("turning", "turns"), ("revolving", "revolves")),
+    "growing": (("growing", "grows"), ("getting bigger", "gets bigger"), ("swelling", "swells"),
                 ("expanding", "expands")),
-    "shrinking": (("getting smaller", "gets smaller"), ("dwindling", "dwindles"),
-                  ("contracting", "contracts")),
-    "bouncing": (("hopping", "hops"), ("jumping up and down", "jumps up and down")),
-    "circling": (("orbiting", "orbits"), ("going round and round", "goes round and round"),
+    "shrinking": (("shrinking", "shrinks"), ("getting smaller", "gets smaller"),
+                  ("dwindling", "dwindles"), ("contracting", "contracts")),
+    "bouncing": (("bouncing", "bounces"), ("hopping", "hops"),
+                 ("jumping up and down", "jumps up and down")),
+    "circling": (("circling", "circles"), ("orbiting", "orbits"),
+                 ("going round and round", "goes round and round"),
                  ("running in circles", "runs in circles")),
 }
 RELATIONS = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
+_PLACED = 0.4  # of the free sentences try to name a place
+_PLAIN_WORD = 0.5  # of the words of free sentences are those of the plain ones
 _CHANCE = {"colour": 0.85, "motion": 0.85, "size": 0.2, "texture": 0.2}  # of a word not needed
 
 
@@ -73,17 +73,16 @@ def names_only(scene: Scene, actor: int, claim: Claim) -> bool:
     """
     if claim.relation:
         nouns = [(looks.colour, looks.shape) for looks in scene.looks]
-        if nouns.count(nouns[claim.reference]) > 1 or not _beside(scene, actor, claim).all():
+        if (claim.reference == actor or nouns.count(nouns[claim.reference]) > 1
+                or not _beside(scene, actor, claim).all()):
             return False
     for other, looks in enumerate(scene.looks):
-        if other == actor or (claim.relation and other == claim.reference):
+        if other in (actor, claim.reference):
             continue
         if any(a in claim.attributes for a in scene.looks[actor].differs(looks)):
             continue
         if not claim.relation or _beside(scene, other, claim, margin=0.0).mean() > 0.1:
             return False
-    if claim.relation:  # the reference must not answer to the sentence about the place beside it
-        return claim.reference != actor
     return True
 
 
@@ -96,7 +95,8 @@ def _beside(scene: Scene, actor: int, claim: Claim, margin: float = 0.6) -> np.n
     return ahead > margin * (one.radius + two.radius)
 
 
-def describe(rng: np.random.Generator, scene: Scene, actor: int, free: bool) -> str:
+def describe(rng: np.random.Generator, scene: Scene, actor: int, *, free: bool,
+             references: Collection[int] = ()) -> str:
     """A sentence for the actor, always with the attribute that tells it from its twin.
 
     Args:
@@ -104,23 +104,23 @@ def describe(rng: np.random.Generator, scene: Scene, actor: int, free: bool) -> 
       scene: the clip's content.
       actor: which actor.
       free: other words and word orders, relations; otherwise "the red circle moving left".
+      references: actors that a free sentence may refer to ("left of the blue ring").
     """
-    claim = _claim(rng, scene, actor, free)
+    claim = _claim(rng, scene, actor, references if free else ())
     return _free(rng, scene, actor, claim) if free else _plain(scene, actor, claim)
 
 
-def _claim(rng: np.random.Generator, scene: Scene, actor: int, free: bool) -> Claim:
+def _claim(rng: np.random.Generator, scene: Scene, actor: int,
+           references: Collection[int]) -> Claim:
     looks = scene.looks[actor]
     known = [a for a in ATTRIBUTES if getattr(looks, a)]
-    needed = {"shape", scene.differs[actor]} & set(known)
-    if free and rng.uniform() < 0.4:
-        found = [
-            claim for reference in range(len(scene.looks)) for relation in RELATIONS
-            if reference != actor and names_only(
-                scene, actor, claim := Claim(_ordered(needed), relation, reference))
-        ]
-        if found:
-            return found[int(rng.integers(len(found)))]
+    needed = {"shape", scene.differs_in(actor)} & set(known)
+    if references and rng.uniform() < _PLACED:
+        claims = [Claim(_ordered(needed), relation, reference)
+                  for reference in references for relation in RELATIONS]
+        claims = [claim for claim in claims if names_only(scene, actor, claim)]
+        if claims:
+            return claims[int(rng.integers(len(claims)))]
     extra = [a for a in known if a not in needed]
     said = needed | {a for a in extra if rng.uniform() < _CHANCE.get(a, 0)}
     for attribute in rng.permutation(extra):
@@ -138,7 +138,7 @@ def _plain(scene: Scene, actor: int, claim: Claim) -> str:
     looks = scene.looks[actor]
     words = [getattr(looks, a) for a in ("size", "texture", "colour", "shape")
              if a in claim.attributes]
-    motion = [PLAIN_MOTIONS[looks.motion]] if "motion" in claim.attributes else []
+    motion = [MOTION_WORDS[looks.motion][0][0]] if "motion" in claim.attributes else []
     return " ".join(["the", *words, *motion])
 
 
@@ -160,23 +160,28 @@ def _free(rng: np.random.Generator, scene: Scene, actor: int, claim: Claim) -> s
                  f"{_synonym(rng, reference.shape)}")
     if "motion" not in claim.attributes:
         orders = [f"{_article(noun)}{after} {place}", f"look for the {noun}{after} {place}",
-                  f"{place}, the {noun}{after}" if place else f"the {noun}{after}"]
+                  f"{place}, the {noun}{after}"]
     else:
-        options = FREE_MOTIONS[looks.motion]
-        doing, does = options[int(rng.integers(len(options)))]
-        orders = [f"{_article(noun)}{after} {place} {doing}",
-                  f"{doing} {place}, the {noun}{after}",
-                  f"it is the {noun}{after} {place} that {does}",
-                  f"look for {_article(noun)}{after} which {does} {place}"]
+        doing, does = _choice(rng, MOTION_WORDS[looks.motion])
+        orders = [f"{_article(noun)}{after} {doing}, {place}",
+                  f"look for {_article(noun)}{after} which {does}, {place}",
+                  f"{place}, it is the {noun}{after} that {does}"]
+        if not place:  # beside a place the motion would seem to be that of the other actor
+            orders.append(f"{doing}, the {noun}{after}")
     text = orders[int(rng.integers(len(orders)))]
-    return " ".join(text.split()).strip(" ,").replace(" ,", ",")
+    return " ".join(text.replace(",,", ",").split()).strip(" ,")
 
 
 def _synonym(rng: np.random.Generator, word: str) -> str:
-    """The plain word half of the time, so that a vocabulary of the source is not all at sea."""
-    options = SYNONYMS[word]
-    return word if rng.uniform() < 0.5 else options[int(rng.integers(len(options)))]
+    return _choice(rng, (word, *SYNONYMS[word]))
+
+
+def _choice(rng: np.random.Generator, options: tuple):
+    """The plain word often enough that a vocabulary of the source is not all at sea."""
+    if rng.uniform() < _PLAIN_WORD:
+        return options[0]
+    return options[int(rng.integers(1, len(options)))]
 
 
 def _article(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiou" and not noun.startswith("un ") else f"a {noun}"
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"

@@ -28,7 +28,7 @@ def mix(scene: Scene, fps: float) -> np.ndarray:
 
 
 def _loudness(scene: Scene) -> np.ndarray:
-    """[N, T] in [0, 1]: speed of the actor's fastest point, saturating at 1/8 radius a frame."""
+    """[N, T] in [0, 1]: speed in radii a clip, of the actor's fastest points; 1 at the most."""
     rows = []
     for path in scene.paths:
         if len(path.angle) < 2:
@@ -38,7 +38,8 @@ def _loudness(scene: Scene) -> np.ndarray:
         turn = np.abs(np.diff(path.angle)) * path.radius[:-1]
         grow = np.abs(np.diff(path.radius))
         speed = (slide + turn + grow) / path.radius[:-1]
-        rows.append(np.clip(8 * np.append(speed, speed[-1]), 0, 1))
+        way = (len(path.angle) - 1) * np.append(speed, speed[-1])
+        rows.append(np.clip(way, 0, 1))
     rows = np.stack(rows)
     return np.where(rows < 1e-6, 0.0, rows)
 
