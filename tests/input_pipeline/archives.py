@@ -1,0 +1,174 @@
+"""Small made downloads in the official layouts, for the tests of the builders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import h5py
+import numpy as np
+import scipy.io
+from PIL import Image
+
+PALETTE = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0] + [0] * 756  # all 256: ids keep 8 bits
+A2D_SIZE = (32, 48)  # height, width
+JHMDB_SIZE = (24, 32)
+
+
+def box(shape: tuple[int, int], top: int, left: int, size: int = 8) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[top:top + size, left:left + size] = True
+    return mask
+
+
+def picture(shape: tuple[int, int], seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+
+
+# --- DAVIS ------------------------------------------------------------------------------------
+
+
+def davis_2016(root: Path, sequences: dict[str, list[str]], frames: int = 2) -> Path:
+    """{split: names}, lists of pairs of paths, masks 0/255; object at rows 4.., columns 4 + t.."""
+    for split, names in sequences.items():
+        lines = []
+        for name in names:
+            for t in range(frames):
+                _davis_frame(root, name, t)
+                mask = box((16, 24), 4, 4 + t).astype(np.uint8) * 255
+                _save(Image.fromarray(mask), root / f"Annotations/480p/{name}/{t:05d}.png")
+                lines.append(f"/JPEGImages/480p/{name}/{t:05d}.jpg "
+                             f"/Annotations/480p/{name}/{t:05d}.png ")
+        write(root / f"ImageSets/480p/{split}.txt", "\n".join(lines) + "\n")
+    return root
+
+
+def davis_2017(root: Path, sequences: dict[str, list[str]], frames: int = 2) -> Path:
+    """{split: names}, lists of names, palette masks with the objects 1 and 2."""
+    for split, names in sequences.items():
+        for name in names:
+            for t in range(frames):
+                _davis_frame(root, name, t)
+                if t and split.startswith("test"):
+                    continue
+                mask = (box((16, 24), 0, t) + 2 * box((16, 24), 8, 12)).astype(np.uint8)
+                image = Image.fromarray(mask, "P")
+                image.putpalette(PALETTE)
+                _save(image, root / f"Annotations/480p/{name}/{t:05d}.png")
+        write(root / f"ImageSets/2017/{split}.txt", "\n".join(names) + "\n")
+    return root
+
+
+def _davis_frame(root: Path, name: str, t: int) -> None:
+    _save(Image.fromarray(picture((16, 24), t)), root / f"JPEGImages/480p/{name}/{t:05d}.jpg")
+
+
+# --- A2D-Sentences ----------------------------------------------------------------------------
+
+
+def a2d(root: Path, texts: str = "") -> Path:
+    """Two train videos, one test video, one missed; what each is for stands beside it.
+
+    `texts` is the folder of the text files and masks below `root`.
+    """
+    clips = {"walk_dog-1": 6, "copy": 4, "test": 5, "missed": 3}
+    subsets = {"walk_dog-1": 0, "copy": 0, "test": 1, "missed": 0}
+    rows = [f"{v},78,00:00,00:02,{A2D_SIZE[0]},{A2D_SIZE[1]},{n},2,{subsets[v]}"
+            for v, n in clips.items()]
+    write(root / "Release/videoset.csv", "\n".join(rows) + "\n")
+    for video, length in clips.items():
+        a2d_clip(root / f"Release/clips320H/{video}.mp4", length)
+    write(root / texts / "a2d_annotation.txt",
+          "video_id,instance_id,query\n"
+          'walk_dog-1,0," a dog,  walking"\nwalk_dog-1,2,a man running\n'
+          "copy,1 (copy),left out\ncopy,1,a bird flying\ntest,0,a ball rolling\n")
+    write(root / texts / "a2d_missed_videos.txt", "missed\n")
+    shape = A2D_SIZE
+    folder = root / texts / "a2d_annotation_with_instances"
+    # two instances, in the order of the file; frame 1 is the first frame
+    a2d_frame(folder / "walk_dog-1/00001.h5", [2, 0], [box(shape, 0, 30), box(shape, 20, 4)],
+              [17, 78])
+    # one instance, squeezed; the seventh frame of a clip of six
+    a2d_frame(folder / "walk_dog-1/00007.h5", [0], [box(shape, 20, 8)], [78])
+    # an instance named twice, one mask too many, and no `id`: labels from reS_id
+    a2d_frame(folder / "copy/00002.h5", [1, 1],
+              [box(shape, 2, 2), box(shape, 2, 20), box(shape, 20, 20)], [44, 78, 78], ids=False)
+    # the smaller of two that overlap
+    a2d_frame(folder / "test/00003.h5", [0, 1], [box(shape, 4, 4, 4), box(shape, 0, 0, 16)],
+              [36, 18])
+    return root
+
+
+def a2d_clip(path: Path, length: int) -> None:
+    """H.264; the red channel of frame t is about 40 * t, so that frames can be told apart."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = *A2D_SIZE, "yuv420p"
+        stream.options = {"crf": "10"}
+        for t in range(length):
+            rgb = np.full((*A2D_SIZE, 3), 90, np.uint8)
+            rgb[..., 0] = 40 * t
+            for packet in stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+def a2d_frame(path: Path, numbers: list[int], masks: list[np.ndarray], labels: list[int],
+              ids: bool = True) -> None:
+    """As MATLAB writes it: columns first, and nothing but [W, H] for a single instance."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    semantic = np.zeros(masks[0].shape, np.uint8)
+    for mask, label in zip(masks, labels, strict=True):
+        semantic[mask] = label
+    stacked = np.stack([mask.T for mask in masks]).astype(np.uint8)
+    with h5py.File(path, "w") as file:
+        file["instance"] = np.asarray(numbers, np.float64)
+        file["reMask"] = stacked[0] if len(masks) == 1 else stacked
+        file["reBBox"] = np.zeros(4 if len(masks) == 1 else (4, len(masks)))
+        file["reS_id"] = semantic.T
+        if ids:
+            file["id"] = np.asarray([labels], np.float64)
+
+
+# --- J-HMDB-Sentences -------------------------------------------------------------------------
+
+
+def jhmdb(root: Path) -> Path:
+    """`long`: seven frames, six masks, MATLAB 5; `new`: four frames, four masks, MATLAB 7.3."""
+    write(root / "jhmdb_annotation.txt",
+          "video_id,query\nlong_run_1,a man running\nnew_wave_2,woman waving\n")
+    for action, video, length in (("run", "long_run_1", 7), ("wave", "new_wave_2", 4)):
+        for t in range(length):
+            path = root / f"Rename_Images/{action}/{video}/{t + 1:05d}.png"
+            _save(Image.fromarray(picture(JHMDB_SIZE, t)), path)
+    masks = np.stack([box(JHMDB_SIZE, 3, 2 * t) for t in range(6)], -1).astype(np.uint8)
+    path = root / "puppet_mask/run/long_run_1/puppet_mask.mat"
+    path.parent.mkdir(parents=True)
+    scipy.io.savemat(path, {"part_mask": masks}, do_compression=True)
+    path = root / "puppet_mask/wave/new_wave_2/puppet_mask.mat"
+    path.parent.mkdir(parents=True)
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["part_mask"] = masks[:, :, :4].T
+    return root
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def cut(path: Path, share: float = 0.5) -> None:
+    """Cuts a file off, as a broken download does."""
+    data = path.read_bytes()
+    path.write_bytes(data[:int(len(data) * share)])
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)

@@ -1,0 +1,132 @@
+import dataclasses
+import subprocess
+import sys
+from typing import Literal
+
+import pytest
+from archives import davis_2017
+
+from input_pipeline.builders import BUILDERS, files, parse_options, prepare, verify
+from input_pipeline.builders.__main__ import main
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    year: Literal[2016, 2017] = 2017
+    size: tuple[int, int] = (1, 2)
+    names: tuple[str, ...] = ()
+    count: int = 3
+    share: float = 0.5
+    on: bool = False
+    path: str = ""
+
+
+def test_options_from_a_config_and_from_the_command_line_are_the_same():
+    typed = {"year": 2016, "size": [3, 4], "names": ("a", "b"), "count": 5, "share": 1,
+             "on": True, "path": "7"}
+    spelled = {"year": "2016", "size": "3,4", "names": "a,b", "count": "5", "share": "1",
+               "on": "true", "path": "7"}
+    expected = Options(2016, (3, 4), ("a", "b"), 5, 1.0, True, "7")
+    assert parse_options(Options, typed, "toy") == expected
+    assert parse_options(Options, spelled, "toy") == expected
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"yaer": 2016}, "toy has no option 'yaer'; did you mean 'year'?"),
+    ({"zzz": 1}, "known are: count, names, on, path, share, size, year"),
+    ({"year": 2018}, "option 'year' of toy is 2018; it must be one of 2016, 2017"),
+    ({"size": (1, 2, 3)}, "option 'size' of toy wants 2 values"),
+    ({"names": 3}, "wants values separated by commas, got 3"),
+    ({"count": 1.5}, "option 'count' of toy wants int, got 1.5"),
+    ({"count": True}, "option 'count' of toy wants int, got True"),
+    ({"share": "half"}, "option 'share' of toy wants float, got 'half'"),
+    ({"on": "yes"}, "option 'on' of toy wants bool, got 'yes'"),
+    ({"path": 7}, "option 'path' of toy wants str, got 7"),
+])
+def test_bad_options(options, said):
+    with pytest.raises(ValueError) as error:
+        parse_options(Options, options, "toy")
+    assert said in str(error.value)
+
+
+def test_prepared_once_and_then_without_the_source(tmp_path, capsys):
+    source = davis_2017(tmp_path / "davis", {"val": ["car"]})
+    folder = prepare("davis", source, tmp_path / "p")
+    assert "building" in capsys.readouterr().out
+    before = sorted((p, p.stat().st_mtime_ns) for p in folder.iterdir())
+    source.rename(tmp_path / "gone")
+    assert prepare("davis", source, tmp_path / "p") == folder
+    assert "building" not in capsys.readouterr().out
+    assert sorted((p, p.stat().st_mtime_ns) for p in folder.iterdir()) == before
+
+
+def test_folders_differ_by_options_and_by_what_option_files_hold(tmp_path):
+    source = davis_2017(tmp_path / "davis", {"val": ["car"]})
+    (source / "ImageSets/2016").mkdir()
+    (source / "ImageSets/2016/val.txt").write_text("car\n")
+    queries = tmp_path / "queries.json"
+
+    def folder(options):
+        return prepare("davis", source, tmp_path / "p", options)
+
+    queries.write_text('{"car": {"plain": {"1": ["a car"]}}}')
+    first = folder({"queries": str(queries)})
+    copy = tmp_path / "copy.json"
+    copy.write_text(queries.read_text())
+    assert folder({"queries": str(copy)}) == first
+    queries.write_text('{"car": {"plain": {"1": ["a bus"]}}}')
+    second = folder({"queries": str(queries)})
+    assert len({first, second, folder({"year": 2016}), folder({})}) == 4
+    assert folder({"year": 2017}) == folder({})
+
+
+@pytest.mark.parametrize("source", ["", "/nowhere"])
+def test_no_source(tmp_path, source):
+    with pytest.raises(ValueError, match=r"davis: .*nothing is prepared .*docs/data\.md"):
+        prepare("davis", source, tmp_path / "p")
+    with pytest.raises(ValueError, match="davis: "):
+        verify("davis", source)
+
+
+def test_unknown_dataset(tmp_path):
+    with pytest.raises(ValueError, match="there is no dataset 'davos'; did you mean 'davis'"):
+        prepare("davos", "", tmp_path)
+
+
+def test_command_line(tmp_path, capsys):
+    source = davis_2017(tmp_path / "davis", {"val": ["car"]})
+    common = ["davis", "--source", str(source)]
+    assert main(["verify", *common]) == 1
+    assert "problem: val lists 1 sequences; the official list has 30" in capsys.readouterr().out
+    prepared = ["--prepared", str(tmp_path / "p")]
+    assert main(["prepare", *common, *prepared, "--option", "year=2017"]) == 0
+    assert (tmp_path / "p/davis/default").is_dir()
+    assert main(["prepare", *common, *prepared, "--option", "year"]) == 2
+    assert "error: --option wants KEY=VALUE, got 'year'" in capsys.readouterr().err
+    assert main(["prepare", *common, *prepared, "--option", "year=1999"]) == 2
+    assert "must be one of 2016, 2017" in capsys.readouterr().err
+
+
+def test_readers_are_imported_only_where_they_are_used():
+    code = (
+        "import importlib, sys\n"
+        "from input_pipeline.builders import BUILDERS\n"
+        "[importlib.import_module(m) for m in BUILDERS.values()]\n"
+        "print([m for m in ('h5py', 'scipy', 'av', 'tensorflow') if m in sys.modules])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip().endswith("[]"), ran.stdout
+
+
+def test_a_missing_reader_names_the_extra():
+    with pytest.raises(ImportError, match=r"pip install 'vseg_jax\[data\]'"):
+        files.require("no_such_reader")
+
+
+def test_every_builder_has_the_same_face():
+    import importlib
+
+    for name, path in BUILDERS.items():
+        module = importlib.import_module(path)
+        assert module.Builder.name == name
+        assert module.Options() == parse_options(module.Options, {}, name)

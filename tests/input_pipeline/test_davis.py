@@ -1,0 +1,153 @@
+import json
+
+import numpy as np
+import pytest
+from archives import PALETTE, box, cut, davis_2016, davis_2017, write
+from PIL import Image
+
+from input_pipeline.builders import davis, prepare, verify
+from input_pipeline.records import decode_image, decode_mask, open_dataset
+
+COUNTS = {2016: {"train": 1, "val": 2}, 2017: {"val": 1, "test-dev": 1}}
+
+
+def queries(tmp_path, content):
+    return str(write(tmp_path / "queries.json", json.dumps(content)))
+
+
+def build(source, tmp_path, split, **options):
+    return open_dataset(prepare("davis", source, tmp_path / "prepared", options), split)
+
+
+def test_2016_from_pairs_of_paths(tmp_path):
+    source = davis_2016(tmp_path / "davis", {"train": ["cow"], "val": ["dog", "goat"]})
+    said = {"_about": "a remark", "dog": {"plain": ["a  dog "], "free": ["the pet"]},
+            "not-here": {"plain": ["x"]}}
+    dataset = build(source, tmp_path, "val", year=2016, queries=queries(tmp_path, said))
+    assert [entry.video_id for entry in dataset.index] == ["dog", "goat"]
+    record = dataset[0]
+    assert record.fps == 24.0 and (record.height, record.width) == (16, 24)
+    assert record.frames[1] == (source / "JPEGImages/480p/dog/00001.jpg").read_bytes()
+    assert decode_image(record.frames[1], "dog").shape == (16, 24, 3)
+    for t, mask in enumerate(record.masks):
+        np.testing.assert_array_equal(decode_mask(mask, "dog"), box((16, 24), 4, 4 + t))
+    assert [(e.text, e.style, e.object_id) for e in record.expressions] == [
+        ("a dog", "plain", 1), ("the pet", "free", 1)]
+    assert dataset[1].expressions == []
+    assert davis.verify(source, davis.Options(year=2016), COUNTS) == []
+
+
+def test_2017_palette_ids_and_first_frame_only_in_test_dev(tmp_path):
+    source = davis_2017(tmp_path / "davis", {"val": ["dogs-jump"], "test-dev": ["car"]})
+    said = {"dogs-jump": {"plain": {"1": ["left dog"], "2": ["right dog", "the last"]}}}
+    options = {"queries": queries(tmp_path, said)}
+    record = build(source, tmp_path, "val", **options)[0]
+    expected = box((16, 24), 0, 1) + 2 * box((16, 24), 8, 12)
+    np.testing.assert_array_equal(decode_mask(record.masks[1], "dogs"), expected)
+    assert [o.id for o in record.objects] == [1, 2]
+    assert [(e.text, e.object_id) for e in record.expressions] == [
+        ("left dog", 1), ("right dog", 2), ("the last", 2)]
+    entry = build(source, tmp_path, "test-dev", **options).index[0]
+    assert entry.length == 2 and entry.annotated == (0,)
+    assert davis.verify(source, davis.Options(), COUNTS) == []
+
+
+def test_2016_reads_the_lists_and_masks_of_the_2017_download(tmp_path):
+    source = davis_2017(tmp_path / "davis", {"val": ["dogs-jump"]})
+    (source / "ImageSets/2017").rename(source / "ImageSets/2016")
+    record = build(source, tmp_path, "val", year=2016)[0]
+    assert [o.id for o in record.objects] == [1]
+    expected = box((16, 24), 0, 0) | box((16, 24), 8, 12)
+    np.testing.assert_array_equal(decode_mask(record.masks[0], "dogs"), expected)
+
+
+def test_masks_of_other_modes(tmp_path):
+    path = tmp_path / "mask.png"
+    grey = np.where(box((8, 8), 0, 0, 4), 255, 0).astype(np.uint8)
+    Image.fromarray(grey).save(path)
+    assert set(np.unique(davis.read_mask(path, single=False))) == {0, 1}  # 255 alone: an object
+    image = Image.fromarray(np.where(grey > 0, 255, 3).astype(np.uint8), "P")
+    image.putpalette(PALETTE)
+    image.save(path)
+    assert set(np.unique(davis.read_mask(path, single=False))) == {3, 255}  # 255 beside ids: void
+    Image.fromarray(np.dstack([grey, grey * 0, grey * 0])).save(path)
+    np.testing.assert_array_equal(davis.read_mask(path, single=True), grey > 0)
+    with pytest.raises(ValueError, match=r"mask\.png has the mode RGB"):
+        davis.read_mask(path, single=False)
+
+
+def test_counts_are_compared_with_the_official_ones(tmp_path):
+    source = davis_2016(tmp_path / "davis", {"train": ["cow"], "val": ["dog"]})
+    assert verify("davis", source, {"year": "2016"}) == [
+        "train lists 1 sequences; the official list has 30",
+        "val lists 1 sequences; the official list has 20"]
+
+
+@pytest.mark.parametrize(("lost", "said"), [
+    ("JPEGImages/480p/dogs-jump", r"val: sequences without frames: 1 of 2 \(dogs-jump\)"),
+    ("Annotations/480p/car/00001.png", r"missing masks: 1 of 4 \(.*car/00001\.png\)"),
+    ("JPEGImages/480p/car/00001.jpg", r"missing frames: 1 of 4 \(.*car/00001\.jpg\)"),
+    ("Annotations/480p/car", r"missing masks: 2 of 4"),
+    ("ImageSets", r"no list of sequences in .*ImageSets/2017"),
+])
+def test_half_extracted(tmp_path, lost, said):
+    source = davis_2017(tmp_path / "davis", {"val": ["car", "dogs-jump"]})
+    (source / lost).rename(tmp_path / "lost")
+    with pytest.raises(ValueError, match=said):
+        prepare("davis", source, tmp_path / "prepared")
+    assert not list((tmp_path / "prepared").rglob("dataset_info.json"))
+    [problem] = davis.verify(source, davis.Options(), {2017: {}})
+    assert problem
+
+
+def test_frames_missing_in_the_middle(tmp_path):
+    source = davis_2017(tmp_path / "davis", {"val": ["car"]}, frames=4)
+    (source / "JPEGImages/480p/car/00001.jpg").unlink()
+    (source / "Annotations/480p/car/00001.png").unlink()
+    assert davis.verify(source, davis.Options(), {2017: {}}) == [
+        "val: car lacks frames: 1 (1)"]
+
+
+@pytest.mark.parametrize(
+    "name", ["JPEGImages/480p/car/00001.jpg", "Annotations/480p/car/00000.png"])
+def test_files_cut_off(tmp_path, name):
+    source = davis_2017(tmp_path / "davis", {"val": ["car"]})
+    cut(source / name, 0.7)
+    with pytest.raises(ValueError, match=rf"{name} cannot be read as an image"):
+        prepare("davis", source, tmp_path / "prepared")
+    assert not list((tmp_path / "prepared").rglob("dataset_info.json"))
+    [problem] = davis.verify(source, davis.Options(), {2017: {}})
+    assert name in problem and "cut off" in problem
+
+
+def test_sizes_must_agree(tmp_path):
+    source = davis_2017(tmp_path / "davis", {"val": ["car"]})
+    path = source / "Annotations/480p/car/00001.png"
+    Image.new("P", (24, 17)).save(path)
+    with pytest.raises(ValueError, match=r"car/00001\.png is 17x24 .*car/00001\.jpg is 16x24"):
+        prepare("davis", source, tmp_path / "prepared")
+
+
+def test_a_bad_line_of_a_list(tmp_path):
+    source = davis_2016(tmp_path / "davis", {"val": ["dog"]})
+    with open(source / "ImageSets/480p/val.txt", "a") as file:
+        file.write("\n/JPEGImages/480p/dog/00002.jpg\n")
+    with pytest.raises(ValueError, match=r"val\.txt, line 4"):
+        prepare("davis", source, tmp_path / "prepared", {"year": 2016})
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    ({"car": {"plain": ["which?"]}}, "has the objects \\[1, 2\\]; say which"),
+    ({"car": {"plain": {"3": ["x"]}}}, "there is no object 3"),
+    ({"car": {"plain": {"one": ["x"]}}}, "an object id should be a whole number, got 'one'"),
+    ({"car": {"plain": {"1": [" "]}}}, "the query is empty"),
+    ({"car": {"plain": "not a list"}}, "sequence 'car': wants"),
+    ({"car": ["no style"]}, "sequence 'car': wants"),
+    (["no dict"], "should hold"),
+])
+def test_bad_queries(tmp_path, content, said):
+    source = davis_2017(tmp_path / "davis", {"val": ["car"]})
+    path = queries(tmp_path, content)
+    with pytest.raises(ValueError, match=said) as error:
+        prepare("davis", source, tmp_path / "prepared", {"queries": path})
+    assert path in str(error.value)
