@@ -144,7 +144,7 @@ class _Embeddings(nn.Module):
         x = table(c.vocab_size, "word")(tokens)
         x += table(c.max_position_embeddings, "position").embedding[: tokens.shape[1]]
         x += table(c.type_vocab_size, "segment").embedding[0]
-        x = nn.LayerNorm(c.layer_norm_eps, dtype=self.dtype, name="norm")(x)
+        x = _norm(c, self.dtype, "norm")(x)
         return nn.Dropout(c.hidden_dropout_prob)(x, deterministic=not train)
 
 
@@ -160,7 +160,7 @@ class _Layer(nn.Module):
 
         def add_and_norm(x, change, name):
             change = nn.Dropout(c.hidden_dropout_prob)(change, deterministic=not train)
-            return nn.LayerNorm(c.layer_norm_eps, dtype=self.dtype, name=name)(x + change)
+            return _norm(c, self.dtype, name)(x + change)
 
         attended = _SelfAttention(c, self.dtype, name="attention")(x, valid, train=train)
         x = add_and_norm(x, attended, "attention_norm")
@@ -196,3 +196,8 @@ class _SelfAttention(nn.Module):
 def _dense(config: BertConfig, features: int, dtype: Any, name: str) -> nn.Dense:
     init = nn.initializers.normal(config.initializer_range)
     return nn.Dense(features, dtype=dtype, kernel_init=init, name=name)
+
+
+def _norm(config: BertConfig, dtype: Any, name: str) -> nn.LayerNorm:
+    # The variance in two passes: some of BERT's channels are far from zero mean.
+    return nn.LayerNorm(config.layer_norm_eps, use_fast_variance=False, dtype=dtype, name=name)
