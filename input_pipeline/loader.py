@@ -6,6 +6,7 @@ import atexit
 import weakref
 from typing import Any, Protocol
 
+import cv2
 import grain
 import numpy as np
 from absl import flags
@@ -90,11 +91,16 @@ def _iterate(dataset: Any, batch_size: int, workers: int, process_index: int,
         if not flags.FLAGS.is_parsed():  # grain hands absl's flags to its workers
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        iterable = iterable.mp_prefetch(options)
+        iterable = iterable.mp_prefetch(options, worker_init_fn=_start_worker)
     iterator = iter(iterable)
     # Workers that are still alive when the interpreter ends leave shared memory behind.
     atexit.register(_close, weakref.ref(iterator))
     return iterator
+
+
+def _start_worker(index: int, count: int) -> None:
+    del index, count
+    cv2.setNumThreads(1)  # the workers share the cores already
 
 
 def _close(reference: weakref.ref) -> None:

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+
+from input_pipeline.clips import clip_frames
+from input_pipeline.settings import ClipConfig
+from input_pipeline.transforms import (
+    Geometry,
+    apply_color,
+    plain_geometry,
+    random_color,
+    random_geometry,
+)
+
+
+def config(**values):
+    return ClipConfig(**({"length": 3, "target": 1, "height": 20, "width": 20} | values))
+
+
+def test_clip_frames_repeat_the_ends():
+    np.testing.assert_array_equal(clip_frames(3, 20, 8, 2, 4), [0, 0, 0, 1, 3, 5, 7, 9])
+    np.testing.assert_array_equal(clip_frames(18, 20, 4, 1, 1), [17, 18, 19, 19])
+    np.testing.assert_array_equal(clip_frames(0, 1, 3, 2, 1), [0, 0, 0])
+
+
+def test_padding_keeps_the_aspect_ratio_and_is_void():
+    geometry = plain_geometry(20, 40, config(height=32, width=32, resize="pad"))
+    frame = geometry.frame(np.full((20, 40, 3), 90, np.uint8))
+    mask = geometry.mask(np.ones((20, 40), np.uint8))
+    assert frame.shape == (32, 32, 3) and mask.shape == (32, 32)
+    assert (frame[:16] == 90).all() and (frame[16:] == 0).all()
+    assert (mask[:16] == 1).all() and (mask[16:] == 255).all()
+    np.testing.assert_allclose(geometry.affine, [0.8, 0.8, 0, 0], rtol=1e-6)
+
+
+def test_stretch_takes_each_axis_by_itself():
+    np.testing.assert_allclose(plain_geometry(10, 40, config()).affine, [2, 0.5, 0, 0])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_affine_tells_where_edges_go(flip):
+    mask = np.zeros((30, 40), np.uint8)
+    mask[6:9, 11:18] = 5  # edges 6, 9 down and 11, 18 across
+    geometry = Geometry(crop=(4, 8, 10, 20), size=(40, 60), inner=(40, 60), flip=flip)
+    scale_y, scale_x, offset_y, offset_x = geometry.affine
+    rows, columns = np.nonzero(geometry.mask(mask) == 5)
+    across = sorted([11 * scale_x + offset_x, 18 * scale_x + offset_x])
+    assert (rows.min(), rows.max() + 1) == (6 * scale_y + offset_y, 9 * scale_y + offset_y)
+    assert [columns.min(), columns.max() + 1] == across
+
+
+def test_masks_keep_their_values_and_stay_on_their_frame():
+    ids = np.kron(np.array([[0, 3], [200, 255]], np.uint8), np.ones((8, 8), np.uint8))
+    geometry = Geometry(crop=(0, 0, 16, 16), size=(7, 11), inner=(7, 11))
+    mask = geometry.mask(ids)
+    assert set(np.unique(mask)) == {0, 3, 200, 255}
+    frame = geometry.frame(np.repeat(ids[..., None], 3, axis=2))[..., 0]
+    clear = (frame == mask)  # everywhere but where the area average mixes two regions
+    assert clear[[0, 1, 2, 4, 5, 6]][:, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]].all()
+
+
+def test_shrinking_averages_areas():
+    checkers = np.indices((16, 16)).sum(0) % 2 * 200
+    frame = np.repeat(checkers[..., None], 3, axis=2).astype(np.uint8)
+    assert (plain_geometry(16, 16, config(height=8, width=8)).frame(frame) == 100).all()
+
+
+def test_one_pixel_fills_the_input():
+    geometry = plain_geometry(1, 1, config())
+    assert (geometry.frame(np.full((1, 1, 3), 7, np.uint8)) == 7).all()
+    assert (geometry.mask(np.full((1, 1), 3, np.uint8)) == 3).all()
+    rng = np.random.default_rng(0)
+    assert random_geometry(1, 1, config(crop=0.2), rng).crop == (0, 0, 1, 1)
+
+
+def test_random_crops_keep_part_of_the_object_and_reach_everywhere():
+    rng = np.random.default_rng(0)
+    mask = np.zeros((30, 40), bool)
+    mask[3, 37] = True
+    crops = [random_geometry(30, 40, config(crop=0.3), rng, mask).crop for _ in range(300)]
+    for top, left, height, width in crops:
+        assert 9 <= height <= 30 and 12 <= width <= 40
+        assert top >= 0 and left >= 0 and top + height <= 30 and left + width <= 40
+        assert mask[top:top + height, left:left + width].any()
+    assert min(c[2] for c in crops) < 12 and max(c[2] for c in crops) > 27
+    free = [random_geometry(30, 40, config(crop=0.3), rng) for _ in range(100)]
+    assert not all(mask[c[0]:c[0] + c[2], c[1]:c[1] + c[3]].any() for c in (g.crop for g in free))
+
+
+def test_flip_follows_its_probability():
+    rng = np.random.default_rng(0)
+    flips = [random_geometry(9, 9, config(flip=0.25), rng).flip for _ in range(400)]
+    assert 70 < sum(flips) < 130
+    assert not any(random_geometry(9, 9, config(), rng).flip for _ in range(20))
+
+
+def test_colour_leaves_grey_grey_and_strength_zero_alone():
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (4, 5, 3), np.uint8)
+    np.testing.assert_array_equal(apply_color(rgb, random_color(0.0, rng)), rgb)
+    grey = apply_color(np.full((2, 2, 3), 120, np.uint8), random_color(0.5, rng))
+    assert np.ptp(grey) <= 1
+    changed = apply_color(rgb, random_color(0.5, rng))
+    assert changed.dtype == np.uint8 and (changed != rgb).any()
+
+
+@pytest.mark.parametrize("bad", [
+    {"target": 3}, {"length": 0}, {"stride": 0}, {"crop": 0.0}, {"flip": 1.5}, {"color": 1.0},
+    {"height": 0},
+])
+def test_settings_that_cannot_be(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        config(**bad)
