@@ -3,14 +3,17 @@
 A checkpoint is an orbax one with three items: `state` (the arrays), `data` (grain's iterator state,
 one file a process) and `about` (JSON: names and shapes of the arrays, resolved config, batch
 shapes, package versions, running means).  Orbax writes into a temporary folder and renames it, so a
-killed save leaves nothing that looks like a checkpoint.
+killed save leaves nothing that looks like a checkpoint.  Not all damage shows when arrays are
+read (a flipped bit in a large one does not), so the CRC-32 of every file is kept beside them.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,11 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
+from vseg_jax.training.reports import write_text
 from vseg_jax.training.sharding import path_name
 
 _CORRUPT = "unreadable"  # folder, inside the working directory, that bad checkpoints are moved to
+_CHECKSUMS = "checksums.json"  # {file: CRC-32}, inside a checkpoint's folder
 
 
 class Checkpoints:
@@ -71,6 +76,9 @@ class Checkpoints:
                 data=grain.checkpoint.CheckpointSave(batches),
                 about=ocp.args.JsonSave(about)))
             self._manager.wait_until_finished()
+            if jax.process_index() == 0:
+                write_text(self.folder / str(step) / _CHECKSUMS,
+                           json.dumps(_checksums(self.folder / str(step)), indent=1))
         except Exception as error:
             if not _no_space(error):
                 raise
@@ -97,6 +105,7 @@ class Checkpoints:
         steps = self.steps()
         for step in reversed(steps):
             try:
+                _verify(self.folder / str(step))
                 about = self._manager.restore(
                     step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
                 recorded = about["arrays"]
@@ -167,6 +176,35 @@ def load(workdir: str | Path, step: int | None = None) -> tuple[dict[str, Any], 
         partial_restore=True))
     params = state.get("ema") or state["params"]
     return {"params": params, **state.get("collections", {})}, about
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != _CHECKSUMS):
+        value = 0
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                value = zlib.crc32(block, value)
+        found[str(path.relative_to(folder))] = value
+    return found
+
+
+def _verify(folder: Path) -> None:
+    """Raises ValueError where a file is not as it was saved; the first process reads, all hear.
+    A run that was killed between saving and summing has no sums; orbax's own checks remain."""
+    problem = ""
+    if jax.process_index() == 0 and (folder / _CHECKSUMS).exists():
+        try:
+            before = json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8"))
+            now = _checksums(folder)
+            problem = ", ".join(n for n, crc in before.items() if now.get(n) != crc)
+        except (OSError, ValueError, AttributeError) as error:
+            problem = f"{_CHECKSUMS} ({error})"
+    bad = bool(problem)
+    if jax.process_count() > 1:
+        bad = bool(multihost_utils.broadcast_one_to_all(np.asarray(bad)))
+    if bad:
+        raise ValueError(f"damaged files: {problem or 'see the first process'}")
 
 
 def describe(tree: Any) -> dict[str, list]:
