@@ -40,6 +40,7 @@ def train_batches(
       process_index: this process.
       process_count: processes that share the batch.
     """
+    _check_shares(batch_size, process_index, process_count)
     dataset = (
         grain.MapDataset.range(len(samples))
         .seed(seed)
@@ -59,6 +60,7 @@ def eval_batches(
     The places left over in the last global batch repeat the first sample with `valid` False. All
     processes get the same number of batches.
     """
+    _check_shares(batch_size, process_index, process_count)
     padded = -(-len(samples) // batch_size) * batch_size
     dataset = grain.MapDataset.range(padded).map(_Padded(samples))
     return _iterate(dataset, batch_size, workers, process_index, process_count)
@@ -78,10 +80,6 @@ class _Padded:
 
 def _iterate(dataset: Any, batch_size: int, workers: int, process_index: int,
              process_count: int) -> grain.DatasetIterator:
-    if batch_size < 1 or batch_size % process_count:
-        raise ValueError(f"batch size {batch_size} cannot be shared by {process_count} processes")
-    if not 0 <= process_index < process_count:
-        raise ValueError(f"process {process_index} of {process_count}")
     # Sharded and batched as a MapDataset: batch k is then the same for any number of workers.
     dataset = dataset[process_index::process_count].batch(batch_size // process_count)
     # The buffer counts batches, in every worker.
@@ -96,6 +94,13 @@ def _iterate(dataset: Any, batch_size: int, workers: int, process_index: int,
     # Workers that are still alive when the interpreter ends leave shared memory behind.
     atexit.register(_close, weakref.ref(iterator))
     return iterator
+
+
+def _check_shares(batch_size: int, process_index: int, process_count: int) -> None:
+    if batch_size < 1 or batch_size % process_count:
+        raise ValueError(f"batch size {batch_size} cannot be shared by {process_count} processes")
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process {process_index} of {process_count}")
 
 
 def _start_worker(index: int, count: int) -> None:

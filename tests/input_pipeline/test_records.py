@@ -122,7 +122,7 @@ def test_tfds_itself_reads_the_dataset(toy_dir):
     (lambda r: r.masks.__setitem__(2, b"broken"), "toy train video toy-0 frame 2"),
     (lambda r: r.masks.__setitem__(0, encode_mask(np.full((24, 32), 7, np.uint8))),
      "mask value 7 is no object"),
-    (lambda r: r.expressions.append(Expression("the third box", 3)), "'the third box' names object 3"),
+    (lambda r: r.expressions.append(Expression("a third box", 3)), "'a third box' names object 3"),
     (lambda r: r.objects.append(r.objects[0]), "object ids must differ"),
 ])
 def test_bad_records_are_told_and_nothing_is_left(tmp_path, change, message):
@@ -165,7 +165,7 @@ def test_half_a_dataset_is_not_opened(tmp_path):
     index = folder / "index-train.jsonl"
     lines = index.read_text(encoding="utf-8").splitlines(keepends=True)
     index.write_text("".join(lines[:-1]), encoding="utf-8")
-    with pytest.raises(ValueError, match="half-built.*3 videos.*2 lines"):
+    with pytest.raises(ValueError, match=r"half-built.*3 videos.*2 lines"):
         open_dataset(folder, "train")
     lines[1] = json.dumps({"video_id": "x"}) + "\n"
     index.write_text("".join(lines), encoding="utf-8")
@@ -178,8 +178,8 @@ def test_half_a_dataset_is_not_opened(tmp_path):
 
 def test_building_and_reading_leave_tensorflow_alone(toy_dir):
     program = (
-        "import sys; from input_pipeline import loader, records, samples; from toy import build_toy;"
-        "import tempfile; d = build_toy(tempfile.mkdtemp(dir=sys.argv[1]));"
+        "import sys, tempfile; from input_pipeline import loader, records, samples;"
+        "from toy import build_toy; d = build_toy(tempfile.mkdtemp(dir=sys.argv[1]));"
         "records.open_dataset(d, 'train')[0]; assert 'tensorflow' not in sys.modules"
     )
     here = Path(__file__).parent

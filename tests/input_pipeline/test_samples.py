@@ -1,0 +1,202 @@
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+from toy import COLORS, ToyBuilder, toy_record
+
+from input_pipeline.records import Expression, Object, decode_mask, encode_image, open_dataset
+from input_pipeline.samples import ReferringSamples
+from input_pipeline.settings import ClipConfig
+from input_pipeline.text import WordTokenizer
+
+CLIP = ClipConfig(length=4, stride=1, target=2, height=24, width=32)
+
+
+class _Listed(ToyBuilder):
+    name = "listed"
+
+    def splits(self):
+        return {"train": self.options}
+
+
+def samples_of(dataset, clip=CLIP, **options):
+    sentences = [e.text for entry in dataset.index for e in entry.expressions]
+    tokenizer = WordTokenizer.from_sentences(sentences or ["none"], 12)
+    return ReferringSamples(dataset, clip, tokenizer, **({"train": False} | options))
+
+
+def built(folder, *records):
+    return open_dataset(_Listed("", folder, records).build(), "train")
+
+
+@pytest.fixture(scope="module")
+def toys(toy_dir):
+    return open_dataset(toy_dir, "train")
+
+
+def test_one_sample_a_sentence_and_frame_that_shows_the_object(toys):
+    samples = samples_of(toys)
+    assert len(samples) == (2 + 3 + 1) * 3
+    sample = samples[4]  # second sentence of the first video, its second annotated frame
+    truth = samples.truth(4)
+    assert (truth.video_id, truth.frame, truth.object_id) == ("toy-0", 2, 2)
+    assert (truth.text, truth.category) == ("the green box that starts on the right", "box")
+    assert truth.differs_in == "colour"
+    numbers = [int(sample[key]) for key in ("video", "sample", "object_id", "target")]
+    assert numbers == [0, 4, 2, 2]
+    np.testing.assert_array_equal(sample["masks_valid"], [True, False, True, False])
+    assert (sample["masks"][1] == 255).all()
+    np.testing.assert_array_equal(sample["masks"][2], truth.mask)
+    green = (sample["frames"][2] == COLORS["green"]).all(-1)
+    np.testing.assert_array_equal(green, truth.mask == 2)
+    np.testing.assert_array_equal(sample["geometry"], [1, 1, 0, 0])
+
+
+def test_invisible_frames_are_no_samples(tmp_path):
+    record = toy_record(0)
+    record.masks[2] = b""
+    record.masks[4] = cv2.imencode(".png", np.ones((24, 32), np.uint8))[1].tobytes()
+    samples = samples_of(built(tmp_path, record))
+    seen = [(samples.truth(i).object_id, samples.truth(i).frame) for i in range(len(samples))]
+    assert seen == [(1, 0), (1, 4), (2, 0)]
+
+
+def test_shapes_and_types_are_static(toys):
+    clip = dataclasses.replace(CLIP, height=20, width=28, crop=0.5, flip=0.5, color=0.3,
+                               resize="pad")
+    shapes = {
+        tuple((k, v.shape, str(v.dtype)) for k, v in samples_of(toys, clip, train=train)[i].items())
+        for i in range(18) for train in (False, True)
+    }
+    assert shapes == {(
+        ("frames", (4, 20, 28, 3), "uint8"), ("masks", (4, 20, 28), "uint8"),
+        ("masks_valid", (4,), "bool"), ("target", (), "int32"), ("object_id", (), "int32"),
+        ("tokens", (12,), "int32"), ("tokens_valid", (12,), "bool"), ("video", (), "int32"),
+        ("sample", (), "int32"), ("valid", (), "bool"), ("geometry", (4,), "float32"),
+    )}
+
+
+def test_augmentation_is_drawn_from_seed_and_number(toys):
+    clip = dataclasses.replace(CLIP, crop=0.4, flip=0.5, color=0.3)
+    one, same, other = (samples_of(toys, clip, train=True, seed=s) for s in (1, 1, 2))
+    for key, value in one[5].items():
+        np.testing.assert_array_equal(value, same[5][key])
+    assert (one[5]["frames"] != other[5]["frames"]).any()
+    assert any((one[3]["geometry"] != one[i]["geometry"]).any() for i in (4, 5))
+    plain = samples_of(toys, clip)[5]
+    np.testing.assert_array_equal(plain["geometry"], [1, 1, 0, 0])
+
+
+def test_masks_stay_on_their_object_and_edges_where_geometry_says(toys):
+    compared = 0
+    clip = dataclasses.replace(CLIP, height=96, width=128, crop=0.5, flip=0.5)
+    samples = samples_of(toys, clip, train=True)
+    for i in range(len(samples)):
+        sample, truth = samples[i], samples.truth(i)
+        t = sample["target"]
+        shown = sample["masks"][t] == truth.object_id
+        assert shown.any()  # the crop kept a part of it
+        inside = cv2.erode(shown.astype(np.uint8), np.ones((11, 11)))  # without blended edges
+        color = COLORS[truth.text.split()[1]]
+        painted = np.abs(sample["frames"][t].astype(int) - color).max(-1) < 12
+        assert painted[inside > 0].all()
+        compared += inside.any()
+        rows, columns = np.nonzero(truth.mask == truth.object_id)
+        scale_y, scale_x, offset_y, offset_x = sample["geometry"]
+        ends = sorted(np.array([columns.min(), columns.max() + 1]) * scale_x + offset_x)
+        found = np.nonzero(shown)
+        assert abs(found[0].min() - max(rows.min() * scale_y + offset_y, 0)) <= 1
+        assert abs(found[0].max() + 1 - min((rows.max() + 1) * scale_y + offset_y, 96)) <= 1
+        assert abs(found[1].min() - max(ends[0], 0)) <= 1
+        assert abs(found[1].max() + 1 - min(ends[1], 128)) <= 1
+    assert compared > 10
+
+
+def test_mirrored_clips_mirror_their_sentence(toys):
+    plain = samples_of(toys)[3]
+    samples = samples_of(toys, dataclasses.replace(CLIP, flip=1.0), train=True)
+    mirrored = samples[3]
+    np.testing.assert_array_equal(mirrored["frames"], plain["frames"][:, :, ::-1])
+    np.testing.assert_array_equal(mirrored["masks"], plain["masks"][:, :, ::-1])
+    expected, _ = samples.tokenizer.encode("the green box that starts on the left")
+    np.testing.assert_array_equal(mirrored["tokens"], expected)
+    assert (plain["tokens"] != expected).any()
+
+
+def test_colour_is_the_same_for_every_frame_of_a_clip(tmp_path):
+    record = toy_record(0)
+    record.frames = record.frames[:1] * 6
+    clip = dataclasses.replace(CLIP, color=0.5)
+    samples = samples_of(built(tmp_path, record), clip, train=True)
+    frames = samples[0]["frames"]
+    assert (frames == frames[0]).all()
+    assert (frames[0] != samples[1]["frames"][0]).any()
+    np.testing.assert_array_equal(samples[0]["masks"][2], samples.truth(0).mask)
+
+
+def test_styles_and_categories_choose_sentences(tmp_path):
+    record = toy_record(0)
+    record.objects[1] = Object(2, "crate")
+    record.expressions.append(Expression("it stands still", 1, "full"))
+    dataset = built(tmp_path, record)
+    assert samples_of(dataset, styles=("full",)).sentences == ["it stands still"]
+    assert {samples_of(dataset, categories=("crate",)).truth(i).object_id for i in range(3)} == {2}
+    with pytest.raises(ValueError, match=r"no sample with styles \('odd',\)"):
+        samples_of(dataset, styles=("odd",))
+
+
+def test_shuffled_sentences_name_another_object_of_the_clip(toys):
+    plain, shuffled = samples_of(toys), samples_of(toys, shuffle_sentences=True)
+    assert len(shuffled) == len(plain) - 3  # toy-2 has one object
+    names = {(e.video_id, x.text): x.object_id for e in toys.index for x in e.expressions}
+    for i in range(len(shuffled)):
+        truth = shuffled.truth(i)
+        assert names[truth.video_id, truth.text] != truth.object_id
+        assert truth.object_id == shuffled[i]["object_id"]
+        expected, _ = shuffled.tokenizer.encode(truth.text)
+        np.testing.assert_array_equal(shuffled[i]["tokens"], expected)
+    # with one sentence an object, every sentence is still read equally often
+    read = [(shuffled.truth(i).video_id, shuffled.truth(i).text) for i in range(len(shuffled))]
+    assert sorted(read) == sorted(
+        (plain.truth(i).video_id, plain.truth(i).text) for i in range(len(shuffled))
+    )
+
+
+def test_only_the_frames_of_the_clip_are_decoded_and_bad_ones_are_named(tmp_path):
+    record = toy_record(0)
+    record.frames[5] = b"\xff\xd8 cut off"
+    samples = samples_of(built(tmp_path, record))
+    samples[0]  # frames 0 to 1
+    with pytest.raises(ValueError, match="image of listed train video toy-0 frame 5 cannot"):
+        samples[2]  # frame 4 and the one after it
+
+
+def test_frames_of_another_size_are_named(tmp_path):
+    record = toy_record(0)
+    record.frames[0] = encode_image(np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"toy-0 frame 0 is 9x9 .*24x32"):
+        samples_of(built(tmp_path, record))[0]
+
+
+def test_frames_of_one_pixel(tmp_path):
+    record = toy_record(0, ("red",), size=(7, 10), length=1)
+    record.frames, record.height, record.width = [encode_image(np.zeros((1, 1, 3), np.uint8))], 1, 1
+    record.masks = [cv2.imencode(".png", np.ones((1, 1), np.uint8))[1].tobytes()]
+    assert decode_mask(record.masks[0], "x") == 1
+    samples = samples_of(built(tmp_path, record), dataclasses.replace(CLIP, crop=0.1), train=True)
+    assert (samples[0]["masks"] == 1).all() and samples[0]["frames"].shape == (4, 24, 32, 3)
+
+
+def test_empty_sentences_are_named(tmp_path):
+    record = toy_record(0)
+    record.expressions[0] = Expression("", 1)
+    with pytest.raises(ValueError, match="the sentence '' has no word"):
+        samples_of(built(tmp_path, record))[0]
+
+
+def test_samples_end(toys):
+    samples = samples_of(toys)
+    with pytest.raises(IndexError):
+        samples[len(samples)]
+    assert len(list(samples)) == len(samples)
