@@ -46,8 +46,8 @@ def _loudness(scene: Scene) -> np.ndarray:
 
 @functools.lru_cache(maxsize=len(SHAPES))
 def _tone(frequency: float, count: int) -> np.ndarray:
-    """A sine with a soft octave above it, faded in and out over 10 ms."""
+    """A sine and its third harmonic, which is no other category's tone; 10 ms of fading."""
     time = np.arange(count) / SAMPLE_RATE
-    wave = np.sin(2 * np.pi * frequency * time) + 0.25 * np.sin(4 * np.pi * frequency * time)
+    wave = np.sin(2 * np.pi * frequency * time) + 0.25 * np.sin(6 * np.pi * frequency * time)
     fade = np.clip(np.minimum(time, time[::-1]) / 0.01, 0, 1)
     return (0.8 * fade * wave).astype(np.float32)

@@ -1,0 +1,131 @@
+"""The builder of made videos: what is written, options, sound."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from input_pipeline import records
+from input_pipeline.builders import moving_shapes
+from input_pipeline.builders.moving_shapes import Options, make_clip, make_record, nameable
+from input_pipeline.builders.moving_shapes.scene import SHAPES, Looks, Path, Scene
+from input_pipeline.builders.moving_shapes.sound import TONES, mix
+
+SMALL = Options(height=48, width=64, length=6, train=3, test=2)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    return moving_shapes.Builder("", tmp_path_factory.mktemp("prepared"), SMALL).build()
+
+
+def test_a_build_can_be_read_back(built):
+    for split in moving_shapes.SPLITS:
+        dataset = records.open_dataset(built, split)
+        assert len(dataset) == (3 if split.endswith("train") else 2)
+        for i, record in enumerate(dataset):
+            assert record == make_record(SMALL, split, i)
+            assert (record.height, record.width, len(record.frames)) == (48, 64, 6)
+            assert len(record.flow) == 6 and record.flow[-1] == b""
+            assert len(records.decode_audio(record.audio, split)) == 6 / 8 * 16000
+            assert {e.style for e in record.expressions} == {
+                "plain" if split.startswith("source") else "free"}
+            assert {o.category for o in record.objects} <= set(SHAPES)
+
+
+def test_encoded_truth_is_what_was_drawn():
+    _, rendering, _ = make_clip(SMALL, "target_train", 1)
+    record = make_record(SMALL, "target_train", 1)
+    for t in range(6):
+        np.testing.assert_array_equal(records.decode_image(record.frames[t], ""),
+                                      rendering.frames[t])
+        np.testing.assert_array_equal(records.decode_mask(record.masks[t], ""), rendering.masks[t])
+    flow = records.decode_flow(record.flow[2], "")
+    np.testing.assert_allclose(flow, rendering.flow[2], atol=1 / 128 + 1e-5)
+
+
+def test_named_actors_and_their_twins_can_be_seen():
+    options = Options()
+    for split in ("source_train", "target_train"):
+        for number in range(25):
+            scene, rendering, visible = make_clip(options, split, number)
+            named = nameable(scene, visible)
+            assert len(named) >= 2
+            for actor in {*named, *(scene.twins[a] for a in named)}:
+                pixels = (rendering.masks == actor + 1).sum(axis=(1, 2))
+                assert (pixels >= 10).mean() >= 0.75
+
+
+def test_the_seed_decides_and_a_larger_build_begins_alike():
+    one = make_record(SMALL, "target_test", 1)
+    assert one == make_record(dataclasses.replace(SMALL, test=50), "target_test", 1)
+    assert one.frames != make_record(dataclasses.replace(SMALL, seed=1), "target_test", 1).frames
+    assert one.frames != make_record(SMALL, "target_train", 1).frames
+    assert one.frames != make_record(SMALL, "target_test", 0).frames
+
+
+def test_shifts_leave_the_content_alone():
+    def clip(*shifts):
+        return make_clip(dataclasses.replace(SMALL, shifts=shifts), "target_test", 0)
+
+    scene, rendering, _ = clip()
+    for shift in moving_shapes.SHIFTS:
+        other, drawn, _ = clip(shift)
+        assert other.looks == scene.looks
+        assert np.array_equal(drawn.masks, rendering.masks) == (shift != "size")
+        assert np.array_equal(drawn.frames, rendering.frames) == (shift == "wording")
+    source = make_record(SMALL, "source_test", 0)
+    assert source == make_record(dataclasses.replace(SMALL, shifts=()), "source_test", 0)
+    plain = make_record(dataclasses.replace(SMALL, shifts=("noise",)), "target_test", 0)
+    assert {e.style for e in plain.expressions} == {"plain"}
+
+
+def test_flow_and_sound_can_be_left_out():
+    record = make_record(dataclasses.replace(SMALL, flow=False, sound=False), "source_test", 0)
+    assert record.flow == [] and record.audio == b""
+
+
+@pytest.mark.parametrize("wrong", [
+    {"height": 16}, {"splits": ["train"]}, {"shifts": ("fog",)}, {"actors": (1, 3)},
+    {"differs": (0, 0, 0, 0, 0)}, {"differs": (1, 1)}, {"drift": 2.0}, {"train": 0}, {"fps": 0},
+])
+def test_wrong_options_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"moving_shapes: .*"):
+        Options(**wrong)
+
+
+def _scene(*motions: tuple[str, np.ndarray]) -> Scene:
+    looks = tuple(Looks("red", shape, "small", "plain", "left") for shape, _ in motions)
+    paths = tuple(Path(np.stack([x, np.full(16, 30.0)], -1), np.zeros(16), np.full(16, 8.0))
+                  for _, x in motions)
+    return Scene(looks, paths, tuple(range(len(looks))), np.zeros(2), (-1,) * len(looks))
+
+
+def _loudest(sound: np.ndarray) -> float:
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound))))
+    return spectrum.argmax() * 16000 / len(sound)
+
+
+def test_a_category_hums_its_tone_while_it_moves():
+    first_half = np.concatenate([np.linspace(10, 50, 8), np.full(8, 50.0)])
+    sound = mix(_scene(("heart", first_half), ("circle", np.full(16, 20.0))), fps=8.0)
+    assert sound.dtype == np.float32 and sound.shape == (32000,) and np.abs(sound).max() < 1
+    moving, resting = sound[2000:13000], sound[19000:]
+    assert abs(_loudest(moving) - TONES["heart"]) < 3
+    assert np.abs(resting).max() < 1e-6 < np.abs(moving).max()
+
+
+def test_who_rides_on_the_camera_is_silent():
+    scene = _scene(("star", np.linspace(10, 13, 16)))
+    scene = dataclasses.replace(scene, drift=np.array([0.2, 0.0]))
+    assert not mix(scene, fps=8.0).any()
+
+
+def test_a_mixture_holds_both_tones():
+    way = np.linspace(10, 50, 16)
+    sound = mix(_scene(("ring", way), ("circle", way)), fps=8.0)
+    spectrum = np.abs(np.fft.rfft(sound))
+    peak = {shape: spectrum[round(TONES[shape] * 2) - 2:round(TONES[shape] * 2) + 3].max()
+            for shape in SHAPES}
+    assert min(peak["ring"], peak["circle"]) > 10 * max(
+        peak[s] for s in SHAPES if s not in ("ring", "circle"))

@@ -1,0 +1,108 @@
+"""Sentences name one actor: read back from the words alone, over hundreds of scenes."""
+
+import numpy as np
+import pytest
+
+from input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, VALUES, draw_scene
+from input_pipeline.builders.moving_shapes.sentences import (
+    MOTION_WORDS,
+    RELATIONS,
+    SYNONYMS,
+    Claim,
+    describe,
+    names_only,
+)
+
+SETTINGS = dict(height=64, width=64, length=16, actors=(2, 5), differs=(1, 1, 1, 1, 1), drift=0.1)
+PHRASES = {}  # phrase -> (attribute, value)
+for attribute in ATTRIBUTES:
+    for value in VALUES[attribute]:
+        words = ([w for pair in MOTION_WORDS[value] for w in pair] if attribute == "motion"
+                 else [value, *SYNONYMS[value]])
+        for word in words:
+            assert PHRASES.setdefault(word, (attribute, value)) == (attribute, value)
+FILLERS = {"the", "a", "an", "and", "it", "is", "that", "which", "look", "for", ""}
+
+
+def read(text: str) -> dict[str, str]:
+    """{attribute: value} of a sentence without a relation; fails on any word left over."""
+    said, rest = {}, f" {text.replace(',', ' ')} "
+    for phrase in sorted(PHRASES, key=len, reverse=True):
+        if f" {phrase} " in rest:
+            name, value = PHRASES[phrase]
+            assert name not in said, f"'{text}' speaks twice of its {name}"
+            said[name], rest = value, rest.replace(f" {phrase} ", "  ", 1)
+    assert set(rest.split()) <= FILLERS, f"'{text}' holds unknown words: {rest}"
+    return said
+
+
+def fits(looks, said: dict[str, str]) -> bool:
+    # an actor that grows might be taken for either size
+    return all(getattr(looks, a) == v or (a == "size" and not looks.size) for a, v in said.items())
+
+
+def split_relation(text: str):
+    """(rest of the sentence, relation, words for the reference); relation "" where none."""
+    for name, words in RELATIONS.items():
+        if f"{words} the " in text:
+            before, after = text.split(f"{words} the ", 1)
+            taken = 2
+            for noun in ("five-pointed star", "plus sign", "heart shape"):
+                if after.split(" ", 1)[1].startswith(noun):
+                    taken = 3
+            parts = after.replace(",", " , ").split()
+            return before + " " + " ".join(parts[taken:]), name, " ".join(parts[:taken])
+    return text, "", ""
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_every_sentence_fits_one_actor_only(free):
+    related = 0
+    for seed in range(300):
+        scene = draw_scene(np.random.default_rng(seed), **SETTINGS)
+        rng = np.random.default_rng(seed)
+        everyone = range(len(scene.looks))
+        texts = [describe(rng, scene, a, free=free, references=everyone) for a in everyone]
+        assert len(set(texts)) == len(texts)
+        for actor, text in enumerate(texts):
+            rest, relation, reference = split_relation(text)
+            said = read(rest)
+            fitting = [i for i in everyone if fits(scene.looks[i], said)]
+            if relation:
+                related += 1
+                named = read(reference)
+                (place,) = [i for i in everyone if fits(scene.looks[i], named)]
+                axis, sign = {"left": (0, -1), "right": (0, 1), "above": (1, -1),
+                              "below": (1, 1)}[relation]
+                ahead = [sign * (scene.paths[i].centre - scene.paths[place].centre)[:, axis]
+                         for i in everyone]
+                assert (ahead[actor] > 0).all()
+                fitting = [i for i in fitting if i != place and (ahead[i] > 0).mean() > 0.1]
+            assert fitting == [actor], text
+            if told := scene.differs_in(actor):
+                assert told in said, f"'{text}' does not say the {told} that its twin lacks"
+    assert (related > 60) == free
+
+
+def test_plain_sentences_are_short_and_have_one_order():
+    scene = draw_scene(np.random.default_rng(2), **SETTINGS)
+    for actor, looks in enumerate(scene.looks):
+        words = describe(np.random.default_rng(0), scene, actor, free=False).split()
+        assert words[0] == "the" and looks.shape in words and len(words) <= 7
+
+
+def test_free_sentences_vary_and_keep_some_plain_words():
+    scene = draw_scene(np.random.default_rng(2), **SETTINGS)
+    texts = {describe(np.random.default_rng(s), scene, 0, free=True) for s in range(40)}
+    assert len(texts) > 25
+    plain = [scene.looks[0].shape in text.split() for text in texts]
+    assert 0.2 < np.mean(plain) < 0.8
+
+
+def test_a_claim_that_fits_two_is_refused():
+    for seed in range(50):
+        scene = draw_scene(np.random.default_rng(seed), **SETTINGS)
+        actor = next(i for i, twin in enumerate(scene.twins) if twin >= 0)
+        all_but = tuple(a for a in ATTRIBUTES if a != scene.differs_in(actor))
+        assert not names_only(scene, actor, Claim(all_but))
+        assert names_only(scene, actor, Claim(ATTRIBUTES))
