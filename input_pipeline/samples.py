@@ -106,7 +106,10 @@ class ReferringSamples:
             if record.masks[t]:
                 masks[k] = geometry.mask(target_mask if t == frame else self._mask(record, t))
         annotated = np.array([bool(record.masks[t]) for t in distinct])
-        tokens, tokens_valid = self.tokenizer.encode(swap_sides(text) if geometry.flip else text)
+        try:
+            tokens, valid = self.tokenizer.encode(swap_sides(text) if geometry.flip else text)
+        except ValueError as error:
+            raise ValueError(f"{self.dataset.name} video {record.video_id}: {error}") from error
         return {
             "frames": frames[place],
             "masks": masks[place],
@@ -114,7 +117,7 @@ class ReferringSamples:
             "target": np.int32(clip.target),
             "object_id": np.int32(object_id),
             "tokens": tokens,
-            "tokens_valid": tokens_valid,
+            "tokens_valid": valid,
             "video": np.int32(number),
             "sample": np.int32(i),
             "valid": np.bool_(True),

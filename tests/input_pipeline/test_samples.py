@@ -191,7 +191,7 @@ def test_frames_of_one_pixel(tmp_path):
 def test_empty_sentences_are_named(tmp_path):
     record = toy_record(0)
     record.expressions[0] = Expression("", 1)
-    with pytest.raises(ValueError, match="the sentence '' has no word"):
+    with pytest.raises(ValueError, match="train video toy-0: the sentence '' has no word"):
         samples_of(built(tmp_path, record))[0]
 
 
