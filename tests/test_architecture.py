@@ -1,0 +1,233 @@
+"""Holds the house together: who may import whom, where gradients are taken, how long files get.
+
+The picture is docs/architecture.md, "Who may know whom"; the tables below are its twin.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TREES = ("vseg_jax", "input_pipeline", "configs")  # what is installed
+LONGEST = 400  # lines of a file
+
+# Room -> rooms of vseg_jax that it may import. A room may always import itself. Order: from the
+# ground floor up, a room knows only rooms above its own line.
+ROOMS = {
+    "config": (),
+    "layers": ("config",),
+    "losses": ("config", "layers"),
+    "metrics": ("config",),
+    "tasks": ("config", "layers", "losses"),
+    "backbones": ("config", "layers"),
+    "text": ("config", "layers"),
+    "weights": ("config", "layers", "backbones", "text"),
+    "models": ("config", "layers", "losses", "tasks", "backbones", "text", "weights"),
+    "training": ("config", "layers", "losses", "metrics", "tasks", "models"),
+    "inference": ("config", "layers", "losses", "metrics", "tasks", "models",
+                  "training.checkpoints"),
+    "experiment": ("config", "tasks", "metrics", "models", "training", "inference"),
+    "main": ("config", "experiment"),
+    "__init__": ("inference",),  # vseg_jax.load
+}
+KNOW_LOADERS = ("training", "inference", "experiment")  # rooms that may import input_pipeline
+
+# Packages that only some places may import; the reason goes into the message.
+OUTSIDE = {
+    "tensorflow": ((), "the library and its tests run without TensorFlow"),
+    "torch": (("vseg_jax/weights/", "tests/parity/", "tests/goldens/", "benchmarks/"),
+              "torch is for reading public checkpoints and for comparisons"),
+    "jax": (("vseg_jax/", "tests/", "benchmarks/", "colabs/"),
+            "workers of the pipeline start clean, configs compute nothing"),
+    "flax": (("vseg_jax/", "tests/", "benchmarks/", "colabs/"), "as jax"),
+}
+NUMPY_ONLY = "vseg_jax/metrics/"
+NAME = re.compile(r"(vseg_jax|input_pipeline)(\.\w+)+")  # a module imported by its name
+GRADIENTS = ("vseg_jax/training/", "vseg_jax/models/swiftnet/adaptation")  # adaptation: inference
+
+
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """One imported name: `vseg_jax.text.bert.Bert`, in line `line`."""
+
+    name: str
+    line: int
+
+
+def imports(source: str, module: str, package: bool = False) -> Iterator[Import]:
+    """What a module imports, also inside functions, relatively, and by name in a string."""
+    above = module.split(".") if package else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            base = above[:len(above) - node.level + 1] if node.level else []
+            parts = [*base, *([node.module] if node.module else [])]
+            for alias in node.names:
+                yield Import(".".join([*parts, alias.name]), node.lineno)
+        elif isinstance(node, ast.Constant) and NAME.fullmatch(str(node.value)):
+            yield Import(node.value, node.lineno)
+
+
+def is_under(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def room_of(path: str) -> str:
+    """'vseg_jax/text/bert.py' -> 'text', 'vseg_jax/main.py' -> 'main'."""
+    return Path(path).parts[1].removesuffix(".py")
+
+
+def import_faults(path: str, source: str) -> list[str]:
+    """Imports of a file that the tables do not allow, one line of text each."""
+    module = path.removesuffix(".py").replace("/", ".")
+    package = module.endswith(".__init__")
+    faults = []
+    for found in imports(source, module.removesuffix(".__init__"), package):
+        where = f"{path}:{found.line}: imports {found.name}"
+        top = found.name.split(".")[0]
+        if top in OUTSIDE:
+            allowed, reason = OUTSIDE[top]
+            if not path.startswith(allowed) or path.startswith(NUMPY_ONLY):
+                faults.append(f"{where}; {reason}; allowed in: {', '.join(allowed) or 'nowhere'}")
+        elif path.startswith("input_pipeline/") and top in ("vseg_jax", "configs"):
+            faults.append(f"{where}; input_pipeline knows nothing of the library")
+        elif path.startswith("vseg_jax/") and (fault := _library_fault(path, found.name, top)):
+            faults.append(f"{where}; {fault}")
+    return faults
+
+
+def _library_fault(path: str, name: str, top: str) -> str:
+    if top not in (*TREES, "tests", "benchmarks"):
+        return ""  # a package from elsewhere
+    room = room_of(path)
+    if room not in ROOMS:
+        return f"the room '{room}' is new: add it to ROOMS here and to docs/architecture.md"
+    if top == "input_pipeline":
+        known = ", ".join(KNOW_LOADERS)
+        return "" if room in KNOW_LOADERS else f"only {known} know a loader and a model"
+    if top != "vseg_jax":
+        return f"nothing in vseg_jax imports {top}"
+    target = name.removeprefix("vseg_jax.")
+    if "." not in name or not any(is_under(target, known) for known in (room, *ROOMS[room])):
+        return f"'{room}' may import: {', '.join(ROOMS[room]) or 'no other room'}"
+    mine, theirs = Path(path).parts, name.split(".")
+    folders = [p.name for p in (ROOT / "vseg_jax/models").iterdir() if p.is_dir()]
+    if (room == "models" and len(mine) > 3 and len(theirs) > 2
+            and theirs[2] in folders and theirs[2] != mine[2]):
+        return f"'{mine[2]}' and '{theirs[2]}' must not know each other: move it down to layers"
+    return ""
+
+
+def gradient_faults(path: str, source: str) -> list[str]:
+    """Uses of `grad` and `value_and_grad` outside training."""
+    if not path.startswith("vseg_jax/") or path.startswith(GRADIENTS):
+        return []
+    names = ("grad", "value_and_grad")
+    lines = {
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if (isinstance(node, ast.Attribute) and node.attr in names)
+        or (isinstance(node, ast.ImportFrom) and any(a.name in names for a in node.names))
+    }
+    return [f"{path}:{line}: takes a gradient; only {' and '.join(GRADIENTS)} do"
+            for line in sorted(lines)]
+
+
+def python_files(*trees: str) -> list[str]:
+    return [str(p.relative_to(ROOT)) for tree in trees for p in sorted((ROOT / tree).rglob("*.py"))]
+
+
+ALL = python_files(*TREES, "tests", "benchmarks")
+
+
+def check(faults: list[str]) -> None:
+    assert not faults, "\n" + "\n".join(faults)
+
+
+def test_imports():
+    check([fault for path in ALL for fault in import_faults(path, (ROOT / path).read_text())])
+
+
+def test_rooms_stand_above_what_they_know():
+    order = list(ROOMS)
+    check([
+        f"ROOMS: '{room}' knows '{known}', which does not stand before it: a circle"
+        for i, room in enumerate(order)
+        for known in ROOMS[room]
+        if known.split(".")[0] not in order[:i] and room != "__init__"
+    ])
+
+
+def test_gradients_are_taken_in_training_only():
+    check([fault for path in ALL for fault in gradient_faults(path, (ROOT / path).read_text())])
+
+
+def test_configs_import_dataclasses_only():
+    check([
+        f"{path}:{found.line}: imports {found.name}; configs import dataclasses (...Config) and "
+        "vseg_jax.config, nothing that computes"
+        for path in python_files("configs")
+        for found in imports((ROOT / path).read_text(), "configs.x")
+        if found.name.split(".")[0] in TREES
+        and not is_under(found.name, "vseg_jax.config")
+        and not found.name.endswith("Config")
+    ])
+
+
+def test_files_are_short_enough_to_read():
+    lengths = {path: len((ROOT / path).read_text().splitlines()) for path in ALL}
+    check([f"{path} has {n} lines, more than {LONGEST}: cut it where two things meet"
+           for path, n in lengths.items() if n > LONGEST])
+
+
+@pytest.mark.parametrize(("path", "source", "said"), [
+    ("vseg_jax/layers/x.py", "from vseg_jax.models.base import Model", "'layers' may import: conf"),
+    ("vseg_jax/layers/x.py", "def f():\n  import vseg_jax.text", "x.py:2: imports vseg_jax.text"),
+    ("vseg_jax/layers/x.py", "import vseg_jax", "'layers' may import"),
+    ("vseg_jax/layers/x.py", "from ..models import base", "imports vseg_jax.models.base"),
+    ("vseg_jax/text/x.py", "m = import_module('vseg_jax.weights.bert')", "'text' may import"),
+    ("vseg_jax/losses/x.py", "import input_pipeline.text", "know a loader"),
+    ("vseg_jax/inference/x.py", "import vseg_jax.training.loop", "training.checkpoints"),
+    ("vseg_jax/training/x.py", "import vseg_jax.inference", "'training' may import"),
+    ("vseg_jax/models/swiftnet/x.py", "import vseg_jax.models.qvim", "must not know each other"),
+    ("vseg_jax/models/x.py", "import configs.qvim", "nothing in vseg_jax imports configs"),
+    ("vseg_jax/metrics/x.py", "import jax.numpy", "imports jax.numpy"),
+    ("vseg_jax/attic/x.py", "import vseg_jax.layers", "the room 'attic' is new"),
+    ("input_pipeline/x.py", "from vseg_jax import config", "knows nothing of the library"),
+    ("input_pipeline/x.py", "import jax", "start clean"),
+    ("configs/x.py", "from flax import linen", "imports flax.linen"),
+    ("tests/x.py", "import tensorflow as tf", "allowed in: nowhere"),
+    ("vseg_jax/backbones/x.py", "import torch", "imports torch"),
+])
+def test_a_forbidden_import_is_seen(path, source, said):
+    [fault] = import_faults(path, source)
+    assert said in fault
+
+
+@pytest.mark.parametrize(("path", "source"), [
+    ("vseg_jax/layers/x.py", "import jax\nfrom vseg_jax.layers import y\nfrom . import z"),
+    ("vseg_jax/models/__init__.py", "m = import_module('vseg_jax.models.qvim')"),
+    ("vseg_jax/models/qvim/x.py", "import vseg_jax.models.qvim.y, vseg_jax.models.base"),
+    ("vseg_jax/inference/x.py", "from vseg_jax.training.checkpoints import restore"),
+    ("vseg_jax/main.py", "from vseg_jax import experiment"),
+    ("vseg_jax/weights/x.py", "import torch"),
+    ("input_pipeline/x.py", "import numpy, input_pipeline.text"),
+])
+def test_an_allowed_import_passes(path, source):
+    assert import_faults(path, source) == []
+
+
+def test_a_gradient_elsewhere_is_seen():
+    for source in ("import jax\njax.grad(f)", "\nfrom jax import value_and_grad", "\nnn.grad(f)"):
+        [fault] = gradient_faults("vseg_jax/models/qvim/x.py", source)
+        assert "x.py:2: takes a gradient" in fault
+    assert gradient_faults("vseg_jax/training/step.py", "jax.grad(f)") == []
+    assert gradient_faults("vseg_jax/models/swiftnet/adaptation.py", "jax.grad(f)") == []
