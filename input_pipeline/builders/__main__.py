@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
             prepare(given.name, given.source, given.prepared, options)
             return 0
         problems = verify(given.name, given.source, options)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for problem in problems:
