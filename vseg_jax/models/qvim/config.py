@@ -1,0 +1,133 @@
+"""Every number and switch of qvim; section and equation numbers are those of the paper.
+
+"Inferred" marks what the paper does not say. Scales count from the largest map (1) to the
+smallest (5), as in the paper's Figure 3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from vseg_jax.text.bert import BertConfig
+
+SCALES = 5  # the stages of I3D (Section 4.4: K = 1 ... 5)
+
+
+@dataclasses.dataclass(frozen=True)
+class QvimConfig:
+    """Config of the referring segmenter with cross-modal domain generalisation."""
+
+    # Clip: must be what the input pipeline cuts; only streaming reads these.
+    clip_length: int = 8    # frames; the predecessor CSTM takes every 2nd of 16
+    clip_stride: int = 2    # inferred, from CSTM
+    clip_target: int = 4    # position of the answered frame in the clip; inferred, from CSTM
+
+    # Visual encoder (Section 3.2).
+    backbone: Literal["i3d", "resnet18", "resnet34", "resnet50", "resnet101"] = "i3d"  # ResNets
+    #                                         (frame by frame) are this library's addition
+    i3d_width: float = 1.0                    # multiplies every channel number of I3D
+    i3d_input: Literal["signed", "unit"] = "signed"  # [-1, 1] as DeepMind's weights want, or
+    #                                         [0, 1]; inferred
+    i3d_eps: float = 1e-3                     # of its normalisation: 1e-3 with DeepMind's weights,
+    #                                         1e-5 in the predecessors' code
+    backbone_norm: Literal["batch", "frozen"] = "batch"  # inferred; frozen keeps loaded statistics
+    backbone_weights: str = ""                # checkpoint file that `pretrained` reads
+    temporal_pool: Literal["mean", "middle"] = "mean"  # Section 3.2; middle: the target's slice
+    qvim_feedback: bool = False               # adds each QVIM's output back into the backbone, as
+    #                                         CSTM does; inferred
+    # Text encoder (Section 3.2, A.2).
+    text: Literal["bert", "words"] = "bert"   # words: a learned embedding, this library's addition
+    bert: BertConfig = dataclasses.field(default_factory=BertConfig)
+    bert_weights: str = ""                    # Hugging Face folder that `pretrained` reads
+    vocabulary: int = 2048                    # of `words`: number of word ids, with padding
+    word_width: int = 300                     # of `words`; inferred
+
+    # Query-vision interaction module (Section 3.2).
+    channels: int = 256                       # C; inferred, from CSTM
+    sa_kv_max: int | None = 20                # self-attention keys are pooled to at most this side;
+    #                                         None: exact, chunk by chunk; inferred
+    sa_chunk: int = 1024                      # query pixels at once where sa_kv_max is None
+    att_norm: Literal["softmax", "linear"] = "softmax"  # pooling scores: softmax(<v,q>/sqrt(C)), or
+    #                                         the printed fraction over relu(<v,q>); inferred
+    qgap: bool = True                         # ablation "w/o QGAP" of Table 2
+    cross_attention: bool = True              # ablation "w/o crossatt" of Table 2
+    ca_w: Literal["bilinear", "words"] = "bilinear"  # where W of Eq. 7 stands: V W Q^T, or on the
+    #                                         scores of the L words; inferred
+    max_words: int = 20                       # L (A.2); sizes W where ca_w is "words"
+
+    # Decoder (Section 3.2).
+    decoder_channels: tuple[int, ...] = (256,) * SCALES  # of scales 1 ... 5; inferred, from CSTM
+    align_corners: bool = True                # of the decoder's upsampling; inferred, from CSTM
+    fuse: Literal["finest", "conv"] = "finest"  # the answer: scale 1's map, or a convolution over
+    #                                         the maps of all scales as in ACGA; inferred
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
+
+    # Query-guided feature augmentation (Section 3.3); training only.
+    qfa_scales: tuple[int, ...] = (1,)        # Section 4.4; () is "w/o QFA"
+    qfa_foreground: bool = True               # Table 3: the bool matrix B
+    qfa_augment_matrix: bool = True           # Table 3: M_aug
+    qfa_progressive: bool = True              # Figure 3c; off: beta_max from the first step
+    qfa_start: float = 0.2                    # share of the training before it begins; inferred
+    qfa_beta_min: float = 0.0                 # inferred
+    qfa_beta_max: float = 0.5                 # inferred
+    qfa_prob: float = 1.0                     # share of samples augmented once begun; inferred
+    qfa_detach_aux: bool = True               # no gradient into the other video; inferred
+    total_steps: int = 10_000                 # length of the training, which the schedule divides
+
+    # AdaIN on the attention map (Section 3.4); training only.
+    am_adain_scales: tuple[int, ...] = (4,)   # Section 4.4; () is "w/o AM-AdaIN"
+    am_adain_alpha_max: float = 0.5           # alpha ~ U(0, 0.5), one a sample (inferred)
+    am_adain_eps: float = 1e-5                # of Eq. 8; value inferred
+    am_adain_detach: bool = True              # no gradient into the other sample; inferred
+    am_adain_renorm: bool = False             # words sum to 1 again afterwards; inferred
+
+    # Constraint on augmented data (Section 3.3, Eq. 6); numbers follow MoCo, inferred.
+    contrast: bool = True                     # ablation "w/o L_const" of Table 2
+    contrast_weight: float = 1.0              # Section 3.5: L = L_seg + L_const
+    contrast_dim: int = 128
+    contrast_temperature: float = 0.07        # tau
+    queue: int = 4096                         # negatives; at least the batch size
+    momentum: float = 0.999
+    moco_scope: Literal["head", "qvim"] = "head"  # what the momentum encoder copies: the visual
+    #                                         head, or also the scale's position and self-attention
+    pos_key: Literal["online", "momentum"] = "online"  # momentum: literal MoCo, no gradient reaches
+    #                                         the visual branch
+    const_from_start: bool = True             # off: the loss begins with QFA
+    mask_same_video: bool = True              # queue entries of the sample's video are no negatives
+
+    # Segmentation loss (Section 3.5).
+    pos_weight: float = 1.0                   # of foreground pixels; the predecessors use 1.5
+    gt_soft: bool = False                     # targets of coarse scales: area averages, or their
+    #                                         threshold at 0.5; inferred
+
+    def __post_init__(self):
+        for name in ("qfa_scales", "am_adain_scales"):
+            wrong = [k for k in getattr(self, name) if not 1 <= k <= SCALES]
+            if wrong:
+                raise ValueError(f"{name} has {wrong}; scales are 1 (largest map) ... {SCALES}")
+        if len(self.decoder_channels) != SCALES:
+            raise ValueError(
+                f"decoder_channels has {len(self.decoder_channels)} widths; give {SCALES}, one a "
+                "scale from the largest map to the smallest"
+            )
+        if not 0 <= self.clip_target < self.clip_length:
+            raise ValueError(
+                f"clip_target {self.clip_target} is not a position in a clip of "
+                f"{self.clip_length} frames; count from 0"
+            )
+        if not 0 <= self.qfa_start < 1:
+            raise ValueError(
+                f"qfa_start is {self.qfa_start}; it is a share of the training, in [0, 1)"
+            )
+        if self.total_steps < 1:
+            raise ValueError(f"total_steps is {self.total_steps}; give the length of the training")
+        if self.qvim_feedback and self.backbone != "i3d":
+            raise ValueError(
+                f"qvim_feedback needs backbone 'i3d', got {self.backbone!r}; turn one of them off"
+            )
+
+    @property
+    def contrast_scale(self) -> int:
+        """The scale whose pooled features are the keys of L_const: where QFA acts (else 1)."""
+        return min(self.qfa_scales, default=1)

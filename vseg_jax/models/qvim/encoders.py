@@ -1,0 +1,78 @@
+"""Clip and sentence to what the query-vision interaction works on."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from vseg_jax.backbones.i3d import I3D
+from vseg_jax.models.qvim.config import SCALES, QvimConfig
+from vseg_jax.text.bert import Bert
+from vseg_jax.text.recurrent import Gru, WordEmbedding
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class VisualEncoder(nn.Module):
+    """Frames to K = 5 maps without a time axis, the largest first (Section 3.2)."""
+
+    config: QvimConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        frames: UInt8[Array, "B T H W 3"],
+        target: Int[Array, " B"],
+        *,
+        train: bool,
+    ) -> tuple[Float[Array, "B _ _ _"], ...]:
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+        if c.backbone == "i3d":
+            clip = frames.astype(dtype) / 255
+            if c.i3d_input == "signed":
+                clip = 2 * clip - 1
+            network = I3D(SCALES, c.i3d_width, c.backbone_norm, c.i3d_eps, dtype, name="i3d")
+            stages = network(clip, train=train)
+        else:
+            stages = self._per_frame(frames, dtype, train)
+        return tuple(pool_time(s, target, frames.shape[1], c.temporal_pool) for s in stages)
+
+    def _per_frame(self, frames, dtype, train):
+        raise NotImplementedError
+
+
+def pool_time(
+    stage: Float[Array, "B S H W C"], target: Int[Array, " B"], length: int, how: str
+) -> Float[Array, "B H W C"]:
+    """One map of the S that a stage has left of `length` frames: their mean, or the target's."""
+    if how == "mean":
+        return stage.mean(axis=1)
+    index = (target * stage.shape[1]) // length
+    return jnp.take_along_axis(stage, index[:, None, None, None, None], axis=1)[:, 0]
+
+
+class TextEncoder(nn.Module):
+    """Tokens to word features Q and the query vector q.
+
+    Q is BERT's output (or a learned embedding) in C channels, zero where there is no word; q is the
+    state of a GRU after the last word ("q is the RNN output from Q", Section 3.2).
+    """
+
+    config: QvimConfig
+
+    @nn.compact
+    def __call__(
+        self, tokens: Int[Array, "B L"], valid: Bool[Array, "B L"], *, train: bool
+    ) -> tuple[Float[Array, "B L C"], Float[Array, "B C"]]:
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+        if c.text == "bert":
+            words, _ = Bert(c.bert, dtype, name="bert")(tokens, valid, train=train)
+        else:
+            words = WordEmbedding(c.vocabulary, c.word_width, dtype, name="embedding")(tokens)
+        words = nn.Dense(c.channels, dtype=dtype, name="project")(words)
+        words = jnp.where(valid[..., None], words, 0)
+        _, query = Gru(c.channels, dtype, name="gru")(words, valid)
+        return words, query

@@ -1,0 +1,196 @@
+"""qvim: cross-modal domain generalisation for query-based video segmentation.
+
+docs/papers/qvim.md holds each equation, table and switch of the paper beside its place here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vseg_jax.losses.contrast import info_nce
+from vseg_jax.models.base import Batch, Prediction, Variables
+from vseg_jax.models.qvim import moco, qfa, streaming
+from vseg_jax.models.qvim.config import QvimConfig
+from vseg_jax.models.qvim.network import (
+    Network,
+    Output,
+    Place,
+    Query,
+    pool,
+    pooling_weights,
+    query_scores,
+)
+from vseg_jax.models.qvim.objective import segmentation_loss
+from vseg_jax.models.qvim.perturbations import perturbations
+from vseg_jax.tasks.rvos import Prompt, foreground, overlap, target_frame_mask
+
+Means = dict[str, tuple[jax.Array, jax.Array]]
+
+
+class Qvim:
+    """The model of models/base.py; see there for what each function is for.
+
+    `variables` holds `params` (the network's, and `contrast`, the two heads of L_const),
+    `batch_stats`, and `moco` (models/qvim/moco.py).
+    """
+
+    def __init__(self, config: QvimConfig):
+        self.config = config
+        self.delay = streaming.delay(config)
+        self.network = Network(config)
+        self.head = moco.Projection(config.channels, config.contrast_dim)
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        keys = jax.random.split(key, 4)
+        # The parameters depend on no size but these, so the smallest clip will do.
+        frames = jnp.zeros((1, batch["frames"].shape[1], 32, 32, 3), jnp.uint8)
+        tokens = jnp.zeros((1, batch["tokens"].shape[1]), jnp.int32)
+        variables = dict(self.network.init(
+            keys[0], frames, jnp.zeros(1, jnp.int32), tokens, jnp.ones(tokens.shape, bool),
+            train=False, method="full",
+        ))
+        if self.config.contrast:
+            vector = jnp.zeros((1, self.config.channels))
+            heads = {
+                "query": self.head.init(keys[1], vector)["params"],
+                "visual": self.head.init(keys[2], vector)["params"],
+            }
+            variables["params"] = {**variables["params"], "contrast": heads}
+            variables["moco"] = moco.init(
+                keys[3], self.config.queue, self.config.contrast_dim,
+                self._key_encoder(variables["params"]),
+            )
+        return variables
+
+    def pretrained(self, variables: Variables) -> Variables:
+        return variables
+
+    def loss(
+        self, variables: Variables, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[jax.Array, Variables, Means]:
+        c = self.config
+        dropout_key, perturb_key = jax.random.split(key)
+        perturb = None
+        if c.qfa_scales or c.am_adain_scales:
+            perturb = perturbations(c, batch, perturb_key, step)
+        output, updates = self.network.apply(
+            _network(variables), batch["frames"], batch["target"], batch["tokens"],
+            batch["tokens_valid"], train=True, perturb=perturb, method="full",
+            mutable=["batch_stats"], rngs={"dropout": dropout_key},
+        )
+        mask, weight = target_frame_mask(batch)
+        each, counted = segmentation_loss(output.responses, mask, weight, c)
+        total = each.sum() / jnp.maximum(counted.sum(), 1)
+        iou, has_union = overlap(output.logits, mask, weight)
+        means = {
+            "segmentation": (each.sum(), counted.sum()),
+            "iou": ((iou * has_union).sum(), has_union.sum()),
+        }
+        if c.contrast:
+            each, counted, updates["moco"] = self._constraint(
+                variables, batch, output, perturb, step
+            )
+            total += c.contrast_weight * each.sum() / jnp.maximum(counted.sum(), 1)
+            means["contrast"] = (each.sum(), counted.sum())
+        if c.qfa_scales:
+            means |= self._qfa_means(output, batch, step)
+        samples = batch["valid"].sum(dtype=jnp.float32)
+        return total, updates, means | {"loss": (total * samples, samples)}
+
+    def _constraint(self, variables, batch, output, perturb, step):
+        """L_const of each sample (Eq. 6), which of them count, and the next `moco` state."""
+        c = self.config
+        heads, state = variables["params"]["contrast"], variables["moco"]
+        query = self.head.apply({"params": heads["query"]}, output.query)
+        pooled = output.pooled[c.contrast_scale - 1]
+        encoder = moco.follow(
+            state["momentum"], self._key_encoder(variables["params"]), c.momentum
+        )
+        if c.moco_scope == "qvim":
+            keys = self._momentum_pooled(encoder["place"], output, perturb)
+        else:
+            keys = pooled
+        keys = jax.lax.stop_gradient(self.head.apply({"params": encoder["visual"]}, keys))
+        positive = keys
+        if c.pos_key == "online":
+            positive = self.head.apply({"params": heads["visual"]}, pooled)
+        allowed = moco.negatives(state, batch["video"], c.mask_same_video)
+        loss = info_nce(query, positive, state["queue"], allowed, c.contrast_temperature)
+        on = batch["valid"] & (c.const_from_start | qfa.schedule(step, c)[0])
+        state = moco.enqueue({**state, "momentum": encoder}, keys, batch["video"], batch["valid"])
+        return jnp.where(on, loss, 0), on.astype(jnp.float32), state
+
+    def _momentum_pooled(self, place: Any, output: Output, perturb: Any) -> jax.Array:
+        """p of L_const's scale through the momentum copy of position and self-attention."""
+        c = self.config
+        visual, query = jax.lax.stop_gradient(
+            (output.visual[c.contrast_scale - 1], output.query)
+        )
+        y = Place(c).apply({"params": place}, visual)
+        weights = output.pooling[c.contrast_scale - 1]
+        if c.qgap:
+            weights = pooling_weights(query_scores(y, query), c.att_norm)
+        if perturb is not None:
+            y = perturb.features(c.contrast_scale, y, weights, query)
+        return pool(y, weights)
+
+    def _key_encoder(self, params: Any) -> Any:
+        """What the momentum encoder copies."""
+        encoder = {"visual": params["contrast"]["visual"]}
+        if self.config.moco_scope == "qvim":
+            encoder["place"] = params[f"qvim_{self.config.contrast_scale}"]["place"]
+        return encoder
+
+    def _qfa_means(self, output: Output, batch: Batch, step: jax.Array) -> Means:
+        active, beta = qfa.schedule(step, self.config)
+        weights = qfa.peak(output.pooling[min(self.config.qfa_scales) - 1])
+        replaced = active * (weights <= beta).mean((1, 2)) * batch["valid"]
+        count = batch["valid"].sum(dtype=jnp.float32)
+        return {
+            "qfa_beta": (active * beta * count, count),
+            "qfa_background": (replaced.sum(), count),  # share of the map below the threshold
+        }
+
+    def predict(self, variables: Variables, batch: Batch) -> Prediction:
+        output = self.network.apply(
+            _network(variables), batch["frames"], batch["target"], batch["tokens"],
+            batch["tokens_valid"], train=False, method="full",
+        )
+        return _prediction(output.logits, batch["target"].astype(jnp.int32))
+
+    def start(self, variables: Variables, frame: jax.Array, prompt: Prompt) -> streaming.State:
+        query = self.network.apply(
+            _network(variables), prompt["tokens"][None], prompt["tokens_valid"][None],
+            method="encode_query",
+        )
+        return streaming.start(self.config, query, frame)
+
+    def step(
+        self, variables: Variables, state: streaming.State, frame: jax.Array
+    ) -> tuple[streaming.State, Prediction]:
+        state = streaming.push(state, frame)
+        return state, self.answer(variables, state)
+
+    def answer(self, variables: Variables, state: streaming.State) -> Prediction:
+        """What `step` says of its state; alone it answers for the first frame if `delay` is 0."""
+        output = self.network.apply(
+            _network(variables), streaming.clip(self.config, state)[None],
+            jnp.full((1,), self.config.clip_target, jnp.int32), Query(*state.query), train=False,
+        )
+        number = streaming.answered(self.config, state)
+        return jax.tree.map(lambda x: x[0], _prediction(output.logits, number[None]))
+
+
+def _network(variables: Variables) -> Variables:
+    params = {k: v for k, v in variables["params"].items() if k != "contrast"}
+    return {"params": params, "batch_stats": variables["batch_stats"]}
+
+
+def _prediction(logits: jax.Array, frame: jax.Array) -> Prediction:
+    """One object a sample; its score is the foreground's mean probability (inferred)."""
+    region = foreground(logits)
+    score = (jax.nn.sigmoid(logits) * region).sum((1, 2)) / jnp.maximum(region.sum((1, 2)), 1)
+    return Prediction(logits[:, None], score[:, None], frame)

@@ -1,0 +1,48 @@
+"""The segmentation loss over all scales (Section 3.5)."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vseg_jax.layers.resize import area
+from vseg_jax.losses.masks import binary_cross_entropy
+from vseg_jax.models.qvim.config import QvimConfig
+
+
+def segmentation_loss(
+    responses: tuple[Float[Array, "B _ _"], ...],
+    mask: Float[Array, "B H W"],
+    weight: Float[Array, "B H W"],
+    config: QvimConfig,
+) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+    """L_seg of each sample: binary cross-entropy, the mean over pixels and then over scales.
+
+    The printed formula has 1/K but no sum over k; the sum is meant. Returns (loss, counted), with
+    counted 0 for samples without a pixel that counts.
+    """
+    total, counted = 0.0, jnp.zeros(mask.shape[0])
+    for response in responses:
+        target, share = shrink(mask, weight, response.shape[1:], soft=config.gt_soft)
+        loss, counted = binary_cross_entropy(
+            response, target, share, pos_weight=config.pos_weight
+        )
+        total += loss
+    return total / len(responses), counted
+
+
+def shrink(
+    mask: Float[Array, "B H W"],
+    weight: Float[Array, "B H W"],
+    size: tuple[int, int],
+    *,
+    soft: bool,
+) -> tuple[Float[Array, "B h w"], Float[Array, "B h w"]]:
+    """A mask and its pixels' weights at a scale's size, by average pooling.
+
+    Pixels of weight 0 take no part in their cell's average. Unless `soft`, a cell is foreground
+    where more than half of it is (the paper's y is 0 or 1; inferred).
+    """
+    share = area(weight[..., None], size)[..., 0]
+    mean = area((mask * weight)[..., None], size)[..., 0] / jnp.where(share > 0, share, 1)
+    return (mean if soft else (mean > 0.5).astype(mean.dtype)), share

@@ -1,0 +1,78 @@
+"""Referring video segmentation: a sentence names one object of a video.
+
+Pixel (0, 0) is the upper-left corner of the upper-left pixel. Everything here works on the whole
+(global) batch; samples with `valid` False fill up an evaluation's last batch and count nowhere.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+VOID = 255  # value of mask pixels that are neither foreground nor background
+
+
+class Batch(TypedDict):
+    """What the input pipeline yields; B clips of T frames, sentences of at most L tokens."""
+
+    frames: UInt8[Array, "B T H W 3"]   # RGB
+    masks: UInt8[Array, "B T H W"]      # 0 background, object ids from 1, 255 void
+    masks_valid: Bool[Array, "B T"]     # which frames are annotated
+    target: Int[Array, " B"]            # position in T of the frame to answer for
+    object_id: Int[Array, " B"]         # the named object's id in `masks`
+    tokens: Int[Array, "B L"]
+    tokens_valid: Bool[Array, "B L"]
+    video: Int[Array, " B"]             # number of the video, the same for all its sentences
+    sample: Int[Array, " B"]            # number of the sample in the dataset
+    valid: Bool[Array, " B"]            # False: padding of the last evaluation batch
+    geometry: Float[Array, "B 4"]       # scale y, x, offset y, x: input = original * scale + offset
+
+
+class Prompt(TypedDict):
+    """What starts a stream: one sentence."""
+
+    tokens: Int[Array, " L"]
+    tokens_valid: Bool[Array, " L"]
+
+
+def target_frame_mask(batch: Batch) -> tuple[Float[Array, "B H W"], Float[Array, "B H W"]]:
+    """The named object's mask in the target frame, and how much each pixel counts.
+
+    Returns:
+      mask: 1 on the object, else 0.
+      weight: 0 on void pixels, where the target frame is not annotated, and on samples that are
+        not valid; else 1.
+    """
+    target = batch["target"].astype(jnp.int32)
+    index = jnp.take_along_axis(batch["masks"], target[:, None, None, None], axis=1)[:, 0]
+    annotated = jnp.take_along_axis(batch["masks_valid"], target[:, None], axis=1)[:, 0]
+    mask = index == batch["object_id"][:, None, None]
+    counts = (index != VOID) & (annotated & batch["valid"])[:, None, None]
+    return (mask & (index != VOID)).astype(jnp.float32), counts.astype(jnp.float32)
+
+
+def foreground(logits: Float[Array, "*B H W"]) -> Bool[Array, "*B H W"]:
+    """The pixels more probable than half the map's most probable one: the task's older protocol.
+
+    Source: ACGA, CSTM and their successors, which the paper follows.
+    """
+    probability = jax.nn.sigmoid(logits)
+    return probability > 0.5 * probability.max(axis=(-2, -1), keepdims=True)
+
+
+def overlap(
+    logits: Float[Array, "B H W"], mask: Float[Array, "B H W"], weight: Float[Array, "B H W"]
+) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+    """Intersection over union of `foreground(logits)` with the mask, for a look at training.
+
+    Returns:
+      iou: in [0, 1]; 0 where the union is empty.
+      counted: 1 for samples with any pixel that counts and a union that is not empty, else 0.
+    """
+    predicted = foreground(logits).astype(jnp.float32)
+    intersection = (predicted * mask * weight).sum((1, 2))
+    union = (jnp.maximum(predicted, mask) * weight).sum((1, 2))
+    return intersection / jnp.maximum(union, 1), (union > 0).astype(jnp.float32)
