@@ -101,8 +101,11 @@ def test_saved_masks_score_the_same(samples, tmp_path):
         assert scored == {k: v for k, v in result.items() if k != "protocol"}
     rows = json.loads((folder / "coco" / "predictions.json").read_text())["samples"]
     assert rows[0]["text"] == "the red square" and rows[0]["video"] == "video0"
+    run(samples, save=folder / "coco")   # in place of the earlier one
+    assert json.loads((folder / "coco" / "predictions.json").read_text())["protocol"] == "legacy"
     with pytest.raises(ValueError, match="is there already"):
-        run(samples, save=folder / "coco")
+        run(samples, save=folder)        # of something else, which stays
+    assert sorted(p.name for p in folder.iterdir()) == ["coco", "legacy"]
 
 
 def test_a_failure_leaves_no_folder(samples, tmp_path):

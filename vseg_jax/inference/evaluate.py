@@ -51,7 +51,8 @@ def evaluate(
       protocol: "legacy" or "coco", see `vseg_jax.metrics.a2d`.
       gt_roundtrip: as CSTM evaluates: the answer is binarised at the input's size, the truth goes
         down to that size, and both come back as masks. It flatters thin objects.
-      save: new folder for the masks, in the layout that `python -m vseg_jax.metrics.a2d` scores.
+      save: folder for the masks, in the layout that `python -m vseg_jax.metrics.a2d` scores; one
+        of an earlier evaluation is replaced.
       workers: processes that read samples.
       progress: whether a bar is shown.
 
@@ -60,7 +61,7 @@ def evaluate(
       "category": {value: result}} where the dataset says these of its samples.
 
     Raises:
-      ValueError: the batch cannot be cut over the devices, `save` is there already or several
+      ValueError: the batch cannot be cut over the devices, `save` is another folder or several
         processes would share it, a protocol of another name.
     """
     if save and jax.process_count() > 1:
@@ -69,7 +70,9 @@ def evaluate(
     rows = []
     bar = tqdm(total=len(samples), desc="evaluate", unit=" samples",
                disable=not (progress and jax.process_index() == 0))
-    with bar, whole_folder(save) if save else contextlib.nullcontext() as folder:
+    table = "predictions.json"
+    keep = whole_folder(save, replaces=table) if save else contextlib.nullcontext()
+    with bar, keep as folder:
         if folder:
             (folder / "predictions").mkdir()
             (folder / "truth").mkdir()
@@ -95,8 +98,8 @@ def evaluate(
             bar.update(jax.process_count())
         metric, rows = _gather(metric, rows)
         if folder:
-            table = {"protocol": protocol, "gt_roundtrip": gt_roundtrip, "samples": rows}
-            (folder / "predictions.json").write_text(json.dumps(table, indent=1))
+            saved = {"protocol": protocol, "gt_roundtrip": gt_roundtrip, "samples": rows}
+            (folder / table).write_text(json.dumps(saved, indent=1) + "\n")
     return {"protocol": protocol, **metric.result()}
 
 

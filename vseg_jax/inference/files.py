@@ -11,21 +11,28 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | Path) -> Iterator[Path]:
+def whole_folder(path: str | Path, replaces: str = "") -> Iterator[Path]:
     """A temporary folder beside `path` that becomes `path` when the block ends without an error.
 
+    Args:
+      path: must not be there, or be an empty folder.
+      replaces: name of a file; a folder that holds it is an earlier result and is replaced.
+
     Raises:
-      ValueError: `path` is there already and is not an empty folder; nothing is overwritten.
+      ValueError: something else is there already.
     """
     path = Path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    earlier = bool(replaces) and (path / replaces).is_file()
+    if path.exists() and not earlier and not (path.is_dir() and not any(path.iterdir())):
         raise ValueError(f"{path} is there already; name a new folder or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    temporary.chmod(0o755)   # mkdtemp makes it private
     try:
-        yield temporary
-        os.replace(temporary, path)   # an empty folder is replaced
-    except BaseException:
+        result = temporary / "result"
+        result.mkdir()   # unlike what mkdtemp makes, as readable as any other folder
+        yield result
+        if earlier:
+            os.replace(path, temporary / "earlier")
+        os.replace(result, path)   # an empty folder is replaced
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise

@@ -45,6 +45,15 @@ MAP_AT = np.linspace(0.5, 0.95, 10)
 SMOOTH = 1e-6
 
 
+def foreground(
+    probability: Float[np.ndarray, "*N H W"], protocol: str = "legacy"
+) -> Bool[np.ndarray, "*N H W"]:
+    """The pixels that a protocol takes for the object, map by map."""
+    if protocol == "legacy":
+        return probability > 0.5 * probability.max(axis=(-2, -1), keepdims=True)
+    return probability > 0.5
+
+
 class A2DMetric:
     """Collects samples and scores them; one row (intersection, union, score) a sample.
 
@@ -63,9 +72,7 @@ class A2DMetric:
 
     def binarise(self, probability: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
         """The foreground under this protocol."""
-        if self.protocol == "legacy":
-            return probability > 0.5 * probability.max()
-        return probability > 0.5
+        return foreground(probability, self.protocol)
 
     def add(
         self,

@@ -1,0 +1,153 @@
+"""The user's face with the stand-in model: streams answer as clips do, memory and programs stay."""
+
+import tracemalloc
+
+import jax
+import numpy as np
+import pytest
+import standin
+
+from input_pipeline.clips import clip_frames
+from input_pipeline.transforms import plain_geometry
+from vseg_jax.inference.geometry import to_original
+from vseg_jax.inference.segmenter import Segmenter
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    return Segmenter(standin.Standin(), standin.variables(), standin.tokenizer(), standin.CLIP)
+
+
+def clip_answers(frames, query):
+    """Probabilities of each frame as `predict` gives them for the loader's clips."""
+    clip, model = standin.CLIP, standin.Standin()
+    geometry = plain_geometry(*frames.shape[1:3], clip)
+    tokens, valid = standin.tokenizer().encode(query)
+    small = np.stack([geometry.frame(f) for f in frames])
+    out = []
+    for t in range(len(frames)):
+        window = small[clip_frames(t, len(frames), clip.length, clip.stride, clip.target)]
+        batch = {"frames": window[None], "tokens": tokens[None], "tokens_valid": valid[None],
+                 "target": np.array([1])}
+        logits = np.asarray(model.predict(standin.variables(), batch).logits)[0, 0]
+        out.append(1 / (1 + np.exp(-to_original(logits, geometry.affine, frames.shape[1:3]))))
+    return np.stack(out)
+
+
+@pytest.mark.parametrize("number", [1, 2, 7])
+def test_a_stream_answers_every_frame_as_its_clip(segmenter, number):
+    frames, truth = standin.square_frames(number)
+    answers = list(segmenter.segment(frames, "red"))
+    assert [a.frame for a in answers] == list(range(number))
+    np.testing.assert_allclose([a.probability[0] for a in answers], clip_answers(frames, "red"),
+                               atol=1e-5)
+    for t, answer in enumerate(answers):
+        assert answer.image is frames[t] or (answer.image == frames[t]).all()
+        found = answer.masks[0]
+        assert (found & (truth[t] == 1)).sum() / (found | (truth[t] == 1)).sum() > 0.5
+        assert answer.scores.shape == (1,) and (answer.index == found).all()
+
+
+def test_a_session_says_nothing_until_an_answer_is_due(segmenter):
+    frames, _ = standin.square_frames(4)
+    session = segmenter.start(frames[0], query="blue")
+    assert session.first is None
+    late = [session.step(f) for f in frames[1:]]
+    assert [a.frame for a in late] == [0, 1, 2]
+    assert [a.frame for a in session.finish()] == [3]
+    assert session.finish() == []
+    with pytest.raises(ValueError, match="finished"):
+        session.step(frames[0])
+
+
+def test_without_delay_the_first_frame_has_its_own_answer():
+    class Prompt(standin.Standin):
+        """The same, answering for the frame it is given."""
+
+        def step(self, variables, state, frame):
+            state, answer = super().step(variables, state, frame)
+            return state, answer.replace(frame=answer.frame + 1)
+
+    frames, _ = standin.square_frames(3)
+    model = Prompt(delay=0)
+    segmenter = Segmenter(model, standin.variables(), standin.tokenizer(), standin.CLIP)
+    # The stand-in counts frames less its delay: with none, plus the one added above, undo it.
+    assert segmenter.start(frames[0], "red").first.frame == 0
+    assert len(list(segmenter.segment(frames, "red"))) == 3
+
+
+def test_streams_together_are_streams_alone(segmenter):
+    first, _ = standin.square_frames(5, seed=1)
+    second, _ = standin.square_frames(5, size=(30, 20), seed=2)   # of another size
+    session = segmenter.start_many([first[0], second[0]], ["red", "the blue square"])
+    answers = [session.step([a, b]) for a, b in zip(first[1:], second[1:], strict=True)]
+    answers += session.finish()
+    for k, (frames, query) in enumerate([(first, "red"), (second, "the blue square")]):
+        for together, alone in zip(answers, segmenter.segment(frames, query), strict=True):
+            assert together[k].frame == alone.frame
+            np.testing.assert_allclose(together[k].probability, alone.probability, atol=1e-6)
+    with pytest.raises(ValueError, match="1 frames for 2 streams"):
+        segmenter.start_many([first[0], second[0]], ["red", "red"]).step([first[1]])
+    with pytest.raises(ValueError, match="as many"):
+        segmenter.start_many([first[0]], ["red", "blue"])
+
+
+def test_a_long_video_compiles_once_and_keeps_memory_flat(segmenter):
+    list(segmenter.segment(standin.square_frames(3)[0], "red"))
+    before, peaks = dict(standin.TRACES), []
+    frame = standin.square_frames(1)[0][0]
+
+    def endless():
+        for t in range(2000):
+            yield np.roll(frame, t, axis=1)
+            if t in (500, 1900):
+                peaks.append((tracemalloc.get_traced_memory()[0], len(jax.live_arrays())))
+
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in segmenter.segment(endless(), "red"))
+    finally:
+        tracemalloc.stop()
+    assert count == 2000
+    assert before == standin.TRACES, "no new trace for another video, length or sentence"
+    (early, arrays_early), (late, arrays_late) = peaks
+    assert late - early < 100 * frame.nbytes, "1,400 frames later: not even 100 frames more"
+    assert arrays_late <= arrays_early + 2
+
+
+def test_bad_frames_and_sentences_say_what_is_wanted(segmenter):
+    frames, _ = standin.square_frames(2)
+    with pytest.raises(ValueError, match="no frame"):
+        segmenter.segment([], "red")
+    with pytest.raises(ValueError, match="has no word"):
+        segmenter.segment(frames, "  ")
+    with pytest.raises(ValueError, match=r"frame 0 is float32 \(24, 32, 3\); frames are uint8"):
+        segmenter.segment(frames.astype(np.float32), "red")
+    with pytest.raises(ValueError, match="frame 0 is <class 'str'>"):
+        segmenter.segment(["a.png"], "red")
+    with pytest.raises(ValueError, match=r"frame 1 is 31 x 24, those before it are 32 x 24"):
+        list(segmenter.segment([frames[0], frames[1][:, 1:]], "red"))
+    with pytest.raises(ValueError, match="there is no video file"):
+        segmenter.segment("nowhere.mp4", "red")
+
+
+def test_a_long_sentence_is_cut_and_says_what_was_lost(segmenter):
+    frames, _ = standin.square_frames(2)
+    with pytest.warns(UserWarning, match="lost: 'that moves'"):
+        cut = list(segmenter.segment(frames, "the red square there that moves"))
+    np.testing.assert_array_equal(
+        cut[0].probability, next(segmenter.segment(frames, "the red square there")).probability)
+
+
+def test_a_frame_of_one_pixel_is_a_frame(segmenter):
+    pixel = np.full((3, 1, 1, 3), (250, 10, 10), np.uint8)
+    answers = list(segmenter.segment(pixel, "red"))
+    assert len(answers) == 3 and answers[0].masks.shape == (1, 1, 1) and answers[0].masks.all()
+
+
+def test_where_objects_overlap_the_more_probable_wins():
+    from vseg_jax.inference.segmenter import Segmentation
+
+    probability = np.array([[[0.9, 0.6, 0.1]], [[0.2, 0.8, 0.1]]], np.float32)
+    answer = Segmentation(0, np.zeros((1, 3, 3), np.uint8), probability, np.ones(2, np.float32))
+    assert answer.index.tolist() == [[1, 2, 0]]

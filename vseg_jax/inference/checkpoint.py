@@ -1,0 +1,98 @@
+"""Everything that answering needs, from a training's working directory or an exported folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from input_pipeline.settings import ClipConfig
+from input_pipeline.text import Tokenizer, load_tokenizer
+from vseg_jax import models
+from vseg_jax.config import parse
+from vseg_jax.models.base import Model, Variables
+from vseg_jax.training import checkpoints
+
+TOKENIZER = "tokenizer"   # folder, in both
+VARIABLES = "variables"   # orbax folder of an export
+ABOUT = "about.json"      # of an export: the config and the batch that the model was made for
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A model ready to answer.
+
+    Attributes:
+      about: `config`, the resolved config as plain values, and `batch`, {name: [shape, dtype]} of
+        the batches that the variables were made for.
+    """
+
+    model: Model
+    variables: Variables
+    tokenizer: Tokenizer
+    clip: ClipConfig
+    about: dict[str, Any]
+
+
+def restore(path: str | Path) -> Restored:
+    """The newest checkpoint of a working directory, or what `export` wrote.
+
+    Raises:
+      ValueError: the folder is missing or lacks something, or its arrays are not those of the
+        model that its config describes; names what.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise ValueError(f"there is no folder {path}; name the workdir of a training, or a folder "
+                         "that export wrote")
+    if (path / "checkpoints").is_dir():
+        variables, about = checkpoints.load(path)
+    elif (path / ABOUT).is_file():
+        about = json.loads((path / ABOUT).read_text())
+        variables = _read_variables(path)
+    else:
+        raise ValueError(f"{path} holds neither checkpoints/ (a workdir of training) nor {ABOUT} "
+                         "(an export); name a folder that one of them wrote")
+    config = about.get("config", {})
+    missing = [key for key in ("system", "model", "clip", "text") if key not in config]
+    if missing:
+        raise ValueError(f"the config saved in {path} has no {', '.join(missing)}; it was not "
+                         "written by vseg_jax.main")
+    model = models.build(config["system"], config["model"])
+    _check(model, variables, about["batch"], path)
+    return Restored(
+        model, variables, load_tokenizer(path / TOKENIZER, config["text"]["length"]),
+        parse(ClipConfig, config["clip"], "config.clip"), about,
+    )
+
+
+def save(restored: Restored, folder: Path) -> None:
+    """Writes what `restore` reads, into a folder that is there."""
+    (folder / ABOUT).write_text(json.dumps(restored.about, indent=2) + "\n")
+    restored.tokenizer.save(folder / TOKENIZER)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((folder / VARIABLES).absolute(), dict(restored.variables))
+
+
+def _read_variables(path: Path) -> Variables:
+    folder = (path / VARIABLES).absolute()
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        try:
+            tree = checkpointer.metadata(folder).item_metadata.tree
+            host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            return checkpointer.restore(folder, restore_args=host)
+        except (OSError, ValueError, AttributeError) as error:
+            raise ValueError(f"the arrays in {folder} cannot be read ({error}); export the model "
+                             "again") from error
+
+
+def _check(model: Model, variables: Variables, batch: dict[str, Any], path: Path) -> None:
+    shapes = {name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
+              for name, (shape, dtype) in batch.items()}
+    wanted = jax.eval_shape(model.init, jax.random.key(0), shapes)
+    checkpoints.compare(checkpoints.describe(variables), checkpoints.describe(wanted), str(path))

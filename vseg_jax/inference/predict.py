@@ -1,0 +1,63 @@
+"""A video file and a sentence to files: index PNGs, a film with the masks drawn in, a table."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Bool
+from tqdm import tqdm
+
+from vseg_jax.inference import overlay
+from vseg_jax.inference.files import whole_folder
+from vseg_jax.inference.segmenter import Segmentation, Segmenter
+from vseg_jax.inference.video import Video, VideoWriter
+
+
+def predict(
+    segmenter: Segmenter, video: str | os.PathLike, query: str, output: str | os.PathLike, *,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Answers for every frame of a video file, into a new folder, whole or not at all.
+
+    Writes `masks/00000.png` ... (index PNGs with DAVIS' palette), `overlay.mp4`, and
+    `predictions.json`, which is also returned: {"video", "query", "fps", "height", "width",
+    "frames": [{"frame", "mask", "objects": [{"id", "score", "area", "box"}]}]}; areas are in
+    pixels, boxes [left, top, right, bottom] in pixel edges, None where nothing was found.
+
+    Raises:
+      ValueError: the video cannot be read, the sentence is empty, `output` is there already.
+    """
+    source = Video(video)
+    rows: list[dict[str, Any]] = []
+    with whole_folder(output) as folder:
+        (folder / "masks").mkdir()
+        answers = segmenter.segment(source, query)
+        with VideoWriter(folder / "overlay.mp4", source.fps) as film:
+            for answer in tqdm(answers, total=source.length or None, desc="predict",
+                               unit=" frames", disable=not progress):
+                name = f"masks/{answer.frame:05d}.png"
+                index = answer.index
+                overlay.save_index(folder / name, index)
+                film.add(overlay.draw(answer.image, index, query))
+                rows.append({"frame": answer.frame, "mask": name, "objects": _objects(answer)})
+        table = {"video": Path(video).name, "query": query, "fps": source.fps,
+                 "height": index.shape[0], "width": index.shape[1], "frames": rows}
+        (folder / "predictions.json").write_text(json.dumps(table, indent=1) + "\n")
+    return table
+
+
+def _objects(answer: Segmentation) -> list[dict[str, Any]]:
+    return [
+        {"id": number, "score": round(float(score), 6), "area": int(mask.sum()), "box": _box(mask)}
+        for number, (mask, score) in enumerate(zip(answer.masks, answer.scores, strict=True), 1)
+    ]
+
+
+def _box(mask: Bool[np.ndarray, "H W"]) -> list[int] | None:
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return [x, y, x + width, y + height] if width else None
