@@ -44,6 +44,14 @@ def test_encoded_truth_is_what_was_drawn():
     np.testing.assert_allclose(flow, rendering.flow[2], atol=1 / 128 + 1e-5)
 
 
+def test_large_frames_are_stored_as_jpeg():
+    large = dataclasses.replace(SMALL, height=128, width=160, length=2, flow=False, sound=False)
+    record = make_record(large, "source_test", 0)
+    assert record.frames[0][:2] == b"\xff\xd8"
+    drawn = make_clip(large, "source_test", 0)[1].frames[0].astype(int)
+    assert np.abs(records.decode_image(record.frames[0], "") - drawn).mean() < 4
+
+
 def test_named_actors_and_their_twins_can_be_seen():
     options = Options()
     for split in ("source_train", "target_train"):

@@ -21,6 +21,10 @@ from input_pipeline.builders.moving_shapes.sound import mix
 
 SPLITS = ("source_train", "source_test", "target_train", "target_test")
 SHIFTS = ("background", "light", "noise", "size", "wording")
+# Small frames are stored without loss, for JPEG halves the resolution of colour; in large ones it
+# does not show and PNGs of noise are big.
+_JPEG_FROM = 128  # pixels of the smaller side
+_QUALITY = 95
 _ATTEMPTS = 50  # scenes drawn for a clip before giving up
 
 
@@ -131,10 +135,11 @@ def make_record(options: Options, split: str, number: int) -> records.Record:
     free = split.startswith("target") and "wording" in options.shifts
     words = _streams(options, split, number)[3]
     style = "free" if free else "plain"
+    quality = _QUALITY if min(options.height, options.width) >= _JPEG_FROM else None
     flow = [records.encode_flow(f) for f in rendering.flow] + [b""] if options.flow else []
     return records.Record(
         video_id=f"{split}-{number:06d}",
-        frames=[records.encode_image(frame) for frame in rendering.frames],
+        frames=[records.encode_image(frame, quality) for frame in rendering.frames],
         masks=[records.encode_mask(mask) for mask in rendering.masks],
         height=options.height, width=options.width, fps=options.fps,
         objects=[records.Object(i + 1, looks.shape) for i, looks in enumerate(scene.looks)],

@@ -200,16 +200,13 @@ def _table(shape: str, texture: str) -> np.ndarray:
 def shape_distance(shape: str, points: np.ndarray) -> np.ndarray:
     """Signed distance, negative inside, of points [..., 2] to a shape of radius 1.
 
-    In units of the radius; x right, y down. Of `crescent` it is a bound, exact near the edge.
+    In units of the radius; x right, y down.
     """
     r = np.linalg.norm(points, axis=-1)
     if shape == "circle":
         return r - 0.95
     if shape == "ring":
         return np.abs(r - 0.73) - 0.25
-    if shape == "crescent":
-        bite = np.linalg.norm(points - np.array([0.48, -0.12]), axis=-1)
-        return np.maximum(r - 1.0, 0.74 - bite)
     return _polygon_distance(_corners(shape), points)
 
 
@@ -229,6 +226,16 @@ def _corners(shape: str) -> np.ndarray:
         quarter = np.array([[-a, -b], [a, -b], [a, -a]])
         turns = [np.linalg.matrix_power([[0, 1], [-1, 0]], n) for n in range(4)]
         return np.concatenate([quarter @ turn for turn in turns])
+    if shape == "crescent":  # a disc out of which another of radius 0.74 is bitten, 0.5 away
+        bite, away = 0.74, 0.5
+        outer = np.arccos((1 - bite**2 + away**2) / (2 * away))
+        inner = np.arccos((1 - bite**2 - away**2) / (2 * away * bite))
+        out, back = np.linspace(outer, 2 * np.pi - outer, 48), np.linspace(
+            2 * np.pi - inner, inner, 32)[1:-1]
+        arcs = np.concatenate([np.stack([np.cos(out), np.sin(out)], -1), np.stack(
+            [bite * np.cos(back) + away, bite * np.sin(back)], -1)])
+        c, s = np.cos(-0.25), np.sin(-0.25)
+        return arcs @ np.array([[c, s], [-s, c]])
     turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)  # heart
     x = 16 * np.sin(turn) ** 3
     y = -(13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn))
