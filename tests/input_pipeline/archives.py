@@ -108,7 +108,7 @@ def a2d_clip(path: Path, length: int) -> None:
         stream.options = {"crf": "10"}
         for t in range(length):
             rgb = np.full((*A2D_SIZE, 3), 90, np.uint8)
-            rgb[..., 0] = 40 * t
+            rgb[..., 0] = 40 * t % 256
             for packet in stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
