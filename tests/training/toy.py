@@ -23,14 +23,31 @@ class _Network(nn.Module):
         return nn.Dense(4, dtype=self.dtype, name="head")(x)
 
 
+class OnlyTrained:
+    """The part of a model's face that training never uses."""
+
+    delay = 0
+
+    def pretrained(self, variables):
+        return variables
+
+    def predict(self, variables, batch):
+        raise NotImplementedError
+
+    def start(self, variables, frame, prompt):
+        raise NotImplementedError
+
+    def step(self, variables, state, frame):
+        raise NotImplementedError
+
+
 @dataclasses.dataclass(frozen=True)
-class Toy:
+class Toy(OnlyTrained):
     """Regression to `y` plus a pull towards a queue of past outputs (first in, first out)."""
 
     dropout: float = 0.3
     dtype: object = jnp.float32
     slots: int = 32
-    delay: int = 0
 
     @property
     def network(self):
@@ -40,9 +57,6 @@ class Toy:
         variables = self.network.init(key, batch["x"], train=False)
         queue = jax.random.normal(jax.random.fold_in(key, 1), (self.slots, 4))
         return {**variables, "queue": {"keys": queue, "next": jnp.zeros((), jnp.int32)}}
-
-    def pretrained(self, variables):
-        return variables
 
     def loss(self, variables, batch, key, step):
         queue = variables["queue"]
@@ -68,11 +82,31 @@ class _Jitter(grain.transforms.RandomMap):
         return {"x": noisy, "y": np.tanh(x[:4]), "valid": np.bool_(True)}
 
 
-def batches(size=8, seed=0, index=0, count=1):
-    """Endless, shuffled, randomly jittered batches; the share of process `index` of `count`."""
+def batches(size=8, seed=0, index=0, count=1, hook=None):
+    """Endless, shuffled, randomly jittered batches; the share of process `index` of `count`.
+
+    The first share of a batch is the first process's, so that several processes see together what
+    one would see.  `hook` is called before each batch is made.
+    """
     data = grain.MapDataset.range(0, 48).seed(seed).shuffle().repeat()
     data = data.random_map(_Jitter()).batch(size)
     share = size // count
-    take = slice(index * share, (index + 1) * share)
-    data = data.map(lambda b: {k: v[take] for k, v in b.items()})
-    return iter(data.to_iter_dataset())
+
+    def take(batch):
+        if hook:
+            hook()
+        return {k: v[index * share:(index + 1) * share] for k, v in batch.items()}
+
+    read = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    return iter(data.map(take).to_iter_dataset(read))
+
+
+def named(tree):
+    """{path: numpy array} of a tree, PRNG keys as their words."""
+    def plain(leaf):
+        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        return np.array(leaf)
+
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): plain(leaf)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

@@ -121,4 +121,4 @@ def _scale_groups(config: TrainConfig) -> optax.GradientTransformation:
 
 def global_norm(gradient: Flat) -> jax.Array:
     """The gradient's L2 norm over all leaves, in float32."""
-    return optax.global_norm(jax.tree.map(lambda g: g.astype(jnp.float32), gradient))
+    return optax.tree.norm(jax.tree.map(lambda g: g.astype(jnp.float32), gradient))

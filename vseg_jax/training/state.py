@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from vseg_jax.models.base import Batch, Model, Variables
+from vseg_jax.models.base import Model, Variables
 from vseg_jax.training import optimiser as optim
 from vseg_jax.training.settings import TrainConfig
 
@@ -58,7 +58,10 @@ def create(
 
 
 def abstract(
-    model: Model, batch: Batch, optimiser: optax.GradientTransformation, config: TrainConfig
+    model: Model,
+    batch: dict[str, Any],
+    optimiser: optax.GradientTransformation,
+    config: TrainConfig,
 ) -> TrainState:
     """The state's shapes and dtypes; nothing is computed."""
     return jax.eval_shape(

@@ -1,0 +1,76 @@
+"""kill -9 at any moment, start again: the run ends as if nothing had been, to the last bit."""
+
+import multiprocessing
+import random
+import time
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import toy
+import worker
+
+from vseg_jax.training.reports import read_metrics
+
+STEPS = 40
+CONFIG = dict(steps=STEPS, batch_size=8, learning_rate=0.01, ema=0.9, accumulate=2, clip_norm=1.0,
+              log_every=1, checkpoint_every=3, evaluate_every=10)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Starts processes that have the imports behind them but no JAX backend yet."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["toy", "worker", "vseg_jax.training.loop"])
+    return context
+
+
+def start(processes, workdir):
+    process = processes.Process(target=worker.run, args=(str(workdir), CONFIG))
+    process.start()
+    return process
+
+
+def losses(workdir):
+    return [{k: v for k, v in line.items() if "per_second" not in k}
+            for line in read_metrics(workdir)]
+
+
+def final_state(workdir):
+    state = ocp.PyTreeCheckpointer().restore(workdir / "checkpoints" / str(STEPS) / "state")
+    return toy.named(state)
+
+
+def kill_at(process, workdir, line):
+    """SIGKILL as soon as `metrics.jsonl` has that many lines, in whatever the process is doing."""
+    path = workdir / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while process.is_alive() and time.monotonic() < deadline:
+        if path.exists() and path.read_bytes().count(b"\n") >= line:
+            break
+        time.sleep(0.002)
+    time.sleep(random.uniform(0, 0.03))
+    alive = process.is_alive()
+    process.kill()
+    process.join()
+    return alive
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_runs_end_like_an_unbroken_one(processes, tmp_path, kills):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    unbroken = start(processes, whole)
+    draw = random.Random(kills)
+    at = sorted(draw.sample(range(2, STEPS - 4), kills))
+    killed = [kill_at(start(processes, broken), broken, line) for line in at]
+    last = start(processes, broken)
+    last.join(), unbroken.join()
+    assert last.exitcode == 0 and unbroken.exitcode == 0
+    assert sum(killed) == kills, f"only {sum(killed)} of {kills} kills met a living process"
+
+    assert losses(broken) == losses(whole)
+    assert [x["step"] for x in losses(whole) if x["kind"] == "train"] == list(range(1, STEPS + 1))
+    one, two = final_state(whole), final_state(broken)
+    assert one.keys() == two.keys() and len(one) > 20
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)

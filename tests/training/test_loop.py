@@ -1,0 +1,127 @@
+"""The loop: one trace, resuming, SIGTERM, refusals, and what it leaves in the working directory."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+import toy
+
+from vseg_jax.training import NonFiniteLoss, TrainConfig, train
+from vseg_jax.training.checkpoints import load
+from vseg_jax.training.reports import read_metrics
+
+SPEEDS = ("steps_per_second", "frames_per_second")
+CONFIG = TrainConfig(steps=12, batch_size=8, learning_rate=0.01, ema=0.9, log_every=2,
+                     checkpoint_every=4, evaluate_every=6)
+traces = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted(toy.Toy):
+    """The toy, noting each time that Python runs its loss, which is when it is traced."""
+
+    def loss(self, variables, batch, key, step):
+        traces.append(step)
+        return super().loss(variables, batch, key, step)
+
+
+def evaluation(variables, step):
+    return {"kernel": float(np.abs(variables["params"]["head"]["kernel"]).sum())}
+
+
+def lines(workdir):
+    return [{k: v for k, v in line.items() if k not in SPEEDS} for line in read_metrics(workdir)]
+
+
+def same(one, two):
+    one, two = toy.named(one), toy.named(two)
+    return one.keys() == two.keys() and all(np.array_equal(one[k], two[k]) for k in one)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("unbroken")
+    traces.clear()
+    trained = train(Counted(), toy.batches(), CONFIG, workdir, evaluate=evaluation)
+    return workdir, trained, len(traces)
+
+
+def test_a_whole_run_traces_the_step_once_and_reports(unbroken):
+    workdir, trained, traced = unbroken
+    assert traced == 1 and trained.finished and trained.step == 12
+    train_lines = [line for line in lines(workdir) if line["kind"] == "train"]
+    assert [line["step"] for line in train_lines] == [2, 4, 6, 8, 10, 12]
+    assert train_lines[-1]["loss"] < train_lines[0]["loss"]
+    assert trained.metrics == evaluation(trained.variables, 12)
+    assert "head/kernel" in (workdir / "parameters.txt").read_text()
+    about = json.loads((workdir / "run.json").read_text())
+    assert about["batch"]["x"] == [[8, 6], "float32"] and about["versions"]["jax"]
+
+
+def test_the_averaged_parameters_are_what_is_returned_and_loaded(unbroken):
+    workdir, trained, _ = unbroken
+    loaded, about = load(workdir)
+    assert same(loaded, trained.variables)
+    assert about["config"]["train"]["ema"] == 0.9
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(loaded))
+    with pytest.raises(ValueError, match=r"no checkpoint of step 5 .* 8, 12"):
+        load(workdir, 5)
+
+
+def test_a_finished_run_says_so_and_can_be_made_longer(unbroken, capsys):
+    workdir, trained, _ = unbroken
+    again = train(Counted(), toy.batches(), CONFIG, workdir, evaluate=evaluation)
+    assert "is finished: step 12 of 12; raise train.steps" in capsys.readouterr().err
+    assert again.metrics == trained.metrics and same(again.variables, trained.variables)
+
+
+@pytest.mark.parametrize("stop_at", [5, 6])
+def test_sigterm_saves_and_the_next_start_goes_on_bit_by_bit(unbroken, tmp_path, stop_at):
+    workdir, trained, _ = unbroken
+    before = signal.getsignal(signal.SIGTERM)
+
+    left = [stop_at]
+
+    def terminate():
+        left[0] -= 1
+        if left[0] == -1:  # one batch is read ahead, for its shapes
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    traces.clear()
+    stopped = train(Counted(), toy.batches(hook=terminate), CONFIG, tmp_path, evaluate=evaluation)
+    assert (stopped.finished, stopped.step) == (False, stop_at)
+    assert signal.getsignal(signal.SIGTERM) is before
+    resumed = train(Counted(), toy.batches(), CONFIG, tmp_path, evaluate=evaluation)
+    assert len(traces) == 2  # one a start: a restored state has the shapes of a new one
+    assert resumed.finished and same(resumed.variables, trained.variables)
+    assert lines(tmp_path) == lines(workdir)
+
+
+def test_the_step_with_a_loss_that_is_no_number_is_named(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Breaks(toy.Toy):
+        def loss(self, variables, batch, key, step):
+            loss, updates, metrics = super().loss(variables, batch, key, step)
+            return jax.numpy.where(step == 6, np.nan, loss), updates, metrics
+
+    config = dataclasses.replace(CONFIG, log_every=100)
+    with pytest.raises(NonFiniteLoss, match=r"loss is nan at step 7 .* is of step 4"):
+        train(Breaks(), toy.batches(), config, tmp_path)
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"4"}
+
+
+def test_a_working_directory_of_another_config_is_refused_by_key(unbroken):
+    workdir, _, _ = unbroken
+    with pytest.raises(ValueError, match=r"train.learning_rate: 0.01 there, 0.5 here") as error:
+        train(Counted(), toy.batches(),
+              dataclasses.replace(CONFIG, learning_rate=0.5, log_every=7), workdir)
+    assert "log_every" not in str(error.value)
+
+
+def test_batches_of_another_size_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"train.batch_size is 16 .*'x': \(8, 6\)"):
+        train(toy.Toy(), toy.batches(8), dataclasses.replace(CONFIG, batch_size=16), tmp_path)
