@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vseg_jax.layers.convolution import Conv1x1, Conv3d, Triple, max_pool
@@ -49,7 +50,7 @@ class I3D(nn.Module):
     width: float = 1.0
     norm: Norm = "frozen"
     eps: float = 1e-3
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -104,7 +105,7 @@ class Unit(nn.Module):
     strides: Triple = (1, 1, 1)
     norm: Norm = "frozen"
     eps: float = 1e-3
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T H W C"], *, train: bool) -> Float[Array, "B t h w D"]:
@@ -122,7 +123,7 @@ class Mixed(nn.Module):
     channels: tuple[int, ...]
     norm: Norm = "frozen"
     eps: float = 1e-3
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T H W C"], *, train: bool) -> Float[Array, "B T H W D"]:

@@ -12,6 +12,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 Triple = tuple[int, int, int]
@@ -34,7 +35,7 @@ class Conv1x1(nn.Module):
     features: int
     strides: tuple[int, ...] = ()
     use_bias: bool = True
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B *S C"]) -> Float[Array, "B *R D"]:
@@ -57,7 +58,7 @@ class Conv3d(nn.Module):
     features: int
     kernel_size: Triple
     strides: Triple = (1, 1, 1)
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T H W C"]) -> Float[Array, "B t h w D"]:
@@ -81,9 +82,10 @@ def conv3d_by_taps(
     x: Float[Array, "B T H W C"], kernel: Float[Array, "kt kh kw C D"], strides: Triple
 ) -> Float[Array, "B t h w D"]:
     """The same through one 2-D convolution: the temporal taps stand side by side as channels."""
+    pads = _same_padding(x.shape[1], kernel.shape[0], strides[0])
     taps = [
         part.reshape(-1, *part.shape[2:])
-        for part in _windows(x, 1, kernel.shape[0], strides[0], 0.0)
+        for part in _windows(x, 1, kernel.shape[0], strides[0], pads, 0.0)
     ]
     frames = -(-x.shape[1] // strides[0])
     kernel = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
@@ -98,31 +100,60 @@ def conv3d_by_taps(
 
 
 def max_pool(
-    x: Float[Array, "B *S C"], window: tuple[int, ...], strides: tuple[int, ...]
+    x: Float[Array, "B *S C"],
+    window: tuple[int, ...],
+    strides: tuple[int, ...],
+    padding: tuple[int, ...] | None = None,
 ) -> Float[Array, "B *R C"]:
-    """Max pooling with TensorFlow's SAME padding, over any number of axes between B and C.
+    """Max pooling over any number of axes between B and C.
 
     One axis after the other, each as a maximum over shifted slices: the backward pass is then a
     few selects, where that of `reduce_window` is a slow scatter on a CPU. Of equal values the
-    first takes the gradient, as in PyTorch; a NaN stays one.
+    first takes the gradient, as in PyTorch (`jnp.maximum` would halve it); a NaN stays one.
+
+    Args:
+      x: any map; what lies outside of it never wins.
+      window: size an axis.
+      strides: step an axis.
+      padding: places added on either side of an axis (PyTorch's convention); None for
+        TensorFlow's SAME.
     """
     # The last axis first, so that ties go to the first place in reading order.
     for axis in reversed(range(1, x.ndim - 1)):
-        parts = _windows(x, axis, window[axis - 1], strides[axis - 1], -math.inf)
+        size, stride = window[axis - 1], strides[axis - 1]
+        if padding is None:
+            pads = _same_padding(x.shape[axis], size, stride)
+        else:
+            pads = (padding[axis - 1],) * 2
+        parts = _windows(x, axis, size, stride, pads, -math.inf)
         x = parts[0]
         for part in parts[1:]:
-            x = jnp.where((part > x) | jnp.isnan(part), part, x)
+            x = _first_maximum(x, part)
     return x
 
 
-def _windows(x: Array, axis: int, window: int, stride: int, fill: float) -> list[Array]:
-    """What each of `window` taps sees along `axis`: slices of `x`, padded as SAME wants it."""
-    out = -(-x.shape[axis] // stride)
-    total = max((out - 1) * stride + window - x.shape[axis], 0)
-    pad = [(0, 0)] * x.ndim
-    pad[axis] = (total // 2, total - total // 2)
-    padded = jnp.pad(x, pad, constant_values=fill) if total else x
-    last = (out - 1) * stride + 1
-    return [
-        jax.lax.slice_in_dim(padded, tap, tap + last, stride, axis) for tap in range(window)
-    ]
+@jax.custom_jvp
+def _first_maximum(a: Array, b: Array) -> Array:
+    return jnp.maximum(a, b)
+
+
+@_first_maximum.defjvp
+def _first_maximum_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return jnp.maximum(*primals), jnp.where(primals[1] > primals[0], tangents[1], tangents[0])
+
+
+def _same_padding(length: int, window: int, stride: int) -> tuple[int, int]:
+    total = max((-(-length // stride) - 1) * stride + window - length, 0)
+    return total // 2, total - total // 2
+
+
+def _windows(
+    x: Array, axis: int, window: int, stride: int, pads: tuple[int, int], fill: float
+) -> list[Array]:
+    """What each of `window` taps sees along `axis`: slices of the padded `x`."""
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = pads
+    if any(pads):
+        x = jnp.pad(x, widths, constant_values=fill)
+    last = (x.shape[axis] - window) // stride * stride + 1
+    return [jax.lax.slice_in_dim(x, tap, tap + last, stride, axis) for tap in range(window)]

@@ -7,6 +7,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 Norm = Literal["frozen", "batch"]
@@ -28,7 +29,7 @@ class BatchNorm(nn.Module):
     norm: Norm = "batch"
     eps: float = 1e-5
     momentum: float = 0.1
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B C"], *, train: bool) -> Float[Array, "*B C"]:

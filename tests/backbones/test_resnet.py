@@ -1,0 +1,72 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vseg_jax.backbones.resnet import ResNet
+
+
+def abstract(module, size=64):
+    image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    return jax.eval_shape(
+        lambda x: module.init_with_output(jax.random.key(0), x, train=False), image
+    )
+
+
+# Counts of torchvision's models without `fc`.
+@pytest.mark.parametrize(
+    "depth,channels,parameters",
+    [
+        (18, (64, 128, 256, 512), 11_689_512 - 513_000),
+        (34, (64, 128, 256, 512), 21_797_672 - 513_000),
+        (50, (256, 512, 1024, 2048), 25_557_032 - 2_049_000),
+        (101, (256, 512, 1024, 2048), 44_549_160 - 2_049_000),
+    ],
+)
+def test_published_sizes(depth, channels, parameters):
+    outputs, variables = abstract(ResNet(depth))
+    assert [o.shape[1:] for o in outputs] == [
+        (64 // s, 64 // s, c) for s, c in zip((4, 8, 16, 32), channels, strict=True)
+    ]
+    assert sum(np.prod(p.shape) for p in jax.tree.leaves(variables["params"])) == parameters
+
+
+def test_dilation_keeps_the_map_and_the_parameters():
+    plain, variables = abstract(ResNet(50))
+    dilated, same = abstract(ResNet(50, dilated=(False, True, True)))
+    assert [o.shape[1] for o in dilated] == [16, 8, 8, 8]
+    assert [o.shape[1] for o in plain] == [16, 8, 4, 2]
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, same)
+
+
+def test_odd_sizes_round_up():
+    outputs, _ = abstract(ResNet(18, width=4), size=33)
+    assert [o.shape[1] for o in outputs] == [9, 5, 3, 2]
+
+
+@pytest.mark.parametrize(
+    "settings,message",
+    [
+        ({"depth": 20}, "depth is 20"),
+        ({"depth": 18, "dilated": (False, False, True)}, "cannot be dilated"),
+        ({"stages": 0}, "stages is 0"),
+    ],
+)
+def test_wrong_settings_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        abstract(ResNet(**settings))
+
+
+def test_frozen_trains_convolutions_only():
+    module = ResNet(18, width=4, stages=1, norm="frozen")
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(1, 16, 16, 3)), jnp.float32)
+    variables = jax.jit(lambda x: module.init(jax.random.key(0), x, train=True))(image)
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        outputs = module.apply({**variables, "params": params}, image, train=True)
+        return (outputs[-1] ** 2).sum()
+
+    for path, g in jax.tree.leaves_with_path(gradient(variables["params"])):
+        assert np.any(g) == ("kernel" in jax.tree_util.keystr(path))

@@ -1,0 +1,129 @@
+"""ResNet (He et al., CVPR 2016) as torchvision builds it: the stride on the 3x3 convolution."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from vseg_jax.layers.convolution import Conv1x1, he_normal, max_pool
+from vseg_jax.layers.normalisation import BatchNorm, Norm
+
+# Depth -> blocks in each of the four stages.
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+
+
+class ResNet(nn.Module):
+    """An image to a pyramid of features; the classifier is left out.
+
+    Attributes:
+      depth: 18, 34 (basic blocks), 50, 101 (bottlenecks).
+      dilated: for stages 2, 3 and 4, whether dilation takes the place of the stride (torchvision's
+        `replace_stride_with_dilation`); bottlenecks only.
+      stages: how many of the four stages are computed.
+      width: channels of the stem; 64 in the paper, fewer for small models.
+      norm: see `BatchNorm`.
+      dtype: of the computation; parameters stay float32.
+    """
+
+    depth: int = 50
+    dilated: tuple[bool, bool, bool] = (False, False, False)
+    stages: int = 4
+    width: int = 64
+    norm: Norm = "frozen"
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"], *, train: bool
+    ) -> tuple[Float[Array, "B _ _ _"], ...]:
+        """Images already normalised as the weights want it (ImageNet mean and deviation).
+
+        Returns:
+          `stages` maps at strides 4, 8, 16, 32 (fewer where dilated), the largest first, with
+          width * (1, 2, 4, 8) channels, four times that for bottlenecks. Inner outputs, the stem's
+          `norm1` among them, can be read by name with `capture_intermediates=True`.
+        """
+        self._check()
+        x = _conv(self.width, 7, 2, 1, self.dtype, "conv1")(x)
+        x = nn.relu(BatchNorm(self.norm, dtype=self.dtype, name="norm1")(x, train=train))
+        x = max_pool(x, (3, 3), (2, 2), (1, 1))
+        outputs = []
+        dilation = 1
+        for stage in range(self.stages):
+            stride, first_dilation = (1 if stage == 0 else 2), dilation
+            if stage > 0 and self.dilated[stage - 1]:
+                # The first block keeps the dilation of the stage before it, as in torchvision.
+                dilation, stride = dilation * 2, 1
+            for block in range(BLOCKS[self.depth][stage]):
+                x = Block(
+                    features=self.width * 2**stage,
+                    stride=stride if block == 0 else 1,
+                    dilation=first_dilation if block == 0 else dilation,
+                    bottleneck=self.depth >= 50,
+                    norm=self.norm,
+                    dtype=self.dtype,
+                    name=f"layer{stage + 1}_{block}",
+                )(x, train=train)
+            outputs.append(x)
+        return tuple(outputs)
+
+    def _check(self) -> None:
+        if self.depth not in BLOCKS:
+            known = ", ".join(map(str, BLOCKS))
+            raise ValueError(f"depth is {self.depth}; it must be one of {known}")
+        if self.depth < 50 and any(self.dilated):
+            raise ValueError(f"ResNet-{self.depth} cannot be dilated; take depth 50 or 101")
+        if not 1 <= self.stages <= 4:
+            raise ValueError(f"stages is {self.stages}; a ResNet has 1 to 4")
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, or 1x1, 3x3, 1x1 (`bottleneck`), around a skip connection."""
+
+    features: int
+    stride: int
+    dilation: int
+    bottleneck: bool
+    norm: Norm = "frozen"
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B h w D"]:
+        def norm(x: Array, name: str) -> Array:
+            return BatchNorm(self.norm, dtype=self.dtype, name=name)(x, train=train)
+
+        def pointwise(features: int, name: str, stride: int = 1) -> Conv1x1:
+            return Conv1x1(features, (stride, stride), False, self.dtype, name=name)
+
+        skip, out = x, self.features * (4 if self.bottleneck else 1)
+        if self.bottleneck:
+            x = nn.relu(norm(pointwise(self.features, "conv1")(x), "norm1"))
+            conv = _conv(self.features, 3, self.stride, self.dilation, self.dtype, "conv2")
+            x = nn.relu(norm(conv(x), "norm2"))
+            x = norm(pointwise(out, "conv3")(x), "norm3")
+        else:
+            conv = _conv(out, 3, self.stride, self.dilation, self.dtype, "conv1")
+            x = nn.relu(norm(conv(x), "norm1"))
+            x = norm(_conv(out, 3, 1, 1, self.dtype, "conv2")(x), "norm2")
+        if skip.shape != x.shape:
+            skip = norm(pointwise(out, "skip_conv", self.stride)(skip), "skip_norm")
+        return nn.relu(x + skip)
+
+
+def _conv(
+    features: int, size: int, stride: int, dilation: int, dtype: DTypeLike, name: str
+) -> nn.Conv:
+    """A convolution without bias, padded on both sides alike, as PyTorch does it."""
+    return nn.Conv(
+        features,
+        (size, size),
+        strides=stride,
+        padding=dilation * (size // 2),
+        kernel_dilation=dilation,
+        use_bias=False,
+        kernel_init=he_normal,
+        dtype=dtype,
+        name=name,
+    )
