@@ -27,6 +27,7 @@ class QvimConfig:
     backbone: Literal["i3d", "resnet18", "resnet34", "resnet50", "resnet101"] = "i3d"  # ResNets
     #                                         (frame by frame) are this library's addition
     i3d_width: float = 1.0                    # multiplies every channel number of I3D
+    resnet_width: int = 64                    # channels of the ResNet's stem
     i3d_input: Literal["signed", "unit"] = "signed"  # [-1, 1] as DeepMind's weights want, or
     #                                         [0, 1]; inferred
     i3d_eps: float = 1e-3                     # of its normalisation: 1e-3 with DeepMind's weights,

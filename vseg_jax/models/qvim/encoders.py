@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from vseg_jax.backbones.i3d import I3D
+from vseg_jax.backbones.resnet import ResNet
 from vseg_jax.models.qvim.config import SCALES, QvimConfig
 from vseg_jax.text.bert import Bert
 from vseg_jax.text.recurrent import Gru, WordEmbedding
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# The layer of I3D that puts out each of its five stages.
+I3D_ENDS = ("conv_1a", "conv_2c", "mixed_3c", "mixed_4f", "mixed_5c")
 
 
 class VisualEncoder(nn.Module):
@@ -26,7 +33,9 @@ class VisualEncoder(nn.Module):
         target: Int[Array, " B"],
         *,
         train: bool,
+        feedback: Callable[[int, jax.Array], jax.Array] | None = None,
     ) -> tuple[Float[Array, "B _ _ _"], ...]:
+        """`feedback(k, stage)` replaces what I3D's stage k hands on to the next one."""
         c = self.config
         dtype = jnp.dtype(c.dtype)
         if c.backbone == "i3d":
@@ -34,13 +43,45 @@ class VisualEncoder(nn.Module):
             if c.i3d_input == "signed":
                 clip = 2 * clip - 1
             network = I3D(SCALES, c.i3d_width, c.backbone_norm, c.i3d_eps, dtype, name="i3d")
-            stages = network(clip, train=train)
+            changes = {}
+            if feedback is not None:
+                ends = enumerate(I3D_ENDS, start=1)
+                changes = {("i3d", name): functools.partial(feedback, k) for k, name in ends}
+            with nn.intercept_methods(_changing(changes)):
+                stages = network(clip, train=train)
         else:
             stages = self._per_frame(frames, dtype, train)
         return tuple(pool_time(s, target, frames.shape[1], c.temporal_pool) for s in stages)
 
     def _per_frame(self, frames, dtype, train):
-        raise NotImplementedError
+        """ResNet's stem and four stages of every frame, the time axis put back."""
+        c = self.config
+        images = frames.reshape(-1, *frames.shape[2:]).astype(dtype) / 255
+        images = (images - jnp.asarray(IMAGENET_MEAN, dtype)) / jnp.asarray(IMAGENET_STD, dtype)
+        network = ResNet(
+            int(c.backbone.removeprefix("resnet")), width=c.resnet_width, norm=c.backbone_norm,
+            dtype=dtype, name="resnet",
+        )
+        stem = []
+
+        def keep(x):
+            stem.append(nn.relu(x))
+            return x
+
+        with nn.intercept_methods(_changing({("resnet", "norm1"): keep})):
+            stages = network(images, train=train)
+        return tuple(x.reshape(*frames.shape[:2], *x.shape[1:]) for x in (*stem, *stages))
+
+
+def _changing(changes: Mapping[tuple[str, str], Callable[[jax.Array], jax.Array]]):
+    """A linen interceptor: the function under (parent, name) is applied to that layer's output."""
+
+    def interceptor(call, arguments, keywords, context):
+        out = call(*arguments, **keywords)
+        change = changes.get(context.module.path[-2:])
+        return out if change is None or context.method_name != "__call__" else change(out)
+
+    return interceptor
 
 
 def pool_time(

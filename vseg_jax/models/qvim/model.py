@@ -44,7 +44,9 @@ class Qvim:
         self.head = moco.Projection(config.channels, config.contrast_dim)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        keys = jax.random.split(key, 4)
+        # Some 120 parameters drawn with threefry take the CPU's compiler a minute, so: one draw.
+        seed = jax.random.bits(key, (4,), jnp.uint32)
+        keys = jax.random.split(jax.random.wrap_key_data(seed, impl="unsafe_rbg"), 4)
         # The parameters depend on no size but these, so the smallest clip will do.
         frames = jnp.zeros((1, batch["frames"].shape[1], 32, 32, 3), jnp.uint8)
         tokens = jnp.zeros((1, batch["tokens"].shape[1]), jnp.int32)
@@ -130,12 +132,10 @@ class Qvim:
             (output.visual[c.contrast_scale - 1], output.query)
         )
         y = Place(c).apply({"params": place}, visual)
-        weights = output.pooling[c.contrast_scale - 1]
-        if c.qgap:
-            weights = pooling_weights(query_scores(y, query), c.att_norm)
+        weights = pooling_weights(query_scores(y, query), c.att_norm)
         if perturb is not None:
             y = perturb.features(c.contrast_scale, y, weights, query)
-        return pool(y, weights)
+        return pool(y, weights if c.qgap else None)
 
     def _key_encoder(self, params: Any) -> Any:
         """What the momentum encoder copies."""

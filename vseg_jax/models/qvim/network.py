@@ -21,7 +21,7 @@ from vseg_jax.layers.coordinates import append_coordinates
 from vseg_jax.layers.normalisation import BatchNorm
 from vseg_jax.layers.resize import area, bilinear
 from vseg_jax.models.qvim.config import SCALES, QvimConfig
-from vseg_jax.models.qvim.encoders import TextEncoder, VisualEncoder
+from vseg_jax.models.qvim.encoders import TextEncoder, VisualEncoder, pool_time
 
 
 class Perturbations(NamedTuple):
@@ -42,7 +42,8 @@ class Output(NamedTuple):
     Attributes:
       logits: answer at the input's size.
       responses: maps s^1 ... s^K before the sigmoid, and the fused one last where `fuse` is "conv".
-      pooled: p^k, the query-weighted mean of each scale's (perturbed) features.
+      pooled: p^k, the query-weighted mean of each scale's (perturbed) features; the plain mean
+        without QGAP.
       pooling: a^k, each scale's weights over its pixels; they sum to 1.
       words: each scale's attention C_k over the words, as the network uses it; None without.
       visual: the backbone's maps V^k.
@@ -76,6 +77,8 @@ class Network(nn.Module):
         self.text = TextEncoder(self.config)
         self.scales = [Interaction(self.config, k, name=f"qvim_{k}") for k in range(1, SCALES + 1)]
         self.decoder = Decoder(self.config)
+        if self.config.qvim_feedback:
+            self.feedback = [Feedback(name=f"feedback_{k}") for k in range(1, SCALES)]
 
     def encode_query(
         self, tokens: Int[Array, "B L"], valid: Bool[Array, "B L"], *, train: bool = False
@@ -94,11 +97,21 @@ class Network(nn.Module):
         perturb: Perturbations | None = None,
     ) -> Output:
         """Segments the frame at position `target` of each clip."""
-        maps = self.visual(frames, target, train=train)
-        seen = [qvim(v, query, perturb) for qvim, v in zip(self.scales, maps, strict=True)]
+        maps, seen = [], []
+
+        def interact(k: int, stage: jax.Array) -> jax.Array:
+            maps.append(pool_time(stage, target, frames.shape[1], self.config.temporal_pool))
+            seen.append(self.scales[k - 1](maps[-1], query, perturb))
+            return stage if k == SCALES else self.feedback[k - 1](stage, seen[-1][0])
+
+        if self.config.qvim_feedback:
+            self.visual(frames, target, train=train, feedback=interact)
+        else:
+            maps = self.visual(frames, target, train=train)
+            seen = [qvim(v, query, perturb) for qvim, v in zip(self.scales, maps, strict=True)]
         features, pooled, pooling, words = zip(*seen, strict=True)
         logits, responses = self.decoder(features, frames.shape[2:4], train=train)
-        return Output(logits, responses, pooled, pooling, words, maps, query.vector)
+        return Output(logits, responses, pooled, pooling, words, tuple(maps), query.vector)
 
     def full(
         self,
@@ -147,7 +160,7 @@ class Interaction(nn.Module):
         y, pooling = self.attend(visual, query.vector)
         if perturb is not None:
             y = perturb.features(self.scale, y, pooling, query.vector)
-        pooled = pool(y, pooling)
+        pooled = pool(y, pooling if c.qgap else None)
         z = y
         if c.qgap:
             pixels = pooling.shape[1] * pooling.shape[2]
@@ -165,10 +178,8 @@ class Interaction(nn.Module):
     def attend(
         self, visual: Float[Array, "B H W D"], query: Float[Array, "B C"]
     ) -> tuple[Float[Array, "B H W C"], Float[Array, "B H W"]]:
-        """Y, and the weights a with which the query pools it (all alike without QGAP)."""
+        """Y, and the weights a that the query gives its pixels."""
         y = self.place(visual)
-        if not self.config.qgap:
-            return y, jnp.full(y.shape[:3], 1 / (y.shape[1] * y.shape[2]), jnp.float32)
         return y, pooling_weights(query_scores(y, query), self.config.att_norm)
 
 
@@ -195,6 +206,17 @@ class Place(nn.Module):
             project(x, "query"), project(few, "key"), project(few, "value"), chunk=chunk
         )
         return x + seen.reshape(x.shape)
+
+
+class Feedback(nn.Module):
+    """Adds a scale's features to every frame of its backbone stage, as CSTM does; inferred."""
+
+    @nn.compact
+    def __call__(
+        self, stage: Float[Array, "B T H W D"], features: Float[Array, "B H W C"]
+    ) -> Float[Array, "B T H W D"]:
+        back = nn.Dense(stage.shape[-1], dtype=stage.dtype, name="project")(features)
+        return stage + back[:, None]
 
 
 class WordAttention(nn.Module):
@@ -299,6 +321,10 @@ def pooling_weights(scores: Float[Array, "B H W"], how: str) -> Float[Array, "B 
     return positive / positive.sum((1, 2), keepdims=True)
 
 
-def pool(y: Float[Array, "B H W C"], weights: Float[Array, "B H W"]) -> Float[Array, "B C"]:
-    """The weighted sum over pixels, in float32."""
+def pool(
+    y: Float[Array, "B H W C"], weights: Float[Array, "B H W"] | None
+) -> Float[Array, "B C"]:
+    """The weighted sum over pixels, in float32; the plain mean without weights (no QGAP)."""
+    if weights is None:
+        return y.astype(jnp.float32).mean((1, 2))
     return jnp.einsum("bhwc,bhw->bc", y.astype(jnp.float32), weights)
