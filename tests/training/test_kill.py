@@ -1,6 +1,5 @@
 """kill -9 at any moment, start again: the run ends as if nothing had been, to the last bit."""
 
-import multiprocessing
 import random
 import time
 
@@ -17,18 +16,8 @@ CONFIG = dict(steps=STEPS, batch_size=8, learning_rate=0.01, ema=0.9, accumulate
               log_every=1, checkpoint_every=3, evaluate_every=10)
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """Starts processes that have the imports behind them but no JAX backend yet."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["toy", "worker", "vseg_jax.training.loop"])
-    return context
-
-
-def start(processes, workdir):
-    process = processes.Process(target=worker.run, args=(str(workdir), CONFIG))
-    process.start()
-    return process
+def start(workdir):
+    return worker.start(f"{workdir}-out", workdir=str(workdir), config=CONFIG)
 
 
 def losses(workdir):
@@ -57,15 +46,13 @@ def kill_at(process, workdir, line):
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
-def test_killed_runs_end_like_an_unbroken_one(processes, tmp_path, kills):
+def test_killed_runs_end_like_an_unbroken_one(tmp_path, kills):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    unbroken = start(processes, whole)
+    unbroken = start(whole)
     draw = random.Random(kills)
     at = sorted(draw.sample(range(2, STEPS - 4), kills))
-    killed = [kill_at(start(processes, broken), broken, line) for line in at]
-    last = start(processes, broken)
-    last.join(), unbroken.join()
-    assert last.exitcode == 0 and unbroken.exitcode == 0
+    killed = [kill_at(start(broken), broken, line) for line in at]
+    assert worker.finish(start(broken))["finished"] and worker.finish(unbroken)["finished"]
     assert sum(killed) == kills, f"only {sum(killed)} of {kills} kills met a living process"
 
     assert losses(broken) == losses(whole)

@@ -1,39 +1,44 @@
-"""Trains the toy model in a process of its own: `python worker.py '{"workdir": ..., ...}'`."""
+"""Trains the toy model in a process of its own, with as many simulated devices as asked for."""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
 
+def start(out, devices=1, **arguments):
+    """Starts `run(**arguments)`; `out` is a path that its outcome (.json), returned variables
+    (.npz) and output (.log) are written to.
 
-def start(devices=1, **arguments):
-    """A `subprocess.Popen` of `run(**arguments)` with that many simulated devices."""
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
-    }
-    return subprocess.Popen([sys.executable, str(HERE / "worker.py"), json.dumps(arguments)],
-                            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True)
+    The process is forked from one that has the imports behind it but no JAX backend yet.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["toy", "worker", "vseg_jax.training.loop"])
+    process = context.Process(target=_enter, args=(str(out), devices, arguments))
+    process.out = Path(out)
+    process.start()
+    return process
 
 
 def finish(process, timeout=240):
-    """What a run printed at its end; fails with its error output if it did not end well."""
-    out, err = process.communicate(timeout=timeout)
-    assert process.returncode == 0, err[-4000:]
-    return json.loads(out.splitlines()[-1])
+    """How a run ended; fails with its output if it did not end well."""
+    process.join(timeout)
+    assert process.exitcode == 0, process.out.with_suffix(".log").read_text()[-4000:]
+    return json.loads(process.out.with_suffix(".json").read_text())
 
 
-def run(workdir, config, distributed=None, result=None, dropout=0.3, pause=0.0):
-    """One run; `result` names an .npz that gets the returned variables."""
+def _enter(out, devices, arguments):
+    log = os.open(f"{out}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1), os.dup2(log, 2)
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    run(out, **arguments)
+
+
+def run(out, workdir, config, distributed=None, dropout=0.3, pause=0.0, model=None):
+    """One run of the toy, or of what `model()` makes: a model and the batches of a process."""
     from vseg_jax.training import runtime
 
     if distributed:
@@ -45,15 +50,14 @@ def run(workdir, config, distributed=None, result=None, dropout=0.3, pause=0.0):
     from vseg_jax.training import TrainConfig, train
 
     config = TrainConfig(**config)
+    network = toy.Toy(dropout=dropout)
     batches = toy.batches(config.batch_size, index=jax.process_index(), count=jax.process_count(),
                           hook=lambda: time.sleep(pause))
-    trained = train(toy.Toy(dropout=dropout), batches, config, workdir,
+    if model:
+        network, batches = model()
+    trained = train(network, batches, config, workdir,
                     evaluate=lambda variables, step: {"answer": 42.0})
-    if result and jax.process_index() == 0:
-        np.savez(result, **toy.named(trained.variables))
-    print(json.dumps({"step": trained.step, "finished": trained.finished,
-                      "devices": jax.device_count()}))
-
-
-if __name__ == "__main__":
-    run(**json.loads(sys.argv[1]))
+    if jax.process_index() == 0:
+        np.savez(f"{out}.npz", **toy.named(trained.variables))
+    Path(f"{out}.json").write_text(json.dumps(
+        {"step": trained.step, "finished": trained.finished, "devices": jax.device_count()}))

@@ -1,0 +1,116 @@
+"""Eight simulated devices, and two processes, compute what one device computes."""
+
+import json
+import os
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+import toy
+import worker
+from jax.sharding import PartitionSpec
+
+from vseg_jax.training import TrainConfig, sharding, train
+from vseg_jax.training.checkpoints import load
+from vseg_jax.training.reports import read_metrics
+
+# Plain descent: rounding differences stay as small as they are, Adam would blow up those of
+# gradients near zero.
+CONFIG = dict(steps=6, batch_size=8, optimiser="sgd", learning_rate=0.01, log_every=1,
+              checkpoint_every=3)
+# The kernels' outputs over `model`, and with the same rule their moments; the queue's slots too.
+CUT = dict(model_parallel=2, sharding=[["kernel$", [None, "model"]], ["queue/keys", ["model"]]])
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    """Variables and losses of a run on this process's one device."""
+    workdir = tmp_path_factory.mktemp("one")
+    trained = train(toy.Toy(dropout=0.0), toy.batches(), TrainConfig(**CONFIG), workdir)
+    return toy.named(trained.variables), losses(workdir)
+
+
+def losses(workdir):
+    return [line["loss"] for line in read_metrics(workdir) if line["kind"] == "train"]
+
+
+def check(one_device, result, workdir):
+    expected, expected_losses = one_device
+    with np.load(result) as found:
+        assert set(found) == set(expected)
+        for name, array in expected.items():
+            np.testing.assert_allclose(found[name], array, rtol=2e-5, atol=2e-6, err_msg=name)
+    np.testing.assert_allclose(losses(workdir), expected_losses, rtol=1e-5)
+
+
+def test_eight_devices_equal_one_and_a_checkpoint_moves_between_meshes(one_device, tmp_path):
+    def start(name, workdir=None, **changes):
+        return worker.start(tmp_path / name, 8, workdir=str(tmp_path / f"{workdir or name}-run"),
+                            config={**CONFIG, **changes}, dropout=0.0)
+
+    half = start("half", "moved", steps=3)
+    for process in (start("8x1"), start("4x2", **CUT)):
+        assert worker.finish(process) == {"step": 6, "finished": True, "devices": 8}
+    # Half of the run was on 8x1, the rest is on 4x2.
+    worker.finish(half)
+    worker.finish(start("moved", **CUT))
+    for name in ("8x1", "4x2", "moved"):
+        check(one_device, tmp_path / f"{name}.npz", tmp_path / f"{name}-run")
+    # And what eight devices saved can be read on one.
+    variables, _ = load(tmp_path / "4x2-run")
+    for name, array in toy.named(variables).items():
+        np.testing.assert_allclose(array, one_device[0][name], rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+def two_processes(workdir, config, pause=0.0):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    return [
+        worker.start(
+            f"{workdir}-{i}", 2, workdir=str(workdir), config=config, dropout=0.0, pause=pause,
+            distributed=dict(coordinator_address=address, num_processes=2, process_id=i))
+        for i in range(2)
+    ]
+
+
+def test_two_processes_equal_one_and_stop_together_at_a_sigterm_to_either(one_device, tmp_path):
+    workdir = tmp_path / "two"
+    # The run is stopped in the middle by a signal to the second process only ...
+    config = {**CONFIG, "checkpoint_every": 100}
+    processes = two_processes(workdir, config, pause=1.0)
+    deadline = time.monotonic() + 120
+    while not losses(workdir) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(processes[1].pid, signal.SIGTERM)
+    ends = [worker.finish(process) for process in processes]
+    assert ends[0] == ends[1] and not ends[0]["finished"] and 0 < ends[0]["step"] < 6
+    saved = [p.name for p in (workdir / "checkpoints").iterdir()]
+    assert saved == [str(ends[0]["step"])]  # one checkpoint for all
+    data = workdir / "checkpoints" / saved[0] / "data"
+    assert len([p for p in data.iterdir() if p.name.startswith("process_")]) == 2
+    # ... and goes on to the end.
+    ends = [worker.finish(process) for process in two_processes(workdir, config)]
+    assert ends == [{"step": 6, "finished": True, "devices": 4}] * 2
+    check(one_device, f"{workdir}-0.npz", workdir)
+    assert json.loads((workdir / "run.json").read_text())["processes"] == 2
+
+
+def test_rules_that_do_not_fit_are_refused():
+    mesh = sharding.make_mesh(TrainConfig(steps=1))
+    state = {"kernel": np.zeros((3, 4), np.float32)}
+
+    def place(*rules):
+        return sharding.state_shardings(state, TrainConfig(steps=1, sharding=rules), mesh)
+
+    assert place(("kern", (None, "model")))["kernel"].spec == PartitionSpec(None, "model")
+    with pytest.raises(ValueError, match="'kernl' meets no part of the state"):
+        place(("kernl", ("model",)))
+    with pytest.raises(ValueError, match=r"more axes than kernel of shape \(3, 4\)"):
+        place(("kernel", (None, None, "model")))
+    with pytest.raises(ValueError, match="names the axis 'modle'; there are data, model"):
+        place(("kernel", ("modle",)))
+    with pytest.raises(ValueError, match="is 1 x 2, but there are 1 devices"):
+        sharding.make_mesh(TrainConfig(steps=1, model_parallel=2))
