@@ -65,7 +65,7 @@ class Standin:
 
     def _answer(self, logits, frame):
         probability = jax.nn.sigmoid(logits)
-        return Prediction(logits, probability.max((-2, -1)), frame)
+        return Prediction(logits, probability.max((-2, -1)), jnp.asarray(frame))
 
     def start(self, variables, frame, prompt):
         TRACES["start"] += 1

@@ -123,8 +123,8 @@ def test_bad_frames_and_sentences_say_what_is_wanted(segmenter):
         segmenter.segment(frames, "  ")
     with pytest.raises(ValueError, match=r"frame 0 is float32 \(24, 32, 3\); frames are uint8"):
         segmenter.segment(frames.astype(np.float32), "red")
-    with pytest.raises(ValueError, match="frame 0 is <class 'str'>"):
-        segmenter.segment(["a.png"], "red")
+    with pytest.raises(ValueError, match=r"frame 1 is uint8 \(24, 32\); frames are uint8"):
+        list(segmenter.segment([frames[0], frames[0, ..., 0]], "red"))
     with pytest.raises(ValueError, match=r"frame 1 is 31 x 24, those before it are 32 x 24"):
         list(segmenter.segment([frames[0], frames[1][:, 1:]], "red"))
     with pytest.raises(ValueError, match="there is no video file"):

@@ -55,10 +55,10 @@ def test_a_film_that_stops_half_way_is_not_written(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"what was there before")
     with pytest.raises(ValueError, match="32 x 24, the video 64 x 48"), \
-            VideoWriter(path, 10) as film:
+            VideoWriter(path, 10.0) as film:
         film.add(scene(1)[0])
         film.add(np.zeros((24, 32, 3), np.uint8))
-    with pytest.raises(ValueError, match="no frame was given"), VideoWriter(path, 10):
+    with pytest.raises(ValueError, match="no frame was given"), VideoWriter(path, 10.0):
         pass
     assert path.read_bytes() == b"what was there before"
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]

@@ -107,7 +107,7 @@ def _caption(text: str, height: int, width: int) -> np.ndarray | None:
     return strip
 
 
-def _lines(text: str, font: ImageFont.FreeTypeFont, room: float) -> list[str]:
+def _lines(text: str, font: ImageFont.FreeTypeFont, room: int) -> list[str]:
     """The words in lines no wider than `room`; a word that is wider alone is broken."""
     lines = [""]
     for word in text.split(" "):

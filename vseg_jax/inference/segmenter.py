@@ -84,8 +84,7 @@ class Segmenter:
         self.protocol = protocol
 
     def segment(
-        self, video: str | os.PathLike | UInt8[np.ndarray, "T H W 3"] | Iterable[np.ndarray],
-        query: str,
+        self, video: str | os.PathLike | np.ndarray | Iterable[np.ndarray], query: str
     ) -> Iterator[Segmentation]:
         """Answers for every frame of a video, in order, as they are made.
 
@@ -93,7 +92,7 @@ class Segmenter:
         model's delay are kept.
 
         Args:
-          video: a file, an array of frames, or anything that gives frames (uint8 RGB [H, W, 3]).
+          video: a file, uint8 RGB frames [T, H, W, 3], or anything that gives frames [H, W, 3].
           query: which object; a sentence that is too long is cut, with a warning.
 
         Raises:
@@ -118,7 +117,7 @@ class Segmenter:
             yield from (a for a in session.collect(outputs) if a)
         yield from session.finish()
 
-    def start(self, frame: UInt8[np.ndarray, "..."], query: str) -> Session:
+    def start(self, frame: np.ndarray, query: str) -> Session:
         """Begins a stream with its first frame (uint8 RGB [H, W, 3])."""
         return Session(self, [frame], [query], single=True)
 
