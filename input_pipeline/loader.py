@@ -91,8 +91,8 @@ def _iterate(dataset: Any, batch_size: int, workers: int, process_index: int,
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
         iterable = iterable.mp_prefetch(options, worker_init_fn=_start_worker)
     iterator = iter(iterable)
-    # Workers that are still alive when the interpreter ends leave shared memory behind.
-    atexit.register(_close, weakref.ref(iterator))
+    if workers:  # those that are still alive when the interpreter ends leave shared memory behind
+        atexit.register(_close, weakref.ref(iterator))
     return iterator
 
 

@@ -36,11 +36,12 @@ def test_stretch_takes_each_axis_by_itself():
     np.testing.assert_allclose(plain_geometry(10, 40, config()).affine, [2, 0.5, 0, 0])
 
 
+@pytest.mark.parametrize("size", [(40, 60), (48, 60), (40, 71)])
 @pytest.mark.parametrize("flip", [False, True])
-def test_affine_tells_where_edges_go(flip):
+def test_affine_tells_where_edges_go(flip, size):
     mask = np.zeros((30, 40), np.uint8)
     mask[6:9, 11:18] = 5  # edges 6, 9 down and 11, 18 across
-    geometry = Geometry(crop=(4, 8, 10, 20), size=(40, 60), inner=(40, 60), flip=flip)
+    geometry = Geometry(crop=(4, 8, 10, 20), size=size, inner=(40, 60), flip=flip)
     scale_y, scale_x, offset_y, offset_x = geometry.affine
     rows, columns = np.nonzero(geometry.mask(mask) == 5)
     across = sorted([11 * scale_x + offset_x, 18 * scale_x + offset_x])
@@ -56,6 +57,11 @@ def test_masks_keep_their_values_and_stay_on_their_frame():
     frame = geometry.frame(np.repeat(ids[..., None], 3, axis=2))[..., 0]
     clear = (frame == mask)  # everywhere but where the area average mixes two regions
     assert clear[[0, 1, 2, 4, 5, 6]][:, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]].all()
+
+
+def test_masks_take_the_pixel_under_each_centre():
+    row = np.arange(9, dtype=np.uint8)[None]
+    np.testing.assert_array_equal(Geometry((0, 0, 1, 9), (1, 3), (1, 3)).mask(row), [[1, 4, 7]])
 
 
 def test_shrinking_averages_areas():
