@@ -146,6 +146,14 @@ def test_styles_and_categories_choose_sentences(tmp_path):
         samples_of(dataset, styles=("odd",))
 
 
+@pytest.mark.parametrize("frames, expected", [
+    (0, [0, 2, 4, 6, 8]), (3, [0, 4, 8]), (2, [2, 6]), (1, [4]), (9, [0, 2, 4, 6, 8]),
+])
+def test_frames_of_a_sentence_are_spread_evenly(tmp_path, frames, expected):
+    samples = samples_of(built(tmp_path, toy_record(0, ("red",), length=10)), frames=frames)
+    assert [samples.truth(i).frame for i in range(len(samples))] == expected
+
+
 def test_shuffled_sentences_name_another_object_of_the_clip(toys):
     plain, shuffled = samples_of(toys), samples_of(toys, shuffle_sentences=True)
     assert len(shuffled) == len(plain) - 3  # toy-2 has one object
