@@ -26,6 +26,7 @@ from vseg_jax.models.qvim.network import (
 from vseg_jax.models.qvim.objective import segmentation_loss
 from vseg_jax.models.qvim.perturbations import perturbations
 from vseg_jax.tasks.rvos import Prompt, foreground, overlap, target_frame_mask
+from vseg_jax.weights import bert, i3d, resnet
 
 Means = dict[str, tuple[jax.Array, jax.Array]]
 
@@ -68,7 +69,18 @@ class Qvim:
         return variables
 
     def pretrained(self, variables: Variables) -> Variables:
-        return variables
+        c = self.config
+        params, stats = dict(variables["params"]), dict(variables["batch_stats"])
+        if c.backbone_weights:
+            name, load = ("i3d", i3d.load) if c.backbone == "i3d" else ("resnet", resnet.load)
+            like = {"params": params["visual"][name], "batch_stats": stats["visual"][name]}
+            loaded = load(c.backbone_weights, like)
+            params["visual"], stats["visual"] = (
+                {name: loaded[collection]} for collection in ("params", "batch_stats")
+            )
+        if c.bert_weights and c.text == "bert":
+            params["text"] = {**params["text"], "bert": bert.load(c.bert_weights, c.bert)}
+        return {**variables, "params": params, "batch_stats": stats}
 
     def loss(
         self, variables: Variables, batch: Batch, key: jax.Array, step: jax.Array
@@ -105,7 +117,8 @@ class Qvim:
     def _constraint(self, variables, batch, output, perturb, step):
         """L_const of each sample (Eq. 6), which of them count, and the next `moco` state."""
         c = self.config
-        heads, state = variables["params"]["contrast"], variables["moco"]
+        heads = variables["params"]["contrast"]
+        state = jax.lax.stop_gradient(variables["moco"])
         query = self.head.apply({"params": heads["query"]}, output.query)
         pooled = output.pooled[c.contrast_scale - 1]
         encoder = moco.follow(
