@@ -21,6 +21,7 @@ from vseg_jax.training.reports import read_metrics
 CONFIG = dict(steps=6, batch_size=8, optimiser="sgd", learning_rate=0.01, log_every=1,
               checkpoint_every=3)
 # The kernels' outputs over `model`, and with the same rule their moments; the queue's slots too.
+TWO = dict(model_parallel=2, sharding=[["head/kernel$", [None, "model"]]])
 CUT = dict(model_parallel=2, sharding=[["kernel$", [None, "model"]], ["queue/keys", ["model"]]])
 
 
@@ -79,7 +80,7 @@ def two_processes(workdir, config, pause=0.0):
 def test_two_processes_equal_one_and_stop_together_at_a_sigterm_to_either(one_device, tmp_path):
     workdir = tmp_path / "two"
     # The run is stopped in the middle by a signal to the second process only ...
-    config = {**CONFIG, "checkpoint_every": 100}
+    config = {**CONFIG, **TWO, "checkpoint_every": 100}
     processes = two_processes(workdir, config, pause=1.0)
     deadline = time.monotonic() + 120
     while not losses(workdir) and time.monotonic() < deadline:

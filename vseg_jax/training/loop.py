@@ -33,7 +33,8 @@ class Trained(NamedTuple):
     """How a run ended.
 
     Attributes:
-      variables: the model's variables on the devices; averaged parameters where the run averages.
+      variables: the model's variables, averaged parameters where the run averages; as
+        `sharding.gather` leaves them.
       step: steps done.
       finished: False when a SIGTERM ended the run early; its checkpoint is written.
       metrics: what the last evaluation said; empty without one.
@@ -68,7 +69,7 @@ def train(
       workdir: gets `config.json`, `run.json`, `parameters.txt`, `metrics.jsonl`, `tensorboard/` and
         `checkpoints/`; a run that was stopped goes on from the last checkpoint.
       evaluate: (variables, step) -> {name: value}, called every `evaluate_every` steps and at the
-        end, on all processes.
+        end, on all processes, with variables as `sharding.gather` leaves them.
       description: the resolved config as plain values, with `config` under "train"; saved, and
         compared when the run goes on.
 
@@ -132,15 +133,19 @@ class _Run:
             if first >= config.steps:
                 reporter.say(f"the run in {self.workdir} is finished: step {first} of "
                              f"{config.steps}; raise train.steps to go on")
-                return Trained(state.averaged(), first, True, last_evaluation(self.workdir))
+                return self._end(state, True)
             reporter.say(f"{'going on from' if first else 'starting at'} step {first} of "
                          f"{config.steps} in {self.workdir}")
             with Preemption() as preemption:
                 state, finished = self._steps(state, batches, window, reporter, preemption)
-            step = int(state.step)
             if not finished:
-                reporter.say(f"stopped by SIGTERM; step {step} is saved, start again to go on")
-        return Trained(state.averaged(), step, finished, last_evaluation(self.workdir))
+                reporter.say(f"stopped by SIGTERM; step {int(state.step)} is saved, start again to "
+                             "go on")
+        return self._end(state, finished)
+
+    def _end(self, state: train_state.TrainState, finished: bool) -> Trained:
+        return Trained(sharding.gather(state.averaged()), int(state.step), finished,
+                       last_evaluation(self.workdir))
 
     def _steps(self, state, batches, window, reporter, preemption):
         config, first = self.config, int(state.step)
@@ -178,7 +183,7 @@ class _Run:
 
     def _evaluate(self, state, step: int, reporter: Reporter) -> None:
         if self.evaluate:
-            metrics = self.evaluate(state.averaged(), step)
+            metrics = self.evaluate(sharding.gather(state.averaged()), step)
             reporter.write(step, metrics, kind="evaluation")
 
     def _catch_up(self, state, reporter: Reporter) -> None:
@@ -276,8 +281,8 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _may_change(key: str) -> bool:
-    return key in {f"train.{name}" for name in MAY_CHANGE} or \
-        key.rsplit(".", 1)[-1] in ("source", "prepared")  # where the data lies, not what it is
+    return (key in {f"train.{name}" for name in MAY_CHANGE} or key.startswith("evaluation.")
+            or key.rsplit(".", 1)[-1] in ("source", "prepared"))  # where the data lies
 
 
 def _check_config(workdir: Path, description: dict[str, Any], begun: bool) -> None:

@@ -33,7 +33,7 @@ class SummaryWriter:
         self._writer = EventFileWriter(logdir)
         if first_step:  # TensorBoard then drops what an earlier, broken run wrote from here on
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self._add(first_step, session_log=start)
+            self._add(first_step + 1, session_log=start)
 
     def _add(self, step: int, **content: Any) -> None:
         self._writer.add_event(event_pb2.Event(wall_time=time.time(), step=step, **content))

@@ -115,6 +115,28 @@ def put_tree(tree: Any, shardings: Any) -> Any:
     return jax.tree.map(put, tree, shardings)
 
 
+def gather(tree: Any) -> Any:
+    """The tree as this process can use it alone, for evaluation or saving.
+
+    Leaves that every device holds whole become the first local device's copy, without moving
+    anything.  A tree with cut leaves stays as it is in one process, and becomes numpy arrays in
+    several (the model axis stays inside a process, so each process has all pieces).
+    """
+    leaves = jax.tree.leaves(tree)
+    if all(leaf.is_fully_replicated for leaf in leaves):
+        return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+    if jax.process_count() == 1:
+        return tree
+
+    def whole(leaf):
+        out = np.empty(leaf.shape, leaf.dtype)
+        for shard in leaf.addressable_shards:
+            out[shard.index] = np.asarray(shard.data)
+        return out
+
+    return jax.tree.map(whole, tree)
+
+
 def global_shapes(batch: dict[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of the global batch, from one process's share."""
     count = jax.process_count()
