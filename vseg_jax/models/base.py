@@ -8,7 +8,7 @@ encoders) is replaced by what `loss` returns.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from flax import struct
@@ -34,6 +34,7 @@ class Prediction:
     frame: jax.Array
 
 
+@runtime_checkable
 class Model(Protocol):
     """What training and inference know of a model."""
 

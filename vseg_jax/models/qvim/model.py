@@ -5,24 +5,13 @@ docs/papers/qvim.md holds each equation, table and switch of the paper beside it
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from vseg_jax.losses.contrast import info_nce
 from vseg_jax.models.base import Batch, Prediction, Variables
-from vseg_jax.models.qvim import moco, qfa, streaming
+from vseg_jax.models.qvim import constraint, qfa, streaming
 from vseg_jax.models.qvim.config import QvimConfig
-from vseg_jax.models.qvim.network import (
-    Network,
-    Output,
-    Place,
-    Query,
-    pool,
-    pooling_weights,
-    query_scores,
-)
+from vseg_jax.models.qvim.network import Network, Output, Query
 from vseg_jax.models.qvim.objective import segmentation_loss
 from vseg_jax.models.qvim.perturbations import perturbations
 from vseg_jax.tasks.rvos import Prompt, foreground, overlap, target_frame_mask
@@ -42,12 +31,11 @@ class Qvim:
         self.config = config
         self.delay = streaming.delay(config)
         self.network = Network(config)
-        self.head = moco.Projection(config.channels, config.contrast_dim)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         # Some 120 parameters drawn with threefry take the CPU's compiler a minute, so: one draw.
         seed = jax.random.bits(key, (4,), jnp.uint32)
-        keys = jax.random.split(jax.random.wrap_key_data(seed, impl="unsafe_rbg"), 4)
+        keys = jax.random.split(jax.random.wrap_key_data(seed, impl="unsafe_rbg"))
         # The parameters depend on no size but these, so the smallest clip will do.
         frames = jnp.zeros((1, batch["frames"].shape[1], 32, 32, 3), jnp.uint8)
         tokens = jnp.zeros((1, batch["tokens"].shape[1]), jnp.int32)
@@ -56,16 +44,9 @@ class Qvim:
             train=False, method="full",
         ))
         if self.config.contrast:
-            vector = jnp.zeros((1, self.config.channels))
-            heads = {
-                "query": self.head.init(keys[1], vector)["params"],
-                "visual": self.head.init(keys[2], vector)["params"],
-            }
+            heads, state = constraint.init(self.config, keys[1], variables["params"])
             variables["params"] = {**variables["params"], "contrast": heads}
-            variables["moco"] = moco.init(
-                keys[3], self.config.queue, self.config.contrast_dim,
-                self._key_encoder(variables["params"]),
-            )
+            variables["moco"] = state
         return variables
 
     def pretrained(self, variables: Variables) -> Variables:
@@ -104,8 +85,8 @@ class Qvim:
             "iou": ((iou * has_union).sum(), has_union.sum()),
         }
         if c.contrast:
-            each, counted, updates["moco"] = self._constraint(
-                variables, batch, output, perturb, step
+            each, counted, updates["moco"] = constraint.loss(
+                c, variables["params"], variables["moco"], batch, output, perturb, step
             )
             total += c.contrast_weight * each.sum() / jnp.maximum(counted.sum(), 1)
             means["contrast"] = (each.sum(), counted.sum())
@@ -113,49 +94,6 @@ class Qvim:
             means |= self._qfa_means(output, batch, step)
         samples = batch["valid"].sum(dtype=jnp.float32)
         return total, updates, means | {"loss": (total * samples, samples)}
-
-    def _constraint(self, variables, batch, output, perturb, step):
-        """L_const of each sample (Eq. 6), which of them count, and the next `moco` state."""
-        c = self.config
-        heads = variables["params"]["contrast"]
-        state = jax.lax.stop_gradient(variables["moco"])
-        query = self.head.apply({"params": heads["query"]}, output.query)
-        pooled = output.pooled[c.contrast_scale - 1]
-        encoder = moco.follow(
-            state["momentum"], self._key_encoder(variables["params"]), c.momentum
-        )
-        if c.moco_scope == "qvim":
-            keys = self._momentum_pooled(encoder["place"], output, perturb)
-        else:
-            keys = pooled
-        keys = jax.lax.stop_gradient(self.head.apply({"params": encoder["visual"]}, keys))
-        positive = keys
-        if c.pos_key == "online":
-            positive = self.head.apply({"params": heads["visual"]}, pooled)
-        allowed = moco.negatives(state, batch["video"], c.mask_same_video)
-        loss = info_nce(query, positive, state["queue"], allowed, c.contrast_temperature)
-        on = batch["valid"] & (c.const_from_start | qfa.schedule(step, c)[0])
-        state = moco.enqueue({**state, "momentum": encoder}, keys, batch["video"], batch["valid"])
-        return jnp.where(on, loss, 0), on.astype(jnp.float32), state
-
-    def _momentum_pooled(self, place: Any, output: Output, perturb: Any) -> jax.Array:
-        """p of L_const's scale through the momentum copy of position and self-attention."""
-        c = self.config
-        visual, query = jax.lax.stop_gradient(
-            (output.visual[c.contrast_scale - 1], output.query)
-        )
-        y = Place(c).apply({"params": place}, visual)
-        weights = pooling_weights(query_scores(y, query), c.att_norm)
-        if perturb is not None:
-            y = perturb.features(c.contrast_scale, y, weights, query)
-        return pool(y, weights if c.qgap else None)
-
-    def _key_encoder(self, params: Any) -> Any:
-        """What the momentum encoder copies."""
-        encoder = {"visual": params["contrast"]["visual"]}
-        if self.config.moco_scope == "qvim":
-            encoder["place"] = params[f"qvim_{self.config.contrast_scale}"]["place"]
-        return encoder
 
     def _qfa_means(self, output: Output, batch: Batch, step: jax.Array) -> Means:
         active, beta = qfa.schedule(step, self.config)
