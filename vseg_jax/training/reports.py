@@ -102,7 +102,7 @@ class Reporter:
         a run that was killed after its last checkpoint, are taken out.
       steps: of the whole run.
       frames: that one step sees.
-      profile: (first step, number of steps) to trace into `workdir/tensorboard`.
+      profile: (step to begin after, number of steps) to trace into `workdir/tensorboard`.
     """
 
     def __init__(self, workdir: Path, first_step: int, steps: int, frames: int,

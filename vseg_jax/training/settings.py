@@ -62,7 +62,7 @@ class TrainConfig:
     keep: int = 2  # latest checkpoints kept
     log_every: int = 50  # steps
     evaluate_every: int = 0  # steps; 0 = only at the end
-    profile: tuple[int, int] = (0, 0)  # (first step, number of steps) to trace; (0, 0) = none
+    profile: tuple[int, int] = (0, 0)  # (step to begin after, number of steps) to trace
 
     def __post_init__(self):
         positive = ("steps", "batch_size", "accumulate", "model_parallel", "checkpoint_every",
