@@ -7,12 +7,12 @@ from ml_collections import ConfigDict
 
 from input_pipeline.settings import ClipConfig, DatasetConfig, TextConfig
 from vseg_jax.config import section
-from vseg_jax.experiment import EvaluationConfig
 from vseg_jax.models.qvim import QvimConfig
+from vseg_jax.settings import EvaluationConfig
 from vseg_jax.training.settings import TrainConfig
 
-SHAPES = {"height": 64, "width": 64, "length": 16, "train": 1500, "test": 100, "flow": False,
-          "sound": False}
+MADE = {"height": 64, "width": 64, "length": 16, "train": 1000, "test": 100, "flow": False,
+        "sound": False, "splits": ("source_train", "source_test", "target_test")}
 
 
 def get_config() -> ConfigDict:
@@ -20,28 +20,30 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.system = "qvim"
     config.data = section(
-        DatasetConfig, name="moving_shapes", split="source_train", options=SHAPES
+        DatasetConfig, name="moving_shapes", split="source_train", options=MADE
     )
     config.clip = section(ClipConfig, length=4, stride=4, target=2, height=64, width=64)
     config.text = section(TextConfig, length=12)
     config.train = section(
-        TrainConfig, steps=500, batch_size=16, learning_rate=2e-3, schedule="cosine", warmup=50,
-        optimiser="adamw", weight_decay=1e-4, clip_norm=1.0, log_every=20, checkpoint_every=250,
+        TrainConfig, steps=800, batch_size=16, learning_rate=2e-3, schedule="cosine", warmup=50,
+        optimiser="adamw", weight_decay=1e-4, clip_norm=1.0, log_every=20, checkpoint_every=400,
     )
     config.model = section(
-        QvimConfig, i3d_width=0.25, text="words", word_width=64, channels=64,
-        decoder_channels=(32, 48, 64, 64, 64), queue=1024, vocabulary=256, max_words=12, sa_kv_max=8,
+        QvimConfig, i3d_width=0.25, text="words", word_width=64, vocabulary=256, max_words=12,
+        channels=64, decoder_channels=(32, 48, 64, 64, 64), sa_kv_max=8, queue=1024, momentum=0.99,
     )
     config.model.total_steps = config.train.get_ref("steps")
     for key in ("length", "stride", "target"):
         config.model[f"clip_{key}"] = config.clip.get_ref(key)
-    test = {"name": "moving_shapes", "options": SHAPES, "frames": 2}
-    config.evaluation = section(EvaluationConfig, batch_size=32, datasets={
+    test = {"name": "moving_shapes", "frames": 2}
+    config.evaluation = section(EvaluationConfig, batch_size=32, film=2, datasets={
         "source": DatasetConfig(split="source_test", **test),
         "target": DatasetConfig(split="target_test", **test),
         "source_shuffled_sentences": DatasetConfig(
             split="source_test", shuffle_sentences=True, **test
         ),
     })
-    config.workers = 0
+    for dataset in config.evaluation.datasets.values():
+        dataset.options = config.data.options
+        dataset.prepared = config.data.get_ref("prepared")
     return config

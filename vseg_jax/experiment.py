@@ -9,7 +9,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,42 +19,19 @@ from input_pipeline.builders import prepare
 from input_pipeline.loader import train_batches
 from input_pipeline.records import open_dataset
 from input_pipeline.samples import ReferringSamples
-from input_pipeline.settings import ClipConfig, DatasetConfig, TextConfig
+from input_pipeline.settings import DatasetConfig
 from input_pipeline.text import Tokenizer, load_tokenizer, make_tokenizer
 from vseg_jax import config as configs
 from vseg_jax import models
-from vseg_jax.inference import evaluate as inference_evaluate
+from vseg_jax.inference import evaluate as scoring
+from vseg_jax.inference.checkpoint import TOKENIZER
+from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.models.base import Model, Variables
+from vseg_jax.settings import Settings
 from vseg_jax.training import checkpoints, loop, runtime
 from vseg_jax.training.reports import write_text
-from vseg_jax.training.settings import TrainConfig
 
-TOKENIZER = "tokenizer"  # folder in the workdir; a checkpoint cannot be used without it
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
-    """What a model is scored on."""
-
-    datasets: dict[str, DatasetConfig] = dataclasses.field(default_factory=dict)
-    protocol: Literal["legacy", "coco"] = "legacy"  # see metrics/a2d.py
-    gt_roundtrip: bool = False  # truth goes through the input's size and back, as CSTM does
-    batch_size: int = 16
-    save: bool = False  # keep masks: `python -m vseg_jax.metrics.a2d` scores them again
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """A whole config file. `model` holds the keys of the config of the model `system`."""
-
-    system: str  # a key of vseg_jax.models.MODELS
-    model: dict[str, Any]
-    data: DatasetConfig
-    train: TrainConfig
-    clip: ClipConfig = ClipConfig()
-    text: TextConfig = TextConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    workers: int = 0  # processes that load training samples; 0 loads in threads
+FILM = "overlay.mp4"  # in the workdir
 
 
 def read(file_and_variant: str, overrides: Mapping[str, str]) -> Settings:
@@ -101,6 +78,9 @@ def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
         return {}
     results = json.loads((workdir / "metrics.json").read_text())
     _report(results)
+    if settings.evaluation.film and not (workdir / FILM).exists():
+        _film(settings, Segmenter(model, trained.variables, tokenizer, settings.clip,
+                                  settings.evaluation.protocol), workdir / FILM)
     return results
 
 
@@ -119,6 +99,25 @@ def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
         write_text(path, json.dumps(result, indent=2) + "\n")
     _report(results)
     return results
+
+
+def predict(workdir: str | Path, video: str, query: str, output: str | Path) -> None:
+    """Segments a film: masks, an overlay film and a table of scores in `output`."""
+    from vseg_jax.inference import predict as prediction
+    from vseg_jax.inference import segmenter
+
+    if not video:
+        raise ValueError("--video is missing: the film to segment")
+    runtime.enable_compilation_cache()
+    prediction.predict(segmenter.load(workdir), video, query, output)
+    print(f"wrote {output}")
+
+
+def export(workdir: str | Path, output: str | Path) -> None:
+    """Writes the newest checkpoint and the compiled streaming step into `output`."""
+    from vseg_jax.inference import export as exporting
+
+    print(f"wrote {exporting.export(workdir, output)}")
 
 
 def dry_run(settings: Settings) -> dict[str, Any]:
@@ -191,13 +190,22 @@ def _evaluate(settings: Settings, model: Model, variables: Variables, tokenizer:
               save: Path | None = None) -> dict[str, Any]:
     e = settings.evaluation
     return {
-        name: inference_evaluate.evaluate(
+        name: scoring.evaluate(
             model, variables, _samples(settings, data, tokenizer, train=False),
             batch_size=e.batch_size, protocol=e.protocol, gt_roundtrip=e.gt_roundtrip,
             save=save / name if save else None, workers=settings.workers,
         )
         for name, data in e.datasets.items()
     }
+
+
+def _film(settings: Settings, segmenter: Segmenter, path: Path) -> None:
+    if jax.process_index() == 0:
+        from vseg_jax.inference.showcase import showcase
+
+        shown = [data for data in settings.evaluation.datasets.values()
+                 if not data.shuffle_sentences]
+        showcase(segmenter, [_open(data) for data in shown], settings.evaluation.film, path)
 
 
 def _report(results: dict[str, Any]) -> None:

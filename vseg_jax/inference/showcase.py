@@ -1,0 +1,70 @@
+"""One film that shows what a model does: clips side by side, a sentence below each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from input_pipeline.records import Dataset, decode_image
+from vseg_jax.inference import overlay
+from vseg_jax.inference.segmenter import Segmentation, Segmenter
+from vseg_jax.inference.video import VideoWriter
+
+CELL = 256  # side of a clip in the film, pixels
+_GAP = 8
+
+
+def showcase(segmenter: Segmenter, datasets: Iterable[Dataset], clips: int, path: Path) -> None:
+    """Writes a film: a row a dataset, `clips` clips in it, twice with another sentence each.
+
+    Args:
+      segmenter: the model that answers.
+      datasets: opened datasets with sentences; short clips are repeated.
+      clips: clips shown of each; the first ones in which two objects are named.
+      path: the film, .mp4.
+    """
+    rows = [_row(segmenter, dataset, clips) for dataset in datasets]
+    length = max(len(cell) for row in rows for cell in row)
+    with VideoWriter(path, 8.0) as film:
+        for t in range(2 * length):
+            film.add(_join([
+                _join([cell[t % len(cell)] for cell in row], axis=1) for row in rows
+            ], axis=0))
+
+
+def _row(segmenter: Segmenter, dataset: Dataset, clips: int) -> list[list[np.ndarray]]:
+    cells = []
+    for number, entry in enumerate(dataset.index):
+        named = {e.object_id: e.text for e in entry.expressions}
+        if len(named) < 2:
+            continue
+        record = dataset[number]
+        frames = [decode_image(data, f"{dataset.name} {record.video_id} frame {t}")
+                  for t, data in enumerate(record.frames)]
+        for object_id, text in list(named.items())[:2]:
+            answers = segmenter.segment(np.stack(frames), text)
+            cells.append([_cell(answer, object_id, text) for answer in answers])
+        if len(cells) >= 2 * clips:
+            break
+    return cells
+
+
+def _cell(answer: Segmentation, object_id: int, text: str) -> UInt8[np.ndarray, "CELL CELL 3"]:
+    size = (CELL, CELL)
+    image = cv2.resize(answer.image, size, interpolation=cv2.INTER_CUBIC)
+    probability = cv2.resize(answer.probability[0], size, interpolation=cv2.INTER_LINEAR)
+    mask = probability > 0.5 * probability.max()
+    return overlay.draw(image, mask * np.uint8((object_id - 1) % 8 + 1), text)
+
+
+def _join(pictures: list[np.ndarray], axis: int) -> np.ndarray:
+    height, width = pictures[0].shape[:2]
+    gap = np.full((height, _GAP, 3) if axis else (_GAP, width, 3), 255, np.uint8)
+    joined = [pictures[0]]
+    for picture in pictures[1:]:
+        joined += [gap, picture]
+    return np.concatenate(joined, axis)

@@ -1,0 +1,35 @@
+"""What a config file says, whole: the sections of all rooms joined."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from input_pipeline.settings import ClipConfig, DatasetConfig, TextConfig
+from vseg_jax.training.settings import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What a model is scored on."""
+
+    datasets: dict[str, DatasetConfig] = dataclasses.field(default_factory=dict)
+    protocol: Literal["legacy", "coco"] = "legacy"  # see metrics/a2d.py
+    gt_roundtrip: bool = False  # truth goes through the input's size and back, as CSTM does
+    batch_size: int = 16
+    save: bool = False  # keep masks: `python -m vseg_jax.metrics.a2d` scores them again
+    film: int = 0  # clips of each dataset shown in the workdir's overlay.mp4 after training
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A config file. `model` holds the keys of the config of the model `system`."""
+
+    system: str  # a key of vseg_jax.models.MODELS
+    model: dict[str, Any]
+    data: DatasetConfig
+    train: TrainConfig
+    clip: ClipConfig = dataclasses.field(default_factory=ClipConfig)
+    text: TextConfig = dataclasses.field(default_factory=TextConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    workers: int = 0  # processes that load training samples; 0 loads in threads
