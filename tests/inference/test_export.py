@@ -1,7 +1,9 @@
 """An exported folder loads again, and its stream runs without the model's code."""
 
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -143,40 +145,34 @@ def test_exporting_is_whole_or_not_at_all(folder, known, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["again"]
 
 
-def test_folders_that_are_no_checkpoint_are_named(restored, folder, known, tmp_path):
+def test_folders_that_are_no_checkpoint_are_named(folder, known, tmp_path):
     with pytest.raises(ValueError, match=r"there is no folder .*gone"):
         segmenter.load(tmp_path / "gone")
     with pytest.raises(ValueError, match="neither checkpoints/"):
         segmenter.load(tmp_path)
-
-    def damaged(name, change):
-        copy = tmp_path / name
-        checkpoint.save(change(restored), copy) if copy.mkdir() is None else None
-        return copy
-
-    def without(key):
-        def change(r):
-            config = {k: v for k, v in r.about["config"].items() if k != key}
-            return checkpoint.Restored(r.model, r.variables, r.tokenizer, r.clip,
-                                       {**r.about, "config": config})
-        return change
-
+    about = json.loads((folder / "about.json").read_text())
+    del about["config"]["model"]
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "about.json").write_text(json.dumps(about))
     with pytest.raises(ValueError, match=r"has no model; it was not written by"):
-        segmenter.load(damaged("config", without("model")))
-
-    def of_another_model(r):
-        params = {"color": r.variables["params"]["colour"],
-                  "bias": np.zeros(3, np.float32)}
-        return checkpoint.Restored(r.model, {**r.variables, "params": params}, r.tokenizer, r.clip,
-                                   r.about)
-
-    with pytest.raises(ValueError, match=r"(?s)of another model.*missing params/colour.*"
-                                         r"extra params/color .*params/bias is"):
-        segmenter.load(damaged("other", of_another_model))
-    copy = damaged("tokens", lambda r: r)
-    (copy / "tokenizer" / "vocabulary.json").unlink()
-    with pytest.raises(ValueError, match="tokenizer"):
+        segmenter.load(copy)
+    (copy / "about.json").write_text((folder / "about.json").read_text()[:-20])
+    with pytest.raises(ValueError, match=r"about\.json cannot be read"):
+        segmenter.load(copy)
+    shutil.copy(folder / "about.json", copy)
+    shutil.rmtree(copy / "tokenizer")
+    with pytest.raises(ValueError, match=r"copy has no folder tokenizer/"):
         segmenter.load(copy)
     (copy / "variables" / "_METADATA").unlink()
+    shutil.copytree(folder / "tokenizer", copy / "tokenizer")
     with pytest.raises(ValueError, match="cannot be read"):
         segmenter.load(copy)
+
+
+def test_arrays_of_another_model_are_listed(restored, known, tmp_path):
+    params = {"color": restored.variables["params"]["colour"], "bias": np.zeros(3, np.float32)}
+    other = dataclasses.replace(restored, variables={**restored.variables, "params": params})
+    checkpoint.save(other, tmp_path)
+    with pytest.raises(ValueError, match=r"(?s)of another model.*missing params/colour.*"
+                                         r"extra params/color .*params/bias is"):
+        segmenter.load(tmp_path)

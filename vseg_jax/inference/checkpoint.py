@@ -53,8 +53,7 @@ def restore(path: str | Path) -> Restored:
     if (path / "checkpoints").is_dir():
         variables, about = checkpoints.load(path)
     elif (path / ABOUT).is_file():
-        about = json.loads((path / ABOUT).read_text())
-        variables = _read_variables(path)
+        about, variables = _read_about(path), _read_variables(path)
     else:
         raise ValueError(f"{path} holds neither checkpoints/ (a workdir of training) nor {ABOUT} "
                          "(an export); name a folder that one of them wrote")
@@ -63,6 +62,9 @@ def restore(path: str | Path) -> Restored:
     if missing:
         raise ValueError(f"the config saved in {path} has no {', '.join(missing)}; it was not "
                          "written by vseg_jax.main")
+    if not (path / TOKENIZER).is_dir():
+        raise ValueError(f"{path} has no folder {TOKENIZER}/; copy it from the workdir that the "
+                         "checkpoint was made in")
     model = models.build(config["system"], config["model"])
     _check(model, variables, about["batch"], path)
     return Restored(
@@ -73,10 +75,20 @@ def restore(path: str | Path) -> Restored:
 
 def save(restored: Restored, folder: Path) -> None:
     """Writes what `restore` reads, into a folder that is there."""
-    (folder / ABOUT).write_text(json.dumps(restored.about, indent=2) + "\n")
+    about = {key: restored.about[key] for key in ("config", "batch", "versions")
+             if key in restored.about}
+    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
     restored.tokenizer.save(folder / TOKENIZER)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((folder / VARIABLES).absolute(), dict(restored.variables))
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads((path / ABOUT).read_text())
+    except ValueError as error:
+        raise ValueError(f"{path / ABOUT} cannot be read ({error}); export the model again"
+                         ) from error
 
 
 def _read_variables(path: Path) -> Variables:

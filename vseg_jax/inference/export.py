@@ -33,7 +33,8 @@ def export(
     Args:
       source: a training's working directory, or an exported folder.
       output: must not be there.
-      platforms: that the programs are to run on.
+      platforms: that the programs are to run on. Layers that choose their algorithm by the device
+        choose for the one that exports, so export where it is to be fast.
 
     Raises:
       ValueError: `source` cannot be read, `output` is there already.
