@@ -23,7 +23,7 @@ class BatchNorm(nn.Module):
       eps: added to the variance.
       momentum: weight of the *new* statistics in the running ones (PyTorch's convention; flax's is
         one minus this). The running variance is the unbiased one, as in PyTorch.
-      dtype: of the result; the arithmetic is float32.
+      dtype: of the result; the arithmetic is float32 at least.
     """
 
     norm: Norm = "batch"
@@ -56,6 +56,6 @@ class BatchNorm(nn.Module):
 
 def _statistics(x: Array) -> tuple[Array, Array]:
     axes = tuple(range(x.ndim - 1))
-    x = x.astype(jnp.float32)
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = x.mean(axes)
     return mean, jnp.square(x - mean).mean(axes)
