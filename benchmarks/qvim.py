@@ -1,0 +1,117 @@
+"""The qvim network and its training step beside a PyTorch twin (qvim_torch.py) of equal weights.
+
+    python -m benchmarks.qvim [--size 320] [--batch 2] [--output rows.json]
+
+Full width: I3D, BERT-base, 256 channels. "forward" predicts; "training step" is the loss with QFA,
+AM-AdaIN and the constraint (queue and momentum head included), its gradient, and Adam. Both sides
+print their loss first, so that it can be seen that they do the same work.
+"""
+
+from __future__ import annotations
+
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from benchmarks import harness, qvim_torch
+from vseg_jax.models.qvim.config import QvimConfig
+from vseg_jax.models.qvim.model import Qvim
+from vseg_jax.text.bert import BertConfig
+from vseg_jax.training import optimiser, settings, state, step
+
+FRAMES, LENGTH = 8, 20
+
+
+def main() -> None:
+    parser = harness.arguments(__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=320)
+    parser.add_argument("--batch", type=int, default=2, help="of 2 or more")
+    args = parser.parse_args()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    # No dropout and no draw of alpha, so that the losses can be compared; the work is the same.
+    bert = BertConfig(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, pooler=False)
+    config = QvimConfig(bert=bert, am_adain_alpha_max=0.0, qfa_progressive=False)
+    batch = make_batch(args.batch, args.size)
+    model, twin = Qvim(config), qvim_torch.Qvim(config)
+    arrays = {k: jnp.asarray(v) for k, v in batch.items()}
+    variables = jax.jit(model.init)(jax.random.key(0), arrays)
+    qvim_torch.copy(twin, variables)
+    tensors = {k: torch.from_numpy(v) for k, v in batch.items()}
+    ours, peer = forward(model, variables, arrays), peer_forward(twin, tensors)
+    name = f"qvim {args.batch}x{FRAMES}x{args.size}x{args.size}"
+    rows = [harness.compare(f"{name}, forward", ours, peer, args.repeats)]
+    ours, peer = training(model, variables, arrays), peer_training(twin, tensors, config)
+    print(f"loss of the first step: ours {float(ours()):.4f}, peer {float(peer()):.4f}")
+    rows.append(harness.compare(f"{name}, training step", ours, peer, args.repeats))
+    harness.report(rows, args.output)
+
+
+def make_batch(count: int, size: int) -> dict[str, np.ndarray]:
+    """Noise, boxes and random tokens."""
+    random = np.random.default_rng(0)
+    masks = np.zeros((count, FRAMES, size, size), np.uint8)
+    masks[:, :, size // 4: size // 2, size // 8: size // 2] = 1
+    valid = np.arange(LENGTH) < random.integers(5, LENGTH + 1, (count, 1))
+    return {
+        "frames": random.integers(0, 256, (count, FRAMES, size, size, 3), dtype=np.uint8),
+        "masks": masks,
+        "masks_valid": np.ones((count, FRAMES), bool),
+        "target": np.full(count, 4, np.int32),
+        "object_id": np.ones(count, np.int32),
+        "tokens": random.integers(1000, 30000, valid.shape, dtype=np.int32) * valid,
+        "tokens_valid": valid,
+        "video": np.arange(count, dtype=np.int32),
+        "sample": np.arange(count, dtype=np.int32),
+        "valid": np.ones(count, bool),
+        "geometry": np.ones((count, 4), np.float32),
+    }
+
+
+def forward(model, variables, batch):
+    predict = jax.jit(model.predict)
+    return lambda: predict(variables, batch)
+
+
+def peer_forward(twin, batch):
+    def run():
+        twin.eval()
+        with torch.no_grad():
+            return twin(batch["frames"], batch["tokens"], batch["tokens_valid"])
+
+    return run
+
+
+def training(model, variables, batch):
+    """One step of the library's own training; the state moves on from call to call."""
+    config = settings.TrainConfig(steps=1000, batch_size=len(batch["video"]))
+    adam = optimiser.make(config)
+    run_step = jax.jit(step.make(model, adam, config), donate_argnums=0)
+    held = [state.create(jax.tree.map(jnp.copy, variables), adam, config)]
+
+    def run():
+        held[0], metrics = run_step(held[0], batch)
+        return metrics["loss"][0]
+
+    return run
+
+
+def peer_training(twin, batch, config):
+    adam = torch.optim.Adam([p for p in twin.parameters() if p.requires_grad], lr=1e-4)
+    alpha = torch.zeros(len(batch["video"]))
+
+    def run():
+        twin.train()
+        adam.zero_grad()
+        loss = twin.loss(batch, config.qfa_beta_max, alpha)
+        loss.backward()
+        adam.step()
+        return loss.detach()
+
+    return run
+
+
+if __name__ == "__main__":
+    main()
