@@ -18,6 +18,13 @@ def inputs(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return _rng(name).standard_normal(shape, np.float32)
 
 
+def sample(x: np.ndarray, count: int = 200) -> np.ndarray:
+    """`count` entries of `x` at places that follow from its size, and its mean."""
+    x = np.asarray(x).ravel()
+    places = _rng(str(x.size)).integers(0, x.size, count)
+    return np.append(x[places], x.mean())
+
+
 def _array(key: str, shape: tuple[int, ...]) -> np.ndarray:
     rng = _rng(key)
     if key.endswith("num_batches_tracked"):
