@@ -9,8 +9,13 @@ def model():
 
 
 @pytest.fixture(scope="session")
-def variables(model):
-    return tiny_qvim.quick_jit(model.init)(jax.random.key(0), tiny_qvim.make_batch())
+def init(model):
+    return tiny_qvim.quick_jit(model.init)
+
+
+@pytest.fixture(scope="session")
+def variables(init):
+    return init(jax.random.key(0), tiny_qvim.make_batch())
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ it; to have the last `delay` answers of a video, give its last frame `delay` tim
 
 from __future__ import annotations
 
-import jax
+from typing import Any
+
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int, UInt8
@@ -27,8 +28,8 @@ class State:
       query: the encoded sentence, leading axis 1.
     """
 
-    frames: jax.Array
-    count: jax.Array
+    frames: Any  # arrays; `jax.eval_shape` and `jax.vmap` put other things here
+    count: Any
     query: Query
 
 
