@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -36,6 +37,7 @@ def test_going_on_takes_out_what_came_after_the_checkpoint(tmp_path):
             reporter.write(step, {"loss": float(step)})
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 7, "los')  # the process was killed in mid-line
+    time.sleep(1)  # event files are named, and so ordered, by the second
     with Reporter(tmp_path, 4, 10, 8) as reporter:
         reporter.write(6, {"loss": 60.0})
     assert [(x["step"], x["loss"]) for x in read_metrics(tmp_path)] == [(2, 2), (4, 4), (6, 60)]

@@ -47,16 +47,14 @@ def check(one_device, result, workdir):
 
 
 def test_eight_devices_equal_one_and_a_checkpoint_moves_between_meshes(one_device, tmp_path):
-    def start(name, workdir=None, **changes):
-        return worker.start(tmp_path / name, 8, workdir=str(tmp_path / f"{workdir or name}-run"),
-                            config={**CONFIG, **changes}, dropout=0.0)
+    def case(name, workdir=None, **changes):
+        return tmp_path / name, dict(workdir=str(tmp_path / f"{workdir or name}-run"),
+                                     config={**CONFIG, **changes}, dropout=0.0)
 
-    half = start("half", "moved", steps=3)
-    for process in (start("8x1"), start("4x2", **CUT)):
-        assert worker.finish(process) == {"step": 6, "finished": True, "devices": 8}
-    # Half of the run was on 8x1, the rest is on 4x2.
-    worker.finish(half)
-    worker.finish(start("moved", **CUT))
+    # "moved" is half on 8x1 and half on 4x2.
+    process = worker.start_all(8, case("8x1"), case("4x2", **CUT), case("half", "moved", steps=3),
+                               case("moved", **CUT))
+    assert worker.finish(process) == {"step": 6, "finished": True, "devices": 8}
     for name in ("8x1", "4x2", "moved"):
         check(one_device, tmp_path / f"{name}.npz", tmp_path / f"{name}-run")
     # And what eight devices saved can be read on one.

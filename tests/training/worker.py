@@ -10,31 +10,38 @@ from pathlib import Path
 
 
 def start(out, devices=1, **arguments):
-    """Starts `run(**arguments)`; `out` is a path that its outcome (.json), returned variables
-    (.npz) and output (.log) are written to.
+    """Starts `run(out, **arguments)`."""
+    return start_all(devices, (out, arguments))
+
+
+def start_all(devices, *runs):
+    """Starts runs one after another in one process; each is (out, arguments), and `out` a path
+    that its outcome (.json) and returned variables (.npz), and for the last one the output of all
+    (.log), are written to.
 
     The process is forked from one that has the imports behind it but no JAX backend yet.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["toy", "worker", "vseg_jax.training.loop"])
-    process = context.Process(target=_enter, args=(str(out), devices, arguments))
-    process.out = Path(out)
+    process = context.Process(target=_enter, args=(devices, runs))
+    process.out = Path(runs[-1][0])
     process.start()
     return process
 
 
 def finish(process, timeout=240):
-    """How a run ended; fails with its output if it did not end well."""
+    """How the last run ended; fails with the output if it did not end well."""
     process.join(timeout)
-    assert process.exitcode == 0, process.out.with_suffix(".log").read_text()[-4000:]
-    return json.loads(process.out.with_suffix(".json").read_text())
+    assert process.exitcode == 0, Path(f"{process.out}.log").read_text()[-4000:]
+    return json.loads(Path(f"{process.out}.json").read_text())
 
 
-def _enter(out, devices, arguments):
-    log = os.open(f"{out}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def _enter(devices, runs):
+    log = os.open(f"{runs[-1][0]}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1), os.dup2(log, 2)
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
-    run(out, **arguments)
+    for out, arguments in runs:
+        run(out, **arguments)
 
 
 def run(out, workdir, config, distributed=None, dropout=0.3, pause=0.0, model=None):

@@ -144,7 +144,7 @@ class Reporter:
         if self._active:
             self._bar.update(step - self._bar.n)
 
-    def write(self, step: int, scalars: Mapping[str, float], kind: str = "train") -> None:
+    def write(self, step: int, scalars: Mapping[str, Any], kind: str = "train") -> None:
         """One line of `metrics.jsonl` and the curves; `kind` is train or evaluation."""
         if not self._active:
             return

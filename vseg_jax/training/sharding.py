@@ -137,7 +137,7 @@ def gather(tree: Any) -> Any:
     return jax.tree.map(whole, tree)
 
 
-def global_shapes(batch: dict[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStruct]:
+def global_shapes(batch: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of the global batch, from one process's share."""
     count = jax.process_count()
     return {

@@ -16,7 +16,9 @@ from vseg_jax.training.settings import TrainConfig
 
 @struct.dataclass
 class TrainState:
-    """Attributes:
+    """Also holds its own shapes or shardings, leaf by leaf, which is why no type is written.
+
+    Attributes:
       step: [] int32, optimiser steps done.
       params: the model's parameters, float32.
       collections: every other collection of the model: batch statistics, queues, momentum encoders.
@@ -25,12 +27,12 @@ class TrainState:
       key: typed PRNG key of the run; a step folds its number into it.
     """
 
-    step: jax.Array
+    step: Any
     params: Any
-    collections: Variables
+    collections: Any
     opt_state: Any
     ema: Any
-    key: jax.Array
+    key: Any
 
     def variables(self) -> Variables:
         """What the model trains with."""
