@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vseg_jax.weights.convert import Rule, conv, convert, dense, part, read, with_part
+from vseg_jax.weights.convert import Rule, conv, convert, dense, part, read, unwrapped, with_part
 
 LIKE = {
     "params": {"a": {"kernel": np.zeros((2, 3), np.float32)}},
@@ -60,6 +60,12 @@ def test_convolution_layouts():
     assert conv(kernel)[3, 4, 2, 1] == kernel[1, 2, 3, 4]
     point = np.arange(6).reshape(2, 3, 1, 1, 1)
     assert conv(point).shape == (3, 2) and conv(point)[2, 1] == point[1, 2, 0, 0, 0]
+
+
+def test_wrappers_are_taken_off():
+    inner = {"layer1.conv": np.ones(1), "layer2.conv": np.zeros(2)}
+    assert unwrapped({f"module.pre.{k}": v for k, v in inner.items()}) == inner
+    assert unwrapped(inner) == inner and unwrapped({}) == {}
 
 
 def test_part_and_with_part():

@@ -108,6 +108,16 @@ def convert(
     )
 
 
+def unwrapped(foreign: Foreign) -> dict[str, np.ndarray]:
+    """Without the dotted prefix that all keys share: what a wrapper (DataParallel's "module.", a
+    field of an outer module) has put before the network's own names."""
+    names = [key.split(".") for key in foreign]
+    shared = 0
+    while names and all(len(n) > shared + 1 and n[shared] == names[0][shared] for n in names):
+        shared += 1
+    return {".".join(n[shared:]): v for n, v in zip(names, foreign.values(), strict=True)}
+
+
 def part(variables: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The variables of the submodule `name` ("backbone", or "a/b"), collection by collection."""
     found = {}

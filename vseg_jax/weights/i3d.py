@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from vseg_jax.weights.convert import Foreign, Rule, batch_norm, conv, convert, read
+from vseg_jax.weights.convert import Foreign, Rule, batch_norm, conv, convert, read, unwrapped
 
 SONNET = "RGB/inception_i3d/"
 # (their unit, our unit), by form.
@@ -96,7 +96,7 @@ def load(path: str | Path, like: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       ValueError: the file cannot be read, or does not fit; every key at fault is named.
     """
-    return from_public(read(path), like)
+    return from_public(unwrapped(read(path)), like)
 
 
 def from_public(foreign: Foreign, like: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vseg_jax.weights.convert import Foreign, Rule, batch_norm, conv, convert, read
+from vseg_jax.weights.convert import Foreign, Rule, batch_norm, conv, convert, read, unwrapped
 
 RULES = [
     Rule(r"conv1\.weight", "params/conv1/kernel", conv),
@@ -25,7 +25,7 @@ def load(path: str | Path, like: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       ValueError: the file cannot be read, or does not fit; every key at fault is named.
     """
-    return from_torchvision(read(path), like)
+    return from_torchvision(unwrapped(read(path)), like)
 
 
 def from_torchvision(foreign: Foreign, like: Mapping[str, Any]) -> dict[str, Any]:
