@@ -99,9 +99,11 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
 def test_a_half_written_checkpoint_is_not_seen(workdir, place):
     folder = workdir / "checkpoints"
     os.rename(folder / "2", folder / "2.orbax-checkpoint-tmp")
-    state, _ = restore(workdir, place[0])
-    assert int(state.step) == 1
-    assert [p.name for p in folder.iterdir()] == ["1"]
+    with Checkpoints(workdir) as checkpoints:
+        state, _ = checkpoints.restore(place[0], toy.batches())
+        assert int(state.step) == 1
+        checkpoints.save(2, place[1][2], toy.batches(), {"window": {}})
+    assert sorted(p.name for p in folder.iterdir()) == ["1", "2"]  # what was left is cleared away
 
 
 def test_when_nothing_can_be_read_the_run_does_not_begin_anew_by_itself(workdir, place):

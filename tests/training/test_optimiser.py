@@ -81,6 +81,8 @@ def test_plateau_lowers_the_rate_only_while_the_loss_stands():
 
     # The first window is the best so far; the second one after it that is no better counts.
     assert [moved(n) for n in (0, 1, 2, 4)] == pytest.approx([2.0, 2.0, 0.2, 0.02])
+    _, state = updated(config, [zero] * 3, value=1.0)
+    assert float(optim.current_rate(config, jnp.int32(3), state)) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("changes, words", [

@@ -20,13 +20,12 @@ def test_scalars_and_images_can_be_read_back(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
     with Reporter(tmp_path, 0, 10, 8) as reporter:
         reporter.write(5, {"loss": 0.25})
-        reporter.write(5, {"iou": 0.5}, kind="evaluation")
-        reporter.write_images(5, {"clip": image, "map": image[0] / 255.0})
+        reporter.write(5, {"iou": 0.5, "clip": image, "map": image[0] / 255.0}, kind="evaluation")
     read = events(tmp_path)
     assert [(e.step, e.value) for e in read.Scalars("train/loss")] == [(5, 0.25)]
     assert read.Scalars("evaluation/iou")[0].value == 0.5
     for tag, expected in (("clip/0", image[0]), ("clip/1", image[1]), ("map/0", image[0])):
-        encoded = np.frombuffer(read.Images(tag)[0].encoded_image_string, np.uint8)
+        encoded = np.frombuffer(read.Images(f"evaluation/{tag}")[0].encoded_image_string, np.uint8)
         np.testing.assert_array_equal(cv2.imdecode(encoded, 1)[..., ::-1], expected)
     assert last_evaluation(tmp_path) == {"iou": 0.5}
 

@@ -104,12 +104,15 @@ class Checkpoints:
         """
         steps = self.steps()
         for step in reversed(steps):
+            sound = False  # known to be as it was saved: an error then has another cause
             try:
-                _verify(self.folder / str(step))
+                sound = _verify(self.folder / str(step))
                 about = self._manager.restore(
                     step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
                 recorded = about["arrays"]
             except Exception as error:
+                if sound:
+                    raise
                 self._set_aside(step, error)
                 continue
             compare(recorded, describe(like), str(self.folder / str(step)))
@@ -119,6 +122,8 @@ class Checkpoints:
                     state=ocp.args.StandardRestore(like),
                     data=grain.checkpoint.CheckpointRestore(batches)))
             except Exception as error:
+                if sound:
+                    raise
                 self._set_aside(step, error)
                 continue
             return restored["state"], about
@@ -189,11 +194,16 @@ def _checksums(folder: Path) -> dict[str, int]:
     return found
 
 
-def _verify(folder: Path) -> None:
-    """Raises ValueError where a file is not as it was saved; the first process reads, all hear.
-    A run that was killed between saving and summing has no sums; orbax's own checks remain."""
+def _verify(folder: Path) -> bool:
+    """Whether all files are as they were saved; False where there are no sums to tell by (the run
+    was killed between saving and summing; orbax's own checks remain).  The first process reads.
+
+    Raises:
+      ValueError: they are not.
+    """
     problem = ""
-    if jax.process_index() == 0 and (folder / _CHECKSUMS).exists():
+    summed = (folder / _CHECKSUMS).exists()
+    if jax.process_index() == 0 and summed:
         try:
             before = json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8"))
             now = _checksums(folder)
@@ -205,6 +215,7 @@ def _verify(folder: Path) -> None:
         bad = bool(multihost_utils.broadcast_one_to_all(np.asarray(bad)))
     if bad:
         raise ValueError(f"damaged files: {problem or 'see the first process'}")
+    return summed
 
 
 def describe(tree: Any) -> dict[str, list]:

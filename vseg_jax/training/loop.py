@@ -26,7 +26,7 @@ from vseg_jax.training.reports import Reporter, last_evaluation, read_metrics, w
 from vseg_jax.training.runtime import Preemption, versions
 from vseg_jax.training.settings import MAY_CHANGE, TrainConfig
 
-Evaluate = Callable[[Variables, int], dict[str, float]]
+Evaluate = Callable[[Variables, int], dict[str, Any]]
 
 
 class Trained(NamedTuple):
@@ -69,7 +69,8 @@ def train(
       workdir: gets `config.json`, `run.json`, `parameters.txt`, `metrics.jsonl`, `tensorboard/` and
         `checkpoints/`; a run that was stopped goes on from the last checkpoint.
       evaluate: (variables, step) -> {name: value}, called every `evaluate_every` steps and at the
-        end, on all processes, with variables as `sharding.gather` leaves them.
+        end, on all processes, with variables as `sharding.gather` leaves them; a value is a number
+        or an image ([H, W, 3] or [N, H, W, 3]).
       description: the resolved config as plain values, with `config` under "train"; saved, and
         compared when the run goes on.
 

@@ -119,6 +119,14 @@ def _scale_groups(config: TrainConfig) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
+def current_rate(config: TrainConfig, step: jax.Array, opt_state: Any) -> jax.Array:
+    """The learning rate of step `step`, the plateau factor included, a group's multiplier not."""
+    rate = jnp.asarray(learning_rate(config)(step), jnp.float32)
+    if config.schedule == "plateau":
+        rate = rate * optax.tree.get(opt_state, "scale")
+    return rate
+
+
 def global_norm(gradient: Flat) -> jax.Array:
     """The gradient's L2 norm over all leaves, in float32."""
     return optax.tree.norm(jax.tree.map(lambda g: g.astype(jnp.float32), gradient))

@@ -69,9 +69,6 @@ class SummaryWriter:
                 metadata=text_metadata.create_summary_metadata(name, ""))
             for name, text in texts.items()])
 
-    def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-        self.write_texts(0, {"hyperparameters": json.dumps(hparams, indent=2, default=str)})
-
     def flush(self) -> None:
         self._writer.flush()
 
@@ -136,6 +133,7 @@ class Reporter:
             shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
             text = parameter_overview.get_parameter_overview(shapes, include_stats=False)
             write_text(self._workdir / "parameters.txt", text + "\n")
+            self._writer.write_texts(self._last[1], {"parameters": f"<pre>{text}</pre>"})
 
     def advance(self, step: int) -> None:
         """Step number `step` is done."""
@@ -145,10 +143,15 @@ class Reporter:
             self._bar.update(step - self._bar.n)
 
     def write(self, step: int, scalars: Mapping[str, Any], kind: str = "train") -> None:
-        """One line of `metrics.jsonl` and the curves; `kind` is train or evaluation."""
+        """One line of `metrics.jsonl` and the curves; `kind` is train or evaluation.
+
+        Values with three axes or more are images, [H, W, 3] or [N, H, W, 3], uint8 or float in
+        [0, 1]; they go to TensorBoard only.
+        """
         if not self._active:
             return
-        scalars = {name: float(value) for name, value in scalars.items()}
+        images = {name: value for name, value in scalars.items() if np.ndim(value) >= 3}
+        scalars = {name: float(value) for name, value in scalars.items() if name not in images}
         if kind == "train":
             now, since = time.perf_counter(), self._last
             self._last = (now, step)
@@ -159,12 +162,9 @@ class Reporter:
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "kind": kind, **scalars}) + "\n")
         self._writer.write_scalars(step, {f"{kind}/{k}": v for k, v in scalars.items()})
+        if images:
+            self._writer.write_images(step, {f"{kind}/{k}": v for k, v in images.items()})
         self._writer.flush()
-
-    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """Images [N, H, W, 3], uint8 or float in [0, 1], for TensorBoard."""
-        if self._active:
-            self._writer.write_images(step, images)
 
     def resume_clock(self, step: int, bar: bool = False) -> None:
         """What took place since the last report (evaluation, saving, with `bar` the compilation

@@ -28,8 +28,8 @@ def make(
     its "loss" metric says (the number of valid samples, pixels, ...), or as the others where the
     model reports none.  With one micro-batch nothing of this remains.
 
-    The metrics are the model's (sum, count) pairs, with "loss" (the scalar that is descended) and
-    "gradient_norm" (before clipping) added.
+    The metrics are the model's (sum, count) pairs, with "loss" (the scalar that is descended),
+    "gradient_norm" (before clipping) and "learning_rate" (of group 1) added.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -60,6 +60,7 @@ def make(
             **metrics,
             "loss": (value.astype(jnp.float32), one),
             "gradient_norm": (optim.global_norm(gradient), one),
+            "learning_rate": (optim.current_rate(config, state.step, opt_state), one),
         }
         # The model may return only the collections it changes.
         collections = {**state.collections, **collections}
