@@ -39,9 +39,10 @@ def multipliers(paths: Iterable[str], config: TrainConfig) -> dict[str, float]:
     paths = list(paths)
     for pattern, _ in config.groups:
         if not any(re.search(pattern, path) for path in paths):
+            beginnings = sorted({"/".join(path.split("/")[:2]) for path in paths})
             raise ValueError(
-                f"train.groups: no parameter's path has {pattern!r} in it; the first paths are "
-                f"{', '.join(sorted(paths)[:5])}; correct the pattern or take it out"
+                f"train.groups: no parameter's path has {pattern!r} in it; they begin with "
+                f"{', '.join(beginnings)}; correct the pattern or take it out"
             )
     found = {
         path: next((m for pattern, m in config.groups if re.search(pattern, path)), 1.0)
