@@ -79,7 +79,7 @@ def test_a_finished_run_says_so_and_can_be_made_longer(unbroken, capsys):
     assert again.metrics == trained.metrics and same(again.variables, trained.variables)
 
 
-@pytest.mark.parametrize("stop_at", [5, 6])
+@pytest.mark.parametrize("stop_at", [5, 6, 12])
 def test_sigterm_saves_and_the_next_start_goes_on_bit_by_bit(unbroken, tmp_path, stop_at):
     workdir, trained, _ = unbroken
     before = signal.getsignal(signal.SIGTERM)
@@ -96,7 +96,8 @@ def test_sigterm_saves_and_the_next_start_goes_on_bit_by_bit(unbroken, tmp_path,
     assert (stopped.finished, stopped.step) == (False, stop_at)
     assert signal.getsignal(signal.SIGTERM) is before
     resumed = train(Counted(), toy.batches(), CONFIG, tmp_path, evaluate=evaluation)
-    assert len(traces) == 2  # one a start: a restored state has the shapes of a new one
+    # Once a start that takes steps: a restored state has the shapes of a new one.
+    assert len(traces) == (2 if stop_at < 12 else 1)
     assert resumed.finished and same(resumed.variables, trained.variables)
     assert lines(tmp_path) == lines(workdir)
 

@@ -93,7 +93,7 @@ def train(
     like = jax.tree.map(lambda leaf, where: jax.ShapeDtypeStruct(
         leaf.shape, leaf.dtype, sharding=where), abstract, shardings)
 
-    with Checkpoints(workdir, config.keep) as checkpoints:
+    with Preemption() as preemption, Checkpoints(workdir, config.keep) as checkpoints:
         _check_config(workdir, description, bool(checkpoints.steps()))
         restored = checkpoints.restore(like, batches)
         if restored:
@@ -101,7 +101,8 @@ def train(
             window = about["window"]
         else:
             state, window = begin(model, sample, optimiser, config, shardings), {}
-        run = _Run(model, optimiser, config, workdir, mesh, shardings, checkpoints, evaluate)
+        run = _Run(model, optimiser, config, workdir, mesh, shardings, checkpoints, preemption,
+                   evaluate)
         run.about = {
             "config": description, "versions": versions(), "processes": jax.process_count(),
             "batch": {k: [list(v.shape), str(v.dtype)] for k, v in sample.items()},
@@ -121,6 +122,7 @@ class _Run:
     mesh: jax.sharding.Mesh
     shardings: Any
     checkpoints: Checkpoints
+    preemption: Preemption
     evaluate: Evaluate | None
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -137,8 +139,7 @@ class _Run:
                 return self._end(state, True)
             reporter.say(f"{'going on from' if first else 'starting at'} step {first} of "
                          f"{config.steps} in {self.workdir}")
-            with Preemption() as preemption:
-                state, finished = self._steps(state, batches, window, reporter, preemption)
+            state, finished = self._steps(state, batches, window, reporter)
             if not finished:
                 reporter.say(f"stopped by SIGTERM; step {int(state.step)} is saved, start again to "
                              "go on")
@@ -148,7 +149,7 @@ class _Run:
         return Trained(sharding.gather(state.averaged()), int(state.step), finished,
                        last_evaluation(self.workdir))
 
-    def _steps(self, state, batches, window, reporter, preemption):
+    def _steps(self, state, batches, window, reporter):
         config, first = self.config, int(state.step)
         step_fn = jit_step(self.model, self.optimiser, config, self.mesh, self.shardings)
         by_sample = sharding.batch_sharding(self.mesh)
@@ -158,7 +159,7 @@ class _Run:
         for step in itertools.count(first + 1):
             state, result = step_fn(state, sharding.put_batch(next(batches), by_sample))
             pending.append((step, result))
-            stop = preemption.requested(step)
+            stop = self.preemption.requested(step)
             log, save, evaluate = (self._due(step, every) for every in (
                 config.log_every, config.checkpoint_every, config.evaluate_every))
             wait = log or save or evaluate or stop or step == first + 1
@@ -177,7 +178,7 @@ class _Run:
             if step == first + 1:  # the step was compiled: the bar's speed is counted from here
                 reporter.resume_clock(step, bar=True)
             if stop or step == config.steps:
-                return state, step == config.steps
+                return state, not stop
 
     def _due(self, step: int, every: int) -> bool:
         return step == self.config.steps or bool(every and step % every == 0)
