@@ -8,6 +8,7 @@ whether a test passes.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dataclasses
 import json
 import os
@@ -24,8 +25,8 @@ import jax
 class Row:
     """One line of the table; peer columns are None where there is no peer.
 
-    Memory is what a call adds to the resident memory of the process at its peak, in MiB (Linux
-    only, None elsewhere); what an allocator keeps between calls is not seen.
+    Memory is what a call adds to the resident memory of the process at its peak, in MiB, after the
+    allocator has given back what it kept (Linux with glibc only, None elsewhere).
     """
 
     name: str
@@ -143,11 +144,12 @@ def _timed(fn: Callable[[], object]) -> float:
 
 def _peak_mib(fn: Callable[[], object]) -> float | None:
     try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
         before = _status("VmRSS")
         fn()
         return max(_status("VmHWM") - before, 0) / 1024
-    except OSError:
+    except (OSError, AttributeError):
         return None
 
 

@@ -1,7 +1,7 @@
 """Multi-head attention that never holds the score maps of all heads at once on a CPU.
 
-On an accelerator `jax.nn.dot_product_attention` is used as it is. On a CPU the heads are mapped
-over, one score map at a time, which is several times faster there (benchmarks/README.md).
+On an accelerator `jax.nn.dot_product_attention` is used as it is. On a CPU samples and heads are
+mapped over, one score map at a time, which is four times faster there (benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -39,23 +39,29 @@ def attention(
             mask[:, None], (mask.shape[0], 1, query.shape[1], key.shape[1])
         )
         return jax.nn.dot_product_attention(query, key, value, mask=heads)
-    if query.shape[2] == 1:
-        out = _one_head(query[:, :, 0], key[:, :, 0], value[:, :, 0], mask)
-        return out[:, :, None]
-    by_head = jax.lax.map(
-        lambda qkv: _one_head(*qkv, mask),
-        tuple(jnp.moveaxis(x, 2, 0) for x in (query, key, value)),
-    )
-    return jnp.moveaxis(by_head, 0, 2)
+    return _head_by_head(query, key, value, mask)
 
 
-def _one_head(query: Array, key: Array, value: Array, mask: Array | None) -> Array:
-    # Scaling the queries costs Q x D, scaling the scores Q x K.
-    scores = jnp.einsum("bqd,bkd->bqk", query * query.shape[-1] ** -0.5, key)
-    scores = scores.astype(jnp.float32)
-    if mask is not None:
-        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    return jnp.einsum("bqk,bke->bqe", jax.nn.softmax(scores).astype(value.dtype), value)
+def _head_by_head(query: Array, key: Array, value: Array, mask: Array | None) -> Array:
+    """One sample and head after the other, all in products of plain matrices."""
+    batch, _, heads, _ = query.shape
+
+    @jax.checkpoint  # otherwise the backward pass would keep every score map after all
+    def one(inputs: tuple[Array, ...]) -> Array:
+        i, q, k, v = inputs
+        # Scaling the queries costs Q x D, scaling the scores Q x K.
+        scores = (q * q.shape[-1] ** -0.5) @ k.T
+        scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+        if mask is not None:
+            scores = jnp.where(mask[i // heads], scores, jnp.finfo(scores.dtype).min)
+        return jax.nn.softmax(scores).astype(v.dtype) @ v
+
+    def flat(x: Array) -> Array:
+        return jnp.moveaxis(x, 2, 1).reshape(batch * heads, x.shape[1], x.shape[3])
+
+    inputs = jnp.arange(batch * heads), flat(query), flat(key), flat(value)
+    out = one(tuple(x[0] for x in inputs))[None] if batch * heads == 1 else jax.lax.map(one, inputs)
+    return jnp.moveaxis(out.reshape(batch, heads, *out.shape[1:]), 1, 2)
 
 
 def _chunked(query: Array, key: Array, value: Array, mask: Array | None, chunk: int) -> Array:

@@ -1,16 +1,19 @@
 """Resizing of maps: bilinear, nearest, and by area; the conventions are PyTorch's.
 
-Bilinear and area resizing are linear and separable, so they are two small matrix products, one an
-axis: fast in both directions on every backend, and differentiable without scatter.
+Bilinear and area resizing are linear and separable: one sparse matrix an axis. A matrix with few
+entries a row is applied as a weighted sum of gathered slices, any other as a matrix product, and
+the gradient is the transposed matrix applied in the same way, so nothing is ever scattered.
 """
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 Size = tuple[int, int]
+GATHERED = 8  # entries a row up to which gathering is the faster way (measured on a CPU)
 
 
 def bilinear(
@@ -53,14 +56,35 @@ def nearest(x: Shaped[Array, "*B H W C"], size: Size) -> Shaped[Array, "*B h w C
 
 
 def _separable(x: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
-    # The axis that shrinks most goes first: the second product then has less to do.
-    by_rows = rows.shape[0] * columns.shape[1] <= rows.shape[1] * columns.shape[0]
-    for axis in ("rows", "columns") if by_rows else ("columns", "rows"):
-        if axis == "rows":
-            x = jnp.einsum("hH,...Hwc->...hwc", rows.astype(x.dtype), x)
-        else:
-            x = jnp.einsum("wW,...hWc->...hwc", columns.astype(x.dtype), x)
-    return x
+    # The axis that shrinks more goes first: the other then has less to do.
+    if rows.shape[0] * columns.shape[1] <= columns.shape[0] * rows.shape[1]:
+        return _along(_along(x, rows, x.ndim - 3), columns, x.ndim - 2)
+    return _along(_along(x, columns, x.ndim - 2), rows, x.ndim - 3)
+
+
+def _along(x: Array, matrix: np.ndarray, axis: int) -> Array:
+    """`matrix` [new, old] applied along `axis`; its gradient is the transposed matrix applied."""
+
+    @jax.custom_vjp
+    def apply(x: Array) -> Array:
+        return _apply(x, matrix, axis)
+
+    apply.defvjp(lambda x: (apply(x), None), lambda _, g: (_apply(g, matrix.T, axis),))
+    return apply(x)
+
+
+def _apply(x: Array, matrix: np.ndarray, axis: int) -> Array:
+    counts = (matrix != 0).sum(axis=1)
+    if counts.max() > GATHERED:
+        return jnp.moveaxis(jnp.tensordot(matrix.astype(x.dtype), x, axes=(1, axis)), 0, axis)
+    # The non-zero entries of each row, padded to the longest with entries that weigh nothing.
+    order = np.argsort(matrix == 0, axis=1, kind="stable")[:, : counts.max()]
+    weights = np.take_along_axis(matrix, order, axis=1)
+    shape = [-1 if a == axis else 1 for a in range(x.ndim)]
+    return sum(
+        jnp.take(x, order[:, k], axis) * weights[:, k].reshape(shape).astype(x.dtype)
+        for k in range(order.shape[1])
+    )
 
 
 def _bilinear_matrix(old: int, new: int, align_corners: bool) -> np.ndarray:
