@@ -11,17 +11,15 @@ from types import ModuleType
 from typing import Any
 
 from vseg_jax.config import nearest, parse
+from vseg_jax.models.base import Model
 
 MODELS = {
     "qvim": "vseg_jax.models.qvim",
 }
 
 
-def build(name: str, settings: Mapping[str, Any] | Any) -> Any:
+def build(name: str, settings: Mapping[str, Any] | Any) -> Model:
     """The model `name` from its settings: a mapping of config keys, or the config dataclass.
-
-    Returns:
-      An implementation of `vseg_jax.models.base.Model`.
 
     Raises:
       ValueError: no such model, or an unknown or wrong config key.
