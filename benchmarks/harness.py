@@ -20,13 +20,16 @@ from pathlib import Path
 
 import jax
 
+clock = time.perf_counter
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One line of the table; peer columns are None where there is no peer.
 
-    Memory is what a call adds to the resident memory of the process at its peak, in MiB, after the
-    allocator has given back what it kept (Linux with glibc only, None elsewhere).
+    Memory is what a call adds to the resident memory of the process at its peak, in MiB (Linux with
+    glibc only, None elsewhere). Memory that an allocator kept from the calls before and did not
+    give back when asked to is not seen: read small numbers with care.
     """
 
     name: str
@@ -53,9 +56,9 @@ def compare(
       torch_fn: the peer's; None where there is none.
       repeats: timed calls of each, after one untimed.
     """
-    start = time.perf_counter()
+    start = clock()
     jax.block_until_ready(jax_fn())
-    first = time.perf_counter() - start
+    first = clock() - start
     if torch_fn is not None:
         torch_fn()
     ours, peer = [], []
@@ -121,7 +124,20 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--repeats", type=int, default=7, help="timed calls of each function")
     parser.add_argument("--output", type=Path, help="also write the rows to this JSON file")
+    parser.add_argument(
+        "--cpu-time",
+        action=_CpuTime,
+        nargs=0,
+        help="processor time of the process, not time passed: for busy machines, on one core",
+    )
     return parser
+
+
+class _CpuTime(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        global clock
+        clock = time.process_time
+        namespace.cpu_time = True
 
 
 def report(rows: Sequence[Row], output: Path | None = None) -> None:
@@ -137,9 +153,9 @@ def report(rows: Sequence[Row], output: Path | None = None) -> None:
 
 
 def _timed(fn: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = clock()
     fn()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _peak_mib(fn: Callable[[], object]) -> float | None:
