@@ -12,7 +12,8 @@ from vseg_jax.settings import EvaluationConfig
 from vseg_jax.training.settings import TrainConfig
 
 MADE = {"height": 64, "width": 64, "length": 16, "train": 1000, "test": 100, "flow": False,
-        "sound": False, "splits": ("source_train", "source_test", "target_test")}
+        "sound": False, "splits": ("source_train", "source_test", "target_test"), "actors": (2, 3),
+        "differs": (6.0, 2.0, 1.0, 1.0, 2.0), "seed": 0}
 
 
 def get_config() -> ConfigDict:

@@ -32,11 +32,13 @@ ROOMS = {
     "training": ("config", "layers", "losses", "metrics", "tasks", "models"),
     "inference": ("config", "layers", "losses", "metrics", "tasks", "models",
                   "training.checkpoints"),
-    "experiment": ("config", "tasks", "metrics", "models", "training", "inference"),
+    "settings": ("config", "training.settings"),
+    "experiment": ("config", "settings", "tasks", "metrics", "models", "training", "inference"),
     "main": ("config", "experiment"),
     "__init__": ("inference",),  # vseg_jax.load
 }
-KNOW_LOADERS = ("training", "inference", "experiment")  # rooms that may import input_pipeline
+# Rooms that may import input_pipeline.
+KNOW_LOADERS = ("training", "inference", "settings", "experiment")
 
 # Packages that only some places may import; the reason goes into the message.
 OUTSIDE = {

@@ -30,6 +30,11 @@ from vseg_jax.models.base import Model, Variables
 from vseg_jax.settings import Settings
 from vseg_jax.training import checkpoints, loop, runtime
 from vseg_jax.training.reports import write_text
+from vseg_jax.training.runtime import initialise_distributed
+
+__all__ = [
+    "dry_run", "evaluate", "export", "initialise_distributed", "predict", "read", "train",
+]
 
 FILM = "overlay.mp4"  # in the workdir
 

@@ -46,12 +46,11 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise ValueError(f"arguments not understood: {' '.join(argv[1:])}; see --help")
     from vseg_jax import experiment  # after the flags: --help needs no accelerator
-    from vseg_jax.training import runtime
 
     if not _WORKDIR.value and _MODE.value != "dry_run":
         raise ValueError("--workdir is missing: the folder of the run")
     if _DISTRIBUTED.value:
-        runtime.initialise_distributed()
+        experiment.initialise_distributed()
     if _MODE.value in ("predict", "export"):
         if not _OUTPUT.value:
             raise ValueError(f"--output is missing: the folder that {_MODE.value} writes")

@@ -1,0 +1,106 @@
+"""qvim, cross-modal domain generalisation for query-based video segmentation.
+
+Variants:
+  a2d    The paper's: trained on A2D-Sentences, scored on its test set and, unseen, on
+         J-HMDB-Sentences (the task A2J). 320x320, I3D of full width, BERT-base.
+
+             python -m vseg_jax.main --config configs/qvim.py:a2d --workdir runs/qvim_a2d \\
+               --config.data.source=/data/A2D --config.model.backbone_weights=/weights/i3d.pth \\
+               --config.model.bert_weights=/weights/bert-base-uncased \\
+               --config.text.tokenizer=/weights/bert-base-uncased
+
+         The paper's table is lost; its predecessors reach 28.9 (ACGA) and 33.5 (CSTM) mAP on A2J.
+         Not trained by us yet. `--mode dry_run` says what a step costs.
+
+  davis  A real but small set that a CPU can do: 14 sequences of DAVIS 2016 with one sentence each,
+         ResNet-50 (frozen) and MiniLM. The numbers are in docs/results.md.
+
+             python -m vseg_jax.main --config configs/qvim.py:davis --workdir runs/qvim_davis \\
+               --config.data.source=/data/DAVIS --config.data.options.queries=/data/queries.json \\
+               --config.model.backbone_weights=/weights/resnet50.pth \\
+               --config.model.bert_weights=/weights/minilm --config.text.tokenizer=/weights/minilm
+
+The ablations are keys of the model: see docs/papers/qvim.md.
+"""
+
+from ml_collections import ConfigDict
+
+from input_pipeline.settings import ClipConfig, DatasetConfig, TextConfig
+from vseg_jax.config import section
+from vseg_jax.models.qvim import QvimConfig
+from vseg_jax.settings import EvaluationConfig
+from vseg_jax.text.bert import BertConfig
+from vseg_jax.training.settings import TrainConfig
+
+VARIANTS = ("a2d", "davis")
+
+
+def get_config(variant: str = "a2d") -> ConfigDict:
+    """The config of a variant; raises ValueError where there is none of that name."""
+    if variant not in VARIANTS:
+        raise ValueError(f"qvim has no variant '{variant}'; there are {', '.join(VARIANTS)}")
+    config = _a2d() if variant == "a2d" else _davis()
+    config.system = "qvim"
+    config.model.total_steps = config.train.get_ref("steps")
+    config.model.max_words = config.text.get_ref("length")
+    for key in ("length", "stride", "target"):
+        config.model[f"clip_{key}"] = config.clip.get_ref(key)
+    for dataset in config.evaluation.datasets.values():
+        dataset.prepared = config.data.get_ref("prepared")
+    return config
+
+
+def _a2d() -> ConfigDict:
+    config = ConfigDict()
+    config.data = section(DatasetConfig, name="a2d_sentences", split="train", source="data/A2D")
+    config.clip = section(ClipConfig, length=8, stride=2, target=4, height=320, width=320)
+    config.text = section(TextConfig, tokenizer="bert-base-uncased", length=20)
+    config.model = section(QvimConfig, pos_weight=1.5)
+    # 20 epochs of 15,691 samples; all inferred, after ACGA's and CSTM's recipes.
+    steps = 20 * 15_691 // 8
+    config.train = section(
+        TrainConfig, steps=steps, batch_size=8, learning_rate=1e-4, schedule="steps",
+        milestones=(int(0.6 * steps), int(0.85 * steps)), clip_norm=1.0,
+        groups=(("^visual/", 0.1), ("^bert/", 0.1)),
+    )
+    config.evaluation = section(EvaluationConfig, batch_size=8, datasets={
+        "a2d_test": DatasetConfig(name="a2d_sentences", split="test"),
+        "jhmdb": DatasetConfig(name="jhmdb_sentences", split="test", source="data/JHMDB"),
+    })
+    config.evaluation.datasets.a2d_test.source = config.data.get_ref("source")
+    config.workers = 8
+    return config
+
+
+def _davis() -> ConfigDict:
+    config = ConfigDict()
+    config.data = section(
+        DatasetConfig, name="davis", split="train", source="data/DAVIS", styles=("plain",),
+        options={"year": 2016, "queries": "data/davis_queries.json"},
+    )
+    config.clip = section(
+        ClipConfig, length=1, stride=1, target=0, height=256, width=448, crop=0.6, flip=0.5,
+        color=0.3,
+    )
+    config.text = section(TextConfig, tokenizer="data/minilm", length=24)
+    minilm = BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+    )
+    config.model = section(
+        QvimConfig, backbone="resnet50", backbone_norm="frozen", bert=minilm, channels=96,
+        decoder_channels=(32, 48, 64, 96, 96), sa_kv_max=14, queue=256, momentum=0.99,
+    )
+    config.train = section(
+        TrainConfig, steps=600, batch_size=8, optimiser="adamw", weight_decay=1e-3,
+        learning_rate=5e-4, schedule="cosine", warmup=50, clip_norm=1.0,
+        groups=(("^visual/", 0.0), ("^bert/", 0.0)), log_every=20, checkpoint_every=200,
+    )
+    val = {"name": "davis", "split": "val"}
+    config.evaluation = section(EvaluationConfig, batch_size=8, film=2, datasets={
+        "val_plain": DatasetConfig(styles=("plain",), **val),
+        "val_free": DatasetConfig(styles=("free",), **val),
+    })
+    for dataset in config.evaluation.datasets.values():
+        dataset.source = config.data.get_ref("source")
+        dataset.options = config.data.options
+    return config
