@@ -21,6 +21,8 @@ Batch = dict[str, jax.Array]
 class Prediction:
     """What a model says of one frame or of one sample of a batch.
 
+    The fields are typed `Any` because JAX also puts shapes and axis numbers in their place.
+
     Attributes:
       logits: [..., N, H, W] float, one map an object, before the sigmoid, at the model's input
         size; N is 1 where a sentence names one object.
@@ -29,14 +31,18 @@ class Prediction:
         with a delay has nothing to say yet.
     """
 
-    logits: jax.Array
-    scores: jax.Array
-    frame: jax.Array
+    logits: Any
+    scores: Any
+    frame: Any
 
 
 @runtime_checkable
 class Model(Protocol):
-    """What training and inference know of a model."""
+    """What training and inference know of a model.
+
+    A model that reads tokens may also have `vocabulary`, the number of token ids it knows: a
+    tokenizer with more of them is then refused before training.
+    """
 
     delay: int  # frames between the one that `step` is given and the one that it answers for
 
