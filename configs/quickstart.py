@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
     )
     config.clip = section(ClipConfig, length=4, stride=4, target=2, height=64, width=64)
     config.text = section(TextConfig, length=12)
+    config.workers = 0
     config.train = section(
         TrainConfig, steps=800, batch_size=16, learning_rate=2e-3, schedule="cosine", warmup=50,
         optimiser="adamw", weight_decay=1e-4, clip_norm=1.0, log_every=20, checkpoint_every=400,

@@ -61,7 +61,7 @@ def _a2d() -> ConfigDict:
     config.train = section(
         TrainConfig, steps=steps, batch_size=8, learning_rate=1e-4, schedule="steps",
         milestones=(int(0.6 * steps), int(0.85 * steps)), clip_norm=1.0,
-        groups=(("^visual/", 0.1), ("^bert/", 0.1)),
+        groups=(("^visual/", 0.1), ("^text/bert/", 0.1)),
     )
     config.evaluation = section(EvaluationConfig, batch_size=8, datasets={
         "a2d_test": DatasetConfig(name="a2d_sentences", split="test"),
@@ -93,8 +93,9 @@ def _davis() -> ConfigDict:
     config.train = section(
         TrainConfig, steps=600, batch_size=8, optimiser="adamw", weight_decay=1e-3,
         learning_rate=5e-4, schedule="cosine", warmup=50, clip_norm=1.0,
-        groups=(("^visual/", 0.0), ("^bert/", 0.0)), log_every=20, checkpoint_every=200,
+        groups=(("^visual/", 0.0), ("^text/bert/", 0.0)), log_every=20, checkpoint_every=200,
     )
+    config.workers = 0
     val = {"name": "davis", "split": "val"}
     config.evaluation = section(EvaluationConfig, batch_size=8, film=2, datasets={
         "val_plain": DatasetConfig(styles=("plain",), **val),

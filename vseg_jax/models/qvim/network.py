@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from vseg_jax.layers.attention import attention
-from vseg_jax.layers.convolution import he_normal
+from vseg_jax.layers.convolution import Conv1x1, he_normal
 from vseg_jax.layers.coordinates import append_coordinates
 from vseg_jax.layers.normalisation import BatchNorm
 from vseg_jax.layers.resize import area, bilinear
@@ -147,7 +147,7 @@ class Interaction(nn.Module):
             self.share = nn.Dense(c.channels, dtype=dtype)
         if c.cross_attention:
             self.words = WordAttention(c)
-        self.merge = nn.Dense(c.channels, dtype=dtype)
+        self.merge = Conv1x1(c.channels, dtype=dtype)
 
     def __call__(
         self, visual: Float[Array, "B H W D"], query: Query, perturb: Perturbations | None
@@ -192,10 +192,11 @@ class Place(nn.Module):
     def __call__(self, visual: Float[Array, "B H W D"]) -> Float[Array, "B H W C"]:
         c = self.config
         dtype = jnp.dtype(c.dtype)
-        x = nn.relu(nn.Dense(c.channels, dtype=dtype, name="position")(append_coordinates(visual)))
+        x = append_coordinates(visual)
+        x = nn.relu(Conv1x1(c.channels, dtype=dtype, name="position")(x))
 
         def project(x, name):
-            x = nn.Dense(c.channels, use_bias=False, dtype=dtype, name=name)(x)
+            x = Conv1x1(c.channels, use_bias=False, dtype=dtype, name=name)(x)
             return x.reshape(x.shape[0], -1, 1, c.channels)
 
         few, chunk = x, c.sa_chunk
@@ -215,7 +216,7 @@ class Feedback(nn.Module):
     def __call__(
         self, stage: Float[Array, "B T H W D"], features: Float[Array, "B H W C"]
     ) -> Float[Array, "B T H W D"]:
-        back = nn.Dense(stage.shape[-1], dtype=stage.dtype, name="project")(features)
+        back = Conv1x1(stage.shape[-1], dtype=stage.dtype, name="project")(features)
         return stage + back[:, None]
 
 
