@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
     runtime.enable_compilation_cache()
     model = build_model(settings)
     dataset = _open(settings.data)
-    tokenizer = _tokenizer(settings, dataset, workdir)
+    tokenizer = _tokenizer(settings, model, dataset, workdir)
     samples = _samples(settings, settings.data, tokenizer, train=True)
     batches = train_batches(
         samples, settings.train.batch_size, settings.train.seed, settings.workers,
@@ -94,9 +95,12 @@ def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
     masks beside it where `evaluation.save` is set."""
     workdir = Path(workdir)
     runtime.enable_compilation_cache()
+    model = build_model(settings)
     variables, _ = checkpoints.load(workdir)
+    wanted = jax.eval_shape(model.init, jax.random.key(0), batch_shapes(settings))
+    checkpoints.compare(checkpoints.describe(variables), checkpoints.describe(wanted), str(workdir))
     tokenizer = load_tokenizer(workdir / TOKENIZER, settings.text.length)
-    results = _evaluate(settings, build_model(settings), variables, tokenizer,
+    results = _evaluate(settings, model, variables, tokenizer,
                         save=workdir / "evaluations" if settings.evaluation.save else None)
     (workdir / "evaluations").mkdir(exist_ok=True)
     for name, result in results.items():
@@ -138,7 +142,7 @@ def build_model(settings: Settings) -> Model:
     """The model that the settings describe.
 
     Raises:
-      ValueError: an unknown model or key, or a clip that the model does not expect.
+      ValueError: an unknown model or key, or a value that the model cannot be built with.
     """
     return models.build(settings.system, _model_settings(settings))
 
@@ -164,9 +168,9 @@ def _model_settings(settings: Settings) -> dict[str, Any]:
 
 
 def _open(data: DatasetConfig) -> Any:
-    if jax.process_index() == 0:
-        prepare(data.name, data.source, data.prepared, data.options)
     if jax.process_count() > 1:
+        if jax.process_index() == 0:
+            prepare(data.name, data.source, data.prepared, data.options)
         multihost_utils.sync_global_devices("dataset prepared")
     return open_dataset(prepare(data.name, data.source, data.prepared, data.options), data.split)
 
@@ -180,14 +184,22 @@ def _samples(settings: Settings, data: DatasetConfig, tokenizer: Tokenizer, *,
     )
 
 
-def _tokenizer(settings: Settings, dataset: Any, workdir: Path) -> Tokenizer:
-    """The run's tokenizer: what the workdir holds, else a new one, which is saved there."""
-    if (workdir / TOKENIZER).is_dir():
-        return load_tokenizer(workdir / TOKENIZER, settings.text.length)
+def _tokenizer(settings: Settings, model: Model, dataset: Any, workdir: Path) -> Tokenizer:
+    """The tokenizer that the workdir's checkpoints were made with, else a new one, saved there."""
+    folder = workdir / TOKENIZER
+    if folder.is_dir() and any((workdir / "checkpoints").glob("[0-9]*")):
+        return load_tokenizer(folder, settings.text.length)
     sentences = {e.text for entry in dataset.index for e in entry.expressions}
     tokenizer = make_tokenizer(settings.text, sentences)
+    known = getattr(model, "vocabulary", tokenizer.size)
+    if tokenizer.size > known:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.size} token ids, but the model knows {known}; raise the "
+            "vocabulary in config.model, or take the tokenizer that its text weights came with"
+        )
     if jax.process_index() == 0:
-        tokenizer.save(workdir / TOKENIZER)
+        shutil.rmtree(folder, ignore_errors=True)  # left by a run that saved no checkpoint
+        tokenizer.save(folder)
     return tokenizer
 
 

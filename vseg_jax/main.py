@@ -5,13 +5,15 @@
     python -m vseg_jax.main --workdir runs/davis --mode predict \
         --video clip.mp4 --query "a dog running" --output masks
 
-Any key of the config can be set: `--config.train.steps=100`. Errors of the user (a config key, a
-file, a query) end with one line and exit code 2.
+Any key of the config can be set: `--config.train.steps=100`. What the user can mend (a config key,
+a file, a query) ends with a line that begins "error:" and exit code 2, a loss that is no number
+with exit code 1; `--verbosity=1` shows where an error came from.
 """
 
 from __future__ import annotations
 
 import sys
+import warnings
 
 from absl import app, flags, logging
 
@@ -32,6 +34,7 @@ _OVERRIDES: dict[str, str] = {}
 
 def _parse_flags(argv: list[str]) -> list[str]:
     """Takes `--config.some.key=value` (or `--config.some.key value`) out, absl reads the rest."""
+    _OVERRIDES.clear()
     rest, arguments = [], iter(argv)
     for argument in arguments:
         if not argument.startswith(("--config.", "-config.")):
@@ -39,7 +42,11 @@ def _parse_flags(argv: list[str]) -> list[str]:
             continue
         key, equals, value = argument.lstrip("-").removeprefix("config.").partition("=")
         _OVERRIDES[key] = value if equals else next(arguments, "")
-    return app.parse_flags_with_usage(rest)
+    try:
+        return flags.FLAGS(rest)
+    except flags.Error as error:
+        print(f"error: {error}; see --help", file=sys.stderr)
+        sys.exit(2)
 
 
 def main(argv: list[str]) -> None:
@@ -54,6 +61,9 @@ def main(argv: list[str]) -> None:
     if _MODE.value in ("predict", "export"):
         if not _OUTPUT.value:
             raise ValueError(f"--output is missing: the folder that {_MODE.value} writes")
+        if _OVERRIDES:
+            raise ValueError(f"{_MODE.value} takes the config from the workdir; leave out "
+                             f"--config.{next(iter(_OVERRIDES))}")
         if _MODE.value == "export":
             experiment.export(_WORKDIR.value, _OUTPUT.value)
         else:
@@ -71,13 +81,26 @@ def main(argv: list[str]) -> None:
 
 
 def _main(argv: list[str]) -> None:
+    warnings.showwarning = _show_warning
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # what orbax does is of no interest to most
     try:
         main(argv)
-    except ValueError as error:
-        if logging.vlog_is_on(1):     # --verbosity=1 shows where it came from
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        if logging.vlog_is_on(1):
             raise
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, FloatingPointError) else 2)
+
+
+def _show_warning(message: Warning | str, category: type, filename: str, lineno: int,
+                  file: object = None, line: str | None = None) -> None:
+    """A warning for the user in one line; one for programmers with its place."""
+    del file
+    if category is UserWarning:
+        print(f"warning: {message}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,12 @@ class Qvim:
         self.delay = streaming.delay(config)
         self.network = Network(config)
 
+    @property
+    def vocabulary(self) -> int:
+        """Token ids that the text encoder knows."""
+        c = self.config
+        return c.bert.vocab_size if c.text == "bert" else c.vocabulary
+
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         # Some 120 parameters drawn with threefry take the CPU's compiler a minute, so: one draw.
         seed = jax.random.bits(key, (4,), jnp.uint32)
