@@ -1,0 +1,292 @@
+"""The command line, whole: a small run from training to an export, and what bad input says."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from absl import flags, logging
+
+import vseg_jax
+from vseg_jax import main
+from vseg_jax.inference.exported import Stream
+from vseg_jax.inference.video import VideoWriter
+
+pytest.importorskip("av")
+
+ROOT = Path(__file__).parents[1]
+QUICKSTART = str(ROOT / "configs" / "quickstart.py")
+QVIM = str(ROOT / "configs" / "qvim.py")
+# Both forms in which a key can be set.
+SMALL = [
+    "--config.data.options.train=4", "--config.data.options.test=2",
+    "--config.data.options.length", "3",
+    "--config.train.steps", "2", "--config.train.batch_size=2", "--config.train.warmup=1",
+    "--config.train.log_every=1",
+    "--config.clip.length=2", "--config.clip.stride=1", "--config.clip.target=1",
+    "--config.clip.height=32", "--config.clip.width=32",
+    "--config.model.backbone=resnet18", "--config.model.resnet_width=4",
+    "--config.model.channels=8", "--config.model.decoder_channels", "(4,4,4,4,4)",
+    "--config.model.word_width=8", "--config.model.queue=8",
+    "--config.evaluation.batch_size=4", "--config.evaluation.film=0",
+]
+LIMIT = 12  # words, of the quickstart
+FRAMES = 24  # of the film
+
+
+def command(*arguments):
+    """(exit code, stdout, stderr) of a command line, run in this process."""
+    out, err, code, verbosity = io.StringIO(), io.StringIO(), 0, logging.get_verbosity()
+    for flag in flags.FLAGS.get_flags_for_module(main):
+        flag.unparse()
+    with (warnings.catch_warnings(), contextlib.redirect_stdout(out),
+          contextlib.redirect_stderr(err)):
+        warnings.simplefilter("default")
+        try:
+            main._main(main._parse_flags(["vseg_jax.main", *map(str, arguments)]))
+        except SystemExit as stop:
+            code = stop.code
+    logging.set_verbosity(verbosity)
+    return code, out.getvalue(), err.getvalue()
+
+
+def refused(*arguments, code=2):
+    """The error of a command line that must end with one: its line and those that list keys."""
+    got, out, err = command(*arguments)
+    assert got == code, (out, err)
+    assert "Traceback" not in err
+    _, _, error = err.rpartition("error: ")
+    assert err.count("error: ") == 1 and all(x.startswith("  ") for x in error.splitlines()[1:])
+    return error
+
+
+def contents(folder):
+    """{file: bytes} of a folder."""
+    return {p.relative_to(folder): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation(tmp_path_factory):
+    """Programs compile quickly and run slowly; those that are kept lie in no one's home."""
+    folder = jax.config.jax_compilation_cache_dir
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_compilation_cache_dir", folder)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(workdir, arguments that name it, stdout and stderr of the training)."""
+    folder = tmp_path_factory.mktemp("trained")
+    arguments = ["--config", QUICKSTART, "--workdir", folder / "run",
+                 f"--config.data.prepared={folder / 'data'}", *SMALL]
+    code, out, err = command(*arguments)
+    assert code == 0, err
+    return folder / "run", arguments, out + err
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    path, noise = tmp_path_factory.mktemp("film") / "clip.mp4", np.random.default_rng(0)
+    with VideoWriter(path, 10.0) as writer:
+        for t in range(FRAMES):
+            frame = noise.integers(0, 90, (24, 40, 3), np.uint8)
+            frame[6:16, 2 + t : 14 + t] = (230, 30, 30)
+            writer.add(frame)
+    return path
+
+
+def test_training_leaves_all_that_it_promises(trained):
+    workdir, _, said = trained
+    assert "starting at step 0 of 2" in said and "mean_iou" in said
+    results = json.loads((workdir / "metrics.json").read_text())
+    assert sorted(results) == ["source", "source_shuffled_sentences", "target"]
+    assert all(0 <= result["mean_iou"] <= 1 for result in results.values())
+    lines = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [(x["step"], x["kind"]) for x in lines] == [
+        (1, "train"), (2, "train"), (2, "evaluation")]
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["clip"]["length"] == config["model"]["clip_length"] == 2  # one follows
+    assert config["train"]["steps"] == config["model"]["total_steps"] == 2
+    assert config["model"]["decoder_channels"] == [4] * 5
+    assert config["model"]["contrast_dim"] == 128, "with the keys that nobody set"
+
+
+def test_a_finished_run_says_so_and_scores_the_same_later(trained):
+    workdir, arguments, _ = trained
+    results = (workdir / "metrics.json").read_bytes()
+    code, _, err = command(*arguments)
+    assert code == 0 and "is finished: step 2 of 2" in err
+    code, out, _ = command(*arguments, "--mode", "evaluate", "--config.evaluation.save=True")
+    assert code == 0 and "source_shuffled_sentences" in out
+    for name, result in json.loads(results).items():
+        again = json.loads((workdir / "evaluations" / f"{name}.json").read_text())
+        assert again["mean_iou"] == pytest.approx(result["mean_iou"], abs=1e-4)
+        assert (workdir / "evaluations" / name / "predictions.json").is_file()
+    assert (workdir / "metrics.json").read_bytes() == results
+
+
+def test_prediction_cuts_a_query_over_the_limit_and_names_the_lost_words(trained, film, tmp_path):
+    query = " ".join(["the red square that moves to the right"] * 2)
+    code, out, err = command("--workdir", trained[0], "--mode=predict", "--video", film, "--query",
+                             query, "--output", tmp_path / "masks")
+    assert code == 0 and f"wrote {tmp_path / 'masks'}" in out
+    (warning,) = [x for x in err.splitlines() if x.startswith("warning: ")]
+    assert f"longer than {LIMIT} tokens; lost: 'moves to the right'" in warning
+    table = json.loads((tmp_path / "masks" / "predictions.json").read_text())
+    assert [row["frame"] for row in table["frames"]] == list(range(FRAMES))
+    assert (table["height"], table["width"]) == (24, 40)
+    assert len(list((tmp_path / "masks" / "masks").glob("*.png"))) == FRAMES
+
+
+def test_a_video_that_is_cut_off_is_answered_as_far_as_it_goes(trained, film, tmp_path):
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(film.read_bytes()[: int(0.7 * film.stat().st_size)])
+    code, _, err = command("--workdir", trained[0], "--mode=predict", "--video", cut, "--query",
+                           "the red square", "--output", tmp_path / "masks")
+    assert code == 0 and "warning: " in err and "cut off" in err, err
+    frames = json.loads((tmp_path / "masks" / "predictions.json").read_text())["frames"]
+    assert 0 < len(frames) < FRAMES
+
+
+def test_an_export_answers_as_the_run_does(trained, tmp_path):
+    code, out, err = command("--workdir", trained[0], "--mode", "export", "--output",
+                             tmp_path / "exported")
+    assert code == 0 and f"wrote {tmp_path / 'exported'}" in out, err
+    frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    answers = [list(vseg_jax.load(folder).segment(frames, "a red square"))
+               for folder in (trained[0], tmp_path / "exported")]
+    for one, other in zip(*answers, strict=True):
+        np.testing.assert_array_equal(one.probability, other.probability)
+    stream = Stream(tmp_path / "exported" / "stream")
+    tokens, valid = vseg_jax.load(trained[0]).tokenizer.encode("a red square")
+    state = stream.start(frames[0], tokens=tokens, tokens_valid=valid)
+    _, answer = stream.step(state, frames[1])
+    probability = 1 / (1 + np.exp(-np.asarray(answer["logits"])))
+    wanted = answers[0][int(answer["frame"])].probability
+    np.testing.assert_allclose(probability, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--config.train.stepz=3"], "unknown config key 'config.train.stepz'; did you mean 'steps'?"),
+    (["--config.model.chanels=3"], "'config.model.chanels'; did you mean 'channels'?"),
+    (["--config.modle.channels=3"], "'config.modle'; did you mean 'model'?"),
+    (["--config.train.steps=many"], "'config.train.steps' wants int, got 'many'"),
+    (["--config.train.steps"], "'config.train.steps' wants int, got ''"),
+    (["--config.model.ca_w=word"], "must be one of 'bilinear', 'words'"),
+    (["--config.clip.target=9"], "target is 9"),
+    (["--config.system=qvin"], "no model 'qvin'; did you mean 'qvim'?"),
+    (["--config.data.name=moving_shape"], "no dataset 'moving_shape'; did you mean"),
+    (["--config.data.options.actor=1"], "'config.data.options.actor'; did you mean 'actors'?"),
+    (["--config.data.split=trian"], "no split 'trian'"),
+    (["--config.model.vocabulary=5"], "token ids, but the model knows 5; raise the vocabulary"),
+    (["--config", "configs/quikstart.py"], "no config file 'configs/quikstart.py'"),
+    (["--config", f"{QUICKSTART}:big"], "has no variants, got 'big'"),
+    (["--config", f"{QVIM}:a2c"], "qvim has no variant 'a2c'; there are a2d, davis"),
+    (["--config="], "--config is missing"),
+    (["--workdir="], "--workdir is missing"),
+    (["--mode=trian"], "trian"),
+    (["--wrokdir=x"], "Did you mean: workdir"),
+    (["train"], "arguments not understood: train"),
+    (["--mode=predict"], "--output is missing"),
+    (["--mode=export"], "--output is missing"),
+    (["--mode=evaluate"], "no checkpoint in"),
+])
+def test_what_cannot_be_begun(arguments, said, tmp_path, trained):
+    workdir = tmp_path / "run"
+    prepared = trained[0].parent / "data"
+    error = refused("--config", QUICKSTART, "--workdir", workdir, *SMALL,
+                    f"--config.data.prepared={prepared}", *arguments)
+    assert said in error and error.count("\n") == 1
+    assert not contents(tmp_path), "nothing is written"
+
+
+def test_a_dataset_that_is_missing_or_half_extracted(tmp_path):
+    def said(*arguments):
+        return refused("--workdir", tmp_path / "run", f"--config.data.prepared={tmp_path}/data",
+                       f"--config.data.source={tmp_path / 'A2D'}", "--config", *arguments)
+
+    assert "download the dataset as docs/data.md says" in said(f"{QVIM}:a2d")
+    release = tmp_path / "A2D" / "Release"
+    release.mkdir(parents=True)
+    assert f"{release / 'videoset.csv'} cannot be read" in said(f"{QVIM}:a2d")
+    (release / "videoset.csv").write_text("v1,1,0\n")
+    assert f"{release / 'videoset.csv'}, line 1: " in said(f"{QVIM}:a2d")
+    assert sorted(contents(tmp_path)) == [Path("A2D/Release/videoset.csv")]
+
+
+def test_a_workdir_of_another_config_stays_as_it_is(trained):
+    workdir, arguments, _ = trained
+    before = contents(workdir)
+    error = refused(*arguments, "--config.train.learning_rate=0.5", "--config.model.queue=16")
+    assert "holds a run of another config" in error
+    assert "train.learning_rate: 0.002 there, 0.5 here" in error
+    assert "model.queue: 8 there, 16 here" in error
+    assert contents(workdir) == before
+
+
+def test_a_checkpoint_of_another_model_names_what_differs(trained):
+    workdir, arguments, _ = trained
+    before = contents(workdir)
+    error = refused(*arguments, "--mode=evaluate", "--config.model.word_width=9",
+                    "--config.model.fuse=conv")
+    assert "is of another model" in error and "missing params/" in error
+    assert "params/text/embedding/words/embedding is [[256, 8], 'float32'], the model wants " \
+           "[[256, 9], 'float32']" in error
+    assert contents(workdir) == before
+
+
+def test_what_cannot_be_answered(trained, film, tmp_path):
+    workdir = trained[0]
+    empty, text = tmp_path / "empty.mp4", tmp_path / "text.mp4"
+    empty.write_bytes(b"")
+    text.write_bytes(b"this is no video" * 100)
+    out = tmp_path / "out"
+
+    def said(video, query="a square", folder=workdir, output=out):
+        return refused("--mode", "predict", "--workdir", folder, f"--video={video}",
+                       f"--query={query}", "--output", output)
+
+    assert "--video is missing" in said("")
+    assert "there is no video file" in said(tmp_path / "gone.mp4")
+    assert "empty.mp4 is empty (0 bytes)" in said(empty)
+    assert "text.mp4 cannot be opened as a video" in said(text)
+    assert "the sentence '' has no word" in said(film, query="")
+    assert "there is no folder" in said(film, folder=tmp_path / "gone")
+    assert "neither checkpoints/" in said(film, folder=tmp_path)
+    assert "takes the config from the workdir; leave out --config.clip.length" in refused(
+        "--mode=predict", "--workdir", workdir, "--output", out, "--config.clip.length=3")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty.mp4", "text.mp4"]
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    assert "is there already" in said(film)
+    assert list(contents(out)) == [Path("mine.txt")]
+
+
+def test_a_loss_that_is_no_number_ends_with_code_1(trained, tmp_path):
+    _, arguments, _ = trained
+    cheap = ["--config.model.qfa_scales=()", "--config.model.am_adain_scales=()"]
+    error = refused(*arguments, "--workdir", tmp_path / "run", "--config.train.learning_rate=1e38",
+                    "--config.train.steps=3", "--config.train.warmup=0", *cheap, code=1)
+    assert "at step" in error and "lower train.learning_rate" in error
+
+
+def test_a_process_of_its_own(trained, tmp_path):
+    """What the shell sees: the exit code, one line, and nothing of the libraries' own talk."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-m", "vseg_jax.main", "--config", QUICKSTART, "--workdir",
+         tmp_path / "run", "--config.train.stepz=3"],
+        cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "error: unknown config key 'config.train.stepz'; did you mean 'steps'?\n"
