@@ -12,8 +12,8 @@ from vseg_jax.settings import EvaluationConfig
 from vseg_jax.training.settings import TrainConfig
 
 MADE = {"height": 64, "width": 64, "length": 16, "train": 1000, "test": 100, "flow": False,
-        "sound": False, "splits": ("source_train", "source_test", "target_test"), "actors": (2, 3),
-        "differs": (6.0, 2.0, 1.0, 1.0, 2.0), "seed": 0}
+        "sound": False, "splits": ("source_train", "source_test", "target_test"), "actors": (2, 2),
+        "differs": (6.0, 2.0, 1.0, 1.0, 1.0), "seed": 0}
 
 
 def get_config() -> ConfigDict:
@@ -23,16 +23,18 @@ def get_config() -> ConfigDict:
     config.data = section(
         DatasetConfig, name="moving_shapes", split="source_train", options=MADE
     )
-    config.clip = section(ClipConfig, length=4, stride=4, target=2, height=64, width=64)
+    config.clip = section(ClipConfig, length=1, stride=1, target=0, height=64, width=64)
     config.text = section(TextConfig, length=12)
     config.workers = 0
     config.train = section(
-        TrainConfig, steps=800, batch_size=16, learning_rate=2e-3, schedule="cosine", warmup=50,
+        TrainConfig, steps=1200, batch_size=16, learning_rate=4e-3, schedule="cosine", warmup=50,
         optimiser="adamw", weight_decay=1e-4, clip_norm=1.0, log_every=20, checkpoint_every=400,
     )
     config.model = section(
-        QvimConfig, i3d_width=0.25, text="words", word_width=64, vocabulary=256, max_words=12,
-        channels=64, decoder_channels=(32, 48, 64, 64, 64), sa_kv_max=8, queue=1024, momentum=0.99,
+        QvimConfig, backbone="resnet18", resnet_width=16, text="words", word_width=64,
+        vocabulary=256, max_words=12, channels=40, decoder_channels=(16, 24, 40, 40, 40),
+        sa_kv_max=8, queue=1024, momentum=0.99, const_from_start=False, qfa_beta_max=0.1,
+        gt_soft=True, pos_weight=2.0,
     )
     config.model.total_steps = config.train.get_ref("steps")
     for key in ("length", "stride", "target"):

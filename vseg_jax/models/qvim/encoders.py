@@ -113,7 +113,10 @@ class TextEncoder(nn.Module):
             words, _ = Bert(c.bert, dtype, name="bert")(tokens, valid, train=train)
         else:
             words = WordEmbedding(c.vocabulary, c.word_width, dtype, name="embedding")(tokens)
-        words = nn.Dense(c.channels, dtype=dtype, name="project")(words)
+        # Words start larger than features: U of Eq. 7 is a mean over them, and a colour is one of
+        # six. With the usual start a sentence is not heard for hundreds of steps (inferred).
+        loud = nn.initializers.variance_scaling(25.0, "fan_in", "normal")
+        words = nn.Dense(c.channels, dtype=dtype, kernel_init=loud, name="project")(words)
         words = jnp.where(valid[..., None], words, 0)
         _, query = Gru(c.channels, dtype, name="gru")(words, valid)
         return words, query

@@ -223,8 +223,8 @@ class Feedback(nn.Module):
 class WordAttention(nn.Module):
     """Eq. 7: C_k = softmax over the words of ReLU(W (V_k Q^T)); words that are not there get 0.
 
-    Where W stands is inferred (`ca_w`). It starts small, so that the softmax starts soft although
-    Eq. 7 does not divide by sqrt(C).
+    Where W stands is inferred (`ca_w`). Eq. 7 does not divide by sqrt(C), so the attention starts
+    sharp: each pixel hears one word, and learning begins much sooner than from a soft mean.
     """
 
     config: QvimConfig
@@ -234,11 +234,8 @@ class WordAttention(nn.Module):
         c = self.config
         words = query.words
         pixels = y.reshape(y.shape[0], -1, c.channels)
-        small = nn.initializers.variance_scaling(1 / c.channels, "fan_in", "normal")
         if c.ca_w == "bilinear":
-            words = nn.Dense(
-                c.channels, use_bias=False, dtype=y.dtype, kernel_init=small, name="w"
-            )(words)
+            words = nn.Dense(c.channels, use_bias=False, dtype=y.dtype, name="w")(words)
         scores = jnp.einsum("bpc,blc->bpl", pixels, words)
         if c.ca_w == "words":
             if words.shape[1] != c.max_words:
@@ -246,9 +243,7 @@ class WordAttention(nn.Module):
                     f"ca_w 'words' was built for {c.max_words} words, got {words.shape[1]}; set "
                     "max_words to the length of the text"
                 )
-            scores = nn.Dense(
-                c.max_words, use_bias=False, dtype=y.dtype, kernel_init=small, name="w"
-            )(scores)
+            scores = nn.Dense(c.max_words, use_bias=False, dtype=y.dtype, name="w")(scores)
         valid = query.valid[:, None]
         scores = nn.relu(scores).astype(jnp.float32)
         weights = jax.nn.softmax(jnp.where(valid, scores, jnp.finfo(jnp.float32).min))
