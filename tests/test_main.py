@@ -32,15 +32,15 @@ SMALL = [
     "--config.data.options.train=4", "--config.data.options.test=2",
     "--config.data.options.length", "3",
     "--config.train.steps", "2", "--config.train.batch_size=2", "--config.train.warmup=1",
-    "--config.train.log_every=1",
+    "--config.train.log_every=1", "--config.train.learning_rate=0.01",
     "--config.clip.length=2", "--config.clip.stride=1", "--config.clip.target=1",
     "--config.clip.height=32", "--config.clip.width=32",
     "--config.model.backbone=resnet18", "--config.model.resnet_width=4",
     "--config.model.channels=8", "--config.model.decoder_channels", "(4,4,4,4,4)",
-    "--config.model.word_width=8", "--config.model.queue=8",
-    "--config.evaluation.batch_size=4", "--config.evaluation.film=0",
+    "--config.model.word_width=8", "--config.model.queue=8", "--config.model.vocabulary=300",
+    "--config.text.length=12", "--config.evaluation.batch_size=4", "--config.evaluation.film=0",
 ]
-LIMIT = 12  # words, of the quickstart
+LIMIT = 12  # words
 FRAMES = 24  # of the film
 
 
@@ -192,6 +192,7 @@ def test_an_export_answers_as_the_run_does(trained, tmp_path):
     (["--config.data.name=moving_shape"], "no dataset 'moving_shape'; did you mean"),
     (["--config.data.options.actor=1"], "'config.data.options.actor'; did you mean 'actors'?"),
     (["--config.data.split=trian"], "no split 'trian'"),
+    (["--config.evaluation.datasets.target.split=tset"], "no split 'tset'"),
     (["--config.model.vocabulary=5"], "token ids, but the model knows 5; raise the vocabulary"),
     (["--config", "configs/quikstart.py"], "no config file 'configs/quikstart.py'"),
     (["--config", f"{QUICKSTART}:big"], "has no variants, got 'big'"),
@@ -254,7 +255,7 @@ def test_a_workdir_of_another_config_stays_as_it_is(trained):
     before = contents(workdir)
     error = refused(*arguments, "--config.train.learning_rate=0.5", "--config.model.queue=16")
     assert "holds a run of another config" in error
-    assert "train.learning_rate: 0.002 there, 0.5 here" in error
+    assert "train.learning_rate: 0.01 there, 0.5 here" in error
     assert "model.queue: 8 there, 16 here" in error
     assert contents(workdir) == before
 
@@ -265,8 +266,8 @@ def test_a_checkpoint_of_another_model_names_what_differs(trained):
     error = refused(*arguments, "--mode=evaluate", "--config.model.word_width=9",
                     "--config.model.fuse=conv")
     assert "is of another model" in error and "missing params/" in error
-    assert "params/text/embedding/words/embedding is [[256, 8], 'float32'], the model wants " \
-           "[[256, 9], 'float32']" in error
+    assert "params/text/embedding/words/embedding is [[300, 8], 'float32'], the model wants " \
+           "[[300, 9], 'float32']" in error
     assert contents(workdir) == before
 
 

@@ -64,6 +64,8 @@ def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
     runtime.enable_compilation_cache()
     model = build_model(settings)
     dataset = _open(settings.data)
+    for data in settings.evaluation.datasets.values():
+        _open(data)  # what cannot be scored is said before the training
     tokenizer = _tokenizer(settings, model, dataset, workdir)
     samples = _samples(settings, settings.data, tokenizer, train=True)
     batches = train_batches(
