@@ -27,14 +27,15 @@ def get_config() -> ConfigDict:
     config.text = section(TextConfig, length=12)
     config.workers = 0
     config.train = section(
-        TrainConfig, steps=1200, batch_size=16, learning_rate=4e-3, schedule="cosine", warmup=50,
-        optimiser="adamw", weight_decay=1e-4, clip_norm=1.0, log_every=20, checkpoint_every=400,
+        TrainConfig, steps=1600, batch_size=16, learning_rate=3e-3, beta2=0.98, schedule="cosine",
+        warmup=50, optimiser="adamw", weight_decay=1e-4, clip_norm=1.0, log_every=20,
+        checkpoint_every=400,
     )
     config.model = section(
         QvimConfig, backbone="resnet18", resnet_width=16, text="words", word_width=64,
         vocabulary=256, max_words=12, channels=40, decoder_channels=(16, 24, 40, 40, 40),
-        sa_kv_max=8, queue=1024, momentum=0.99, const_from_start=False, qfa_beta_max=0.1,
-        gt_soft=True, pos_weight=2.0,
+        sa_kv_max=8, queue=1024, contrast_weight=0.1,
+        const_from_start=False, qfa_start=0.5, qfa_beta_max=0.05, gt_soft=True, pos_weight=2.0,
     )
     config.model.total_steps = config.train.get_ref("steps")
     for key in ("length", "stride", "target"):

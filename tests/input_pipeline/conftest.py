@@ -5,7 +5,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from toy import build_toy
+from toy_dataset import build_toy
 
 
 @pytest.fixture(scope="session")

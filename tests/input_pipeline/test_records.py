@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from toy import ToyBuilder, build_toy, toy_record
+from toy_dataset import ToyBuilder, build_toy, toy_record
 
 from input_pipeline.records import (
     Expression,
@@ -179,7 +179,7 @@ def test_half_a_dataset_is_not_opened(tmp_path):
 def test_building_and_reading_leave_tensorflow_alone(toy_dir):
     program = (
         "import sys, tempfile; from input_pipeline import loader, records, samples;"
-        "from toy import build_toy; d = build_toy(tempfile.mkdtemp(dir=sys.argv[1]));"
+        "from toy_dataset import build_toy; d = build_toy(tempfile.mkdtemp(dir=sys.argv[1]));"
         "records.open_dataset(d, 'train')[0]; assert 'tensorflow' not in sys.modules"
     )
     here = Path(__file__).parent

@@ -3,7 +3,7 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
-from toy import COLORS, ToyBuilder, toy_record
+from toy_dataset import COLORS, ToyBuilder, toy_record
 
 from input_pipeline.records import Expression, Object, decode_mask, encode_image, open_dataset
 from input_pipeline.samples import ReferringSamples

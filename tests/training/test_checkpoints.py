@@ -7,7 +7,7 @@ import subprocess
 import jax
 import numpy as np
 import pytest
-import toy
+import toy_model as toy
 
 from vseg_jax.training import TrainConfig, sharding
 from vseg_jax.training import optimiser as optim

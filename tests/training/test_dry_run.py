@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-import toy
+import toy_model as toy
 
 from vseg_jax.training.dry_run import dry_run
 from vseg_jax.training.settings import TrainConfig

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-import toy
+import toy_model as toy
 import worker
 
 from vseg_jax.training.reports import read_metrics

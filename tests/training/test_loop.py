@@ -8,7 +8,7 @@ import signal
 import jax
 import numpy as np
 import pytest
-import toy
+import toy_model as toy
 
 from vseg_jax.training import NonFiniteLoss, TrainConfig, train
 from vseg_jax.training.checkpoints import load

@@ -3,7 +3,7 @@
 import grain
 import numpy as np
 import pytest
-import toy
+import toy_model as toy
 import worker
 
 from vseg_jax.models.qvim import Config, Model

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-import toy
+import toy_model as toy
 import worker
 from jax.sharding import PartitionSpec
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
+import toy_model as toy
 
 from vseg_jax.training import optimiser as optim
 from vseg_jax.training import state as train_state

@@ -22,7 +22,7 @@ def start_all(devices, *runs):
     The process is forked from one that has the imports behind it but no JAX backend yet.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["toy", "worker", "vseg_jax.training.loop"])
+    context.set_forkserver_preload(["toy_model", "worker", "vseg_jax.training.loop"])
     process = context.Process(target=_enter, args=(devices, runs))
     process.out = Path(runs[-1][0])
     process.start()
@@ -52,7 +52,7 @@ def run(out, workdir, config, distributed=None, dropout=0.3, pause=0.0, model=No
         runtime.initialise_distributed(**distributed)
     import jax
     import numpy as np
-    import toy
+    import toy_model as toy
 
     from vseg_jax.training import TrainConfig, train
 
