@@ -79,7 +79,7 @@ def _davis() -> ConfigDict:
         options={"year": 2016, "queries": "data/davis_queries.json"},
     )
     config.clip = section(
-        ClipConfig, length=1, stride=1, target=0, height=256, width=448, crop=0.6, flip=0.5,
+        ClipConfig, length=1, stride=1, target=0, height=192, width=320, crop=0.6, flip=0.5,
         color=0.3,
     )
     config.text = section(TextConfig, tokenizer="data/minilm", length=24)
@@ -87,17 +87,18 @@ def _davis() -> ConfigDict:
         hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
     )
     config.model = section(
-        QvimConfig, backbone="resnet50", backbone_norm="frozen", bert=minilm, channels=96,
-        decoder_channels=(32, 48, 64, 96, 96), sa_kv_max=14, queue=256, momentum=0.99,
+        QvimConfig, backbone="resnet50", backbone_norm="frozen", bert=minilm, channels=64,
+        decoder_channels=(24, 32, 48, 64, 64), sa_kv_max=12, queue=256, contrast_weight=0.1,
+        qfa_beta_max=0.05, pos_weight=1.5,
     )
     config.train = section(
-        TrainConfig, steps=600, batch_size=8, optimiser="adamw", weight_decay=1e-3,
-        learning_rate=5e-4, schedule="cosine", warmup=50, clip_norm=1.0,
+        TrainConfig, steps=400, batch_size=4, optimiser="adamw", weight_decay=1e-3,
+        learning_rate=1e-3, schedule="cosine", warmup=50, clip_norm=1.0,
         groups=(("^visual/", 0.0), ("^text/bert/", 0.0)), log_every=20, checkpoint_every=200,
     )
     config.workers = 0
     val = {"name": "davis", "split": "val"}
-    config.evaluation = section(EvaluationConfig, batch_size=8, film=2, datasets={
+    config.evaluation = section(EvaluationConfig, batch_size=4, datasets={
         "val_plain": DatasetConfig(styles=("plain",), **val),
         "val_free": DatasetConfig(styles=("free",), **val),
     })

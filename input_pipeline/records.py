@@ -332,7 +332,13 @@ class Dataset:
         return len(self.index)
 
     def __getitem__(self, i: int) -> Record:
-        return from_example(FEATURES.deserialize_example_np(self._source[int(i)]))
+        try:
+            return from_example(FEATURES.deserialize_example_np(self._source[int(i)]))
+        except RuntimeError as error:  # what the reader says of a damaged shard
+            raise ValueError(
+                f"record {int(i)} of {self.name} cannot be read ({str(error)[:120]}); remove the "
+                "prepared dataset's folder and prepare it again"
+            ) from error
 
     def __iter__(self) -> Iterator[Record]:
         return (self[i] for i in range(len(self)))

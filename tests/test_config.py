@@ -84,3 +84,12 @@ def test_unknown_keys_files_and_variants(config_file, tmp_path):
 def test_section_is_a_config_dict_all_the_way():
     config = section(Outer, named={"x": Inner(1)})
     assert isinstance(config.inner, ConfigDict) and isinstance(config.named.x, ConfigDict)
+
+
+def test_a_file_that_is_no_python_and_a_key_below_a_value(config_file, tmp_path):
+    text = tmp_path / "README.md"
+    text.write_text("# no config")
+    with pytest.raises(ValueError, match="a Python file"):
+        load(str(text))
+    with pytest.raises(ValueError, match="there are no keys below it"):
+        load(config_file, {"width.x": "3"})

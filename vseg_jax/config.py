@@ -34,8 +34,8 @@ def load(file_and_variant: str, overrides: Mapping[str, str] | None = None) -> C
       ValueError: no such file or variant, no `get_config` in it, an unknown key.
     """
     file, _, variant = file_and_variant.partition(":")
-    if not Path(file).is_file():
-        raise ValueError(f"no config file '{file}'; the library's own stand in configs/")
+    if not Path(file).is_file() or Path(file).suffix != ".py":
+        raise ValueError(f"no config file '{file}' (a Python file); the library's own stand in configs/")
     spec = importlib.util.spec_from_file_location(f"config_{Path(file).stem}", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -119,7 +119,9 @@ def nearest(key: str, known: Iterable[str]) -> str:
     """'; did you mean ...?' for an unknown key, or the list of what there is."""
     known = sorted(known)
     close = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known are: {', '.join(known)}"
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known are: {', '.join(known)}" if known else "; there are no keys below it"
 
 
 def shallow(instance: Any) -> dict[str, Any]:

@@ -52,7 +52,6 @@ def prepare(
     builder = module.Builder(source, prepared, parsed, _variant(parsed))
     folder = Path(builder.data_dir)
     if (folder / "dataset_info.json").is_file():
-        print(f"{name}: prepared in {folder}", flush=True)
         return folder
     if hasattr(module, "verify"):
         _check_source(name, source, f"nothing is prepared in {folder}")

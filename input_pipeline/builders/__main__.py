@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options = _options(given.option)
         if given.command == "prepare":
-            prepare(given.name, given.source, given.prepared, options)
+            print(prepare(given.name, given.source, given.prepared, options))
             return 0
         problems = verify(given.name, given.source, options)
     except (ValueError, ImportError) as error:

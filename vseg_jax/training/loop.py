@@ -284,7 +284,8 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def _may_change(key: str) -> bool:
     return (key in {f"train.{name}" for name in MAY_CHANGE} or key.startswith("evaluation.")
-            or key.rsplit(".", 1)[-1] in ("source", "prepared"))  # where the data lies
+            # Where the data lies; a model's own copy of train.steps.
+            or key.rsplit(".", 1)[-1] in ("source", "prepared", "total_steps"))
 
 
 def _check_config(workdir: Path, description: dict[str, Any], begun: bool) -> None:
