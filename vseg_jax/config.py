@@ -35,7 +35,9 @@ def load(file_and_variant: str, overrides: Mapping[str, str] | None = None) -> C
     """
     file, _, variant = file_and_variant.partition(":")
     if not Path(file).is_file() or Path(file).suffix != ".py":
-        raise ValueError(f"no config file '{file}' (a Python file); the library's own stand in configs/")
+        raise ValueError(
+            f"no config file '{file}' (a Python file); the library's own stand in configs/"
+        )
     spec = importlib.util.spec_from_file_location(f"config_{Path(file).stem}", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
