@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 
 from input_pipeline.builders import prepare
 from input_pipeline.loader import train_batches
-from input_pipeline.records import open_dataset
+from input_pipeline.records import Dataset, open_dataset
 from input_pipeline.samples import ReferringSamples
 from input_pipeline.settings import DatasetConfig
 from input_pipeline.text import Tokenizer, load_tokenizer, make_tokenizer
@@ -64,10 +64,9 @@ def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
     runtime.enable_compilation_cache()
     model = build_model(settings)
     dataset = _open(settings.data)
-    for data in settings.evaluation.datasets.values():
-        _open(data)  # what cannot be scored is said before the training
+    scored = _open_scored(settings)  # what cannot be opened is said before the training
     tokenizer = _tokenizer(settings, model, dataset, workdir)
-    samples = _samples(settings, settings.data, tokenizer, train=True)
+    samples = _samples(settings, settings.data, dataset, tokenizer, train=True)
     batches = train_batches(
         samples, settings.train.batch_size, settings.train.seed, settings.workers,
         jax.process_index(), jax.process_count(),
@@ -75,7 +74,7 @@ def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
 
     def score(variables: Variables, step: int) -> dict[str, float]:
         del step
-        results = _evaluate(settings, model, variables, tokenizer)
+        results = _evaluate(settings, model, variables, scored, tokenizer)
         write_text(workdir / "metrics.json", json.dumps(results, indent=2) + "\n")
         return {f"{name}/{key}": value for name, result in results.items()
                 for key, value in result.items() if isinstance(value, float)}
@@ -87,8 +86,8 @@ def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
     results = json.loads((workdir / "metrics.json").read_text())
     _report(results)
     if settings.evaluation.film and not (workdir / FILM).exists():
-        _film(settings, Segmenter(model, trained.variables, tokenizer, settings.clip,
-                                  settings.evaluation.protocol), workdir / FILM)
+        _film(settings, scored, Segmenter(model, trained.variables, tokenizer, settings.clip,
+                                          settings.evaluation.protocol), workdir / FILM)
     return results
 
 
@@ -102,7 +101,7 @@ def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
     wanted = jax.eval_shape(model.init, jax.random.key(0), batch_shapes(settings))
     checkpoints.compare(checkpoints.describe(variables), checkpoints.describe(wanted), str(workdir))
     tokenizer = load_tokenizer(workdir / TOKENIZER, settings.text.length)
-    results = _evaluate(settings, model, variables, tokenizer,
+    results = _evaluate(settings, model, variables, _open_scored(settings), tokenizer,
                         save=workdir / "evaluations" if settings.evaluation.save else None)
     (workdir / "evaluations").mkdir(exist_ok=True)
     for name, result in results.items():
@@ -169,7 +168,7 @@ def _model_settings(settings: Settings) -> dict[str, Any]:
     return dataclasses.asdict(configs.parse(cls, settings.model, "config.model"))
 
 
-def _open(data: DatasetConfig) -> Any:
+def _open(data: DatasetConfig) -> Dataset:
     if jax.process_count() > 1:
         if jax.process_index() == 0:
             prepare(data.name, data.source, data.prepared, data.options)
@@ -177,16 +176,21 @@ def _open(data: DatasetConfig) -> Any:
     return open_dataset(prepare(data.name, data.source, data.prepared, data.options), data.split)
 
 
-def _samples(settings: Settings, data: DatasetConfig, tokenizer: Tokenizer, *,
+def _open_scored(settings: Settings) -> dict[str, Dataset]:
+    return {name: _open(data) for name, data in settings.evaluation.datasets.items()}
+
+
+def _samples(settings: Settings, data: DatasetConfig, dataset: Dataset, tokenizer: Tokenizer, *,
              train: bool) -> ReferringSamples:
     return ReferringSamples(
-        _open(data), settings.clip, tokenizer, train=train, seed=settings.train.seed,
+        dataset, settings.clip, tokenizer, train=train, seed=settings.train.seed,
         styles=data.styles, categories=data.categories, frames=data.frames,
         shuffle_sentences=data.shuffle_sentences,
     )
 
 
-def _tokenizer(settings: Settings, model: Model, dataset: Any, workdir: Path) -> Tokenizer:
+def _tokenizer(settings: Settings, model: Model, dataset: Dataset,
+               workdir: Path) -> Tokenizer:
     """The tokenizer that the workdir's checkpoints were made with, else a new one, saved there."""
     folder = workdir / TOKENIZER
     if folder.is_dir() and any((workdir / "checkpoints").glob("[0-9]*")):
@@ -205,12 +209,12 @@ def _tokenizer(settings: Settings, model: Model, dataset: Any, workdir: Path) ->
     return tokenizer
 
 
-def _evaluate(settings: Settings, model: Model, variables: Variables, tokenizer: Tokenizer,
-              save: Path | None = None) -> dict[str, Any]:
+def _evaluate(settings: Settings, model: Model, variables: Variables, scored: dict[str, Dataset],
+              tokenizer: Tokenizer, save: Path | None = None) -> dict[str, Any]:
     e = settings.evaluation
     return {
         name: scoring.evaluate(
-            model, variables, _samples(settings, data, tokenizer, train=False),
+            model, variables, _samples(settings, data, scored[name], tokenizer, train=False),
             batch_size=e.batch_size, protocol=e.protocol, gt_roundtrip=e.gt_roundtrip,
             save=save / name if save else None, workers=settings.workers,
         )
@@ -218,13 +222,14 @@ def _evaluate(settings: Settings, model: Model, variables: Variables, tokenizer:
     }
 
 
-def _film(settings: Settings, segmenter: Segmenter, path: Path) -> None:
+def _film(settings: Settings, scored: dict[str, Dataset], segmenter: Segmenter,
+          path: Path) -> None:
     if jax.process_index() == 0:
         from vseg_jax.inference.showcase import showcase
 
-        shown = [data for data in settings.evaluation.datasets.values()
+        shown = [scored[name] for name, data in settings.evaluation.datasets.items()
                  if not data.shuffle_sentences]
-        showcase(segmenter, [_open(data) for data in shown], settings.evaluation.film, path)
+        showcase(segmenter, shown, settings.evaluation.film, path)
 
 
 def _report(results: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from input_pipeline.records import Dataset, decode_image
 from vseg_jax.inference import overlay
 from vseg_jax.inference.segmenter import Segmentation, Segmenter
 from vseg_jax.inference.video import VideoWriter
+from vseg_jax.metrics.a2d import foreground
 
 CELL = 256  # side of a clip in the film, pixels
 _GAP = 8
@@ -57,7 +58,7 @@ def _cell(answer: Segmentation, object_id: int, text: str) -> UInt8[np.ndarray, 
     size = (CELL, CELL)
     image = cv2.resize(answer.image, size, interpolation=cv2.INTER_CUBIC)
     probability = cv2.resize(answer.probability[0], size, interpolation=cv2.INTER_LINEAR)
-    mask = probability > 0.5 * probability.max()
+    mask = foreground(probability, answer.protocol)
     return overlay.draw(image, mask * np.uint8((object_id - 1) % 8 + 1), text)
 
 
