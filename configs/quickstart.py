@@ -2,8 +2,8 @@
 
     python -m vseg_jax.main --config configs/quickstart.py --workdir runs/quickstart
 
-Two CPU cores, 4 min 19 s: mean IoU 0.652 on `source`, 0.227 there with sentences exchanged, 0.097 on
-`target`. Pairs of actors and single frames, so colours are what it learns; see docs/results.md.
+Two CPU cores, 4 min 19 s: mean IoU 0.652 on `source`, 0.227 there with sentences exchanged, 0.097
+on `target`. Pairs of actors and single frames, so colours are what it learns; see docs/results.md.
 """
 
 from ml_collections import ConfigDict
