@@ -39,6 +39,7 @@ class StandinConfig:
 @dataclasses.dataclass(frozen=True)
 class Standin:
     config: StandinConfig = dataclasses.field(default_factory=StandinConfig)
+    task = "rvos"
     delay: int = 1
 
     def init(self, key, batch):

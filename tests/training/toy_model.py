@@ -26,6 +26,7 @@ class _Network(nn.Module):
 class OnlyTrained:
     """The part of a model's face that training never uses."""
 
+    task = "rvos"
     delay = 0
 
     def pretrained(self, variables):

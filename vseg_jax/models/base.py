@@ -40,10 +40,13 @@ class Prediction:
 class Model(Protocol):
     """What training and inference know of a model.
 
+    `task` says which batch and which prompt it reads: see `vseg_jax.tasks`.
+
     A model that reads tokens may also have `vocabulary`, the number of token ids it knows: a
     tokenizer with more of them is then refused before training.
     """
 
+    task: str   # "rvos" or "vos"
     delay: int  # frames between the one that `step` is given and the one that it answers for
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
@@ -68,4 +71,8 @@ class Model(Protocol):
         """The streaming state after the first frame ([H, W, 3] uint8); fixed capacity."""
 
     def step(self, variables: Variables, state: Any, frame: jax.Array) -> tuple[Any, Prediction]:
-        """Takes the next frame and answers; no leading batch axis, `jax.vmap` adds one."""
+        """Takes the next frame and answers; no leading batch axis, `jax.vmap` adds one.
+
+        Models of the task "vos" take a further argument, `prompt=None`: the masks of objects that
+        enter with this frame. With and without it are two programs.
+        """

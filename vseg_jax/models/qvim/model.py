@@ -27,6 +27,8 @@ class Qvim:
     `batch_stats`, and `moco` (models/qvim/moco.py).
     """
 
+    task = "rvos"
+
     def __init__(self, config: QvimConfig):
         self.config = config
         self.delay = streaming.delay(config)

@@ -1,0 +1,80 @@
+"""Semi-supervised video object segmentation: masks in the first frame name the objects.
+
+Objects live in slots 1..N of fixed number; slot 0 is the background. Pixel (0, 0) is the upper-left
+corner of the upper-left pixel. Samples with `valid` False fill up a batch and count nowhere.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
+
+VOID = 255  # value of mask pixels of which nothing is known: no object, no background
+
+
+class Batch(TypedDict):
+    """What the input pipeline yields; B clips of T frames in order of time."""
+
+    frames: UInt8[Array, "B T H W 3"]   # RGB
+    masks: UInt8[Array, "B T H W"]      # 0 background, slots from 1 to N, 255 void
+    masks_valid: Bool[Array, "B T"]     # which frames are annotated; the first one always is
+    objects: Bool[Array, "B N"]         # which slots have a pixel in the first frame
+    video: Int[Array, " B"]             # number of the video
+    sample: Int[Array, " B"]            # number of the sample in the dataset
+    valid: Bool[Array, " B"]            # False: padding of the last batch
+
+
+class Prompt(TypedDict):
+    """What starts a stream, or adds objects to it later.
+
+    0 says nothing: in a first frame that is background, in a later one the model's own answer
+    stands there. A slot's number says that the pixel is this object; 255 is padding.
+    """
+
+    mask: UInt8[Array, "H W"]
+
+
+def one_hot(masks: UInt8[Array, "*B H W"], objects: int) -> Float[Array, "*B {objects} H W"]:
+    """The slots' masks, 0 or 1; void pixels are 0 in all of them."""
+    slots = jnp.arange(1, objects + 1, dtype=masks.dtype)
+    return (masks[..., None, :, :] == slots[:, None, None]).astype(jnp.float32)
+
+
+def index(probability: Float[Array, "*B N H W"]) -> UInt8[Array, "*B H W"]:
+    """The most probable slot of each pixel, 0 where the background (1 - their sum) is."""
+    background = 1 - probability.sum(axis=-3, keepdims=True)
+    return jnp.concatenate([background, probability], axis=-3).argmax(axis=-3).astype(jnp.uint8)
+
+
+def overlap(
+    predicted: UInt8[Array, "*B H W"], masks: UInt8[Array, "*B H W"], objects: int
+) -> tuple[Float[Array, "*B {objects}"], Shaped[Array, "*B {objects}"]]:
+    """Intersection over union of every slot, for a look at training; void pixels do not count.
+
+    Returns:
+      iou: in [0, 1]; 0 where the union is empty.
+      counted: 1 for slots whose union is not empty, else 0.
+    """
+    known = (masks != VOID)[..., None, :, :]
+    ours, truth = one_hot(predicted, objects) * known, one_hot(masks, objects)
+    intersection = (ours * truth).sum((-2, -1))
+    union = jnp.maximum(ours, truth).sum((-2, -1))
+    return intersection / jnp.maximum(union, 1), (union > 0).astype(jnp.float32)
+
+
+def batch_shapes(
+    samples: int, frames: int, height: int, width: int, objects: int
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of one global batch, without any data."""
+    b, t = samples, frames
+    shapes = {
+        "frames": ((b, t, height, width, 3), jnp.uint8),
+        "masks": ((b, t, height, width), jnp.uint8),
+        "masks_valid": ((b, t), jnp.bool_),
+        "objects": ((b, objects), jnp.bool_),
+        "video": ((b,), jnp.int32), "sample": ((b,), jnp.int32), "valid": ((b,), jnp.bool_),
+    }
+    return {name: jax.ShapeDtypeStruct(*spec) for name, spec in shapes.items()}
