@@ -32,4 +32,5 @@ class Settings:
     clip: ClipConfig = dataclasses.field(default_factory=ClipConfig)
     text: TextConfig = dataclasses.field(default_factory=TextConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    start_from: str = ""  # workdir or export of a run whose variables this one begins with
     workers: int = 0  # processes that load training samples; 0 loads in threads

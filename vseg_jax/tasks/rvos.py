@@ -76,3 +76,19 @@ def overlap(
     intersection = (predicted * mask * weight).sum((1, 2))
     union = (jnp.maximum(predicted, mask) * weight).sum((1, 2))
     return intersection / jnp.maximum(union, 1), (union > 0).astype(jnp.float32)
+
+
+def batch_shapes(
+    samples: int, frames: int, height: int, width: int, words: int
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of one global batch, without any data."""
+    b, t, h, w = samples, frames, height, width
+    shapes = {
+        "frames": ((b, t, h, w, 3), jnp.uint8), "masks": ((b, t, h, w), jnp.uint8),
+        "masks_valid": ((b, t), jnp.bool_), "target": ((b,), jnp.int32),
+        "object_id": ((b,), jnp.int32), "tokens": ((b, words), jnp.int32),
+        "tokens_valid": ((b, words), jnp.bool_), "video": ((b,), jnp.int32),
+        "sample": ((b,), jnp.int32), "valid": ((b,), jnp.bool_),
+        "geometry": ((b, 4), jnp.float32),
+    }
+    return {name: jax.ShapeDtypeStruct(*spec) for name, spec in shapes.items()}

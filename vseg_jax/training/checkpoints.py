@@ -157,7 +157,7 @@ def load(workdir: str | Path, step: int | None = None) -> tuple[dict[str, Any], 
     averages, and the collections.
 
     Raises:
-      ValueError: there is no such checkpoint.
+      ValueError: there is no such checkpoint, or a file of it is damaged.
     """
     folder = Path(workdir).resolve() / "checkpoints"
     # Orbax leaves only whole checkpoints under a bare number.
@@ -169,6 +169,11 @@ def load(workdir: str | Path, step: int | None = None) -> tuple[dict[str, Any], 
             f"there {'are those of ' + ', '.join(map(str, steps)) if steps else 'is none'}; "
             "train first, or name another working directory")
     where = folder / str(step)
+    try:
+        _verify(where)
+    except ValueError as error:
+        raise ValueError(f"the checkpoint {where} cannot be used: {error}; take an earlier one, or "
+                         "train on, which does so by itself") from error
     about = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(where / "about")
     wanted = {
         name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))

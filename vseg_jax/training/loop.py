@@ -21,7 +21,7 @@ from vseg_jax.training import optimiser as optim
 from vseg_jax.training import sharding
 from vseg_jax.training import state as train_state
 from vseg_jax.training import step as train_step
-from vseg_jax.training.checkpoints import Checkpoints
+from vseg_jax.training.checkpoints import Checkpoints, compare, describe
 from vseg_jax.training.reports import Reporter, last_evaluation, read_metrics, write_text
 from vseg_jax.training.runtime import Preemption, versions
 from vseg_jax.training.settings import MAY_CHANGE, TrainConfig
@@ -58,6 +58,7 @@ def train(
     *,
     evaluate: Evaluate | None = None,
     description: dict[str, Any] | None = None,
+    initial: Variables | None = None,
 ) -> Trained:
     """Trains `model`, from where `workdir` stands.
 
@@ -73,6 +74,7 @@ def train(
         or an image ([H, W, 3] or [N, H, W, 3]).
       description: the resolved config as plain values, with `config` under "train"; saved, and
         compared when the run goes on.
+      initial: variables to begin with in place of random and public ones.
 
     Raises:
       NonFiniteLoss: the loss or the gradient's norm is not finite.
@@ -100,7 +102,8 @@ def train(
             state, about = restored
             window = about["window"]
         else:
-            state, window = begin(model, sample, optimiser, config, shardings), {}
+            state, window = begin(
+                model, sample, optimiser, config, shardings, initial), {}
         run = _Run(model, optimiser, config, workdir, mesh, shardings, checkpoints, preemption,
                    evaluate)
         run.about = {
@@ -244,13 +247,18 @@ class _Means:
         return means
 
 
-def begin(model, sample, optimiser, config, shardings) -> train_state.TrainState:
+def begin(model, sample, optimiser, config, shardings, initial=None) -> train_state.TrainState:
     """The state at step 0.  The variables are made whole on each process (public weights are read
     by host code), then laid out; the optimiser's state is made where it will lie."""
     shapes = sharding.global_shapes(sample)
     init = jax.jit(lambda key: model.init(
         key, {name: jnp.zeros(s.shape, s.dtype) for name, s in shapes.items()}))
-    variables = model.pretrained(init(jax.random.fold_in(jax.random.key(config.seed), 0x1717)))
+    key = jax.random.fold_in(jax.random.key(config.seed), 0x1717)
+    if initial is None:
+        variables = model.pretrained(init(key))
+    else:
+        compare(describe(initial), describe(jax.eval_shape(init, key)), "what the run starts from")
+        variables = initial
     layout = {"params": shardings.params, **shardings.collections}
     if variables.keys() != layout.keys():
         raise ValueError(f"the model's pretrained() returned the collections {sorted(variables)}, "

@@ -1,0 +1,172 @@
+"""A config joined to what it names: datasets, model, training, evaluation.
+
+The only room that knows both how to train and how to answer. What the tasks of the field have in
+common stands here, what is particular to one in a module of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+
+from input_pipeline.loader import train_batches
+from vseg_jax import config as configs
+from vseg_jax import models
+from vseg_jax.experiment import rvos
+from vseg_jax.inference import checkpoint
+from vseg_jax.models.base import Model, Variables
+from vseg_jax.settings import Settings
+from vseg_jax.training import checkpoints, loop, runtime
+from vseg_jax.training.reports import write_text
+from vseg_jax.training.runtime import initialise_distributed
+
+__all__ = [
+    "dry_run", "evaluate", "export", "initialise_distributed", "predict", "read", "train",
+]
+
+FILM = "overlay.mp4"  # in the workdir
+
+
+class Task(Protocol):
+    """What a task of the field adds to a run: its samples and its scores."""
+
+    def samples(self) -> Any:
+        """What `input_pipeline.loader.train_batches` draws from; writes what else the answering
+        will need into the workdir."""
+
+    def evaluate(self, variables: Variables, save: Path | None = None) -> dict[str, Any]:
+        """{dataset: scores} of every dataset of the evaluation; masks are kept below `save`."""
+
+    def film(self, variables: Variables, path: Path) -> None:
+        """A film that shows answers."""
+
+    def report(self, results: dict[str, Any]) -> None:
+        """Prints what `evaluate` returned."""
+
+
+TASKS = {"rvos": rvos}  # each with `Task(settings, model, workdir)` and `batch_shapes`
+
+
+def read(file_and_variant: str, overrides: Mapping[str, str]) -> Settings:
+    """The settings of a config file, checked whole; see `vseg_jax.config.load`."""
+    return configs.parse(Settings, configs.load(file_and_variant, overrides).to_dict())
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """The settings as plain values with every key of the model's config: what a run saves."""
+    return dataclasses.asdict(dataclasses.replace(settings, model=_model_settings(settings)))
+
+
+def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
+    """Builds what is missing, trains, evaluates on every dataset, writes `metrics.json`.
+
+    Goes on where `workdir` was left. Returns what `metrics.json` holds; empty where the run was
+    stopped before its end.
+
+    Raises:
+      ValueError: settings, data or workdir that cannot be used; the message says which and why.
+      FloatingPointError: the loss stopped being a number.
+    """
+    workdir = Path(workdir)
+    runtime.enable_compilation_cache()
+    model = build_model(settings)
+    task = TASKS[model.task].Task(settings, model, workdir)
+    batches = train_batches(
+        task.samples(), settings.train.batch_size, settings.train.seed, settings.workers,
+        jax.process_index(), jax.process_count(),
+    )
+
+    def score(variables: Variables, step: int) -> dict[str, float]:
+        del step
+        results = task.evaluate(variables)
+        write_text(workdir / "metrics.json", json.dumps(results, indent=2) + "\n")
+        return {f"{name}/{key}": value for name, result in results.items()
+                for key, value in result.items() if isinstance(value, float)}
+
+    trained = loop.train(model, batches, settings.train, workdir, evaluate=score,
+                         description=describe(settings), initial=_initial(settings))
+    if not trained.finished:
+        return {}
+    results = json.loads((workdir / "metrics.json").read_text())
+    task.report(results)
+    if settings.evaluation.film and jax.process_index() == 0 and not (workdir / FILM).exists():
+        task.film(trained.variables, workdir / FILM)
+    return results
+
+
+def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
+    """Scores the newest checkpoint on every dataset; writes `evaluations/<name>.json`, and the
+    masks beside it where `evaluation.save` is set."""
+    workdir = Path(workdir)
+    runtime.enable_compilation_cache()
+    model = build_model(settings)
+    variables, _ = checkpoints.load(workdir)
+    wanted = jax.eval_shape(model.init, jax.random.key(0), batch_shapes(settings))
+    checkpoints.compare(checkpoints.describe(variables), checkpoints.describe(wanted), str(workdir))
+    task = TASKS[model.task].Task(settings, model, workdir)
+    folder = workdir / "evaluations"
+    results = task.evaluate(variables, folder if settings.evaluation.save else None)
+    folder.mkdir(exist_ok=True)
+    for name, result in results.items():
+        write_text(folder / f"{name}.json", json.dumps(result, indent=2) + "\n")
+    task.report(results)
+    return results
+
+
+def predict(workdir: str | Path, video: str, query: str, output: str | Path) -> None:
+    """Segments a film: masks, an overlay film and a table of scores in `output`."""
+    from vseg_jax.inference import predict as prediction
+    from vseg_jax.inference import segmenter
+
+    if not video:
+        raise ValueError("--video is missing: the film to segment")
+    runtime.enable_compilation_cache()
+    prediction.predict(segmenter.load(workdir), video, query, output)
+    print(f"wrote {output}")
+
+
+def export(workdir: str | Path, output: str | Path) -> None:
+    """Writes the newest checkpoint and the compiled streaming step into `output`."""
+    from vseg_jax.inference import export as exporting
+
+    print(f"wrote {exporting.export(workdir, output)}")
+
+
+def dry_run(settings: Settings) -> dict[str, Any]:
+    """Compiles and runs one training step on random data; prints what it costs."""
+    from vseg_jax.training.dry_run import dry_run as run
+
+    report = run(build_model(settings), batch_shapes(settings), settings.train, run=True)
+    print(json.dumps(report, indent=2))
+    return report
+
+
+def build_model(settings: Settings) -> Model:
+    """The model that the settings describe.
+
+    Raises:
+      ValueError: an unknown model or key, or a value that the model cannot be built with.
+    """
+    return models.build(settings.system, _model_settings(settings))
+
+
+def batch_shapes(settings: Settings) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of one global training batch, without any data."""
+    return TASKS[build_model(settings).task].batch_shapes(settings)
+
+
+def _model_settings(settings: Settings) -> dict[str, Any]:
+    cls = models.load(settings.system).Config
+    return dataclasses.asdict(configs.parse(cls, settings.model, "config.model"))
+
+
+def _initial(settings: Settings) -> Variables | None:
+    """The variables of the run that this one goes on from."""
+    if not settings.start_from:
+        return None
+    return checkpoint.restore(settings.start_from).variables
