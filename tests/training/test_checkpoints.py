@@ -12,7 +12,7 @@ import toy_model as toy
 from vseg_jax.training import TrainConfig, sharding
 from vseg_jax.training import optimiser as optim
 from vseg_jax.training import state as train_state
-from vseg_jax.training.checkpoints import Checkpoints
+from vseg_jax.training.checkpoints import Checkpoints, load
 
 CONFIG = TrainConfig(steps=2, batch_size=8)
 
@@ -94,6 +94,15 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
     with Checkpoints(workdir) as checkpoints:  # and its step can be saved again
         checkpoints.save(2, place[1][2], toy.batches(), {"window": {}})
         assert checkpoints.steps() == [1, 2]
+
+
+@pytest.mark.parametrize("damage", [pytest.param(d, id=name) for name, d in damages()][:3])
+def test_a_damaged_checkpoint_is_not_answered_with(workdir, damage):
+    assert set(load(workdir)[0]) >= {"params"}
+    damage(workdir / "checkpoints" / "2")
+    with pytest.raises(ValueError, match="checkpoints/2 cannot be used: damaged files: state/"):
+        load(workdir)
+    load(workdir, step=1)
 
 
 def test_a_half_written_checkpoint_is_not_seen(workdir, place):

@@ -257,7 +257,7 @@ def begin(model, sample, optimiser, config, shardings, initial=None) -> train_st
     if initial is None:
         variables = model.pretrained(init(key))
     else:
-        compare(describe(initial), describe(jax.eval_shape(init, key)), "what the run starts from")
+        compare(describe(initial), describe(jax.eval_shape(init, key)), "of start_from")
         variables = initial
     layout = {"params": shardings.params, **shardings.collections}
     if variables.keys() != layout.keys():
