@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -13,3 +15,24 @@ def clip_frames(target_frame: int, video_length: int, length: int, stride: int,
     """
     offsets = (np.arange(length) - target) * stride
     return np.clip(target_frame + offsets, 0, video_length - 1)
+
+
+def propagation_frames(
+    annotated: Sequence[int], starts: Sequence[int], length: int, skip: int,
+    rng: np.random.Generator,
+) -> list[int]:
+    """Frame numbers of a training clip of mask propagation: `length` annotated frames in order.
+
+    Between two of them at most `skip` frames of the video are left out, and in videos that are
+    annotated every k-th frame at most `skip // k` annotated ones, as STM's training does.
+
+    Args:
+      annotated: numbers of the annotated frames, in order.
+      starts: places in `annotated` that a clip may start at; `length - 1` places follow each.
+    """
+    skip //= max(1, min(np.diff(annotated), default=1))
+    places = [int(rng.choice(starts))]
+    for left in range(length - 2, -1, -1):
+        last = min(len(annotated) - 1 - left, places[-1] + 1 + skip)
+        places.append(int(rng.integers(places[-1] + 1, last, endpoint=True)))
+    return [annotated[place] for place in places]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import weakref
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import cv2
@@ -19,21 +20,26 @@ class Samples(Protocol):
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]: ...
 
-    def sample(self, i: int, rng: np.random.Generator) -> dict[str, np.ndarray]: ...
+    def sample(
+        self, i: int, rng: np.random.Generator, step: int
+    ) -> dict[str, np.ndarray]: ...
 
 
 def train_batches(
-    samples: Samples, batch_size: int, seed: int = 0, workers: int = 0,
-    process_index: int = 0, process_count: int = 1,
+    samples: Samples | Sequence[tuple[Samples, float]], batch_size: int, seed: int = 0,
+    workers: int = 0, process_index: int = 0, process_count: int = 1,
 ) -> grain.DatasetIterator:
     """Endless shuffled, augmented batches; this process's share of each global batch.
 
-    The global batches do not depend on `workers`, nor on how many processes share them. The
-    iterator's place is kept with `get_state` and `set_state` (or `grain.checkpoint`); a state
-    belongs to one number of workers and processes.
+    Each sample is told the number of its global batch (`step`, from 0), for augmentation that
+    grows in the course of training. The global batches do not depend on `workers`, nor on how many
+    processes share them. The iterator's place is kept with `get_state` and `set_state` (or
+    `grain.checkpoint`); a state belongs to one number of workers and processes.
 
     Args:
-      samples: see `Samples`.
+      samples: see `Samples`; or several with their weights. A weight is a set's share of the
+        samples, kept exactly over any few batches; each set is shuffled and repeated by itself,
+        and `video` and `sample` count in their own set.
       batch_size: over all processes.
       seed: of order and augmentation.
       workers: worker processes; 0 loads in threads of this one.
@@ -41,12 +47,19 @@ def train_batches(
       process_count: processes that share the batch.
     """
     _check_shares(batch_size, process_index, process_count)
+    mixture = [(samples, 1.0)] if hasattr(samples, "sample") else list(samples)
+    if not mixture or not all(weight > 0 for _, weight in mixture):
+        raise ValueError("a mixture wants sets of samples with weights above 0, got the weights "
+                         f"{[weight for _, weight in mixture]}")
+    parts = [
+        grain.MapDataset.range(len(part)).seed(seed + k).shuffle().repeat().map(_Of(k))
+        for k, (part, _) in enumerate(mixture)
+    ]
+    draw = _Draw([part for part, _ in mixture], batch_size)
     dataset = (
-        grain.MapDataset.range(len(samples))
-        .seed(seed)
-        .shuffle()
-        .repeat()
-        .random_map(samples.sample)
+        grain.MapDataset.mix(parts, [weight for _, weight in mixture])
+        .map_with_index(draw.place)
+        .random_map(draw)
     )
     return _iterate(dataset, batch_size, workers, process_index, process_count)
 
@@ -64,6 +77,33 @@ def eval_batches(
     padded = -(-len(samples) // batch_size) * batch_size
     dataset = grain.MapDataset.range(padded).map(_Padded(samples))
     return _iterate(dataset, batch_size, workers, process_index, process_count)
+
+
+class _Of:
+    """Sample numbers with the number of their set. (Classes, so they pickle.)"""
+
+    def __init__(self, part: int):
+        self._part = part
+
+    def __call__(self, i: int) -> tuple[int, int]:
+        return self._part, i
+
+
+class _Draw:
+    """(set, sample number, step) to samples."""
+
+    def __init__(self, parts: list[Samples], batch_size: int):
+        self._parts = parts
+        self._batch_size = batch_size
+
+    def place(self, position: int, element: tuple[int, int]) -> tuple[int, int, int]:
+        return *element, position // self._batch_size
+
+    def __call__(
+        self, element: tuple[int, int, int], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        part, i, step = element
+        return self._parts[part].sample(i, rng, step)
 
 
 class _Padded:

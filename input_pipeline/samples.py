@@ -79,15 +79,16 @@ class ReferringSamples:
         """Sample `i`, its augmentation drawn from (seed, i)."""
         if not 0 <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
-        return self.sample(i, np.random.default_rng((self.seed, int(i))))
+        return self.sample(i, np.random.default_rng((self.seed, int(i))), step=0)
 
-    def sample(self, i: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def sample(self, i: int, rng: np.random.Generator, step: int) -> dict[str, np.ndarray]:
         """Sample `i` with augmentation from `rng`: the batch of `vseg_jax.tasks.rvos` without B."""
+        del step  # nothing changes in the course of training
         number, named, read, frame = (int(v) for v in self._rows[i])
         record, clip = self.dataset[number], self.clip
         object_id = record.expressions[named].object_id
         text = record.expressions[read].text
-        target_mask = self._mask(record, frame)
+        target_mask = read_mask(self.dataset, record, frame)
         if self.train:
             geometry = random_geometry(
                 record.height, record.width, clip, rng, target_mask == object_id
@@ -101,10 +102,12 @@ class ReferringSamples:
         frames = np.empty((len(distinct), *geometry.size, 3), np.uint8)
         masks = np.full((len(distinct), *geometry.size), VOID, np.uint8)
         for k, t in enumerate(distinct):
-            rgb = geometry.frame(self._frame(record, t))
+            rgb = geometry.frame(read_frame(self.dataset, record, t))
             frames[k] = rgb if color is None else apply_color(rgb, color)
             if record.masks[t]:
-                masks[k] = geometry.mask(target_mask if t == frame else self._mask(record, t))
+                masks[k] = geometry.mask(
+                    target_mask if t == frame else read_mask(self.dataset, record, t)
+                )
         annotated = np.array([bool(record.masks[t]) for t in distinct])
         try:
             tokens, valid = self.tokenizer.encode(swap_sides(text) if geometry.flip else text)
@@ -131,22 +134,25 @@ class ReferringSamples:
         expression = record.expressions[named]
         category = next(o.category for o in record.objects if o.id == expression.object_id)
         return Truth(
-            mask=self._mask(record, frame), object_id=expression.object_id,
+            mask=read_mask(self.dataset, record, frame), object_id=expression.object_id,
             video_id=record.video_id, frame=frame, text=record.expressions[read].text,
             differs_in=expression.differs_in, category=category,
         )
 
-    def _frame(self, record: Record, t: int) -> np.ndarray:
-        where = f"{self.dataset.name} video {record.video_id} frame {t}"
-        rgb = decode_image(record.frames[t], where)
-        check_size(rgb, (record.height, record.width), f"the image of {where}")
-        return rgb
+def read_frame(dataset: Dataset, record: Record, t: int) -> np.ndarray:
+    """Frame `t` as uint8 [h, w, 3]; errors name dataset, video and frame."""
+    where = f"{dataset.name} video {record.video_id} frame {t}"
+    rgb = decode_image(record.frames[t], where)
+    check_size(rgb, (record.height, record.width), f"the image of {where}")
+    return rgb
 
-    def _mask(self, record: Record, t: int) -> np.ndarray:
-        where = f"{self.dataset.name} video {record.video_id} frame {t}"
-        mask = decode_mask(record.masks[t], where)
-        check_size(mask, (record.height, record.width), f"the mask of {where}")
-        return mask
+
+def read_mask(dataset: Dataset, record: Record, t: int) -> np.ndarray:
+    """The index mask of frame `t` as uint8 [h, w]; errors name dataset, video and frame."""
+    where = f"{dataset.name} video {record.video_id} frame {t}"
+    mask = decode_mask(record.masks[t], where)
+    check_size(mask, (record.height, record.width), f"the mask of {where}")
+    return mask
 
 
 def _rows(dataset: Dataset, styles: tuple[str, ...], categories: tuple[str, ...],

@@ -50,6 +50,46 @@ class ClipConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PropagationConfig:
+    """Training clips of mask propagation.
+
+    Of `ClipConfig` only height and width count here. "Public" names SwiftNet's authors' training
+    code of STM, github.com/haochenheheda/Training-Code-of-STM at 9c21201, which SwiftNet's README
+    says it was trained with.
+    """
+
+    length: int = 3  # annotated frames a clip (public: the same)
+    objects: int = 5  # slots (public: the same); those drawn of the first frame's objects
+    skip_start: int = 0  # frames left out at most between two frames of a clip (public: the same)
+    skip_max: int = 25  # to which that grows (public: the same)
+    skip_every: int = 3000  # steps after which it grows by 1 (public: 3000 steps of a single clip)
+    stills: float = 0.0  # share of clips made of one frame; 1 is stage 1 (public: on COCO)
+    rotate: float = 30.0  # degrees; this and the next three in half of the frames each (public)
+    shear: float = 15.0  # degrees (public)
+    translate: float = 15 / 480  # share of the frame's sides (public: 15 pixels at 480p)
+    scale: tuple[float, float] = (0.8, 1.2)  # of each axis (public)
+    zoom: tuple[float, float] = (1.0, 1.375)  # of the frame that just covers the input (public:
+    # a short side of 480 times 0.8 to 1.1, of which 384 are cut)
+    flip: float = 0.5  # probability of a mirrored clip (public)
+    color: float = 0.0  # strength of brightness, contrast and saturation jitter (public: none)
+
+    def __post_init__(self):
+        _check(self.length >= 2, "length", self.length, "at least 2: one frame is given")
+        _check(1 <= self.objects < 255, "objects", self.objects, "in 1..254, the ids of a mask")
+        _check(0 <= self.skip_start <= self.skip_max, "skip_start", self.skip_start,
+               f"in 0..skip_max ({self.skip_max})")
+        _check(self.skip_every >= 1, "skip_every", self.skip_every, "at least 1")
+        _check(0 <= self.stills <= 1, "stills", self.stills, "a share")
+        _check(0 <= self.rotate <= 180, "rotate", self.rotate, "in 0..180 degrees")
+        _check(0 <= self.shear < 90, "shear", self.shear, "in 0..90 degrees")
+        _check(0 <= self.translate < 1, "translate", self.translate, "in [0, 1)")
+        _check(0 < self.scale[0] <= self.scale[1], "scale", self.scale, "(lowest, highest) above 0")
+        _check(1 <= self.zoom[0] <= self.zoom[1], "zoom", self.zoom, "(lowest, highest) from 1")
+        _check(0 <= self.flip <= 1, "flip", self.flip, "a probability")
+        _check(0 <= self.color < 1, "color", self.color, "in [0, 1)")
+
+
+@dataclasses.dataclass(frozen=True)
 class TextConfig:
     """How sentences become tokens."""
 

@@ -1,4 +1,4 @@
-"""Geometry and colour of a clip: drawn once, then the same for every frame and mask.
+"""Geometry and colour of a clip: the same for a frame and its mask.
 
 Coordinates are pixel edges: (0, 0) is the upper-left corner of the upper-left pixel.
 """
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from input_pipeline.records import VOID
-from input_pipeline.settings import ClipConfig
+from input_pipeline.settings import ClipConfig, PropagationConfig
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
@@ -100,6 +100,72 @@ def _fit(crop: tuple[int, int, int, int], config: ClipConfig, flip: bool) -> Geo
         inner = (max(1, min(size[0], round(crop[2] * scale))),
                  max(1, min(size[1], round(crop[3] * scale))))
     return Geometry(crop, size, inner, flip)
+
+
+def scaling(y: float, x: float) -> np.ndarray:
+    """The 3x3 matrix, for (x, y, 1), that scales the axes."""
+    return np.diag([x, y, 1.0])
+
+
+def translation(y: float, x: float) -> np.ndarray:
+    """The 3x3 matrix, for (x, y, 1), that moves down and right."""
+    return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
+
+
+def random_affine(
+    config: PropagationConfig, height: float, width: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A random 3x3 matrix about the centre of `height` x `width`.
+
+    Scale, shear, rotation and translation each take part with probability 1/2, in this order (in
+    STM's training code in a random one).
+    """
+    lowest, highest = config.scale
+    scale = rng.uniform(lowest, highest, 2)
+    shear, turn = np.deg2rad(rng.uniform(-1, 1, 2) * (config.shear, config.rotate))
+    move = rng.uniform(-config.translate, config.translate, 2) * (height, width)
+    steps = [
+        scaling(*scale),
+        np.array([[1.0, np.tan(shear), 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
+        np.array([[np.cos(turn), -np.sin(turn), 0.0], [np.sin(turn), np.cos(turn), 0.0],
+                  [0.0, 0.0, 1.0]]),
+        translation(*move),
+    ]
+    matrix = translation(-height / 2, -width / 2)
+    for step, taken in zip(steps, rng.random(4) < 0.5, strict=True):
+        if taken:
+            matrix = step @ matrix
+    return translation(height / 2, width / 2) @ matrix
+
+
+def warp_frame(rgb: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [h, w, 3] frame to `size` (height, width) by a 3x3 affine matrix of pixel edges.
+
+    Beyond its border the frame is mirrored, and so is its mask in `warp_mask`. A frame that shrinks
+    to half its sides or less is first averaged over whole blocks of pixels.
+    """
+    shrinks = int(1 / np.sqrt(abs(np.linalg.det(matrix[:2, :2]))) + 1e-6)
+    if shrinks > 1:
+        height, width = rgb.shape[:2]
+        rgb = cv2.resize(rgb, (-(-width // shrinks), -(-height // shrinks)),
+                         interpolation=cv2.INTER_AREA)
+        matrix = matrix @ scaling(height / rgb.shape[0], width / rgb.shape[1])
+    return cv2.warpAffine(rgb, _centres(matrix), size[::-1], flags=cv2.INTER_LINEAR,
+                          borderMode=cv2.BORDER_REFLECT)
+
+
+def warp_mask(
+    mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int | None = None
+) -> np.ndarray:
+    """uint8 [h, w] index mask as `warp_frame`, nearest; `border` fills what is beyond, if given."""
+    mode = cv2.BORDER_REFLECT if border is None else cv2.BORDER_CONSTANT
+    return cv2.warpAffine(mask, _centres(matrix), size[::-1], flags=cv2.INTER_NEAREST,
+                          borderMode=mode, borderValue=border or 0)
+
+
+def _centres(matrix: np.ndarray) -> np.ndarray:
+    """The 2x3 matrix between pixel centres, which OpenCV counts, of one between pixel edges."""
+    return (translation(-0.5, -0.5) @ matrix @ translation(0.5, 0.5))[:2]
 
 
 def random_color(strength: float, rng: np.random.Generator) -> np.ndarray:

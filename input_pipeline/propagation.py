@@ -1,0 +1,246 @@
+"""Training samples of mask propagation: clips whose first frame's objects are given.
+
+Clips of videos and clips made of one still, after STM (Oh et al. 2019, section 4) as SwiftNet's
+authors train it; `PropagationConfig` names their code. What differs is said where it does.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from input_pipeline.clips import propagation_frames
+from input_pipeline.records import VOID, Dataset, IndexEntry, Record
+from input_pipeline.samples import read_frame, read_mask
+from input_pipeline.settings import ClipConfig, PropagationConfig
+from input_pipeline.transforms import (
+    apply_color,
+    random_affine,
+    random_color,
+    scaling,
+    translation,
+    warp_frame,
+    warp_mask,
+)
+
+DRIFT = 20 / 384  # of the crop from one frame to the next, share of the input's sides (public)
+PASTED = 3  # objects pasted into a clip made of a still, at most; at least one (public)
+PASTED_DRIFT = 40 / 384  # of a pasted object from frame to frame (public: only right and down)
+PASTED_SIDE = 0.6  # longest side of a pasted object at most, share of the input's shorter side
+
+
+class PropagationSamples:
+    """Random access to training clips, one a video.
+
+    A clip of a video starts at a random annotated frame that shows an object. Each of its frames
+    gets its own affine change (`random_affine`), all of them one zoom, one mirror and one crop that
+    drifts a little; the crop holds the objects whole where they fit, and always one pixel of an
+    object of the first frame. Of the objects that the cropped first frame shows, at most
+    `propagation.objects` are drawn at random and get the slots 1, 2, ... in order of their ids;
+    all others are background. Outside the frame, image and mask are mirrored (public: black,
+    which shows where the frame ends).
+
+    A clip made of a still (the share `propagation.stills` of them; always where a video has too
+    few annotated frames) shows one annotated frame in each of its places, each with an affine
+    change of its own (public: the corners move), and one to three objects of other videos, each on
+    a way of its own.
+
+    Args:
+      dataset: an opened dataset; sentences and categories are not used.
+      clip: its height and width are the size of the sample.
+      propagation: see there.
+      train: False takes the first frames of each video, neighbours, whole and without any change
+        but their size.
+      seed: of what `samples[i]` draws.
+
+    Raises:
+      ValueError: no video has an object and enough annotated frames.
+    """
+
+    def __init__(self, dataset: Dataset, clip: ClipConfig, propagation: PropagationConfig, *,
+                 train: bool, seed: int = 0):
+        self.dataset = dataset
+        self.size = (clip.height, clip.width)
+        self.config = propagation
+        self.train = train
+        self.seed = seed
+        stills = train and propagation.stills > 0
+        self._starts = [_starts(entry, propagation.length) for entry in dataset.index]
+        self._rows = [
+            number for number, entry in enumerate(dataset.index)
+            if self._starts[number] or (stills and any(o.frames for o in entry.objects))
+        ]
+        if not self._rows:
+            raise ValueError(
+                f"no video of {dataset.name} has {propagation.length} annotated frames of which "
+                "the first shows an object; a smaller propagation.length or propagation.stills=1 "
+                "may do"
+            )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+        """Sample `i` as in step 0, drawn from (seed, i)."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"sample {i} of {len(self)}")
+        return self.sample(i, np.random.default_rng((self.seed, int(i))), step=0)
+
+    def sample(self, i: int, rng: np.random.Generator, step: int) -> dict[str, np.ndarray]:
+        """Sample `i`, drawn from `rng`: the batch of `vseg_jax.tasks.vos` without B.
+
+        `valid` is False where no object is left in the first frame, as when one of a pixel or two
+        falls between the pixels of a smaller frame.
+        """
+        number = self._rows[i]
+        if not self.train:
+            frames, masks = self._plain(number)
+        elif not self._starts[number] or rng.random() < self.config.stills:
+            frames, masks = self._still(number, rng)
+        else:
+            frames, masks = self._video(number, rng, self.longest_skip(step))
+        if self.train and self.config.color:
+            color = random_color(self.config.color, rng)
+            frames = [apply_color(frame, color) for frame in frames]
+        shown = _ids(masks[0])
+        if len(shown) > self.config.objects:
+            chosen = rng if self.train else np.random.default_rng(0)
+            shown = np.sort(chosen.choice(shown, self.config.objects, replace=False))
+        slots = np.zeros(256, np.uint8)
+        slots[VOID] = VOID
+        slots[shown] = np.arange(1, len(shown) + 1)
+        return {
+            "frames": np.stack(frames),
+            "masks": slots[np.stack(masks)],
+            "masks_valid": np.ones(len(masks), bool),
+            "objects": np.arange(self.config.objects) < len(shown),
+            "video": np.int32(number),
+            "sample": np.int32(i),
+            "valid": np.bool_(len(shown) > 0),
+        }
+
+    def longest_skip(self, step: int) -> int:
+        """Frames left out at most between two frames of a clip at a training step."""
+        config = self.config
+        return min(config.skip_start + step // config.skip_every, config.skip_max)
+
+    def _plain(self, number: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        record, entry = self.dataset[number], self.dataset.index[number]
+        start = self._starts[number][0]
+        taken = entry.annotated[start:start + self.config.length]
+        matrix = scaling(self.size[0] / record.height, self.size[1] / record.width)
+        return self._warp([self._read(record, t) for t in taken], [matrix] * len(taken))
+
+    def _video(
+        self, number: int, rng: np.random.Generator, skip: int
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        record, entry = self.dataset[number], self.dataset.index[number]
+        taken = propagation_frames(
+            entry.annotated, self._starts[number], self.config.length, skip, rng
+        )
+        pairs = [self._read(record, t) for t in taken]
+        return self._warp(pairs, self._camera([mask for _, mask in pairs], rng))
+
+    def _still(
+        self, number: int, rng: np.random.Generator
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        pair = self._shown(number, rng)
+        pairs = [pair] * self.config.length
+        frames, masks = self._warp(pairs, self._camera([mask for _, mask in pairs], rng))
+        taken = set(_ids(pair[1]))
+        free = [i for i in range(1, VOID) if i not in taken]
+        others = [row for row in self._rows if row != number] or [number]
+        for object_id in free[:int(rng.integers(1, PASTED, endpoint=True))]:
+            self._paste(frames, masks, object_id, int(rng.choice(others)), rng)
+        return frames, masks
+
+    def _paste(self, frames: list[np.ndarray], masks: list[np.ndarray], object_id: int,
+               number: int, rng: np.random.Generator) -> None:
+        """Pastes a random object of video `number` into the clip, in place."""
+        rgb, mask = self._shown(number, rng)
+        alone = (mask == rng.choice(_ids(mask))).astype(np.uint8)
+        left, top, width, height = cv2.boundingRect(alone)
+        rgb, alone = (a[top:top + height, left:left + width] for a in (rgb, alone))
+        size = np.array(self.size)
+        scale = min(self._cover(mask.shape) * rng.uniform(*self.config.zoom),
+                    PASTED_SIDE * size.min() / max(height, width))
+        centre = rng.uniform(0, 1, 2) * size
+        for frame, index in zip(frames, masks, strict=True):
+            matrix = (translation(*(centre - scale * np.array([height, width]) / 2))
+                      @ random_affine(self.config, scale * height, scale * width, rng)
+                      @ scaling(scale, scale))
+            seen = warp_mask(alone, matrix, self.size, border=0) > 0
+            frame[seen] = warp_frame(rgb, matrix, self.size)[seen]
+            index[seen] = object_id
+            centre = np.clip(centre + rng.uniform(-PASTED_DRIFT, PASTED_DRIFT, 2) * size, 0, size)
+
+    def _camera(self, masks: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+        """One 3x3 matrix a frame, from pixel edges of the frame to those of the sample."""
+        height, width = masks[0].shape
+        scale = self._cover((height, width)) * rng.uniform(*self.config.zoom)
+        extent, size = scale * np.array([width, height]), np.array(self.size[::-1])
+        common = scaling(scale, scale)
+        if rng.random() < self.config.flip:
+            common = translation(0, extent[0]) @ scaling(1, -1) @ common
+        bases = [random_affine(self.config, *extent[::-1], rng) @ common for _ in masks]
+        moved = [_points(mask) @ base.T for mask, base in zip(masks, bases, strict=True)]
+        box = np.concatenate(moved)[:, :2]
+        low, high = box.min(axis=0), box.max(axis=0)
+        # A pixel of an object that the first frame shows: where all do not fit, it is held.
+        y, x = divmod(int(rng.choice(np.flatnonzero((masks[0] > 0) & (masks[0] < VOID)))), width)
+        held = (bases[0] @ (x + 0.5, y + 0.5, 1.0))[:2]
+        fits = high - low <= size
+        first = np.clip(np.where(fits, high - size, held - size), 0, extent - size)
+        last = np.clip(np.where(fits, low, held), 0, extent - size)
+        start = rng.uniform(first, np.maximum(first, last))
+        start = np.clip(start, held - size + 1, held - 1)  # also where it was turned out of frame
+        matrices = []
+        for base in bases:
+            matrices.append(translation(-start[1], -start[0]) @ base)
+            start = np.clip(start + rng.uniform(-DRIFT, DRIFT, 2) * size, 0, extent - size)
+        return matrices
+
+    def _cover(self, shape: tuple[int, int]) -> float:
+        """The scale at which a frame just covers the sample."""
+        return max(self.size[0] / shape[0], self.size[1] / shape[1])
+
+    def _warp(
+        self, pairs: list[tuple[np.ndarray, np.ndarray]], matrices: list[np.ndarray]
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        frames, masks = [], []
+        for (rgb, mask), matrix in zip(pairs, matrices, strict=True):
+            frames.append(warp_frame(rgb, matrix, self.size))
+            masks.append(warp_mask(mask, matrix, self.size))
+        return frames, masks
+
+    def _shown(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A random annotated frame of a video that shows an object, with its mask."""
+        entry = self.dataset.index[number]
+        frames = sorted({t for o in entry.objects for t in o.frames})
+        return self._read(self.dataset[number], int(rng.choice(frames)))
+
+    def _read(self, record: Record, t: int) -> tuple[np.ndarray, np.ndarray]:
+        return read_frame(self.dataset, record, t), read_mask(self.dataset, record, t)
+
+
+def _starts(entry: IndexEntry, length: int) -> list[int]:
+    """Places among the annotated frames that show an object and that enough others follow."""
+    shown = {t for o in entry.objects for t in o.frames}
+    places = range(len(entry.annotated) - length + 1)
+    return [place for place in places if entry.annotated[place] in shown]
+
+
+def _ids(mask: np.ndarray) -> np.ndarray:
+    """The objects' ids in an index mask, in order."""
+    found = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    return found[(found > 0) & (found < VOID)]
+
+
+def _points(mask: np.ndarray) -> np.ndarray:
+    """Points (x, y, 1) whose hull holds all objects of an index mask; none, [0, 3], without any."""
+    pixels = cv2.findNonZero(((mask > 0) & (mask < VOID)).astype(np.uint8))
+    if pixels is None:
+        return np.empty((0, 3))
+    hull = cv2.convexHull(pixels)[:, 0]
+    corners = (hull[:, None] + np.array([[0, 0], [0, 1], [1, 0], [1, 1]])).reshape(-1, 2)
+    return np.concatenate([corners, np.ones((len(corners), 1))], axis=1)
