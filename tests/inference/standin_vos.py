@@ -1,0 +1,79 @@
+"""A tiny model with the face of those that follow masks, for tests of inference.
+
+It keeps the mean colour of every object, and of the background, where they are first marked, and
+gives each pixel to the nearest of them: simple enough that what it must answer is known.
+"""
+
+import collections
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from vseg_jax.models.base import Prediction
+from vseg_jax.tasks import vos
+
+TRACES = collections.Counter()
+
+
+@dataclasses.dataclass(frozen=True)
+class FollowerConfig:
+    objects: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Follower:
+    config: FollowerConfig = dataclasses.field(default_factory=FollowerConfig)
+    task = "vos"
+    delay = 0
+
+    @property
+    def objects(self):
+        return self.config.objects
+
+    def init(self, key, batch):
+        return {"params": {"gain": jnp.array(40.0)}}
+
+    def pretrained(self, variables):
+        return variables
+
+    def loss(self, variables, batch, key, step):
+        raise NotImplementedError
+
+    def predict(self, variables, batch):
+        raise NotImplementedError
+
+    def start(self, variables, frame, prompt):
+        TRACES["start"] += 1
+        colours, present = self._colours(frame, prompt["mask"], background=True)
+        return {"colours": colours, "present": present, "count": jnp.array(0)}
+
+    def step(self, variables, state, frame, prompt=None):
+        TRACES["step" if prompt is None else "step with masks"] += 1
+        colours, present = state["colours"], state["present"]
+        given = jnp.zeros((self.objects, *frame.shape[:2]))
+        if prompt is not None:
+            new, marked = self._colours(frame, prompt["mask"], background=False)
+            colours = jnp.where(marked[:, None], new, colours)
+            present |= marked
+            given = vos.one_hot(prompt["mask"], self.objects)
+        distance = jnp.linalg.norm(frame[None] / 255.0 - colours[:, None, None], axis=-1)
+        score = jnp.where(present[:, None, None], -variables["params"]["gain"] * distance, -1e9)
+        probability = jax.nn.softmax(score, axis=0)[1:]
+        probability = jnp.where(given.any(0), given, probability)
+        probability = jnp.clip(probability, 1e-6, 1 - 1e-6)
+        count = state["count"] + 1
+        logits = jnp.log(probability) - jnp.log1p(-probability)
+        return ({"colours": colours, "present": present, "count": count},
+                Prediction(logits, probability.max((-2, -1)), count))
+
+    def _colours(self, frame, mask, background):
+        """[1 + N, 3] mean colours and [1 + N] whether there is such a pixel."""
+        masks = jnp.concatenate([(mask == 0)[None] * background, vos.one_hot(mask, self.objects)])
+        pixels = masks.sum((1, 2))
+        sums = jnp.einsum("nhw,hwc->nc", masks.astype(jnp.float32), frame / 255.0)
+        return sums / jnp.maximum(pixels, 1)[:, None], pixels > 0
+
+
+def variables():
+    return Follower().init(jax.random.key(0), None)
