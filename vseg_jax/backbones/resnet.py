@@ -22,6 +22,7 @@ class ResNet(nn.Module):
       dilated: for stages 2, 3 and 4, whether dilation takes the place of the stride (torchvision's
         `replace_stride_with_dilation`); bottlenecks only.
       stages: how many of the four stages are computed.
+      stem: whether the stem's map is returned too, before all others.
       width: channels of the stem; 64 in the paper, fewer for small models.
       norm: see `BatchNorm`.
       dtype: of the computation; parameters stay float32.
@@ -30,26 +31,40 @@ class ResNet(nn.Module):
     depth: int = 50
     dilated: tuple[bool, bool, bool] = (False, False, False)
     stages: int = 4
+    stem: bool = False
     width: int = 64
     norm: Norm = "frozen"
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B H W C"], *, train: bool
-    ) -> tuple[Float[Array, "B _ _ _"], ...]:
+        self,
+        x: Float[Array, "B H W C"],
+        added: Float[Array, "A h w D"] | None = None,
+        *,
+        train: bool,
+    ) -> tuple[Float[Array, "A _ _ _"], ...]:
         """Images already normalised as the weights want it (ImageNet mean and deviation).
+
+        Args:
+          x: the images.
+          added: what is added to the stem's convolution before its norm, as STM does with masks.
+            A is B, or a multiple of it: so many results, one after the other, for each image.
+          train: see `BatchNorm`.
 
         Returns:
           `stages` maps at strides 4, 8, 16, 32 (fewer where dilated), the largest first, with
-          width * (1, 2, 4, 8) channels, four times that for bottlenecks. Inner outputs, the stem's
-          `norm1` among them, can be read by name with `capture_intermediates=True`.
+          width * (1, 2, 4, 8) channels, four times that for bottlenecks; where `stem` is set,
+          before them the stem's after its ReLU, at stride 2. Inner outputs can be read by name
+          with `capture_intermediates=True`.
         """
         self._check()
         x = _conv(self.width, 7, 2, 1, self.dtype, "conv1")(x)
+        if added is not None:
+            x = jnp.repeat(x, added.shape[0] // x.shape[0], axis=0) + added
         x = nn.relu(BatchNorm(self.norm, dtype=self.dtype, name="norm1")(x, train=train))
+        outputs = [x] if self.stem else []
         x = max_pool(x, (3, 3), (2, 2), (1, 1))
-        outputs = []
         dilation = 1
         for stage in range(self.stages):
             stride, first_dilation = (1 if stage == 0 else 2), dilation

@@ -1,0 +1,133 @@
+"""From frames, and from frames with masks, to the maps that keys and values are computed of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from vseg_jax.backbones.resnet import ResNet
+from vseg_jax.models.swiftnet.blocks import conv, default_init
+
+STRIDE = 16  # of the last map; frames are padded to a multiple of it
+
+
+class Features(NamedTuple):
+    """Maps of a frame, after their ReLUs: stages 3, 2 and 1 of the ResNet, and its stem.
+
+    SwiftNet's public code names the stem before its ReLU, but that is computed in place.
+    """
+
+    r4: Float[Array, "B h w _"]  # stride 16
+    r3: Float[Array, "B _ _ _"]  # stride 8
+    r2: Float[Array, "B _ _ _"]  # stride 4
+    c1: Float[Array, "B _ _ _"]  # stride 2
+
+
+def resnet(depth: int, width: int, dtype: DTypeLike) -> ResNet:
+    """The encoder without its last stage; its batch norm stays as it was loaded."""
+    return ResNet(depth, stages=3, stem=True, width=width, norm="frozen", dtype=dtype)
+
+
+def channels(depth: int, width: int) -> tuple[int, int, int]:
+    """Channels of r4, r3 and r2."""
+    r2 = width * (4 if depth >= 50 else 1)
+    return 4 * r2, 2 * r2, r2
+
+
+class MaskConv(nn.Module):
+    """conv(mask) + conv(others), without bias, as one convolution.
+
+    Parameters: `mask` and `others`, [size, size, C, features].
+    """
+
+    features: int
+    size: int
+    stride: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, masks: Float[Array, "B H W C"], others: Float[Array, "B H W C"]
+    ) -> Float[Array, "B h w D"]:
+        shape = (self.size, self.size, masks.shape[-1], self.features)
+        kernels = [self.param(name, default_init, shape) for name in ("mask", "others")]
+        return jax.lax.conv_general_dilated(
+            jnp.concatenate([masks, others], axis=-1).astype(self.dtype),
+            jnp.concatenate(kernels, axis=2).astype(self.dtype),
+            (self.stride, self.stride),
+            [(self.size // 2, self.size // 2)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+
+class MemoryEncoder(nn.Module):
+    """STM's Encoder_M: a second ResNet, whose stem sees the masks too."""
+
+    depth: int
+    width: int
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self):
+        self.resnet = resnet(self.depth, self.width, self.dtype)
+        self.masks = MaskConv(self.width, 7, 2, self.dtype)
+
+    def __call__(
+        self,
+        frames: Float[Array, "B H W 3"],
+        masks: Float[Array, "B N H W"],
+        others: Float[Array, "B N H W"],
+    ) -> Float[Array, "B N h w C"]:
+        flat = [m.reshape(-1, *m.shape[2:], 1) for m in (masks, others)]
+        x = self.resnet(frames, self.masks(*flat), train=False)[-1]
+        return x.reshape(*masks.shape[:2], *x.shape[1:])
+
+
+class LightAggregation(nn.Module):
+    """SwiftNet's light aggregation encoder: the frame's own maps, joined by the masks.
+
+    Masks enter twice: by a strided convolution at the stem, and at stride 16 with every 16x16 block
+    of pixels as channels (`unshuffle`). Widths for ResNet-50 are inferred: those of the maps.
+    """
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        features: Features,
+        masks: Float[Array, "B N H W"],
+        others: Float[Array, "B N H W"],
+    ) -> Float[Array, "B N h w C"]:
+        maps = [x[:, None] for x in features]
+        r4, r3, r2, c1 = maps
+        count = masks.shape[:2]
+        flat = [m.reshape(-1, *m.shape[2:], 1) for m in (masks, others)]
+
+        def apart(x: jax.Array) -> jax.Array:
+            return x.reshape(*count, *x.shape[1:])
+
+        def down(x: jax.Array, like: jax.Array, name: str) -> jax.Array:
+            return conv(like.shape[-1], self.dtype, stride=2, bias=False, name=name)(x)
+
+        at_stem = MaskConv(c1.shape[-1], 7, 2, self.dtype, name="masks_stem")(*flat)
+        blocks = [unshuffle(m[..., 0], STRIDE) for m in flat]
+        at_r4 = MaskConv(r4.shape[-1], 3, 1, self.dtype, name="masks_r4")(*blocks)
+        x = nn.relu(c1 + apart(at_stem))
+        x = nn.relu(r2 + down(x, r2, "fuse1"))
+        x = nn.relu(r3 + down(x, r3, "fuse2"))
+        x = nn.relu(r4 + apart(at_r4) + down(x, r4, "fuse3"))
+        for name in ("fuse4", "fuse5"):
+            x = nn.relu(conv(x.shape[-1], self.dtype, bias=False, name=name)(x))
+        return x
+
+
+def unshuffle(x: Float[Array, "B H W"], size: int) -> Float[Array, "B h w C"]:
+    """Each block of size x size pixels as channels: channel = row in the block * size + column."""
+    batch, height, width = x.shape
+    x = x.reshape(batch, height // size, size, width // size, size)
+    return x.transpose(0, 1, 3, 2, 4).reshape(batch, height // size, width // size, size * size)
