@@ -1,0 +1,135 @@
+"""Makes davis.npz: what the official evaluation of DAVIS 2017 says of made sequences.
+
+    python tests/goldens/davis.py --references FOLDER
+
+FOLDER/davis2017-evaluation is a working copy of davisvideochallenge/davis2017-evaluation at
+ac7c43fca936f9722837b7fbd337d284ba37004b, which runs as it is (NumPy 2.4, scikit-image 0.26). The
+masks (seed 0) are stored beside the answers, so that the test depends on no generator.
+"""
+
+import argparse
+import contextlib
+import io
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+KEYS = ("mean", "recall", "decay")
+
+
+def discs(frames: int, objects: int, size=(20, 26), seed=0) -> np.ndarray:
+    """uint8 index masks [T, H, W] of discs that wander, objects 1 to `objects`."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[:size[0], :size[1]]
+    start = generator.uniform(3, 17, (objects, 2))
+    speed, radius = generator.normal(0, 0.3, (objects, 2)), generator.uniform(2, 6, objects)
+    masks = np.zeros((frames, *size), np.uint8)
+    for t in range(frames):
+        centre = start + 3 * np.sin(speed * (t % 40))
+        for k in range(objects):
+            masks[t][np.hypot(y - centre[k, 0], x - centre[k, 1]) < radius[k]] = k + 1
+    return masks
+
+
+def worn(masks: np.ndarray, seed: int) -> np.ndarray:
+    """Predictions that get worse: shifted by up to 3 pixels, with specks."""
+    generator = np.random.default_rng(seed)
+    out = np.empty_like(masks)
+    for t, mask in enumerate(masks):
+        reach = 1 + 3 * t // len(masks)
+        shift = generator.integers(-reach, reach + 1, 2)
+        out[t] = np.roll(mask, shift, (0, 1))
+        specks = generator.random(mask.shape) < 0.01 * reach
+        out[t][specks] = generator.integers(0, masks.max() + 1, int(specks.sum()))
+    return out
+
+
+def cases() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Sequence -> (truth, prediction), uint8 [T, H, W] index masks."""
+    made = {}
+    truth = discs(5, 2, seed=1)
+    made["five_frames"] = truth, worn(truth, 1)
+    truth = discs(300, 2, size=(14, 18), seed=2)
+    made["three_hundred_frames"] = truth, worn(truth, 2)
+    truth = discs(259, 1, size=(12, 12), seed=9)   # 257 that count: the first of the overflow
+    made["just_beyond_eight_bits"] = truth, worn(truth, 9)
+    truth = discs(9, 2, seed=3)
+    made["empty_predictions"] = truth, np.zeros_like(truth)
+    truth = discs(12, 2, seed=4)
+    answer = worn(truth, 4)
+    truth[5:][truth[5:] == 2] = 0
+    made["vanishing"] = truth, answer
+    truth = discs(12, 2, seed=5)
+    truth[5:][truth[5:] == 1] = 0
+    answer = worn(truth, 5)
+    answer[7:] = 0
+    made["both_empty"] = truth, answer
+    truth = discs(8, 3, seed=6)
+    answer = worn(truth, 6)
+    answer[answer == 3] = 0
+    made["missing_object"] = truth, answer
+    truth = discs(8, 3, seed=7)
+    truth[0][truth[0] == 2] = 0   # not in the first frame, but counted: 3 is
+    made["ids_with_a_gap"] = truth, worn(truth, 7)
+    truth = discs(8, 2, seed=8)
+    answer = worn(truth, 8)
+    truth[:, 8:13, 8:20] = 255
+    answer[0], answer[-1] = 7, 9   # frames that are not read
+    made["void"] = truth, answer
+    generator = np.random.default_rng(10)
+    noise = generator.integers(0, 3, (2, 6, 11, 7), np.uint8)
+    noise[0, 0, 0, 0] = 2
+    made["noise"] = noise[0], noise[1]
+    return made
+
+
+def official(references: Path) -> Callable[[dict], dict[str, dict[str, np.ndarray]]]:
+    """Function from cases to {"J" or "F": {sequence: [objects, 3] mean, recall, decay}}."""
+    sys.path.insert(0, str(references / "davis2017-evaluation"))
+    from davis2017.evaluation import DAVISEvaluation
+
+    def evaluate(made):
+        with tempfile.TemporaryDirectory() as temporary:
+            root = Path(temporary)
+            for name, pair in made.items():
+                for folder, masks in zip(("Annotations/480p", "answers"), pair, strict=True):
+                    (root / folder / name).mkdir(parents=True)
+                    for t, mask in enumerate(masks):
+                        Image.fromarray(mask).save(root / folder / name / f"{t:05d}.png")
+                (root / "JPEGImages/480p" / name).mkdir(parents=True)
+                for t in range(len(pair[0])):   # only listed, never read
+                    (root / "JPEGImages/480p" / name / f"{t:05d}.jpg").touch()
+            (root / "ImageSets/2017").mkdir(parents=True)
+            (root / "ImageSets/2017/val.txt").write_text("\n".join(made))
+            with contextlib.redirect_stderr(io.StringIO()):
+                result = DAVISEvaluation(root, "semi-supervised", "val").evaluate(root / "answers")
+        answers = {}
+        for letter in "JF":
+            rows = np.stack([result[letter][key] for key in "MRD"], axis=-1)
+            names = [name.rpartition("_")[0] for name in result[letter]["M_per_object"]]
+            answers[letter] = {name: rows[[n == name for n in names]] for name in made}
+        return answers
+
+    return evaluate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--references", type=Path, required=True)
+    made = cases()
+    answers = official(parser.parse_args().references)(made)
+    arrays = {}
+    for name, (truth, prediction) in made.items():
+        arrays |= {f"{name}/truth": truth, f"{name}/prediction": prediction,
+                   f"{name}/J": answers["J"][name], f"{name}/F": answers["F"][name]}
+    path = Path(__file__).with_suffix(".npz")
+    np.savez_compressed(path, **arrays)
+    print(f"{path}: {path.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,360 @@
+"""Region similarity J and boundary accuracy F of DAVIS, and the protocols that borrow them.
+
+J is the intersection over union of an object's pixels in one frame, F the harmonic mean of
+precision and recall of its outline, both 1 where truth and prediction are empty. Of an object's
+frames: the mean, the recall (the fraction above one half) and the decay (the mean of the first
+quarter less that of the last). Of all sequences: the mean over objects; J&F is the mean of both.
+
+| protocol | objects | frames that count |
+|---|---|---|
+| `davis` | 1 to the largest id of the first frame's truth | all but the first and the last |
+| `youtube_vos` (inferred) | each from the frame in which it enters | after that one |
+| `ovis` | those of the first frame, each predicted alone | all but the first |
+| `expressions` (Refer-YouTube-VOS) | one, the id 1 | all |
+
+Void (255) in the truth is background, as the official code has it in the semi-supervised task.
+Checked against davisvideochallenge/davis2017-evaluation ac7c43f. As a command, over index PNGs
+(0 background, ids from 1; grey masks of 0 and 255 alone hold one object, as those of DAVIS 2016)
+`DIR/<sequence>/<frame>.png` of the same names in both folders:
+
+    python -m vseg_jax.metrics.davis --truth DIR --predictions DIR [--sequences val.txt]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from vseg_jax.metrics.similarity import score
+
+VOID = 255
+BINS = 4        # of the decay
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """Which of an object's frames count, and whether objects may enter after the first frame."""
+
+    first: bool
+    last: bool
+    entering: bool = False
+
+
+PROTOCOLS = {
+    "davis": Protocol(first=False, last=False),
+    "youtube_vos": Protocol(first=False, last=True, entering=True),
+    "ovis": Protocol(first=False, last=True),
+    "expressions": Protocol(first=True, last=True),
+}
+
+
+# --- statistics -------------------------------------------------------------------------------
+
+
+def statistics(
+    values: Float[np.ndarray, "frames"], official_overflow: bool = False
+) -> dict[str, float]:
+    """Mean, recall and decay of an object's frames.
+
+    Args:
+      values: J or F, at least one.
+      official_overflow: the official code keeps the borders of the quarters in 8 bits, which is
+        wrong beyond 256 frames that count: quarters start too early, and the decay is NaN where
+        none of their frames is left. True gives its numbers.
+    """
+    borders = np.round(np.linspace(1, len(values), BINS + 1) + 1e-10).astype(int) - 1
+    if official_overflow:
+        borders %= 256
+    # A quarter holds both of its borders.
+    first, last = values[borders[0]:borders[1] + 1], values[borders[-2]:borders[-1] + 1]
+    decay = first.mean() - last.mean() if first.size and last.size else math.nan
+    return {"mean": float(values.mean()), "recall": float((values > 0.5).mean()),
+            "decay": float(decay)}
+
+
+@dataclasses.dataclass
+class _Video:
+    """What was added of one sequence: rows (J, F) of its objects, ids that the truth lacks."""
+
+    rows: dict[int, list[tuple[float, float]]] = dataclasses.field(default_factory=dict)
+    frames: int = 0
+    extra: dict[int, int] = dataclasses.field(default_factory=dict)
+
+
+class DavisMetric:
+    """Collects frames and scores them; keeps two numbers of each object and frame, no pixels.
+
+    Args:
+      protocol: a key of `PROTOCOLS`.
+      official_overflow: see `statistics`.
+      skip_absent: frames in which the truth lacks an object do not count for it. The alternative
+        for `ovis` to J = 1 where both are empty (the paper does not say which).
+    """
+
+    def __init__(self, protocol: str = "davis", *, official_overflow: bool = False,
+                 skip_absent: bool = False):
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"protocol is {protocol!r}; it must be one of {', '.join(PROTOCOLS)}")
+        self.protocol = protocol
+        self.official_overflow = official_overflow
+        self.skip_absent = skip_absent
+        self._videos: dict[str, _Video] = {}
+
+    @property
+    def margins(self) -> tuple[int, int]:
+        """Frames at the start and at the end of an object's that do not count."""
+        rule = PROTOCOLS[self.protocol]
+        return int(not rule.first), int(not rule.last)
+
+    def add(
+        self,
+        sequence: str,
+        prediction: UInt8[np.ndarray, "..."],
+        truth: UInt8[np.ndarray, "..."],
+    ) -> None:
+        """Takes the next frame of a sequence, or the next T frames, in order of time.
+
+        Frames that do not count (the first one, say) are added too: they say which objects there
+        are and where the sequence ends.
+
+        Args:
+          sequence: its name.
+          prediction: index mask [H, W] or [T, H, W]; an object that is not in it counts as empty.
+          truth: index mask of the same shape, 255 is background.
+
+        Raises:
+          ValueError: the shapes differ, or are not those of frames.
+        """
+        if prediction.shape != truth.shape or prediction.ndim not in (2, 3):
+            raise ValueError(
+                f"{sequence}: the prediction has shape {prediction.shape} and its truth "
+                f"{truth.shape}; both must be [H, W] or [T, H, W] at the size of the truth"
+            )
+        if prediction.ndim == 3:
+            for pair in zip(prediction, truth, strict=True):
+                self.add(sequence, *pair)
+            return
+        video = self._videos.setdefault(sequence, _Video())
+        if VOID in (known := _ids(truth)):
+            truth, known = np.where(truth == VOID, np.uint8(0), truth), known - {VOID}
+        if self.protocol == "expressions":
+            known = {1}
+        elif self.protocol == "davis":
+            known = set(range(1, max(known, default=0) + 1))
+        if video.frames == 0 or PROTOCOLS[self.protocol].entering:
+            for number in sorted(known - video.rows.keys()):
+                video.rows[number] = []
+        if (largest := int(prediction.max(initial=0))) > max(video.rows, default=0):
+            video.extra[video.frames] = largest
+        for number in video.rows:
+            self.add_object(sequence, number, prediction == number, truth == number)
+        video.frames += 1
+
+    def add_object(
+        self,
+        sequence: str,
+        number: int,
+        prediction: Bool[np.ndarray, "H W"],
+        truth: Bool[np.ndarray, "H W"],
+    ) -> None:
+        """Takes the next frame of one object alone, where objects are predicted one by one."""
+        rows = self._videos.setdefault(sequence, _Video()).rows.setdefault(number, [])
+        if not (self.skip_absent and rows and not truth.any()):
+            rows.append(score(prediction, truth))
+
+    @property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """All that was added, ready for JSON; `from_rows` is its inverse."""
+        return {name: dataclasses.asdict(video) for name, video in self._videos.items()}
+
+    def add_rows(self, rows: dict[str, dict[str, Any]]) -> None:
+        """Adds the sequences of another metric's `rows`."""
+        for name, video in rows.items():
+            if name in self._videos:
+                raise ValueError(f"the sequence {name} was added already")
+            self._videos[name] = _Video(
+                {int(k): [(j, f) for j, f in v] for k, v in video["rows"].items()},
+                video["frames"], {int(k): v for k, v in video["extra"].items()},
+            )
+
+    def result(self) -> dict[str, Any]:
+        """All numbers, as fractions.
+
+        Returns:
+          `J&F`; `J` and `F`, each {"mean", "recall", "decay"}; `objects`, their number; and
+          `sequences`: {name: {id: {"J&F", "J", "F", "frames"}}} (ids as strings, as in JSON).
+
+        Raises:
+          ValueError: there is no object, no frame of a sequence counts, or a prediction has an id
+            that is larger than any of the truth (the official tool stops there too).
+        """
+        sequences = {name: self._sequence(name, video) for name, video in self._videos.items()}
+        objects = [o for found in sequences.values() for o in found.values()]
+        if not objects:
+            raise ValueError("there is no object to score; add sequences whose truth holds one")
+        result: dict[str, Any] = {
+            letter: {key: float(np.mean([o[letter][key] for o in objects]))
+                     for key in ("mean", "recall", "decay")}
+            for letter in "JF"
+        }
+        both = (result["J"]["mean"] + result["F"]["mean"]) / 2
+        return {"J&F": both, **result, "objects": len(objects), "sequences": sequences}
+
+    def _sequence(self, name: str, video: _Video) -> dict[str, dict[str, Any]]:
+        start, end = self.margins
+        for frame, number in video.extra.items():
+            if start <= frame < video.frames - end:
+                raise ValueError(
+                    f"{name}, frame {frame} (from 0): the prediction has the id {number}, the "
+                    f"truth no id above {max(video.rows, default=0)}; predict only objects that "
+                    "the first mask names, with its ids"
+                )
+        found = {}
+        for number, rows in sorted(video.rows.items()):
+            values = np.array(rows[start:len(rows) - end], np.float64).reshape(-1, 2)
+            if not len(values):
+                if self.skip_absent or PROTOCOLS[self.protocol].entering:
+                    continue   # an object that is never seen again
+                raise ValueError(f"{name}: no frame counts, it has {len(rows)}; the protocol "
+                                 f"{self.protocol!r} leaves out the first"
+                                 f"{' and the last' if end else ''}")
+            j, f = (statistics(column, self.official_overflow) for column in values.T)
+            found[str(number)] = {"J&F": (j["mean"] + f["mean"]) / 2, "J": j, "F": f,
+                                  "frames": len(values)}
+        return found
+
+
+def _ids(mask: np.ndarray) -> set[int]:
+    """Values of an index mask other than 0."""
+    counts = cv2.calcHist([mask], [0], None, [256], [0, 256])
+    return set(np.flatnonzero(counts).tolist()) - {0}
+
+
+# --- folders ----------------------------------------------------------------------------------
+
+
+def score_folders(
+    truth: str | Path, predictions: str | Path, *, sequences: Iterable[str] | None = None,
+    protocol: str = "davis", official_overflow: bool = False,
+) -> dict[str, Any]:
+    """Scores saved masks; see the module's docstring for the layout.
+
+    Args:
+      truth: its folders that hold PNGs are the sequences, `DIR/<video>/<expression>` too.
+      predictions: as `truth`; frames that do not count need not be there.
+      sequences: names of those to score; all of `truth` where None.
+
+    Raises:
+      ValueError: names the sequence, frame or file that is missing, unreadable, or not of the size
+        of its truth; what `DavisMetric.result` says.
+    """
+    truth, predictions = Path(truth), Path(predictions)
+    for folder in (truth, predictions):
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is no folder; it should hold <sequence>/<frame>.png")
+    if sequences is None:
+        sequences = sorted({path.parent.relative_to(truth).as_posix()
+                            for path in truth.rglob("*.png")} - {"."})
+    sequences = list(sequences)
+    if not sequences:
+        raise ValueError(f"{truth} holds no sequence: no {truth}/<sequence>/<frame>.png")
+    frames = {name: _frames(truth / name) for name in sequences}
+    if absent := [name for name in sequences if not (predictions / name).is_dir()]:
+        raise ValueError(f"{predictions} lacks {len(absent)} of {len(sequences)} sequences: "
+                         f"{_some(absent)}")
+    metric = DavisMetric(protocol, official_overflow=official_overflow)
+    start, end = metric.margins
+    for name in sequences:
+        counted = frames[name][start:len(frames[name]) - end]
+        if absent := [p.name for p in counted if not (predictions / name / p.name).is_file()]:
+            raise ValueError(f"{predictions / name} lacks {len(absent)} of {len(counted)} frames: "
+                             f"{_some(absent)}")
+        for number, path in enumerate(frames[name]):
+            mask = read_index(path)
+            counts = start <= number < len(frames[name]) - end
+            metric.add(name, _answer(predictions / name / path.name, mask, path) if counts
+                       else np.zeros_like(mask), mask)
+    return metric.result()
+
+
+def _answer(path: Path, truth: np.ndarray, truth_path: Path) -> np.ndarray:
+    answer = read_index(path)
+    if answer.shape != truth.shape:
+        raise ValueError(
+            f"{path} is {answer.shape[1]} x {answer.shape[0]}, its truth {truth_path} is "
+            f"{truth.shape[1]} x {truth.shape[0]}; save predictions at the size of the truth"
+        )
+    return answer
+
+
+def _frames(folder: Path) -> list[Path]:
+    paths = sorted(folder.glob("*.png"))
+    if not paths:
+        raise ValueError(f"the truth has no mask in {folder}")
+    return paths
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+
+
+def read_index(path: str | Path) -> UInt8[np.ndarray, "H W"]:
+    """An index PNG; a grey one of 0 and 255 alone holds the object 1.
+
+    Raises:
+      ValueError: it cannot be read, or has colours in place of a palette or 16 bits.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            mode, mask = image.mode, np.asarray(image)
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path} cannot be read as a mask: {error}") from None
+    if mode not in ("P", "L", "1"):
+        raise ValueError(f"{path} has the mode {mode}; index masks are palette or 8-bit grey PNGs "
+                         "(saving them as colours loses the ids)")
+    mask = mask.astype(np.uint8)
+    if mode == "L" and _ids(mask) == {VOID}:
+        mask = (mask > 0).astype(np.uint8)
+    return mask
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m vseg_jax.metrics.davis", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--truth", required=True, help="folder of the true masks")
+    parser.add_argument("--predictions", required=True, help="folder of the predicted masks")
+    parser.add_argument("--sequences", help="file that names those to score, one a line")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="davis")
+    parser.add_argument("--official_overflow", action="store_true",
+                        help="decay beyond 256 frames as the official tool gets it")
+    options = parser.parse_args(None if arguments is None else list(arguments))
+    try:
+        names = Path(options.sequences).read_text().split() if options.sequences else None
+        result = score_folders(options.truth, options.predictions, sequences=names,
+                               protocol=options.protocol,
+                               official_overflow=options.official_overflow)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"error: {error}\n")
+    print(json.dumps(_without_nan(result), indent=2))
+
+
+def _without_nan(value: Any) -> Any:
+    """The value with None for NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+if __name__ == "__main__":
+    main()
