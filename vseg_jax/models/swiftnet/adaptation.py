@@ -1,0 +1,153 @@
+"""First-frame adaptation: the two key convolutions, tuned to one film (Sections 3.2, 3.3, 4.1).
+
+The first frame is both query and memory. What the key convolutions read (the query's r4, and the
+map of frame and mask) does not depend on them and is given; a step computes keys and affinities
+only. This is inference: it needs nothing but the user's mask, and the model's variables stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from vseg_jax.layers.resize import area, bilinear
+from vseg_jax.models.base import Variables
+from vseg_jax.models.swiftnet.config import SwiftnetConfig
+
+KEYS = ("memory_kv", "query_kv")  # parameter `key` of each is all that is adapted
+TOLERANCE = 1e-3  # share of its bound below which a loss has vanished
+
+Keys = Mapping[str, Any]
+# From the parameters of the key convolutions to the keys [P, K] and [N, P, K] of the first frame.
+KeysOf = Callable[[Keys], tuple[jax.Array, jax.Array]]
+
+
+@struct.dataclass
+class Adaptation:
+    """What happened, S steps long.
+
+    Attributes:
+      objects: [S + 1, N], L_obj of Eq. 3 before each step and after the last; 0 in empty slots.
+      background: [S + 1, N], L_bg of the same.
+      collapsed: [] bool; the affinity had gone over to the background (or the object) altogether,
+        or was not finite, and the key convolutions were left as they were trained.
+    """
+
+    objects: Any
+    background: Any
+    collapsed: Any
+
+
+def keys_of(variables: Variables) -> dict[str, Any]:
+    """The parameters of the key convolutions."""
+    return {name: variables["params"][name]["key"] for name in KEYS}
+
+
+def with_keys(variables: Variables, keys: Keys | None) -> Variables:
+    """`variables` with other key convolutions; the same ones for None."""
+    if keys is None:
+        return variables
+    params = dict(variables["params"])
+    for name in KEYS:
+        params[name] = {**params[name], "key": keys[name]}
+    return {**variables, "params": params}
+
+
+def small_masks(
+    config: SwiftnetConfig, masks: Float[Array, "N H W"], size: tuple[int, int]
+) -> Float[Array, "N P"]:
+    """The masks at the map's size, in [0, 1]."""
+    if config.mask_down == "area":
+        small = area(masks[..., None], size)
+    else:
+        small = bilinear(masks[..., None], size, align_corners=False)
+    return small.reshape(masks.shape[0], -1)
+
+
+def losses(
+    config: SwiftnetConfig,
+    query: Float[Array, "P K"],
+    reference: Float[Array, "N P K"],
+    masks: Float[Array, "N P"],
+) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
+    """L_obj and L_bg of Eq. 3 for each object, with the affinity of Eq. 1.
+
+    Affinities sum to 1 over j, so both follow from h_i = sum_j m_j A_ij, Figure 3's heat map.
+    """
+    scores = jnp.einsum("pk,njk->npj", query, reference, preferred_element_type=jnp.float32)
+    if config.affinity_scale == "backbone":
+        scores /= query.shape[-1] ** 0.5
+    heat = jnp.einsum("npj,nj->np", jax.nn.softmax(scores, axis=-1), masks)
+    size = masks.shape[-1] if config.reduction == "mean_i" else 1
+    return ((1 - masks) * heat).sum(-1) / size, (masks * (1 - heat)).sum(-1) / size
+
+
+def adapt(
+    config: SwiftnetConfig,
+    keys: Keys,
+    keys_of_frame: KeysOf,
+    masks: Float[Array, "N P"],
+    present: Bool[Array, " N"],
+) -> tuple[Keys, Adaptation]:
+    """The adapted parameters of the key convolutions.
+
+    Every object has its own affinity, mask and alpha; the sum over objects is descended, since they
+    share the convolutions (Section 4.3). alpha lets both losses start alike and is then constant.
+
+    Args:
+      config: steps, rate and switches.
+      keys: the parameters as trained.
+      keys_of_frame: from the parameters to the first frame's keys, as query and as memory.
+      masks: what `small_masks` gave.
+      present: slots with an object; others weigh nothing.
+    """
+    there = present.astype(jnp.float32)
+
+    def both(keys: Keys) -> tuple[jax.Array, jax.Array]:
+        l_obj, l_bg = losses(config, *keys_of_frame(keys), masks)
+        return l_obj * there, l_bg * there
+
+    first_obj, first_bg = both(keys)
+    alpha = lax.stop_gradient(first_bg / jnp.maximum(first_obj, jnp.finfo(jnp.float32).eps))
+
+    def total(keys: Keys) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        l_obj, l_bg = both(keys)
+        return (alpha * l_obj + l_bg).sum(), (l_obj, l_bg)
+
+    def step(keys: Keys, _: None) -> tuple[Keys, tuple[jax.Array, jax.Array]]:
+        gradient, curves = jax.grad(total, has_aux=True)(keys)
+        return jax.tree.map(lambda p, g: p - config.adaptation_rate * g, keys, gradient), curves
+
+    adapted, curves = lax.scan(step, keys, None, length=config.adaptation_steps)
+    last = both(adapted)
+    curves = [jnp.concatenate([c, x[None]]) for c, x in zip(curves, last, strict=True)]
+    bad = collapsed(config, *last, masks, present) & ~collapsed(
+        config, first_obj, first_bg, masks, present)
+    adapted = jax.tree.map(lambda new, old: jnp.where(bad, old, new), adapted, keys)
+    return adapted, Adaptation(*curves, bad)
+
+
+def collapsed(
+    config: SwiftnetConfig,
+    l_obj: Float[Array, " N"],
+    l_bg: Float[Array, " N"],
+    masks: Float[Array, "N P"],
+    present: Bool[Array, " N"],
+) -> Bool[Array, ""]:
+    """Whether any object's losses have come to a trivial minimum, or are not finite.
+
+    With all affinity on the background L_obj = 0 and L_bg = sum m; with all of it on the object
+    L_bg = 0 and L_obj = sum (1 - m).
+    """
+    size = masks.shape[-1] if config.reduction == "mean_i" else 1
+    most_bg, most_obj = masks.sum(-1) / size, (1 - masks).sum(-1) / size
+    on_background = (l_obj <= TOLERANCE * most_obj) & (l_bg >= (1 - TOLERANCE) * most_bg)
+    on_object = (l_bg <= TOLERANCE * most_bg) & (l_obj >= (1 - TOLERANCE) * most_obj)
+    broken = ~(jnp.isfinite(l_obj) & jnp.isfinite(l_bg))
+    return (present & (on_background | on_object | broken)).any()

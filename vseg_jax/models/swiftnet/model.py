@@ -1,0 +1,148 @@
+"""Mask propagation on STM or SwiftNet, with first-frame adaptation.
+
+docs/papers/swiftnet.md holds each equation, table and switch of the paper beside its place here.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vseg_jax.models.base import Batch, Prediction, Variables
+from vseg_jax.models.swiftnet import memory, streaming
+from vseg_jax.models.swiftnet.aggregation import aggregate, others, probabilities
+from vseg_jax.models.swiftnet.config import SwiftnetConfig
+from vseg_jax.models.swiftnet.network import StmNetwork, SwiftNetwork
+from vseg_jax.models.swiftnet.streaming import crop, pad_masks, prepare
+from vseg_jax.tasks.vos import VOID, Prompt, one_hot, overlap
+from vseg_jax.tasks.vos import index as most_probable
+
+Means = dict[str, tuple[jax.Array, jax.Array]]
+
+
+class Swiftnet:
+    """The model of models/base.py; see there for what each function is for.
+
+    `variables` holds `params` and `batch_stats`; batch norm never changes its statistics.
+    """
+
+    task = "vos"
+    delay = 0
+
+    def __init__(self, config: SwiftnetConfig):
+        self.config = c = config
+        network = StmNetwork if c.network == "stm" else SwiftNetwork
+        self.network = network(
+            depth=c.depth, width=c.width, key_channels=c.key_channels,
+            value_channels=c.value_channels, mdim=c.mdim, dropout=c.dropout, dtype=c.dtype,
+        )
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        # Some hundred parameters drawn with threefry keep the CPU's compiler busy: one draw.
+        seed = jax.random.bits(key, (4,), jnp.uint32)
+        key = jax.random.wrap_key_data(seed, impl="unsafe_rbg")
+        # The parameters depend neither on the frames' size nor on the number of objects.
+        frame, mask = jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 1, 32, 32))
+        return dict(self.network.init(key, frame, mask, mask))
+
+    def pretrained(self, variables: Variables) -> Variables:
+        return variables
+
+    def loss(
+        self, variables: Variables, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[jax.Array, Variables, Means]:
+        """Cross entropy of every frame but the first, with the model's own answers remembered.
+
+        The first frame is remembered with its true masks, every later one with its soft answer,
+        through which no gradient goes. A frame's loss is the mean over the pixels whose slot is
+        known; frames are added up, as in the public training code. An object that was not in the
+        first frame is background.
+        """
+        logits = self._propagate(variables, batch, key)  # [T - 1, B, M, H, W]
+        masks = jnp.moveaxis(batch["masks"], 1, 0)[1:]
+        known = (jnp.moveaxis(batch["masks_valid"], 1, 0)[1:] & batch["valid"])[..., None, None]
+        known = (known & (masks != VOID)).astype(jnp.float32)
+        truth = one_hot(masks, logits.shape[2] - 1) * batch["objects"][:, :, None, None]
+        truth = jnp.concatenate([1 - truth.sum(2, keepdims=True), truth], axis=2)
+        each = -(truth * jax.nn.log_softmax(logits, axis=2)).sum(2)
+        count = known.sum((2, 3))
+        frames = (each * known).sum((2, 3)) / jnp.maximum(count, 1)
+        counted = (count > 0).any(0).astype(jnp.float32)
+        total, samples = frames.sum(), counted.sum()
+        predicted = most_probable(probabilities(logits))
+        tracked = truth[:, :, 1:].sum(2) > 0
+        shown = jnp.where(known > 0, jnp.where(tracked, masks, 0), VOID)
+        iou, has_union = overlap(predicted, shown.astype(jnp.uint8), logits.shape[2] - 1)
+        means = {"loss": (total, samples), "iou": ((iou * has_union).sum(), has_union.sum())}
+        return total / jnp.maximum(samples, 1), {}, means
+
+    def _propagate(
+        self, variables: Variables, batch: Batch, key: jax.Array
+    ) -> Float[Array, "T B M H W"]:
+        """Logits of frames 1 ... T - 1; the encoder sees all frames at once."""
+        frames = jnp.moveaxis(batch["frames"], 1, 0)
+        length, samples, height, width = frames.shape[:4]
+        objects, size = batch["objects"], (height, width)
+        images = prepare(frames)
+
+        def run(*inputs, method, **options):
+            return self.network.apply(variables, *inputs, method=method, **options)
+
+        flat = run(images.reshape(-1, *images.shape[2:]), method="encode")
+        features = jax.tree.map(lambda x: x.reshape(length, samples, *x.shape[1:]), flat)
+        queries, values = run(jax.tree.map(lambda x: x[samples:], flat), method="query")
+        queries, values = (
+            x.reshape(length - 1, samples, *x.shape[1:]) for x in (queries, values)
+        )
+        masks = one_hot(batch["masks"][:, 0], objects.shape[1]) * objects[..., None, None]
+        remembered, logits = [], []
+        for t in range(1, length):
+            before, now = (jax.tree.map(lambda x, t=t: x[t], features) for t in (t - 1, t))
+            masks = pad_masks(masks)
+            fused = run(before, images[t - 1], masks, others(masks), method="fuse")
+            remembered.append([
+                x.reshape(*x.shape[:2], -1, x.shape[-1]) for x in run(fused, method="memorise")
+            ])
+            keys, contents = (jnp.concatenate(x, axis=2) for x in zip(*remembered, strict=True))
+            everything = jnp.ones(keys.shape[:3], bool)
+            query = queries[t - 1].reshape(samples, -1, keys.shape[-1])
+            read = jax.vmap(memory.read)(query, keys, contents, everything)
+            read = read.reshape(samples, -1, *values.shape[2:])
+            probability = run(
+                read, values[t - 1], now, method="decode", train=True,
+                rngs={"dropout": jax.random.fold_in(key, t)},
+            )
+            logits.append(aggregate(crop(probability, *size), objects))
+            masks = jax.lax.stop_gradient(probabilities(logits[-1]))
+        return jnp.stack(logits)
+
+    def predict(self, variables: Variables, batch: Batch) -> Prediction:
+        """Streams over each clip from its first frame's masks; the answer is the last frame's."""
+        first = jax.vmap(lambda frame, mask: streaming.start(
+            self.config, self.network, variables, frame, {"mask": mask},
+            batch["objects"].shape[1],
+        ))
+        advance = jax.vmap(lambda state, frame: self.step(variables, state, frame))
+        frames = jnp.moveaxis(batch["frames"], 1, 0)
+        state = first(frames[0], batch["masks"][:, 0])
+        nothing = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(advance, state, frames[1])[1]
+        )
+        (_, answer), _ = jax.lax.scan(
+            lambda carry, frame: (advance(carry[0], frame), None), (state, nothing), frames[1:]
+        )
+        return answer
+
+    def start(
+        self, variables: Variables, frame: jax.Array, prompt: Prompt
+    ) -> streaming.State:
+        return streaming.start(
+            self.config, self.network, variables, frame, prompt, self.config.objects
+        )
+
+    def step(
+        self, variables: Variables, state: streaming.State, frame: jax.Array,
+        prompt: Prompt | None = None,
+    ) -> tuple[streaming.State, Prediction]:
+        return streaming.step(self.config, self.network, variables, state, frame, prompt)
