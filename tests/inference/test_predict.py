@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import standin
+import standin_vos
 from PIL import Image
 
 from vseg_jax.inference import overlay
@@ -31,7 +32,7 @@ def film(tmp_path_factory):
 
 def test_masks_film_and_table(segmenter, film, tmp_path):
     out = tmp_path / "answers" / "one"
-    table = predict(segmenter, film, "the red square", out, progress=False)
+    table = predict(segmenter, film, out, query="the red square", progress=False)
     assert json.loads((out / "predictions.json").read_text()) == table
     assert sorted(p.name for p in out.iterdir()) == ["masks", "overlay.mp4", "predictions.json"]
     assert (table["height"], table["width"], table["fps"]) == (48, 64, 12.5)
@@ -60,14 +61,14 @@ def test_nothing_is_left_of_a_prediction_that_fails(segmenter, film, tmp_path):
     noise.write_bytes(data[:start] + bytes(len(data) - start))
     out = tmp_path / "out"
     with pytest.raises(ValueError, match="no frame"):
-        predict(segmenter, noise, "red", out, progress=False)
+        predict(segmenter, noise, out, query="red", progress=False)
     with pytest.raises(ValueError, match="has no word"):
-        predict(segmenter, film, "...", out, progress=False)
+        predict(segmenter, film, out, query="...", progress=False)
     assert [p.name for p in tmp_path.iterdir()] == ["noise.mp4"]
     out.mkdir()
     (out / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="is there already"):
-        predict(segmenter, film, "red", out, progress=False)
+        predict(segmenter, film, out, query="red", progress=False)
     assert [p.name for p in out.iterdir()] == ["mine.txt"]
 
 
@@ -112,3 +113,30 @@ def test_palette_is_that_of_davis():
     colours = np.array(overlay.palette()).reshape(256, 3)
     assert colours[[0, 1, 2, 3, 21, 255]].tolist() == [
         [0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [128, 64, 128], [224, 224, 192]]
+
+
+def test_given_masks_are_followed_and_keep_their_ids(film, tmp_path):
+    follower = Segmenter(standin_vos.Follower(), standin_vos.variables())
+    _, truth = standin.square_frames(6, size=(48, 64), side=16)
+    (tmp_path / "given").mkdir()
+    overlay.save_index(tmp_path / "given" / "00000.png", (truth[0] == 1).astype(np.uint8))
+    overlay.save_index(tmp_path / "given" / "2.png", (truth[2] == 2) * np.uint8(2))
+    overlay.save_index(tmp_path / "first.png", truth[0] * np.uint8(3))   # ids 3 and 6
+    with pytest.warns(UserWarning, match="ids jump: 3, 6"):
+        table = predict(follower, film, tmp_path / "one", mask=tmp_path / "first.png",
+                        progress=False)
+    assert table["mask"] == "first.png" and "query" not in table
+    later = predict(follower, film, tmp_path / "two", mask=tmp_path / "given", progress=False)
+    for t, (row, other) in enumerate(zip(table["frames"], later["frames"], strict=True)):
+        with Image.open(tmp_path / "one" / row["mask"]) as image:
+            assert (np.asarray(image) == 3 * truth[t]).mean() > 0.97
+        assert [o["id"] for o in row["objects"]] == [3, 6]
+        assert [o["id"] for o in other["objects"]] == ([1] if t < 2 else [1, 2])
+    drawn = list(Video(tmp_path / "one" / "overlay.mp4"))[3].astype(int)
+    towards = [drawn[truth[3] == k].mean(0) for k in (1, 2)]
+    assert np.abs(towards[0] - towards[1]).sum() > 50
+    with pytest.raises(ValueError, match="as mask, not query and mask"):
+        predict(follower, film, tmp_path / "x", query="red", mask=tmp_path / "first.png")
+    with pytest.raises(ValueError, match="there is no mask"):
+        predict(follower, film, tmp_path / "x", mask=tmp_path / "none.png")
+    assert not (tmp_path / "x").exists()

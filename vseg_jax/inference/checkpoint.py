@@ -28,14 +28,15 @@ class Restored:
     """A model ready to answer.
 
     Attributes:
+      tokenizer, clip: of a model of sentences, else None.
       about: `config`, the resolved config as plain values, and `batch`, {name: [shape, dtype]} of
         the batches that the variables were made for.
     """
 
     model: Model
     variables: Variables
-    tokenizer: Tokenizer
-    clip: ClipConfig
+    tokenizer: Tokenizer | None
+    clip: ClipConfig | None
     about: dict[str, Any]
 
 
@@ -58,19 +59,25 @@ def restore(path: str | Path) -> Restored:
         raise ValueError(f"{path} holds neither checkpoints/ (a workdir of training) nor {ABOUT} "
                          "(an export); name a folder that one of them wrote")
     config = about.get("config", {})
-    missing = [key for key in ("system", "model", "clip", "text") if key not in config]
+    _needs(config, ("system", "model"), path)
+    model = models.build(config["system"], config["model"])
+    tokenizer = clip = None
+    if model.task == "rvos":
+        _needs(config, ("clip", "text"), path)
+        if not (path / TOKENIZER).is_dir():
+            raise ValueError(f"{path} has no folder {TOKENIZER}/; copy it from the workdir that "
+                             "the checkpoint was made in")
+        tokenizer = load_tokenizer(path / TOKENIZER, config["text"]["length"])
+        clip = parse(ClipConfig, config["clip"], "config.clip")
+    _check(model, variables, about["batch"], path)
+    return Restored(model, variables, tokenizer, clip, about)
+
+
+def _needs(config: dict[str, Any], keys: tuple[str, ...], path: Path) -> None:
+    missing = [key for key in keys if key not in config]
     if missing:
         raise ValueError(f"the config saved in {path} has no {', '.join(missing)}; it was not "
                          "written by vseg_jax.main")
-    if not (path / TOKENIZER).is_dir():
-        raise ValueError(f"{path} has no folder {TOKENIZER}/; copy it from the workdir that the "
-                         "checkpoint was made in")
-    model = models.build(config["system"], config["model"])
-    _check(model, variables, about["batch"], path)
-    return Restored(
-        model, variables, load_tokenizer(path / TOKENIZER, config["text"]["length"]),
-        parse(ClipConfig, config["clip"], "config.clip"), about,
-    )
 
 
 def save(restored: Restored, folder: Path) -> None:
@@ -78,7 +85,8 @@ def save(restored: Restored, folder: Path) -> None:
     about = {key: restored.about[key] for key in ("config", "batch", "versions")
              if key in restored.about}
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
-    restored.tokenizer.save(folder / TOKENIZER)
+    if restored.tokenizer is not None:
+        restored.tokenizer.save(folder / TOKENIZER)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((folder / VARIABLES).absolute(), dict(restored.variables))
 

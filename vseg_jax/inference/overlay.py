@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 # Apart from one another in hue and lightness, and from most of what is filmed.
 COLOURS = np.array([
     (0, 176, 255), (255, 87, 51), (126, 217, 87), (255, 200, 30), (186, 104, 255), (0, 214, 186),
-    (255, 105, 180), (160, 190, 220),
+    (255, 105, 180), (160, 190, 220), (205, 255, 60), (110, 80, 255), (255, 30, 90), (0, 120, 95),
 ], np.uint8)
 _FILL = 0.42  # opacity of an object's colour
 

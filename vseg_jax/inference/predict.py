@@ -1,4 +1,4 @@
-"""A video file and a sentence to files: index PNGs, a film with the masks drawn in, a table."""
+"""A video file and a prompt to files: index PNGs, a film with the masks drawn in, a table."""
 
 from __future__ import annotations
 
@@ -12,40 +12,50 @@ import numpy as np
 from jaxtyping import Bool
 from tqdm import tqdm
 
-from vseg_jax.inference import overlay
+from vseg_jax.inference import masks, overlay
 from vseg_jax.inference.files import whole_folder
-from vseg_jax.inference.segmenter import Segmentation, Segmenter
+from vseg_jax.inference.segmenter import Segmenter
+from vseg_jax.inference.session import Segmentation
 from vseg_jax.inference.video import Video, VideoWriter
 
 
 def predict(
-    segmenter: Segmenter, video: str | os.PathLike, query: str, output: str | os.PathLike, *,
-    progress: bool = True,
+    segmenter: Segmenter, video: str | os.PathLike, output: str | os.PathLike, *,
+    query: str | None = None, mask: str | os.PathLike | None = None, progress: bool = True,
 ) -> dict[str, Any]:
     """Answers for every frame of a video file, into a new folder, whole or not at all.
 
-    Writes `masks/00000.png` ... (index PNGs with DAVIS' palette), `overlay.mp4`, and
-    `predictions.json`, which is also returned: {"video", "query", "fps", "height", "width",
-    "frames": [{"frame", "mask", "objects": [{"id", "score", "area", "box"}]}]}; areas are in
-    pixels, boxes [left, top, right, bottom] in pixel edges, None where nothing was found.
+    Writes `masks/00000.png` ... (index PNGs with DAVIS' palette, at the video's size, with the ids
+    of the given masks), `overlay.mp4`, and `predictions.json`, which is also returned: {"video",
+    "query" or "mask", "fps", "height", "width", "frames": [{"frame", "mask", "objects": [{"id",
+    "score", "area", "box"}]}]}; areas are in pixels, boxes [left, top, right, bottom] in pixel
+    edges, None where nothing was found.
+
+    Args:
+      query: the sentence, for a model of sentences.
+      mask: for a model of masks: the first frame's index PNG, or a folder of them, each named by
+        the number of its frame (00000.png, 00030.png), for objects that enter later.
 
     Raises:
-      ValueError: the video cannot be read, the sentence is empty, `output` is there already.
+      ValueError: the video or a mask cannot be read, the sentence is empty, the prompt is not the
+        model's, `output` is there already.
     """
     source = Video(video)
+    given = {} if mask is None else masks.read(mask)
+    prompt = {"query": query} if mask is None else {"mask": Path(mask).name}
     rows: list[dict[str, Any]] = []
     with whole_folder(output) as folder:
         (folder / "masks").mkdir()
-        answers = segmenter.segment(source, query)
+        answers = segmenter.segment(source, query, masks=given)
         with VideoWriter(folder / "overlay.mp4", source.fps) as film:
             for answer in tqdm(answers, total=source.length or None, desc="predict",
                                unit=" frames", disable=not progress):
                 name = f"masks/{answer.frame:05d}.png"
                 index = answer.index
                 overlay.save_index(folder / name, index)
-                film.add(overlay.draw(answer.image, index, query))
+                film.add(overlay.draw(answer.image, index, query or ""))
                 rows.append({"frame": answer.frame, "mask": name, "objects": _objects(answer)})
-        table = {"video": Path(video).name, "query": query, "fps": source.fps,
+        table = {"video": Path(video).name, **prompt, "fps": source.fps,
                  "height": index.shape[0], "width": index.shape[1], "frames": rows}
         (folder / "predictions.json").write_text(json.dumps(table, indent=1) + "\n")
     return table
@@ -54,7 +64,7 @@ def predict(
 def _objects(answer: Segmentation) -> list[dict[str, Any]]:
     return [
         {"id": number, "score": round(float(score), 6), "area": int(mask.sum()), "box": _box(mask)}
-        for number, (mask, score) in enumerate(zip(answer.masks, answer.scores, strict=True), 1)
+        for number, mask, score in zip(answer.ids, answer.masks, answer.scores, strict=True)
     ]
 
 

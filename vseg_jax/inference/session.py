@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -233,7 +233,7 @@ class Session:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _start(model: Model, variables: Variables, frames: jax.Array, prompts: Any) -> Any:
-    return jax.vmap(model.start, in_axes=(None, 0, 0))(variables, frames, prompts)
+    return over_streams(model.start)(variables, frames, prompts)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
@@ -242,8 +242,21 @@ def _step(
 ) -> tuple[Any, Prediction]:
     """Two programs at most: with prompts, and without."""
     inputs = (states, frames) if prompts is None else (states, frames, prompts)
-    axes = (None, *(0 for _ in inputs))
-    return jax.vmap(model.step, in_axes=axes)(variables, *inputs)
+    return over_streams(model.step)(variables, *inputs)
+
+
+def over_streams(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function(variables, *inputs)` for inputs with a leading axis of streams.
+
+    One stream alone is not vmapped: a condition is then a choice, and not both sides computed.
+    """
+    def of_all(variables: Variables, *inputs: Any) -> Any:
+        if jax.tree.leaves(inputs)[0].shape[0] != 1:
+            return jax.vmap(function, in_axes=(None, *(0 for _ in inputs)))(variables, *inputs)
+        outputs = function(variables, *jax.tree.map(lambda x: x[0], inputs))
+        return jax.tree.map(lambda x: x[None], outputs)
+
+    return of_all
 
 
 def _check_frame(frame: Any, size: tuple[int, int] | None, number: int) -> None:
