@@ -27,10 +27,6 @@ class Follower:
     task = "vos"
     delay = 0
 
-    @property
-    def objects(self):
-        return self.config.objects
-
     def init(self, key, batch):
         return {"params": {"gain": jnp.array(40.0)}}
 
@@ -51,12 +47,12 @@ class Follower:
     def step(self, variables, state, frame, prompt=None):
         TRACES["step" if prompt is None else "step with masks"] += 1
         colours, present = state["colours"], state["present"]
-        given = jnp.zeros((self.objects, *frame.shape[:2]))
+        given = jnp.zeros((self.config.objects, *frame.shape[:2]))
         if prompt is not None:
             new, marked = self._colours(frame, prompt["mask"], background=False)
             colours = jnp.where(marked[:, None], new, colours)
             present |= marked
-            given = vos.one_hot(prompt["mask"], self.objects)
+            given = vos.one_hot(prompt["mask"], self.config.objects)
         distance = jnp.linalg.norm(frame[None] / 255.0 - colours[:, None, None], axis=-1)
         score = jnp.where(present[:, None, None], -variables["params"]["gain"] * distance, -1e9)
         probability = jax.nn.softmax(score, axis=0)[1:]
@@ -69,7 +65,8 @@ class Follower:
 
     def _colours(self, frame, mask, background):
         """[1 + N, 3] mean colours and [1 + N] whether there is such a pixel."""
-        masks = jnp.concatenate([(mask == 0)[None] * background, vos.one_hot(mask, self.objects)])
+        objects = vos.one_hot(mask, self.config.objects)
+        masks = jnp.concatenate([(mask == 0)[None] * background, objects])
         pixels = masks.sum((1, 2))
         sums = jnp.einsum("nhw,hwc->nc", masks.astype(jnp.float32), frame / 255.0)
         return sums / jnp.maximum(pixels, 1)[:, None], pixels > 0

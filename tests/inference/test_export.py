@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 import standin
+import standin_vos
 
 from vseg_jax.config import parse
 from vseg_jax.inference import checkpoint, export, exported, segmenter
@@ -59,6 +60,18 @@ def direct(restored, frames, query):
         yield answer
 
 
+def elsewhere(script):
+    """Runs a script in a process that must not import the library's code for models."""
+    script += """
+code = [m for m in sys.modules if m.startswith(("vseg_jax.", "flax", "orbax", "input_pipeline"))]
+assert code == ["vseg_jax.inference", "vseg_jax.inference.exported"], code
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, text=True,
+                          capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_stream_says_the_same_without_the_models_code(restored, folder, tmp_path):
     frames, _ = standin.square_frames(6, size=(16, 16), side=6)
     tokens, valid = restored.tokenizer.encode("red")
@@ -68,19 +81,15 @@ import sys
 import numpy as np
 from vseg_jax.inference.exported import Stream
 stream, given = Stream({str(folder / "stream")!r}), np.load({str(tmp_path / "in.npz")!r})
-state = stream.start(given["frames"][0], tokens=given["tokens"], tokens_valid=given["tokens_valid"])
+state = stream.start(given["frames"][:1], tokens=given["tokens"][None],
+                     tokens_valid=given["tokens_valid"][None])
 answers = []
 for frame in given["frames"][1:]:
-    state, answer = stream.step(state, frame)
-    answers.append(answer)
+    state, answer = stream.step(state, frame[None])
+    answers.append({{k: v[0] for k, v in answer.items()}})
 np.savez({str(tmp_path / "out.npz")!r}, **{{k: np.stack([a[k] for a in answers]) for k in answer}})
-code = [m for m in sys.modules if m.startswith(("vseg_jax.", "flax", "orbax", "input_pipeline"))]
-assert code == ["vseg_jax.inference", "vseg_jax.inference.exported"], code
 """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, text=True,
-                          capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
+    elsewhere(script)
     out = np.load(tmp_path / "out.npz")
     wanted = list(direct(restored, frames, "red"))
     assert out["frame"].tolist() == [int(a.frame) for a in wanted] == [0, 1, 2, 3, 4]
@@ -91,21 +100,27 @@ assert code == ["vseg_jax.inference", "vseg_jax.inference.exported"], code
 def test_the_stream_is_described_and_takes_nothing_else(folder):
     stream = exported.Stream(folder / "stream")
     description = stream.description
-    assert description["delay"] == 1 and description["frame"]["shape"] == [16, 16, 3]
-    assert {entry["name"] for entry in description["state"]} == {
-        "count", "window", "prompt/tokens", "prompt/tokens_valid"}
+    assert description["delay"] == 1 and description["frame"]["shape"] == ["S", 16, 16, 3]
+    assert {entry["name"]: entry["shape"] for entry in description["state"]} == {
+        "count": ["S"], "window": ["S", 3, 16, 16, 3], "prompt/tokens": ["S", 4],
+        "prompt/tokens_valid": ["S", 4]}
     with np.load(folder / "stream" / "variables.npz") as stored:
         assert stored.files == ["params/bias", "params/colour"], "the queue stays behind"
-    frame = np.zeros((16, 16, 3), np.uint8)
+    frames = np.zeros((2, 16, 16, 3), np.uint8)
     with pytest.raises(ValueError, match="the prompt has"):
-        stream.start(frame, tokens=np.zeros(4, np.int32))
-    prompt = {"tokens": np.zeros(4, np.int32), "tokens_valid": np.ones(4, bool)}
-    with pytest.raises(ValueError, match=r"frame is uint8 \[8, 16, 3\]; it must be uint8 \[16"):
-        stream.start(frame[:8], **prompt)
+        stream.start(frames, tokens=np.zeros((2, 4), np.int32))
+    prompt = {"tokens": np.zeros((2, 4), np.int32), "tokens_valid": np.ones((2, 4), bool)}
+    with pytest.raises(ValueError, match=r"frame is uint8 \[2, 8, 16, 3\]; it .* \[S, 16, 16, 3\]"):
+        stream.start(frames[:, :8], **prompt)
     with pytest.raises(ValueError, match=r"tokens is int64"):
-        stream.start(frame, **{**prompt, "tokens": np.zeros(4, np.int64)})
+        stream.start(frames, **{**prompt, "tokens": np.zeros((2, 4), np.int64)})
+    with pytest.raises(ValueError, match=r"tokens is int32 \[2, 4\]; it must be int32 \[1, 4\]"):
+        stream.start(frames[:1], **prompt)
+    state = stream.start(frames, **prompt)
     with pytest.raises(ValueError, match="the state has 1 arrays"):
-        stream.step(stream.start(frame, **prompt)[:1], frame)
+        stream.step(state[:1], frames)
+    with pytest.raises(ValueError, match="takes a prompt when a stream starts"):
+        stream.step(state, frames, **prompt)
 
 
 def test_a_damaged_stream_is_named(folder, tmp_path):
@@ -176,3 +191,57 @@ def test_arrays_of_another_model_are_listed(restored, known, tmp_path):
     with pytest.raises(ValueError, match=r"(?s)of another model.*missing params/colour.*"
                                          r"extra params/color .*params/bias is"):
         segmenter.load(tmp_path)
+
+
+def test_a_stream_of_masks_says_the_same_without_the_models_code(tmp_path):
+    model, variables = standin_vos.Follower(), standin_vos.variables()
+    about = {"batch": {"frames": [[4, 3, 24, 32, 3], "uint8"]}}
+    restored = checkpoint.Restored(model, variables, None, None, about)
+    export.export_stream(restored, tmp_path)
+    films = [standin.square_frames(4, seed=k) for k in range(2)]
+    frames, masks = (np.stack(x, 1) for x in zip(*films, strict=True))   # [T, S, ...]
+    np.savez(tmp_path / "in.npz", frames=frames, masks=masks)
+    elsewhere(f"""
+import sys
+import numpy as np
+from vseg_jax.inference.exported import Stream
+stream, given = Stream({str(tmp_path)!r}), np.load({str(tmp_path / "in.npz")!r})
+frames, masks = given["frames"], given["masks"]
+state = stream.start(frames[0], mask=masks[0] * (masks[0] == 1))
+out = []
+for t in (1, 2, 3):
+    prompt = {{"mask": masks[t] * (masks[t] == 2)}} if t == 2 else {{}}
+    state, answer = stream.step(state, frames[t], **prompt)
+    out.append(answer["logits"])
+alone = stream.start(frames[0, :1], mask=masks[0, :1])
+np.savez({str(tmp_path / "out.npz")!r}, logits=np.stack(out),
+         alone=stream.step(alone, frames[1, :1])[1]["logits"])
+""")
+    out = np.load(tmp_path / "out.npz")
+    many = segmenter.Segmenter(model, variables)
+    session = many.start_many(frames[0], masks=masks[0] * (masks[0] == 1))
+    for t, logits in zip((1, 2, 3), out["logits"], strict=True):
+        answers = session.step(frames[t], masks[t] * (masks[t] == 2) if t == 2 else None)
+        for answer, maps in zip(answers, logits, strict=True):
+            probability = 1 / (1 + np.exp(-maps[:len(answer.ids)]))
+            np.testing.assert_allclose(answer.probability, probability, atol=1e-5)
+    assert answers[1].ids == (1, 2) and (answers[1].index == masks[3, 1]).all()
+    assert out["alone"].shape == (1, 3, 24, 32), "another number of streams, the same programs"
+
+
+def test_a_model_of_masks_needs_no_tokenizer(tmp_path, monkeypatch):
+    model, variables = standin_vos.Follower(), jax.tree.map(np.asarray, standin_vos.variables())
+    config = {"system": "follower", "model": {"objects": 3}}
+    about = {"config": config, "batch": {"frames": [[4, 3, 24, 32, 3], "uint8"]}}
+    monkeypatch.setattr("vseg_jax.models.build", lambda name, settings: standin_vos.Follower(
+        parse(standin_vos.FollowerConfig, settings, "config.model")))
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    checkpoint.save(checkpoint.Restored(model, variables, None, None, about), saved)
+    out = export.export(saved, tmp_path / "out", platforms=("cpu",), size=(16, 20))
+    assert sorted(p.name for p in out.iterdir()) == ["about.json", "stream", "variables"]
+    assert exported.Stream(out / "stream").description["frame"]["shape"] == ["S", 16, 20, 3]
+    loaded = segmenter.load(out, short_side=12)
+    frames, truth = standin.square_frames(3)
+    answers = list(loaded.segment(frames, mask=truth[0]))
+    assert len(answers) == 3 and loaded.geometry(24, 32).size == (12, 16)

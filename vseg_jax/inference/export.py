@@ -21,20 +21,23 @@ ANSWER = ("logits", "scores", "frame")   # of vseg_jax.models.base.Prediction
 
 
 def export(
-    source: str | os.PathLike, output: str | os.PathLike, *, platforms: tuple[str, ...] = PLATFORMS
+    source: str | os.PathLike, output: str | os.PathLike, *, platforms: tuple[str, ...] = PLATFORMS,
+    size: tuple[int, int] | None = None,
 ) -> Path:
     """Writes the newest checkpoint of a training into a new folder, whole or not at all.
 
-    The folder is what `vseg_jax.load` reads (`about.json`, `tokenizer/`, `variables/`: an orbax
-    checkpoint without the optimiser), and `stream/`, the model's `start` and `step` with the memory
-    between them as `jax.export` programs, which `vseg_jax.inference.exported` runs without any code
-    of the model.
+    The folder is what `vseg_jax.load` reads (`about.json`, `tokenizer/` for a model of sentences,
+    `variables/`: an orbax checkpoint without the optimiser), and `stream/`, the model's `start` and
+    `step` with the memory between them as `jax.export` programs, which `vseg_jax.inference.
+    exported` runs without any code of the model; it may be moved alone.
 
     Args:
       source: a training's working directory, or an exported folder.
       output: must not be there.
       platforms: that the programs are to run on. Layers that choose their algorithm by the device
         choose for the one that exports, so export where it is to be fast.
+      size: (height, width) of the programs' frames, for models that take frames of any size; None
+        is that of the training's clips.
 
     Raises:
       ValueError: `source` cannot be read, `output` is there already.
@@ -43,43 +46,52 @@ def export(
     with whole_folder(output) as folder:
         checkpoint.save(restored, folder)
         (folder / "stream").mkdir()
-        export_stream(restored, folder / "stream", platforms)
+        export_stream(restored, folder / "stream", platforms, size)
     return Path(output)
 
 
-def export_stream(restored: Restored, folder: Path, platforms: tuple[str, ...] = PLATFORMS) -> None:
-    """Writes `start` and `step` of one stream into a folder; the layout is `exported.Stream`'s."""
-    model, clip = restored.model, restored.clip
+def export_stream(
+    restored: Restored, folder: Path, platforms: tuple[str, ...] = PLATFORMS,
+    size: tuple[int, int] | None = None,
+) -> None:
+    """Writes the programs of S streams into a folder; the layout is `exported.Stream`'s.
+
+    S is symbolic. The frames' size is not: the capacity of a memory, and which pixels stay in it,
+    are numbers that follow from the size when the program is made.
+    """
+    model = restored.model
     leaves, tree = jax.tree.flatten_with_path(restored.variables)
     names = [path_name(path) for path, _ in leaves]
     shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for _, a in leaves]
-    frame = jax.ShapeDtypeStruct((clip.height, clip.width, 3), np.uint8)
-    length = restored.tokenizer.length
-    prompt = {"tokens": jax.ShapeDtypeStruct((length,), np.int32),
-              "tokens_valid": jax.ShapeDtypeStruct((length,), np.bool_)}
+    frame, prompt = _inputs(restored, size)
+    inputs = list(prompt.values())
     seen: dict[str, Any] = {}   # the state's structure, known once `start` is traced
 
     def start(arrays, frame, inputs):
-        state = model.start(jax.tree.unflatten(tree, arrays), frame,
-                            dict(zip(prompt, inputs, strict=True)))
+        state = jax.vmap(model.start, (None, 0, 0))(
+            jax.tree.unflatten(tree, arrays), frame, dict(zip(prompt, inputs, strict=True)))
         seen["tree"] = jax.tree.structure(state)
         seen["names"] = [path_name(path) for path, _ in jax.tree.leaves_with_path(state)]
         return jax.tree.leaves(state)
 
-    def step(arrays, state, frame):
-        state, answer = model.step(jax.tree.unflatten(tree, arrays),
-                                   jax.tree.unflatten(seen["tree"], state), frame)
+    def step(arrays, state, frame, inputs=None):
+        given = () if inputs is None else (dict(zip(prompt, inputs, strict=True)),)
+        state, answer = jax.vmap(model.step, (None, *(0 for _ in (state, frame, *given))))(
+            jax.tree.unflatten(tree, arrays), jax.tree.unflatten(seen["tree"], state), frame,
+            *given)
         return jax.tree.leaves(state), [getattr(answer, name) for name in ANSWER]
 
-    state = jax.eval_shape(start, shapes, frame, list(prompt.values()))
+    state = jax.eval_shape(start, shapes, frame, inputs)
     answer = jax.eval_shape(step, shapes, state, frame)[1]
+    programs = {"start": (start, frame, inputs), "step": (step, state, frame)}
+    if model.task == "vos":
+        programs["step_prompt"] = (step, state, frame, inputs)
     used: dict[str, list[int]] = {}
-    for name, function, *inputs in (("start", start, frame, list(prompt.values())),
-                                    ("step", step, state, frame)):
-        used[name] = _used(function, shapes, inputs)
+    for name, (function, *arguments) in programs.items():
+        used[name] = _used(function, shapes, arguments)
         program = jax.export.export(
             jax.jit(_only(function, used[name], shapes)), platforms=platforms
-        )([shapes[i] for i in used[name]], *inputs)
+        )([shapes[i] for i in used[name]], *arguments)
         (folder / f"{name}.bin").write_bytes(program.serialize())
     # numpy's format knows no bfloat16 and its like: these are stored as bytes beside their dtype.
     kept = sorted({i for indices in used.values() for i in indices})
@@ -95,8 +107,27 @@ def export_stream(restored: Restored, folder: Path, platforms: tuple[str, ...] =
     (folder / "stream.json").write_text(json.dumps(description, indent=1) + "\n")
 
 
+def _inputs(restored: Restored, size: tuple[int, int] | None) -> tuple[Any, dict[str, Any]]:
+    """Shapes of the streams' frames and prompts."""
+    if restored.model.task == "vos":
+        height, width = size or restored.about["batch"]["frames"][0][2:4]
+        prompt = {"mask": ((height, width), np.uint8)}
+    else:
+        height, width = restored.clip.height, restored.clip.width
+        if size not in (None, (height, width)):
+            raise ValueError(f"size is {size}; this model sees its clips' size, {height, width}")
+        length = restored.tokenizer.length
+        prompt = {"tokens": ((length,), np.int32), "tokens_valid": ((length,), np.bool_)}
+    streams, = jax.export.symbolic_shape(exported.STREAMS)
+    return (jax.ShapeDtypeStruct((streams, height, width, 3), np.uint8),
+            {name: jax.ShapeDtypeStruct((streams, *shape), dtype)
+             for name, (shape, dtype) in prompt.items()})
+
+
 def _used(function: Any, shapes: list[Any], inputs: list[Any]) -> list[int]:
     """Which arrays a program reads; a training's queues and second encoders stay behind."""
+    # Of a number of streams: where it is symbolic, jax keeps every argument.
+    inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype), inputs)
     program = jax.export.export(jax.jit(function))(shapes, *inputs)
     return [i for i in program.module_kept_var_idx if i < len(shapes)]
 
@@ -119,4 +150,5 @@ def _plain(array: Any) -> np.ndarray:
 
 
 def _entry(array: Any) -> dict[str, Any]:
-    return {"shape": list(array.shape), "dtype": str(array.dtype)}
+    return {"shape": [n if isinstance(n, int) else str(n) for n in array.shape],
+            "dtype": str(array.dtype)}

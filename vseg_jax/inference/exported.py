@@ -1,15 +1,20 @@
-"""Runs an exported stream: needs jax and numpy, and no code of the model.
+"""Runs exported streams: needs jax and numpy, and no code of the model.
 
     stream = Stream("exported/stream")
-    state = stream.start(frame, tokens=tokens, tokens_valid=tokens_valid)
-    state, answer = stream.step(state, frame)      # {"logits", "scores", "frame"}
+    state = stream.start(frames, mask=masks)          # or tokens=..., tokens_valid=...
+    state, answer = stream.step(state, next_frames)   # {"logits", "scores", "frame"}
 
-Frames are uint8 RGB of `stream.description["frame"]`; the first answers of a model with a delay
-have a negative `frame`. The state is a flat list of arrays, described in `stream.json`: it can be
-kept, sent, and given to `step` elsewhere. This file may be copied out of the library.
+Any number S of streams advance together: every array has a leading axis for them, [S, H, W, 3]
+frames, which are uint8 RGB; one film alone is `frame[None]`. The first answers of a model with a
+delay have a negative `frame`. The state is a flat list of arrays, described in `stream.json`: it
+can be sent, and given to `step` elsewhere.
 
-A folder holds `stream.json` (names, shapes and dtypes of all that goes in and out), `start.bin` and
-`step.bin` (StableHLO, made by jax.export) and `variables.npz` (what they read of the model).
+A mask [S, H, W] holds the objects' slots: 0 background, 1 to N; `step(state, frames, mask=masks)`
+adds or corrects objects, where 0 says nothing.
+
+A folder holds `stream.json` (names, shapes and dtypes of all that goes in and out), `start.bin`,
+`step.bin` and for masks `step_prompt.bin` (StableHLO, made by jax.export), and `variables.npz`
+(what they read of the model). This file and such a folder may be copied out of the library.
 """
 
 from __future__ import annotations
@@ -23,14 +28,15 @@ import jax
 import jax.export
 import numpy as np
 
-VERSION = 1
+VERSION = 2
+STREAMS = "S"   # in `stream.json`, a number that the caller chooses
 
 
 class Stream:
-    """The two programs of a folder; stateless, so one may serve any number of streams.
+    """The programs of a folder; stateless, so one may serve any number of streams.
 
     Attributes:
-      description: what `stream.json` says: `frame`, [shape, dtype]; `prompt`, `state` and
+      description: what `stream.json` says: `frame`, {"shape", "dtype"}; `prompt`, `state` and
         `prediction`, lists of {"name", "shape", "dtype"}; `delay`, frames that an answer is late.
     """
 
@@ -38,7 +44,7 @@ class Stream:
         folder = Path(folder)
         try:
             self.description = json.loads((folder / "stream.json").read_text())
-            programs = {name: (folder / f"{name}.bin").read_bytes() for name in ("start", "step")}
+            programs = {path.stem: path.read_bytes() for path in folder.glob("*.bin")}
             with np.load(folder / "variables.npz") as stored:
                 arrays = {name: stored[name] for name in stored.files}
         except (OSError, ValueError) as error:
@@ -48,39 +54,57 @@ class Stream:
             raise ValueError(f"{folder} has version {self.description.get('version')}, this code "
                              f"reads {VERSION}; export the model again")
         self._programs, self._variables = {}, {}
-        for name, data in programs.items():
-            self._programs[name] = jax.jit(jax.export.deserialize(bytearray(data)).call)
+        for name, variables in self.description["variables"].items():
+            if name not in programs:
+                raise ValueError(f"{folder} has no {name}.bin; export the model again")
+            call = jax.export.deserialize(bytearray(programs[name])).call
+            donated = () if name == "start" else (1,)   # a memory changes in place
+            self._programs[name] = jax.jit(call, donate_argnums=donated)
             self._variables[name] = [
-                jax.device_put(arrays[key].view(np.dtype(dtype)))
-                for key, dtype in self.description["variables"][name]
+                jax.device_put(arrays[key].view(np.dtype(dtype))) for key, dtype in variables
             ]
 
-    def start(self, frame: Any, **prompt: Any) -> list[jax.Array]:
-        """The state after the first frame; `prompt` has the entries that `stream.json` lists."""
-        wanted = [entry["name"] for entry in self.description["prompt"]]
-        if sorted(prompt) != sorted(wanted):
-            raise ValueError(f"the prompt has {sorted(prompt)}; it must have {sorted(wanted)}")
-        inputs = [self._checked(prompt[entry["name"]], entry)
-                  for entry in self.description["prompt"]]
-        return list(self._programs["start"](self._variables["start"], self._frame(frame), inputs))
+    def start(self, frames: Any, **prompt: Any) -> list[jax.Array]:
+        """The state after the first frames; `prompt` has the entries that `stream.json` lists."""
+        frames = self._checked(frames, {"name": "frame", **self.description["frame"]}, STREAMS)
+        return list(self._programs["start"](
+            self._variables["start"], frames, self._prompt(prompt, len(frames))))
 
-    def step(self, state: list[Any], frame: Any) -> tuple[list[jax.Array], dict[str, jax.Array]]:
-        """The next state, and the answer: `logits` [N, H, W], `scores` [N], `frame` []."""
+    def step(
+        self, state: list[Any], frames: Any, **prompt: Any
+    ) -> tuple[list[jax.Array], dict[str, jax.Array]]:
+        """The next state, and the answers: `logits` [S, N, H, W], `scores` [S, N], `frame` [S].
+
+        `state` is used up, as its memory is written into: take the one that is returned.
+        """
         entries = self.description["state"]
         if len(state) != len(entries):
             raise ValueError(f"the state has {len(state)} arrays; it must have {len(entries)}")
-        state = [self._checked(a, entry) for a, entry in zip(state, entries, strict=True)]
-        state, answer = self._programs["step"](self._variables["step"], state, self._frame(frame))
+        frames = self._checked(frames, {"name": "frame", **self.description["frame"]}, STREAMS)
+        count = len(frames)
+        state = [self._checked(a, entry, count) for a, entry in zip(state, entries, strict=True)]
+        name = "step_prompt" if prompt else "step"
+        if name not in self._programs:
+            raise ValueError("this model takes a prompt when a stream starts, and no other later")
+        inputs = (state, frames, *([self._prompt(prompt, count)] if prompt else []))
+        state, answer = self._programs[name](self._variables[name], *inputs)
         names = [entry["name"] for entry in self.description["prediction"]]
         return list(state), dict(zip(names, answer, strict=True))
 
-    def _frame(self, frame: Any) -> Any:
-        return self._checked(frame, {"name": "frame", **self.description["frame"]})
+    def _prompt(self, prompt: dict[str, Any], count: int) -> list[Any]:
+        wanted = [entry["name"] for entry in self.description["prompt"]]
+        if sorted(prompt) != sorted(wanted):
+            raise ValueError(f"the prompt has {sorted(prompt)}; it must have {sorted(wanted)}")
+        return [self._checked(prompt[entry["name"]], entry, count)
+                for entry in self.description["prompt"]]
 
     @staticmethod
-    def _checked(array: Any, entry: dict[str, Any]) -> Any:
+    def _checked(array: Any, entry: dict[str, Any], count: int | str) -> Any:
+        """The array, if it is as described, of `count` streams; STREAMS is any number."""
         shape, dtype = list(np.shape(array)), str(getattr(array, "dtype", type(array)))
-        if (shape, dtype) != (entry["shape"], entry["dtype"]):
+        wanted = [count if n == STREAMS else n for n in entry["shape"]]
+        if dtype != entry["dtype"] or len(shape) != len(wanted) or any(
+                n not in (STREAMS, given) for n, given in zip(wanted, shape, strict=True)):
             raise ValueError(f"{entry['name']} is {dtype} {shape}; it must be {entry['dtype']} "
-                             f"{entry['shape']}")
+                             f"[{', '.join(map(str, wanted))}]")
         return array

@@ -34,7 +34,7 @@ from input_pipeline.settings import ClipConfig
 from input_pipeline.text import Tokenizer
 from input_pipeline.transforms import Geometry, plain_geometry
 from vseg_jax.inference import checkpoint
-from vseg_jax.inference.session import EXCLUSIVE, Segmentation, Session
+from vseg_jax.inference.session import EXCLUSIVE, Images, Segmentation, Session
 from vseg_jax.inference.video import Video
 from vseg_jax.models.base import Model, Variables
 
@@ -129,8 +129,8 @@ class Segmenter:
         return Session(self, [frame], None if query is None else [query],
                        None if mask is None else [mask], single=True)
 
-    def start_many(self, frames: Sequence[np.ndarray], queries: Sequence[str] | None = None,
-                   masks: Sequence[np.ndarray] | None = None) -> Session:
+    def start_many(self, frames: Images, queries: Sequence[str] | None = None,
+                   masks: Images | None = None) -> Session:
         """Begins several streams that advance together, one program for all of them.
 
         Their videos may have different sizes, but not with a model of masks. `step` then takes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from vseg_jax.inference.segmenter import Segmenter
 
 EXCLUSIVE = "exclusive"
+Images = Sequence[np.ndarray] | np.ndarray   # one a stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +81,12 @@ class Session:
     Attributes:
       first: the answer for the first frame where the model answers without delay (a list for
         several streams), else None: `step` gives it. Of given masks, it is those masks.
+      adaptation: what a model that adapts itself to the first frame reports of it, each array with
+        a leading axis of streams; else None.
     """
 
-    def __init__(self, segmenter: Segmenter, frames: Sequence[np.ndarray],
-                 queries: Sequence[str] | None, masks: Sequence[np.ndarray] | None, single: bool):
+    def __init__(self, segmenter: Segmenter, frames: Images, queries: Sequence[str] | None,
+                 masks: Images | None, single: bool):
         prompts = queries if masks is None else masks
         if prompts is None or len(frames) != len(prompts) or not len(frames):
             raise ValueError(f"{len(frames)} first frames and {len(prompts or ())} "
@@ -105,6 +109,7 @@ class Session:
         inputs = self._sentences(queries) if masks is None else self._masks(masks, 0)
         self._state = _start(segmenter.model, segmenter.variables, self._last, inputs)
         self.first = None
+        self.adaptation = _report(self._state)
         if masks is not None:
             answers = [self._given(*of) for of in zip(frames, masks, self._ids, strict=True)]
             self.first = answers[0] if single else answers
@@ -148,7 +153,7 @@ class Session:
         answers = [a for a in answers if a[0] is not None]
         return [a[0] for a in answers] if self._single else answers
 
-    def push(self, frames: Sequence[np.ndarray], masks: Sequence[Any] | None = None) -> Prediction:
+    def push(self, frames: Images, masks: Sequence[Any] | np.ndarray | None = None) -> Prediction:
         """Sends the streams' next frames to the device and does not wait for the answer."""
         if self._finished:
             raise ValueError("this session is finished; start a new one")
@@ -203,7 +208,7 @@ class Session:
             self._segmenter.model, self._segmenter.variables, self._state, frames, prompts)
         return prediction
 
-    def _resized(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+    def _resized(self, frames: Images) -> np.ndarray:
         return np.stack([g.frame(f) for g, f in zip(self._geometry, frames, strict=True)])
 
     def _sentences(self, queries: Sequence[str]) -> dict[str, np.ndarray]:
@@ -211,14 +216,14 @@ class Session:
         return {name: np.stack(arrays) for name, arrays
                 in zip(("tokens", "tokens_valid"), zip(*encoded, strict=True), strict=True)}
 
-    def _masks(self, masks: Sequence[Any], frame: int) -> dict[str, np.ndarray]:
+    def _masks(self, masks: Sequence[Any] | np.ndarray, frame: int) -> dict[str, np.ndarray]:
         """The streams' prompts; those without a mask get one that says nothing."""
         self._segmenter.check_prompt(None, masks)
         known, out = [], []
         for mask, geometry, ids in zip(masks, self._geometry, self._ids, strict=True):
             if mask is not None:
                 mask = user_masks.checked(mask, geometry.crop[2:], frame)
-                ids = user_masks.enter(ids, mask, self._segmenter.model.objects)
+                ids = user_masks.enter(ids, mask, self._segmenter.model.config.objects)
                 small = user_masks.to_slots(geometry.mask(mask), ids)
                 lost = set(user_masks.object_ids(mask)) - {
                     ids[slot - 1] for slot in user_masks.object_ids(small)}
@@ -257,6 +262,16 @@ def over_streams(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.map(lambda x: x[None], outputs)
 
     return of_all
+
+
+def _report(state: Any) -> Any:
+    """The state's report on the adaptation, with a warning where it came to nothing."""
+    report = jax.device_get(getattr(state, "adaptation", None))
+    if report is not None and report.collapsed.any():
+        streams = ", ".join(map(str, np.flatnonzero(report.collapsed)))
+        warnings.warn(f"the adaptation to the first frame collapsed (stream {streams}); the model "
+                      "goes on as it was trained", stacklevel=2)
+    return report
 
 
 def _check_frame(frame: Any, size: tuple[int, int] | None, number: int) -> None:
