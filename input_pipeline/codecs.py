@@ -48,6 +48,49 @@ def decode_mask(data: bytes, where: str) -> np.ndarray:
     return mask
 
 
+def decode_rle(rle: dict, where: str) -> np.ndarray:
+    """COCO's run-length code to bool [H, W].
+
+    Args:
+      rle: {"size": [height, width], "counts": runs of 0 and 1 in turn, down the columns, as a
+        list of numbers or as pycocotools' compressed string}.
+      where: what the code is of, for errors.
+
+    Raises:
+      ValueError: the runs do not fill the size, or the string is damaged.
+    """
+    try:
+        (height, width), counts = rle["size"], rle["counts"]
+        runs = _rle_numbers(counts) if isinstance(counts, (str, bytes)) else np.array(counts, int)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the run-length code of {where} cannot be read: {error!r}") from error
+    if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
+        raise ValueError(f"the run-length code of {where} has {runs.sum()} pixels, its size is "
+                         f"{height}x{width} (height x width)")
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+
+
+def _rle_numbers(text: str | bytes) -> np.ndarray:
+    """The numbers of a compressed string: 5 bits a character, lowest first, 0x20 where more follow
+    and 0x10 the sign in the last; from the fourth number on, what it differs by from the last but
+    one."""
+    data = text.encode() if isinstance(text, str) else text
+    bits = np.frombuffer(data, np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero((bits & 0x20) == 0)
+    if (bits < 0).any() or (bits > 63).any() or (len(bits) and ends[-1:] != len(bits) - 1):
+        raise ValueError("it is cut off or has a character that means nothing")
+    if not len(bits):
+        return bits
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    shifts = 5 * (np.arange(len(bits)) - np.repeat(starts, lengths))
+    numbers = np.add.reduceat((bits & 0x1F) << shifts, starts)
+    numbers -= np.where(bits[ends] & 0x10, 1 << 5 * lengths, 0)
+    for first in (1, 2):
+        numbers[first::2] = np.cumsum(numbers[first::2])
+    return numbers
+
+
 def encode_flow(flow: np.ndarray) -> bytes:
     """float32 [H, W, 2] (u right, v down, pixels) to KITTI's PNG: 16 bits, 1/64 pixel, +-512."""
     if flow.ndim != 3 or flow.shape[2] != 2:

@@ -26,6 +26,9 @@ BUILDERS = {
     "davis": "input_pipeline.builders.davis",
     "a2d_sentences": "input_pipeline.builders.a2d_sentences",
     "jhmdb_sentences": "input_pipeline.builders.jhmdb_sentences",
+    "youtube_vos": "input_pipeline.builders.youtube_vos",
+    "ovis": "input_pipeline.builders.ovis",
+    "stills": "input_pipeline.builders.stills",
 }
 
 

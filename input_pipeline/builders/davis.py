@@ -224,20 +224,11 @@ def read_mask(path: Path, single: bool) -> np.ndarray:
     `single`: all that is not black is object 1. Otherwise palette indices, or grey values, are
     ids; grey masks of 0 and 255 alone hold one object.
     """
-    _, image = files.read_image(path)
-    values = np.asarray(image)
-    if single:
-        colour = values[..., :3] if values.ndim == 3 else values  # some 2016 masks have channels
-        return (colour.reshape(*values.shape[:2], -1) > 0).any(-1).astype(np.uint8)
-    if image.mode not in ("P", "L", "1"):
-        raise ValueError(
-            f"{path} has the mode {image.mode}; masks of DAVIS 2017 are palette PNGs (extract "
-            "again; programs that re-save them as colours lose the ids)"
-        )
-    values = values.astype(np.uint8)
-    if image.mode == "L" and not ((values > 0) & (values < 255)).any():
-        return (values > 0).astype(np.uint8)
-    return values
+    if not single:
+        return files.read_mask(path)
+    values = np.asarray(files.read_image(path)[1])
+    colour = values[..., :3] if values.ndim == 3 else values  # some 2016 masks have channels
+    return (colour.reshape(*values.shape[:2], -1) > 0).any(-1).astype(np.uint8)
 
 
 def _expressions(

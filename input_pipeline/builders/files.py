@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib
 import io
+import json
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from input_pipeline.codecs import VOID
 
 SHOWN = 3  # names of missing things that a message lists before it only counts
 
@@ -69,6 +74,21 @@ def read_rows(
         yield where, dict(zip(columns, row, strict=True))
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+      ValueError: no such file, not JSON (names the path and the place in it).
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); see docs/data.md") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); it may be cut off: extract or download "
+                         "it again") from error
+
+
 def whole_number(text: str, where: str, what: str) -> int:
     """`int(text)`, or a ValueError that says where and what."""
     try:
@@ -102,6 +122,32 @@ def read_image(path: Path) -> tuple[bytes, Image.Image]:
             f"{path} cannot be read as an image ({error}); extract or download it again"
         ) from error
     return data, image
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """An index mask uint8 [H, W] of a palette or grey PNG; grey 0 and 255 alone: one object, 1.
+
+    Raises:
+      ValueError: it cannot be read, or has colours instead of indices; names the path.
+    """
+    _, image = read_image(path)
+    if image.mode not in ("P", "L", "1"):
+        raise ValueError(
+            f"{path} has the mode {image.mode}; index masks are palette or grey PNGs of 8 bits "
+            "(extract again; programs that re-save them as colours lose the ids)"
+        )
+    values = np.asarray(image).astype(np.uint8)
+    if image.mode == "L" and not ((values > 0) & (values < 255)).any():
+        return (values > 0).astype(np.uint8)
+    return values
+
+
+def check_ids(path: Path, mask: np.ndarray, known: Container[int]) -> None:
+    """ValueError where a mask has a value that is neither 0, void nor one of the known ids."""
+    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    if unknown := [int(v) for v in values if v not in (0, VOID) and int(v) not in known]:
+        raise ValueError(f"{path} has the ids {unknown}, which the annotation of its video does "
+                         f"not name; it names {known}")
 
 
 def check_size(path: Path, size: tuple[int, int], wanted: tuple[int, int], of: object) -> None:
@@ -146,6 +192,23 @@ def gaps(numbers: Iterable[int], first: int) -> list[int]:
     """The numbers missing from a run that should start at `first`."""
     present = set(numbers)
     return [n for n in range(first, max(present, default=first)) if n not in present]
+
+
+def draw(names: Iterable[str], count: int, seed: int) -> list[str]:
+    """`count` of the names, the same ones on every machine, in order of their names.
+
+    Those whose BLAKE2b hash (8 bytes) of "<seed> <name>" comes first: nothing but the names and
+    the seed decides, and a name that is missing changes no other's place.
+
+    Raises:
+      ValueError: fewer names than `count`.
+    """
+    names = sorted(names)
+    if not 0 <= count <= len(names):
+        raise ValueError(f"{count} videos are to be drawn of {len(names)}")
+    return sorted(sorted(
+        names, key=lambda n: hashlib.blake2b(f"{seed} {n}".encode(), digest_size=8).digest()
+    )[:count])
 
 
 def paint(masks: Sequence[tuple[int, np.ndarray]], shape: tuple[int, int]) -> np.ndarray:

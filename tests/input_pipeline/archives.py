@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import av
@@ -51,10 +52,8 @@ def davis_2017(root: Path, sequences: dict[str, list[str]], frames: int = 2) -> 
                 _davis_frame(root, name, t)
                 if t and split.startswith("test"):
                     continue
-                mask = (box((16, 24), 0, t) + 2 * box((16, 24), 8, 12)).astype(np.uint8)
-                image = Image.fromarray(mask, "P")
-                image.putpalette(PALETTE)
-                _save(image, root / f"Annotations/480p/{name}/{t:05d}.png")
+                mask = box((16, 24), 0, t) + 2 * box((16, 24), 8, 12)
+                palette_png(root / f"Annotations/480p/{name}/{t:05d}.png", mask)
         write(root / f"ImageSets/2017/{split}.txt", "\n".join(names) + "\n")
     return root
 
@@ -154,6 +153,94 @@ def jhmdb(root: Path) -> Path:
     return root
 
 
+# --- YouTube-VOS ------------------------------------------------------------------------------
+
+
+def youtube_vos(root: Path, train: int = 4) -> Path:
+    """`train` videos of frames 0, 5 and 10 with the objects 1 and 3 (not in frame 10); valid: one
+    video whose object 2 comes later, masks where objects are first seen."""
+    said = {"train": {}, "valid": {}}
+    for k in range(train):
+        name = f"video{k}"
+        for t in (0, 5, 10):
+            image = Image.fromarray(picture((16, 24), t))
+            _save(image, root / f"train/JPEGImages/{name}/{t:05d}.jpg")
+            mask = box((16, 24), 0, t) + 3 * box((16, 24), 8, 12) * (t < 10)
+            palette_png(root / f"train/Annotations/{name}/{t:05d}.png", mask)
+        said["train"][name] = {"objects": {
+            "1": {"category": "dog", "frames": ["00000", "00005", "00010"]},
+            "3": {"category": "person", "frames": ["00000", "00005"]},
+        }}
+    for t in (0, 5, 10):
+        _save(Image.fromarray(picture((16, 24), t)), root / f"valid/JPEGImages/late/{t:05d}.jpg")
+    palette_png(root / "valid/Annotations/late/00000.png", 1 * box((16, 24), 0, 0))
+    palette_png(root / "valid/Annotations/late/00005.png", 2 * box((16, 24), 8, 12))
+    said["valid"]["late"] = {"objects": {
+        "1": {"frames": ["00000", "00005", "00010"]}, "2": {"frames": ["00005", "00010"]},
+    }}
+    for split, videos in said.items():
+        write(root / split / "meta.json", json.dumps({"videos": videos}))
+    return root
+
+
+# --- OVIS -------------------------------------------------------------------------------------
+
+OVIS_SIZE = (12, 20)
+
+
+def ovis(root: Path, train: int = 3) -> Path:
+    """`train` videos of three frames with two objects that overlap in frame 0, one of them unseen
+    in frame 1; one video without annotations in valid. Codes are lists of runs, and a compressed
+    string for the second object of frame 2 (pycocotools: a box of 3x4 at row 2, column 5)."""
+    videos, annotations = [], []
+    for k in range(train):
+        name = f"vid{k}"
+        videos.append(_ovis_video(root / "train", 7 + k, name))
+        big, small = box(OVIS_SIZE, 0, 0, 8), box(OVIS_SIZE, 2, 2, 3)
+        codes = [[runs(big), runs(big), runs(big)],
+                 [runs(small), None, {"size": [*OVIS_SIZE], "counts": "n13900000R4"}]]
+        for i, (category, code) in enumerate(zip((2, 1), codes, strict=True)):
+            annotations.append({
+                "id": 100 - 10 * i + k, "video_id": 7 + k, "category_id": category, "iscrowd": 0,
+                "segmentations": code, "height": OVIS_SIZE[0], "width": OVIS_SIZE[1],
+            })
+    categories = [{"id": 1, "name": "Person"}, {"id": 2, "name": "Bird"}]
+    write(root / "annotations_train.json", json.dumps(
+        {"videos": videos, "categories": categories, "annotations": annotations}))
+    write(root / "annotations/annotations_valid.json", json.dumps(
+        {"videos": [_ovis_video(root / "valid", 1, "other")], "categories": categories,
+         "annotations": None}))
+    return root
+
+
+def _ovis_video(folder: Path, number: int, name: str) -> dict:
+    names = [f"{name}/img_{t + 1:07d}.jpg" for t in range(3)]
+    for t, file in enumerate(names):
+        _save(Image.fromarray(picture(OVIS_SIZE, t)), folder / file)
+    return {"id": number, "file_names": names, "length": 3, "height": OVIS_SIZE[0],
+            "width": OVIS_SIZE[1]}
+
+
+def runs(mask: np.ndarray) -> dict:
+    """COCO's run-length code with the runs as a list."""
+    flat = np.concatenate([[False], mask.T.ravel(), [False]]).astype(int)
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(flat)), [mask.size]])
+    return {"size": list(mask.shape), "counts": np.diff(edges).tolist()}
+
+
+# --- stills -----------------------------------------------------------------------------------
+
+
+def stills(root: Path) -> Path:
+    """Two images, one of them in a folder below, with palette masks (ids 2 and void; 1)."""
+    mask = 2 * box((10, 14), 0, 0, 4)
+    mask[9] = 255
+    for name, values in (("a", mask), ("more/b", 1 * box((10, 14), 2, 2, 4))):
+        _save(Image.fromarray(picture((10, 14), 1)), root / f"images/{name}.jpg")
+        palette_png(root / f"masks/{name}.png", values)
+    return root
+
+
 # --- files ------------------------------------------------------------------------------------
 
 
@@ -167,6 +254,13 @@ def cut(path: Path, share: float = 0.5) -> None:
     """Cuts a file off, as a broken download does."""
     data = path.read_bytes()
     path.write_bytes(data[:int(len(data) * share)])
+
+
+def palette_png(path: Path, mask: np.ndarray) -> None:
+    """An index mask as DAVIS and YouTube-VOS store it."""
+    image = Image.fromarray(mask.astype(np.uint8), "P")
+    image.putpalette(PALETTE)
+    _save(image, path)
 
 
 def _save(image: Image.Image, path: Path) -> None:

@@ -1,0 +1,100 @@
+"""Any folder of images with index masks: each image a record of one frame.
+
+Layout: `images/**/<name>.{jpg,jpeg,png}` and `masks/**/<name>.png` with the same names, folders
+below included. Masks are palette or grey PNGs whose values are the objects' ids (1 to 254, 255
+void); grey masks of only 0 and 255 hold one object. Clips for the first stage of training mask
+propagation are made of them (`PropagationConfig.stills`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from input_pipeline import records
+from input_pipeline.builders import files
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Where the files are, below the source."""
+
+    images: str = "images"
+    masks: str = "masks"
+
+
+class Builder(records.VideoBuilder):
+    """One record an image; `options` is an `Options`. The only split is train."""
+
+    name = "stills"
+
+    def splits(self):
+        """Raises a ValueError that lists what is missing before the first record is read."""
+        images, masks = read_folders(self.source, self.options)
+        if problems := _missing(images, masks):
+            raise ValueError(f"the stills in {self.source} are not whole: {'; '.join(problems)}")
+        return {"train": (record(name, path, masks[name]) for name, path in images.items())}
+
+
+def verify(source: Path, options: Options) -> list[str]:
+    """What is wrong with the folder: images or masks without the other, files cut off."""
+    try:
+        images, masks = read_folders(source, options)
+    except ValueError as error:
+        return [str(error)]
+    problems = _missing(images, masks)
+    paths = [*images.values(), *masks.values()]
+    if broken := [p for p in paths if not files.is_whole(p)]:
+        problems.append(f"files cut off or not images: {files.first_names(broken, len(paths))}")
+    return problems
+
+
+def read_folders(source: Path, options: Options) -> tuple[dict[str, Path], dict[str, Path]]:
+    """{name: path} of the images and of the masks, in order; a name is a path without suffix.
+
+    Raises:
+      ValueError: no image, or two with one name.
+    """
+    folder = source / options.images
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            if name in found:
+                raise ValueError(f"{found[name]} and {path} have the same name; one mask cannot "
+                                 "serve both: rename one")
+            found[name] = path
+    if not found:
+        raise ValueError(f"there is no image ({', '.join(SUFFIXES)}) in {folder}; the options "
+                         "'images' and 'masks' name the folders below the source")
+    folder = source / options.masks
+    masks = {path.relative_to(folder).with_suffix("").as_posix(): path
+             for path in sorted(folder.rglob("*.png")) if not path.name.startswith(".")}
+    return found, masks
+
+
+def _missing(images: dict[str, Path], masks: dict[str, Path]) -> list[str]:
+    problems = []
+    if lost := [name for name in images if name not in masks]:
+        problems.append(f"images without a mask: {files.first_names(lost, len(images))}")
+    if lost := [name for name in masks if name not in images]:
+        problems.append(f"masks without an image: {files.first_names(lost, len(masks))}")
+    return problems
+
+
+def record(name: str, image_path: Path, mask_path: Path) -> records.Record:
+    """Reads one image and its mask."""
+    data, _ = files.read_image(image_path)
+    size = records.decode_image(data, str(image_path)).shape[:2]  # turned as its EXIF says
+    mask = files.read_mask(mask_path)
+    files.check_size(mask_path, mask.shape, size, image_path)
+    ids = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    return records.Record(
+        video_id=name, frames=[data], masks=[records.encode_mask(mask)],
+        height=size[0], width=size[1],
+        objects=[records.Object(int(i)) for i in ids if i not in (0, records.VOID)],
+    )
