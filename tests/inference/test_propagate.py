@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import standin_vos
 from PIL import Image
 from standin import MemoryDataset
 
 from input_pipeline.records import Object, Record, encode_image, encode_mask
 from vseg_jax.inference import propagate
+from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.metrics.davis import score_folders
 
 SIZE = (16, 24)
@@ -203,12 +205,36 @@ def test_what_cannot_be_scored_is_said_before_the_first_frame():
     assert follower.given == []
 
 
+@pytest.mark.parametrize(("protocol", "ids"), [("davis", (2, 1)), ("ovis", (3,))])
+def test_with_a_segmenter(protocol, ids):
+    """A model that follows colours, through the sessions that users have."""
+    segmenter = Segmenter(standin_vos.Follower(), standin_vos.variables())
+    result = evaluate(segmenter, [record("one", squares(4, ids))], protocol=protocol)
+    assert result["J&F"] == 1 and list(result["sequences"]["one"]) == [str(i) for i in sorted(ids)]
+    if protocol == "davis":
+        many = squares(4)
+        many[0, 15, ::8] = 3, 4, 5
+        with pytest.raises(ValueError, match=r"video many frame 0: 5 objects.*built for 3"):
+            evaluate(segmenter, [record("many", many)])
+
+
+def test_newcomers_with_a_segmenter():
+    segmenter = Segmenter(standin_vos.Follower(), standin_vos.variables())
+    result = evaluate(segmenter, [record("one", late())], protocol="youtube_vos")
+    assert result["J&F"] == 1 and list(result["sequences"]["one"]) == ["1", "2"]
+
+
 def test_times():
     masks = squares(6, (1,))
     result = evaluate(Follower(wait=0.01), [record("a", masks), record("b", masks)])
-    assert 0.01 < result["seconds_per_frame"] < 0.1
-    assert result["frames_per_second"] < 100
-    assert 0.01 < result["seconds_to_start"] < 0.2
+    assert result["seconds_per_frame"] >= 0.01 and result["seconds_to_start"] >= 0.01
+    assert result["frames_per_second"] <= 100
+    clock = propagate.Clock()
+    one = record("a", masks)
+    for _ in propagate.follow(Follower(wait=0.01), one, {2: [masks[2]]}, "a", clock):
+        time.sleep(0.1)   # what is done with an answer is not timed
+    assert len(clock.starts) == 1, "frame 2, where the mask is given, and frame 3"
+    assert len(clock.frames) == 2 and sum(clock.frames) < 0.1
     short = evaluate(Follower(), [record("a", squares(2, (1,)))], protocol="ovis")
     assert short["frames_per_second"] is None
 
@@ -233,6 +259,7 @@ def test_a_table_of_results(capsys):
     assert float(row.split()[2]) == pytest.approx(100 * result["J"]["mean"], abs=0.05)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_videos(tmp_path):
     script = (
         "import sys, json, jax, test_propagate as t\n"
@@ -248,7 +275,7 @@ def test_two_processes_share_the_videos(tmp_path):
     running = [subprocess.Popen([sys.executable, "-c", script, str(i), address, str(outputs[i])],
                                 env=environment, stderr=subprocess.PIPE, text=True)
                for i in range(2)]
-    errors = [process.communicate(timeout=120)[1] for process in running]
+    errors = [process.communicate(timeout=300)[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], errors
     shared(tmp_path / "alone.json")
     alone, *found = (json.loads(p.read_text()) for p in (tmp_path / "alone.json", *outputs))
