@@ -17,6 +17,7 @@ class DatasetConfig:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the builder
     styles: tuple[str, ...] = ()  # only sentences of these styles; () takes all
     categories: tuple[str, ...] = ()  # only sentences that name such objects; () takes all
+    weight: float = 1.0  # share of the samples where several datasets are mixed
     frames: int = 0  # annotated frames taken of each sentence, evenly spread; 0 takes all
     shuffle_sentences: bool = False  # each sample gets the sentence of another object of its clip
 

@@ -4,6 +4,8 @@
     python -m vseg_jax.main --config configs/qvim.py:davis --workdir runs/davis --mode evaluate
     python -m vseg_jax.main --workdir runs/davis --mode predict \
         --video clip.mp4 --query "a dog running" --output masks
+    python -m vseg_jax.main --workdir runs/swiftnet --mode predict \
+        --video clip.mp4 --mask first.png --output masks
 
 Any key of the config can be set: `--config.train.steps=100`. What the user can mend (a config key,
 a file, a query) ends with a line that begins "error:" and exit code 2, a loss that is no number
@@ -24,6 +26,12 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "folder of the run: checkpoints, c
 _MODE = flags.DEFINE_enum("mode", "train", MODES, "what to do")
 _VIDEO = flags.DEFINE_string("video", "", "predict: a video file")
 _QUERY = flags.DEFINE_string("query", "", "predict: the sentence that names the object")
+_MASK = flags.DEFINE_string(
+    "mask", "", "predict: the first frame's index PNG, or a folder of them named by frame number"
+)
+_SHORT_SIDE = flags.DEFINE_integer(
+    "short_side", 0, "predict with a mask: the frame's shorter side inside the model; 0 = its own"
+)
 _OUTPUT = flags.DEFINE_string("output", "", "predict, export: folder to write")
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "several machines: call jax.distributed.initialize() first"
@@ -67,7 +75,10 @@ def main(argv: list[str]) -> None:
         if _MODE.value == "export":
             experiment.export(_WORKDIR.value, _OUTPUT.value)
         else:
-            experiment.predict(_WORKDIR.value, _VIDEO.value, _QUERY.value, _OUTPUT.value)
+            query, mask = (flag.value if flag.present else None
+                           for flag in (flags.FLAGS["query"], flags.FLAGS["mask"]))
+            experiment.predict(_WORKDIR.value, _VIDEO.value, _OUTPUT.value, query=query, mask=mask,
+                               short_side=_SHORT_SIDE.value)
         return
     if not _CONFIG.value:
         raise ValueError("--config is missing, for example --config configs/quickstart.py")

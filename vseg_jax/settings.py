@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from input_pipeline.settings import ClipConfig, DatasetConfig, TextConfig
+from input_pipeline.settings import ClipConfig, DatasetConfig, PropagationConfig, TextConfig
 from vseg_jax.training.settings import TrainConfig
 
 
@@ -14,7 +14,10 @@ class EvaluationConfig:
     """What a model is scored on."""
 
     datasets: dict[str, DatasetConfig] = dataclasses.field(default_factory=dict)
-    protocol: Literal["legacy", "coco"] = "legacy"  # see metrics/a2d.py
+    # "legacy" and "coco" score sentences, see metrics/a2d.py; the others masks that are carried
+    # through a video, see inference/propagate.py.
+    protocol: Literal["legacy", "coco", "davis", "youtube_vos", "ovis"] = "legacy"
+    short_side: int = 0  # of masks: the frame's shorter side inside the model, pixels; 0 = its own
     gt_roundtrip: bool = False  # truth goes through the input's size and back, as CSTM does
     batch_size: int = 16
     save: bool = False  # keep masks: `python -m vseg_jax.metrics.a2d` scores them again
@@ -29,7 +32,9 @@ class Settings:
     model: dict[str, Any]
     data: DatasetConfig
     train: TrainConfig
+    also: dict[str, DatasetConfig] = dataclasses.field(default_factory=dict)  # mixed with `data`
     clip: ClipConfig = dataclasses.field(default_factory=ClipConfig)
+    propagation: PropagationConfig = dataclasses.field(default_factory=PropagationConfig)
     text: TextConfig = dataclasses.field(default_factory=TextConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     start_from: str = ""  # workdir or export of a run whose variables this one begins with

@@ -17,7 +17,7 @@ import jax
 from input_pipeline.loader import train_batches
 from vseg_jax import config as configs
 from vseg_jax import models
-from vseg_jax.experiment import rvos
+from vseg_jax.experiment import rvos, vos
 from vseg_jax.inference import checkpoint
 from vseg_jax.models.base import Model, Variables
 from vseg_jax.settings import Settings
@@ -49,7 +49,7 @@ class Task(Protocol):
         """Prints what `evaluate` returned."""
 
 
-TASKS = {"rvos": rvos}  # each with `Task(settings, model, workdir)` and `batch_shapes`
+TASKS = {"rvos": rvos, "vos": vos}  # each with `Task(settings, model, workdir)` and `batch_shapes`
 
 
 def read(file_and_variant: str, overrides: Mapping[str, str]) -> Settings:
@@ -118,15 +118,19 @@ def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
     return results
 
 
-def predict(workdir: str | Path, video: str, query: str, output: str | Path) -> None:
-    """Segments a film: masks, an overlay film and a table of scores in `output`."""
+def predict(workdir: str | Path, video: str, output: str | Path, *, query: str | None = None,
+            mask: str | None = None, short_side: int = 0) -> None:
+    """Segments a film: masks, an overlay film and a table of scores in `output`.
+
+    The prompt is a sentence or a mask, as the model wants; see `vseg_jax.inference.predict`.
+    """
     from vseg_jax.inference import predict as prediction
     from vseg_jax.inference import segmenter
 
     if not video:
         raise ValueError("--video is missing: the film to segment")
     runtime.enable_compilation_cache()
-    prediction.predict(segmenter.load(workdir), video, query, output)
+    prediction.predict(segmenter.load(workdir, short_side), video, output, query=query, mask=mask)
     print(f"wrote {output}")
 
 

@@ -1,0 +1,98 @@
+"""Mask propagation, from a config: clips with slots, several datasets mixed, the DAVIS scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from input_pipeline.propagation import PropagationSamples
+from input_pipeline.records import Dataset, decode_image, decode_mask
+from vseg_jax.experiment.data import open_data, open_scored
+from vseg_jax.inference import overlay, propagate
+from vseg_jax.inference.segmenter import Segmenter
+from vseg_jax.inference.video import VideoWriter
+from vseg_jax.models.base import Model, Variables
+from vseg_jax.settings import Settings
+from vseg_jax.tasks import vos
+
+STATISTICS = ("mean", "recall", "decay")
+COLUMNS = ("J&F", *(f"{m} {s}" for m in "JF" for s in STATISTICS))
+
+
+def batch_shapes(settings: Settings) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of one global batch, without any data."""
+    clip, propagation = settings.clip, settings.propagation
+    return vos.batch_shapes(settings.train.batch_size, propagation.length, clip.height, clip.width,
+                            propagation.objects)
+
+
+class Task:
+    """See `vseg_jax.experiment.Task`."""
+
+    def __init__(self, settings: Settings, model: Model, workdir: Path):
+        del workdir
+        self._settings = settings
+        self._model = model
+        self._scored: dict[str, Dataset] | None = None
+
+    def samples(self) -> list[tuple[PropagationSamples, float]]:
+        """The samples of every training dataset, with their weights."""
+        s = self._settings
+        mixed = [s.data, *s.also.values()]
+        opened = [open_data(data) for data in mixed]
+        self._open()
+        return [
+            (PropagationSamples(dataset, s.clip, s.propagation, train=True, seed=s.train.seed),
+             data.weight)
+            for data, dataset in zip(mixed, opened, strict=True)
+        ]
+
+    def evaluate(self, variables: Variables, save: Path | None = None) -> dict[str, Any]:
+        """{dataset: `vseg_jax.inference.propagate`'s scores}."""
+        segmenter = self._segmenter(variables)
+        return {
+            name: propagate.evaluate(segmenter, dataset,
+                                     protocol=self._settings.evaluation.protocol,
+                                     save=save / name if save else None)
+            for name, dataset in self._open().items()
+        }
+
+    def film(self, variables: Variables, path: Path) -> None:
+        """The first videos of every dataset, one after another, at the first one's size."""
+        segmenter, size = self._segmenter(variables), None
+        with VideoWriter(path, 12.0) as film:
+            for dataset in self._open().values():
+                for number in range(min(self._settings.evaluation.film, len(dataset))):
+                    for picture in _answers(segmenter, dataset, number):
+                        size = size or picture.shape[1::-1]
+                        film.add(overlay.fit(picture, size))
+
+    def report(self, results: dict[str, Any]) -> None:
+        """A table of the scores, in per cent."""
+        width = max((len(name) for name in results), default=0)
+        print(" " * width, *(f"{c:>8}" for c in COLUMNS), f"{'frames/s':>9}")
+        for name, result in results.items():
+            scores = (result["J&F"], *(result[m][s] for m in "JF" for s in STATISTICS))
+            print(f"{name:{width}}", *(f"{100 * score:8.1f}" for score in scores),
+                  f"{result['frames_per_second'] or float('nan'):9.2f}")
+
+    def _open(self) -> dict[str, Dataset]:
+        if self._scored is None:
+            self._scored = open_scored(self._settings)
+        return self._scored
+
+    def _segmenter(self, variables: Variables) -> Segmenter:
+        return Segmenter(self._model, variables, short_side=self._settings.evaluation.short_side)
+
+
+def _answers(segmenter: Segmenter, dataset: Dataset, number: int):
+    """The drawn frames of one video, from its first annotated frame on."""
+    record = dataset[number]
+    where = f"{dataset.name} video {record.video_id}"
+    first = dataset.index[number].annotated[0]
+    frames = (decode_image(data, where) for data in record.frames[first:])
+    for answer in segmenter.segment(frames, mask=decode_mask(record.masks[first], where)):
+        yield overlay.draw(answer.image, np.asarray(answer.index), record.video_id)
