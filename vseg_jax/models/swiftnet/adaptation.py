@@ -21,9 +21,11 @@ from vseg_jax.models.base import Variables
 from vseg_jax.models.swiftnet.config import SwiftnetConfig
 
 KEYS = ("memory_kv", "query_kv")  # parameter `key` of each is all that is adapted
+EPS = 1e-7        # of alpha's denominator
 TOLERANCE = 1e-3  # share of its bound below which a loss has vanished
 
 Keys = Mapping[str, Any]
+Losses = tuple[jax.Array, jax.Array]  # L_obj and L_bg, [N] each
 # From the parameters of the key convolutions to the keys [P, K] and [N, P, K] of the first frame.
 KeysOf = Callable[[Keys], tuple[jax.Array, jax.Array]]
 
@@ -35,8 +37,8 @@ class Adaptation:
     Attributes:
       objects: [S + 1, N], L_obj of Eq. 3 before each step and after the last; 0 in empty slots.
       background: [S + 1, N], L_bg of the same.
-      collapsed: [] bool; the affinity had gone over to the background (or the object) altogether,
-        or was not finite, and the key convolutions were left as they were trained.
+      collapsed: [] bool; the adaptation had gone wrong (see `collapsed`), and the key convolutions
+        were left as they were trained.
     """
 
     objects: Any
@@ -107,47 +109,50 @@ def adapt(
       masks: what `small_masks` gave.
       present: slots with an object; others weigh nothing.
     """
-    there = present.astype(jnp.float32)
+    def both(keys: Keys) -> Losses:
+        each = losses(config, *keys_of_frame(keys), masks)
+        return tuple(jnp.where(present, x, 0) for x in each)
 
-    def both(keys: Keys) -> tuple[jax.Array, jax.Array]:
-        l_obj, l_bg = losses(config, *keys_of_frame(keys), masks)
-        return l_obj * there, l_bg * there
+    first = both(keys)
+    alpha = _alpha(*first)
 
-    first_obj, first_bg = both(keys)
-    alpha = lax.stop_gradient(first_bg / jnp.maximum(first_obj, jnp.finfo(jnp.float32).eps))
-
-    def total(keys: Keys) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    def total(keys: Keys) -> tuple[jax.Array, Losses]:
         l_obj, l_bg = both(keys)
         return (alpha * l_obj + l_bg).sum(), (l_obj, l_bg)
 
-    def step(keys: Keys, _: None) -> tuple[Keys, tuple[jax.Array, jax.Array]]:
+    def step(keys: Keys, _: None) -> tuple[Keys, Losses]:
         gradient, curves = jax.grad(total, has_aux=True)(keys)
         return jax.tree.map(lambda p, g: p - config.adaptation_rate * g, keys, gradient), curves
 
     adapted, curves = lax.scan(step, keys, None, length=config.adaptation_steps)
     last = both(adapted)
     curves = [jnp.concatenate([c, x[None]]) for c, x in zip(curves, last, strict=True)]
-    bad = collapsed(config, *last, masks, present) & ~collapsed(
-        config, first_obj, first_bg, masks, present)
+    bad = collapsed(config, first, last, masks, present)
     adapted = jax.tree.map(lambda new, old: jnp.where(bad, old, new), adapted, keys)
     return adapted, Adaptation(*curves, bad)
 
 
 def collapsed(
     config: SwiftnetConfig,
-    l_obj: Float[Array, " N"],
-    l_bg: Float[Array, " N"],
+    before: Losses,
+    after: Losses,
     masks: Float[Array, "N P"],
     present: Bool[Array, " N"],
 ) -> Bool[Array, ""]:
-    """Whether any object's losses have come to a trivial minimum, or are not finite.
+    """Whether any object's adaptation has gone wrong (inferred; the paper does not ask).
 
-    With all affinity on the background L_obj = 0 and L_bg = sum m; with all of it on the object
-    L_bg = 0 and L_obj = sum (1 - m).
+    The sum of both losses has trivial minima: all affinity on the background gives L_obj = 0 and
+    L_bg = sum m, all of it on the object L_bg = 0 and L_obj = sum (1 - m). So: one loss has
+    vanished and the other is higher than before. Or the whole is higher, or not finite.
     """
     size = masks.shape[-1] if config.reduction == "mean_i" else 1
-    most_bg, most_obj = masks.sum(-1) / size, (1 - masks).sum(-1) / size
-    on_background = (l_obj <= TOLERANCE * most_obj) & (l_bg >= (1 - TOLERANCE) * most_bg)
-    on_object = (l_bg <= TOLERANCE * most_bg) & (l_obj >= (1 - TOLERANCE) * most_obj)
-    broken = ~(jnp.isfinite(l_obj) & jnp.isfinite(l_bg))
-    return (present & (on_background | on_object | broken)).any()
+    (obj, bg), (obj_0, bg_0) = after, before
+    no_obj = obj <= TOLERANCE * (1 - masks).sum(-1) / size
+    no_bg = bg <= TOLERANCE * masks.sum(-1) / size
+    one_sided = (no_obj & (bg > bg_0)) | (no_bg & (obj > obj_0))
+    lower = _alpha(obj_0, bg_0) * obj + bg <= 2 * bg_0 + EPS
+    return (present & (one_sided | ~lower)).any()
+
+
+def _alpha(obj: Array, bg: Array) -> Array:
+    return lax.stop_gradient(bg / jnp.maximum(obj, EPS))

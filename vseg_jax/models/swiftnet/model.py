@@ -17,6 +17,7 @@ from vseg_jax.models.swiftnet.network import StmNetwork, SwiftNetwork
 from vseg_jax.models.swiftnet.streaming import crop, pad_masks, prepare
 from vseg_jax.tasks.vos import VOID, Prompt, one_hot, overlap
 from vseg_jax.tasks.vos import index as most_probable
+from vseg_jax.weights import swiftnet
 
 Means = dict[str, tuple[jax.Array, jax.Array]]
 
@@ -47,6 +48,10 @@ class Swiftnet:
         return dict(self.network.init(key, frame, mask, mask))
 
     def pretrained(self, variables: Variables) -> Variables:
+        if self.config.network_weights:
+            return swiftnet.load(self.config.network_weights, variables)
+        if self.config.backbone_weights:
+            return swiftnet.load_backbone(self.config.backbone_weights, variables)
         return variables
 
     def loss(
