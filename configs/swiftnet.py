@@ -103,15 +103,16 @@ def _davis() -> ConfigDict:
         options={"height": 192, "width": 320, "length": 12, "train": 100, "test": 4,
                  "flow": False, "sound": False, "splits": ("source_train",)},
     )})
-    config.clip = section(ClipConfig, height=192, width=320)
+    config.clip = section(ClipConfig, height=160, width=288)
     config.propagation = section(
         PropagationConfig, objects=1, stills=0.4, skip_start=3, skip_max=12, skip_every=150,
-        color=0.2,
+        zoom=(1.2, 1.8), color=0.2,  # the zoom makes objects as large as at a short side of 240
     )
-    config.model = section(SwiftnetConfig, mdim=64, dropout=0.0)
+    config.model = section(SwiftnetConfig, network="stm", mdim=64, matched_start=1.5, capacity=8)
     config.train = section(
-        TrainConfig, steps=2000, batch_size=2, learning_rate=3e-4, schedule="cosine", warmup=50,
-        clip_norm=1.0, groups=(("^encoder/", 0.0),), log_every=20, checkpoint_every=200,
+        TrainConfig, steps=2400, batch_size=2, learning_rate=3e-4, schedule="cosine", warmup=50,
+        clip_norm=1.0, groups=(("^encoder/", 0.0), ("^memory_encoder/resnet/", 0.1)),
+        log_every=20, checkpoint_every=200,
     )
     config.workers = 0
     config.evaluation = section(EvaluationConfig, protocol="davis", short_side=240, datasets={

@@ -18,9 +18,6 @@ from vseg_jax.models.base import Model, Variables
 from vseg_jax.settings import Settings
 from vseg_jax.tasks import vos
 
-STATISTICS = ("mean", "recall", "decay")
-COLUMNS = ("J&F", *(f"{m} {s}" for m in "JF" for s in STATISTICS))
-
 
 def batch_shapes(settings: Settings) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of one global batch, without any data."""
@@ -72,12 +69,7 @@ class Task:
 
     def report(self, results: dict[str, Any]) -> None:
         """A table of the scores, in per cent."""
-        width = max((len(name) for name in results), default=0)
-        print(" " * width, *(f"{c:>8}" for c in COLUMNS), f"{'frames/s':>9}")
-        for name, result in results.items():
-            scores = (result["J&F"], *(result[m][s] for m in "JF" for s in STATISTICS))
-            print(f"{name:{width}}", *(f"{100 * score:8.1f}" for score in scores),
-                  f"{result['frames_per_second'] or float('nan'):9.2f}")
+        propagate.report(results)
 
     def _open(self) -> dict[str, Dataset]:
         if self._scored is None:

@@ -27,6 +27,8 @@ class SwiftnetConfig:
     #                                     Training takes as many as its batches have.
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation and of the memory;
     #                                     parameters and probabilities are float32
+    matched_start: float = 0.0          # above 0: both key convolutions begin equal, this times as
+    #                                     large (see start.py; inferred); 0: each on its own
     backbone_weights: str = ""          # torchvision's ResNet, which `pretrained` reads
     network_weights: str = ""           # a whole network of the public code, the same
 
@@ -72,7 +74,8 @@ class SwiftnetConfig:
             raise ValueError(
                 f"share is {self.share}; give a part of a frame, in (0, 1], or None for the paper's"
             )
-        for name in ("vat_frame", "vat_pixels", "adaptation_steps", "adaptation_rate"):
+        for name in ("matched_start", "vat_frame", "vat_pixels", "adaptation_steps",
+                     "adaptation_rate"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         if self.backbone_weights and self.network_weights:

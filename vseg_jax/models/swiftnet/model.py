@@ -14,6 +14,7 @@ from vseg_jax.models.swiftnet import memory, streaming
 from vseg_jax.models.swiftnet.aggregation import aggregate, others, probabilities
 from vseg_jax.models.swiftnet.config import SwiftnetConfig
 from vseg_jax.models.swiftnet.network import StmNetwork, SwiftNetwork
+from vseg_jax.models.swiftnet.start import matched
 from vseg_jax.models.swiftnet.streaming import crop, pad_masks, prepare
 from vseg_jax.tasks.vos import VOID, Prompt, one_hot, overlap
 from vseg_jax.tasks.vos import index as most_probable
@@ -45,7 +46,10 @@ class Swiftnet:
         key = jax.random.wrap_key_data(seed, impl="unsafe_rbg")
         # The parameters depend neither on the frames' size nor on the number of objects.
         frame, mask = jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 1, 32, 32))
-        return dict(self.network.init(key, frame, mask, mask))
+        variables = dict(self.network.init(key, frame, mask, mask))
+        if self.config.matched_start:
+            variables["params"] = matched(variables["params"], self.config.matched_start)
+        return variables
 
     def pretrained(self, variables: Variables) -> Variables:
         if self.config.network_weights:
