@@ -129,7 +129,7 @@ def _iterate(dataset: Any, batch_size: int, workers: int, process_index: int,
         if not flags.FLAGS.is_parsed():  # grain hands absl's flags to its workers
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        iterable = iterable.mp_prefetch(options, worker_init_fn=_start_worker)
+        iterable = iterable.mp_prefetch(options, worker_init_fn=_start_worker).map(_own)
     iterator = iter(iterable)
     if workers:  # those that are still alive when the interpreter ends leave shared memory behind
         atexit.register(_close, weakref.ref(iterator))
@@ -141,6 +141,14 @@ def _check_shares(batch_size: int, process_index: int, process_count: int) -> No
         raise ValueError(f"batch size {batch_size} cannot be shared by {process_count} processes")
     if not 0 <= process_index < process_count:
         raise ValueError(f"process {process_index} of {process_count}")
+
+
+def _own(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Copies a batch out of memory shared with a worker, which is then free for the next one.
+
+    An array that still lived there when the interpreter ends would leave it behind.
+    """
+    return {name: np.array(value) for name, value in batch.items()}
 
 
 def _start_worker(index: int, count: int) -> None:

@@ -324,6 +324,7 @@ def test_mixtures_are_the_same_for_any_workers_and_go_on_exactly(mixture):
     assert_same(following, take(again, 4))
     workers = train_batches(mixture, 4, seed=1, workers=1)
     assert_same(batches, take(workers, 6))
+    assert type(next(workers)["frames"]) is np.ndarray  # no memory shared with a worker
     workers.close()
     for process in range(2):
         share = take(train_batches(mixture, 4, seed=1, process_index=process, process_count=2), 6)
