@@ -140,3 +140,12 @@ def test_given_masks_are_followed_and_keep_their_ids(film, tmp_path):
     with pytest.raises(ValueError, match="there is no mask"):
         predict(follower, film, tmp_path / "x", mask=tmp_path / "none.png")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_picture_is_fitted_into_another_size():
+    picture = np.full((20, 40, 3), 200, np.uint8)
+    assert (overlay.fit(picture, (40, 20)) == picture).all()
+    fitted = overlay.fit(picture, (80, 60))   # twice as large, black above and below
+    assert fitted.shape == (60, 80, 3)
+    assert (fitted[10:50] == 200).all() and not fitted[:10].any() and not fitted[50:].any()
+    assert overlay.fit(picture, (3, 60)).any()

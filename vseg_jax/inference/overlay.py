@@ -141,3 +141,17 @@ def save_index(path: str | os.PathLike, index: UInt8[np.ndarray, "H W"]) -> None
     image = Image.fromarray(index)
     image.putpalette(palette())
     image.save(Path(path))
+
+
+def fit(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture as large as `size` (width, height) lets it be, in the middle of black."""
+    height, width = picture.shape[:2]
+    scale = min(size[0] / width, size[1] / height)
+    if scale != 1:
+        inner = max(1, round(width * scale)), max(1, round(height * scale))
+        shrinks = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        picture = cv2.resize(picture, inner, interpolation=shrinks)
+    out = np.zeros((size[1], size[0], 3), np.uint8)
+    top, left = (size[1] - picture.shape[0]) // 2, (size[0] - picture.shape[1]) // 2
+    out[top:top + picture.shape[0], left:left + picture.shape[1]] = picture
+    return out
