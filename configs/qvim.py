@@ -41,6 +41,7 @@ def get_config(variant: str = "a2d") -> ConfigDict:
         raise ValueError(f"qvim has no variant '{variant}'; there are {', '.join(VARIANTS)}")
     config = _a2d() if variant == "a2d" else _davis()
     config.system = "qvim"
+    config.start_from = ""
     config.model.total_steps = config.train.get_ref("steps")
     config.model.max_words = config.text.get_ref("length")
     for key in ("length", "stride", "target"):

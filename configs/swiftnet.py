@@ -50,6 +50,7 @@ def get_config(variant: str = "stage1") -> ConfigDict:
         raise ValueError(f"swiftnet has no variant '{variant}'; there are {', '.join(VARIANTS)}")
     config = {"stage1": _stage1, "stage2": _stage2, "davis": _davis, "shapes": _shapes}[variant]()
     config.system = "swiftnet"
+    config.start_from = ""
     for dataset in (*config.also.values(), *config.evaluation.datasets.values()):
         dataset.prepared = config.data.get_ref("prepared")
     return config
@@ -108,10 +109,12 @@ def _davis() -> ConfigDict:
         PropagationConfig, objects=1, stills=0.4, skip_start=3, skip_max=12, skip_every=150,
         zoom=(1.2, 1.8), color=0.2,  # the zoom makes objects as large as at a short side of 240
     )
-    config.model = section(SwiftnetConfig, network="stm", mdim=64, matched_start=1.5, capacity=8)
+    config.model = section(
+        SwiftnetConfig, value_channels=128, mdim=64, dropout=0.0, matched_start=1.5
+    )
     config.train = section(
         TrainConfig, steps=2400, batch_size=2, learning_rate=3e-4, schedule="cosine", warmup=50,
-        clip_norm=1.0, groups=(("^encoder/", 0.0), ("^memory_encoder/resnet/", 0.1)),
+        clip_norm=1.0, groups=(("^encoder/", 0.0),),
         log_every=20, checkpoint_every=200,
     )
     config.workers = 0

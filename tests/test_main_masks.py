@@ -1,0 +1,141 @@
+"""The command line with a model of masks: a small run from training to an export."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commandline import command, contents, quick_compilation, refused  # noqa: F401
+from PIL import Image
+
+import vseg_jax
+from vseg_jax.inference.exported import Stream
+from vseg_jax.inference.video import Video, VideoWriter
+
+pytest.importorskip("av")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SWIFTNET = str(Path(__file__).parents[1] / "configs" / "swiftnet.py") + ":shapes"
+SMALL = [
+    "--config.data.options.train=4", "--config.data.options.test=2",
+    "--config.data.options.length=4", "--config.data.options.height=32",
+    "--config.data.options.width=32", "--config.clip.height=32", "--config.clip.width=32",
+    "--config.model.width=4", "--config.model.capacity=2", "--config.propagation.skip_max=1",
+    "--config.train.steps=2", "--config.train.batch_size=2", "--config.train.warmup=1",
+    "--config.train.log_every=1", "--config.evaluation.film=1",
+]
+FRAMES = 7  # of the film
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(workdir, arguments that name it, what the training said)."""
+    folder = tmp_path_factory.mktemp("followed")
+    arguments = ["--config", SWIFTNET, "--workdir", folder / "run",
+                 f"--config.data.prepared={folder / 'data'}", *SMALL]
+    code, out, err = command(*arguments)
+    assert code == 0, err
+    return folder / "run", arguments, out + err
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """(a film of 24 x 40 pixels, the folder with its masks: objects 1, and 5 from frame 3 on)."""
+    folder = tmp_path_factory.mktemp("film")
+    mask = np.zeros((24, 40), np.uint8)
+    mask[6:16, 2:14] = 1
+    newcomer = np.zeros((24, 40), np.uint8)
+    newcomer[4:12, 28:36] = 5
+    (folder / "masks").mkdir()
+    for number, index in ((0, mask), (3, newcomer)):
+        Image.fromarray(index).save(folder / "masks" / f"{number:05d}.png")
+    with VideoWriter(folder / "clip.mp4", 10.0) as writer:
+        for t in range(FRAMES):
+            frame = np.full((24, 40, 3), 60, np.uint8)
+            frame[6:16, 2 + t : 14 + t] = (230, 30, 30)
+            writer.add(frame)
+    return folder / "clip.mp4", folder / "masks"
+
+
+def test_training_leaves_scores_and_a_film(trained):
+    workdir, _, said = trained
+    results = json.loads((workdir / "metrics.json").read_text())
+    assert sorted(results) == ["source", "target"]
+    assert all(0 <= result["J&F"] <= 1 for result in results.values())
+    assert len(list(Video(workdir / "overlay.mp4"))) == 2 * 4 and "J&F" in said
+    assert not (workdir / "tokenizer").exists()
+
+
+def test_a_run_that_begins_with_another(trained, tmp_path):
+    workdir, arguments, _ = trained
+    still = ["--config.train.steps=1", "--config.train.learning_rate=0",
+             "--config.evaluation.film=0"]
+    code, _, err = command(*arguments, "--workdir", tmp_path / "next",
+                           f"--config.start_from={workdir}", *still)
+    assert code == 0, err
+    one, other = (json.loads((folder / "metrics.json").read_text())["source"]
+                  for folder in (workdir, tmp_path / "next"))
+    assert one["J"] == pytest.approx(other["J"], abs=1e-4)
+
+
+def test_adaptation_and_static_memory_are_switches_of_the_evaluation(trained):
+    """The paper's Table 1 out of one checkpoint."""
+    workdir, arguments, _ = trained
+    for switch in ("--config.model.adaptation_steps=2", "--config.model.memory_update=False"):
+        code, _, err = command(*arguments, "--mode=evaluate", switch,
+                               "--config.evaluation.save=True")
+        assert code == 0, err
+    saved = workdir / "evaluations" / "source"
+    assert len(list(saved.glob("*/*.png"))) == 2 * 4
+
+
+def test_prediction_keeps_the_ids_of_the_masks(trained, film, tmp_path):
+    video, masks = film
+    code, out, err = command("--workdir", trained[0], "--mode=predict", "--video", video,
+                             "--mask", masks, "--output", tmp_path / "out")
+    assert code == 0 and f"wrote {tmp_path / 'out'}" in out, err
+    assert "warning: the objects' ids jump: 1, 5" in err
+    indices = [np.asarray(Image.open(p)) for p in sorted((tmp_path / "out/masks").glob("*.png"))]
+    assert len(indices) == FRAMES and indices[0].shape == (24, 40)
+    assert set(np.unique(indices[0])) == {0, 1}
+    assert (indices[3][4:12, 28:36] == 5).mean() > 0.9
+    assert not any((index == 5).any() for index in indices[:3])
+
+
+def test_an_export_answers_as_the_run_does(trained, film, tmp_path):
+    code, _, err = command("--workdir", trained[0], "--mode=export", "--output",
+                           tmp_path / "exported")
+    assert code == 0, err
+    frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:20, 8:20] = 1
+    answers = [list(vseg_jax.load(folder).segment(frames, mask=mask))
+               for folder in (trained[0], tmp_path / "exported")]
+    for one, other in zip(*answers, strict=True):
+        np.testing.assert_array_equal(one.probability, other.probability)
+    stream = Stream(tmp_path / "exported" / "stream")
+    assert stream.description["frame"]["shape"][-3:] == [32, 32, 3]
+
+
+def test_what_cannot_be_answered(trained, film, tmp_path):
+    workdir, (video, masks) = trained[0], film
+    first = np.asarray(Image.open(masks / "00000.png"))
+
+    def said(mask, *more):
+        path = tmp_path / "mask.png"
+        Image.fromarray(mask).save(path)
+        error = refused("--mode=predict", "--workdir", workdir, f"--video={video}", "--mask", path,
+                        "--output", tmp_path / "out", *more)
+        assert not (tmp_path / "out").exists()
+        return error
+
+    assert "is 20 x 24, its frame 40 x 24" in said(first[:, :20])
+    assert "has the value 255" in said(first * 255)
+    assert "has no object" in said(first * 0)
+    assert "is a RGB picture" in said(np.stack([first] * 3, axis=-1))
+    assert "12 objects" in said(np.arange(960, dtype=np.uint8).reshape(24, 40) % 13)
+    assert "not query and mask" in said(first, "--query=the red square")
+    error = refused("--mode=predict", "--workdir", workdir, f"--video={video}", "--query=a square",
+                    "--output", tmp_path / "out")
+    assert "this model follows masks: give the first frame's index mask as mask, not query" in error
+    assert sorted(contents(tmp_path)) == [Path("mask.png")]
