@@ -87,6 +87,41 @@ def read(
     return jnp.einsum("nqm,nmv->nqv", affinity, values)
 
 
+def recall(query: Float[Array, "Q K"], memory: Memory, places: int) -> Float[Array, "N Q V"]:
+    """`read` of a stream's memory, a frame's `places` at a time and only as far as it is filled.
+
+    The softmax runs along: sums are kept relative to the largest score so far. So a memory that
+    may become large costs neither time before it is, nor affinities of all its places at once.
+    """
+    objects, size, _ = memory.keys.shape
+    number = jnp.arange(size)
+    filled = jnp.max(jnp.where(memory.valid.any(0), number + 1, 0))
+    query = query.astype(memory.keys.dtype)
+
+    def block(i: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        largest, total, content = carry
+        begin = jnp.minimum(i * places, size - places)  # the last block may overlap the one before
+        unread = memory.valid & (number >= i * places)
+        keys, values, valid = (
+            lax.dynamic_slice_in_dim(x, begin, places, axis=1)
+            for x in (memory.keys, memory.values, unread)
+        )
+        scores = jnp.einsum("qk,npk->nqp", query, keys, preferred_element_type=jnp.float32)
+        scores = jnp.where(valid[:, None], scores / query.shape[-1] ** 0.5, NEVER)
+        new = jnp.maximum(largest, scores.max(-1))
+        weight, shrink = jnp.exp(scores - new[..., None]), jnp.exp(largest - new)
+        content = content * shrink[..., None] + jnp.einsum(
+            "nqp,npv->nqv", weight.astype(values.dtype), values,
+            preferred_element_type=jnp.float32)
+        return new, total * shrink + weight.sum(-1), content
+
+    shape = (objects, query.shape[0])
+    nothing = (jnp.full(shape, NEVER), jnp.zeros(shape),
+               jnp.zeros((*shape, memory.values.shape[-1])))
+    _, total, content = lax.fori_loop(0, (filled + places - 1) // places, block, nothing)
+    return (content / jnp.maximum(total, 1e-30)[..., None]).astype(memory.values.dtype)
+
+
 def set_first(
     memory: Memory,
     key: Float[Array, "N P K"],

@@ -158,8 +158,8 @@ def _segment(
     size: tuple[int, int],
 ) -> Float[Array, "N H W"]:
     key, value = network.apply(variables, features, method="query")
-    memory = state.memory
-    read = mem.read(key.reshape(-1, key.shape[-1]), memory.keys, memory.values, memory.valid)
+    query = key.reshape(-1, key.shape[-1])
+    read = mem.recall(query, state.memory, query.shape[0])
     read = read.reshape(1, -1, *value.shape[1:])
     probability = network.apply(variables, read, value, features, method="decode")[0]
     return probabilities(aggregate(crop(probability, *size), state.present))

@@ -1,0 +1,157 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_swiftnet import build, make_clip, quick_jit
+
+from vseg_jax.models.swiftnet import streaming
+
+FRAMES, MASKS = make_clip(length=8)
+EMPTY = {"mask": np.zeros_like(MASKS[0])}
+
+
+def only(slot, mask=MASKS[0]):
+    return {"mask": np.where(mask == slot, mask, 0).astype(np.uint8)}
+
+
+def probability(answer):
+    return np.asarray(jax.nn.sigmoid(answer.logits))
+
+
+@pytest.mark.parametrize(("size", "pads"), [
+    ((480, 854), ((0, 0), (5, 5))), ((33, 17), ((7, 8), (7, 8))), ((16, 32), ((0, 0), (0, 0))),
+])
+def test_padding_is_that_of_the_public_code(size, pads):
+    assert streaming.padding(*size) == pads
+    masks = jax.random.uniform(jax.random.key(0), (2, *size))
+    padded = streaming.pad_masks(masks)
+    assert padded.shape[1] % 16 == padded.shape[2] % 16 == 0
+    assert padded.sum() == pytest.approx(float(masks.sum()), rel=1e-5)
+    np.testing.assert_array_equal(streaming.crop(padded, *size), masks)
+
+
+def test_frames_are_padded_with_black_then_normalised():
+    x = streaming.prepare(jnp.full((10, 16, 3), 255, jnp.uint8))
+    assert x.shape == (16, 16, 3)
+    np.testing.assert_allclose(x[0, 0], [-2.1179, -2.0357, -1.8044], atol=1e-3)
+    np.testing.assert_allclose(x[8, 0], [2.2489, 2.4286, 2.64], atol=1e-3)
+
+
+def test_a_film_of_any_length_is_one_program(model, variables, start):
+    traces = []
+
+    def step(variables, state, frame, prompt):
+        traces.append(1)
+        return model.step(variables, state, frame, prompt)
+
+    step = quick_jit(step)
+    state = start(variables, FRAMES[0], only(1))
+    shapes = jax.tree.map(jnp.shape, state)
+    for t in range(1, 8):
+        state, answer = step(variables, state, FRAMES[t], only(2, MASKS[t]) if t == 4 else EMPTY)
+        assert answer.frame == t and answer.logits.shape == (2, 40, 44)
+        assert (answer.scores[1] > 0) == (t >= 4)
+    assert len(traces) == 1 and jax.tree.map(jnp.shape, state) == shapes
+    assert state.count == 8 and state.present.all()
+
+
+def test_an_object_that_enters(variables, start, step):
+    state = start(variables, FRAMES[0], only(1))
+    state, before = step(variables, state, FRAMES[1])
+    assert (probability(before)[1] < 1e-6).all() and before.scores[1] == 0
+    untouched, plain = step(variables, state, FRAMES[2])
+    state, answer = step(variables, state, FRAMES[2], only(2, MASKS[2]))
+    named, p = MASKS[2] == 2, probability(answer)
+    assert (p[1][named] > 0.999).all() and (p[0][named] < 1e-3).all()
+    assert (p[1][~named] < 1e-3).all()
+    np.testing.assert_allclose(p[0][~named], probability(plain)[0][~named], rtol=1e-4, atol=1e-6)
+    # Object 1's first frame stays, object 2's is this one; it has no previous frame beside it.
+    places = 9
+    np.testing.assert_array_equal(
+        state.memory.values[0, :places], untouched.memory.values[0, :places])
+    assert (state.memory.values[1, :places] != untouched.memory.values[1, :places]).any()
+    np.testing.assert_array_equal(state.memory.valid[:, 0], [True, True])
+    np.testing.assert_array_equal(state.memory.valid[:, places], [True, False])
+    state, answer = step(variables, state, FRAMES[3])
+    assert answer.scores[1] > 0 and state.memory.valid[:, places].all()
+
+
+def test_a_correction_stands_and_is_kept(variables, start, step):
+    state = start(variables, FRAMES[0], {"mask": MASKS[0]})
+    state, answer = step(variables, state, FRAMES[1], only(1, MASKS[1]))
+    assert (probability(answer)[0][MASKS[1] == 1] > 0.999).all()
+    assert state.due
+    state, _ = step(variables, state, FRAMES[2])
+    assert state.memory.updates == 1
+
+
+def test_every_second_frame_is_kept(variables, start, step):
+    state = start(variables, FRAMES[0], {"mask": MASKS[0]})
+    first = np.asarray(state.memory.keys[:, :9])
+    updates = []
+    for t in range(1, 8):
+        state, _ = step(variables, state, FRAMES[t])
+        updates.append(int(state.memory.updates))
+    assert updates == [0, 0, 1, 1, 2, 2, 3]  # frames 2, 4 and 6, each after the next was read
+    np.testing.assert_array_equal(state.memory.keys[:, :9], first)
+    assert state.memory.keys.shape[1] == 9 + 9 + 2 * 3  # ceil(0.3 * 9) pixels, two updates
+
+
+def test_streams_that_are_vmapped_answer_as_single_ones(model, variables, start, step):
+    clips = [make_clip(length=4, seed=s) for s in range(8)]
+    frames, masks = (np.stack(x) for x in zip(*clips, strict=True))
+    states = quick_jit(jax.vmap(model.start, (None, 0, 0)))(
+        variables, frames[:, 0], {"mask": masks[:, 0]})
+    together = quick_jit(jax.vmap(model.step, (None, 0, 0)))
+    single = [start(variables, f[0], {"mask": m[0]}) for f, m in clips]
+    for t in range(1, 4):
+        states, answers = together(variables, states, frames[:, t])
+        for s in range(8):
+            single[s], answer = step(variables, single[s], frames[s, t])
+            np.testing.assert_allclose(
+                probability(answers)[s], probability(answer), atol=1e-4)
+
+
+def test_static_memory_reads_the_first_frame_only(variables):
+    model = build(memory_update=False)
+    state = quick_jit(model.start)(variables, FRAMES[0], {"mask": MASKS[0]})
+    step = quick_jit(model.step)
+    assert state.memory.keys.shape[1] == 9
+    after, first = step(variables, state, FRAMES[5])
+    jax.tree.map(np.testing.assert_array_equal, after.memory, state.memory)
+    for t in (1, 2):
+        after, _ = step(variables, after, FRAMES[t])
+    _, later = step(variables, after, FRAMES[5])  # whatever came between changes nothing
+    np.testing.assert_array_equal(first.logits, later.logits)
+
+
+def test_the_variation_aware_trigger(variables, start):
+    model = build(trigger="vat", vat_pixels=30, vat_frame=2.0)
+    still, slots = jnp.full((8, 8, 3), 100, jnp.uint8), jnp.zeros((8, 8), jnp.uint8)
+    state = start(variables, FRAMES[0], EMPTY).replace(
+        last=streaming.Last(still, slots, jnp.float32(0)))
+
+    def trigger(state, frame, slots):
+        due, last = streaming._trigger(model.config, state, frame, slots)
+        return bool(due), float(last.score), state.replace(last=last)
+
+    noisy = still + 2                                 # moved, but not by more than the threshold
+    due, score, state = trigger(state, noisy, slots)
+    assert (due, score) == (False, 0)
+    moved = noisy.at[:2].add(3)                       # 16 pixels
+    due, score, state = trigger(state, moved, slots)
+    assert (due, score) == (False, 16)
+    other = slots.at[4, :5].set(1)                    # 5 pixels of the answer
+    due, score, state = trigger(state, moved, other)
+    assert (due, score) == (False, 21)
+    due, score, state = trigger(state, noisy, other)  # 16 pixels back: above 30 in all
+    assert (due, score) == (True, 0)
+
+
+def test_a_stream_scans(model, variables, start, step):
+    state = start(variables, FRAMES[0], {"mask": MASKS[0]})
+    _, answers = quick_jit(lambda s: jax.lax.scan(
+        lambda s, f: model.step(variables, s, f), s, FRAMES[1:4]))(state)
+    for t in range(1, 4):
+        state, answer = step(variables, state, FRAMES[t])
+        np.testing.assert_allclose(probability(answers)[t - 1], probability(answer), atol=1e-4)
