@@ -170,6 +170,8 @@ def test_frames_of_another_size_and_masks_of_no_frame(segmenter, film):
         segmenter.segment(frames, masks={2: truth[2]})
     with pytest.raises(ValueError, match="two masks for frame 0"):
         segmenter.segment(frames, mask=truth[0], masks={0: truth[0]})
+    with pytest.raises(ValueError, match="the mask of frame 3 is 31 x 24, its frame 32 x 24"):
+        segmenter.segment(frames, masks={0: truth[0], 3: truth[3][:, 1:]})   # before any answer
     with pytest.warns(UserWarning, match="masks of frames 50 were not used"):
         list(segmenter.segment(frames, masks={0: truth[0], 50: truth[0]}))
     tiny = np.zeros(SIZE, np.uint8)

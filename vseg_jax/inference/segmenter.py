@@ -34,6 +34,7 @@ from input_pipeline.settings import ClipConfig
 from input_pipeline.text import Tokenizer
 from input_pipeline.transforms import Geometry, plain_geometry
 from vseg_jax.inference import checkpoint
+from vseg_jax.inference import masks as user_masks
 from vseg_jax.inference.session import EXCLUSIVE, Images, Segmentation, Session
 from vseg_jax.inference.video import Video
 from vseg_jax.models.base import Model, Variables
@@ -98,7 +99,10 @@ class Segmenter:
         first = next(frames, None)
         if first is None:
             raise ValueError("the video has no frame; give at least one")
-        return self._run(self.start(first, query, mask), frames, later)
+        session = self.start(first, query, mask)
+        for number, entering in later.items():   # now, and not after an hour
+            user_masks.checked(entering, first.shape[:2], number)
+        return self._run(session, frames, later)
 
     def _run(self, session: Session, frames: Iterator[np.ndarray],
              masks: dict[int, np.ndarray]) -> Iterator[Segmentation]:
