@@ -82,7 +82,7 @@ def test_it_learns_a_clip():
 
     params, state = variables["params"], optimiser.init(variables["params"])
     history = []
-    for step in range(40):
+    for _ in range(40):
         params, state, *numbers = train(params, state, batch, jax.random.key(0))
         history.append([float(x) for x in numbers])
     (first_loss, first_iou), (last_loss, last_iou) = history[0], history[-1]
