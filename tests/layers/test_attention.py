@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vseg_jax.layers import attention as module
 from vseg_jax.layers.attention import MultiHeadAttention, attention
 
 B, Q, K, N, D = 2, 7, 5, 3, 4
@@ -31,6 +32,21 @@ def test_equals_the_textbook(inputs, chunk):
     *qkv, mask = inputs
     np.testing.assert_allclose(
         attention(*qkv, mask=mask, chunk=chunk), reference(*qkv, mask), atol=1e-5
+    )
+
+
+def test_large_maps_go_head_by_head_and_agree(inputs, monkeypatch):
+    *qkv, mask = inputs
+
+    def run():
+        return jax.value_and_grad(lambda *qkv: (attention(*qkv, mask=mask) ** 2).sum(), (0, 1, 2))(
+            *qkv
+        )
+
+    at_once = run()
+    monkeypatch.setattr(module, "_SMALL", 0)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), run(), at_once
     )
 
 

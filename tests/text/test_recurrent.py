@@ -73,6 +73,15 @@ def test_gru_by_hand():
     np.testing.assert_allclose(last, [[0.5 * np.tanh(1 + 0.5 * 3)]], rtol=1e-6)
 
 
+def test_a_gru_with_memory_starts_as_a_mean_over_words():
+    """Loud words: h = sum of 0.2 * 0.8^(words since) * candidate, each within [-1, 1]."""
+    x, valid = 9 * sentence(length=8)[0], jnp.ones((2, 8), bool)
+    gru = Gru(16, memory=0.8)
+    states, _ = gru.apply(gru.init(jax.random.key(1), x, valid), x, valid)
+    candidates = (states[:, 1:] - 0.8 * states[:, :-1]) / 0.2
+    assert np.abs(candidates).max() <= 1 + 1e-4 and np.abs(candidates).mean() > 0.5
+
+
 def test_backward_direction_mirrors_forward():
     """A reversed sentence through the swapped directions gives the reversed states."""
     x, _ = sentence()

@@ -1,7 +1,8 @@
-"""Multi-head attention that never holds the score maps of all heads at once on a CPU.
+"""Multi-head attention that never holds large score maps of all heads at once on a CPU.
 
 On an accelerator `jax.nn.dot_product_attention` is used as it is. On a CPU samples and heads are
-mapped over, one score map at a time, which is four times faster there (benchmarks/README.md).
+mapped over, one score map at a time, which is four times faster there (benchmarks/README.md),
+unless the maps are small.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+
+# Scores that a CPU holds at once: for so few, mapping over samples costs more than it saves.
+_SMALL = 1 << 21
 
 
 def attention(
@@ -39,7 +43,19 @@ def attention(
             mask[:, None], (mask.shape[0], 1, query.shape[1], key.shape[1])
         )
         return jax.nn.dot_product_attention(query, key, value, mask=heads)
+    if query.shape[0] * query.shape[2] * query.shape[1] * key.shape[1] <= _SMALL:
+        return _at_once(query, key, value, mask)
     return _head_by_head(query, key, value, mask)
+
+
+def _at_once(query: Array, key: Array, value: Array, mask: Array | None) -> Array:
+    """All score maps side by side."""
+    q, k, v = (jnp.moveaxis(x, 2, 1) for x in (query, key, value))
+    scores = (q * q.shape[-1] ** -0.5) @ jnp.swapaxes(k, -1, -2)
+    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    if mask is not None:
+        scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
+    return jnp.moveaxis(jax.nn.softmax(scores).astype(v.dtype) @ v, 1, 2)
 
 
 def _head_by_head(query: Array, key: Array, value: Array, mask: Array | None) -> Array:

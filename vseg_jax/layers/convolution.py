@@ -87,13 +87,17 @@ def conv3d(
 def conv3d_by_taps(
     x: Float[Array, "B T H W C"], kernel: Float[Array, "kt kh kw C D"], strides: Triple
 ) -> Float[Array, "B t h w D"]:
-    """The same through one 2-D convolution: the temporal taps stand side by side as channels."""
+    """The same through one 2-D convolution: the temporal taps stand side by side as channels.
+
+    Taps that see nothing but padding are left out: of a single frame a 3x3x3 kernel costs a third.
+    """
     pads = _same_padding(x.shape[1], kernel.shape[0], strides[0])
-    taps = [
-        part.reshape(-1, *part.shape[2:])
-        for part in _windows(x, 1, kernel.shape[0], strides[0], pads, 0.0)
-    ]
     frames = -(-x.shape[1] // strides[0])
+    first = max(pads[0] - (frames - 1) * strides[0], 0)
+    last = min(pads[0] + x.shape[1], kernel.shape[0])
+    windows = _windows(x, 1, kernel.shape[0], strides[0], pads, 0.0)[first:last]
+    taps = [part.reshape(-1, *part.shape[2:]) for part in windows]
+    kernel = kernel[first:last]
     kernel = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
     out = jax.lax.conv_general_dilated(
         jnp.concatenate(taps, axis=-1),

@@ -45,6 +45,7 @@ class Options:
       actors: least and greatest number of actors in a clip, within 2 to 8.
       differs: how often twins differ in colour, shape, size, texture, motion (weights).
       drift: greatest way of the camera over a clip, in smaller sides of the frame; 0: none.
+      scale: factor on the size of all actors, within 0.5 to 2.
       shifts: what sets the target domain apart from the source, any of `SHIFTS`; a clip's
         content stays the same whichever are on.
       flow: write the optical flow.
@@ -62,6 +63,7 @@ class Options:
     actors: tuple[int, int] = (2, 5)
     differs: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)
     drift: float = 0.1
+    scale: float = 1.0
     shifts: tuple[str, ...] = SHIFTS
     flow: bool = True
     sound: bool = True
@@ -89,6 +91,8 @@ class Options:
                              f"{', '.join(ATTRIBUTES)}, not all 0, got {self.differs}")
         if not 0 <= self.drift <= 0.3:
             raise ValueError(f"moving_shapes: drift must lie within 0 to 0.3, got {self.drift}")
+        if not 0.5 <= self.scale <= 2:
+            raise ValueError(f"moving_shapes: scale must lie within 0.5 to 2, got {self.scale}")
 
 
 class Builder(records.VideoBuilder):
@@ -115,7 +119,7 @@ def make_clip(options: Options, split: str, number: int) -> tuple[Scene, Renderi
     shifts = options.shifts if split.startswith("target") else ()
     content, looks, noise, _ = _streams(options, split, number)
     height, width = options.height, options.width
-    scale = _size_factor(looks.spawn(1)[0]) if "size" in shifts else 1.0
+    scale = options.scale * (_size_factor(looks.spawn(1)[0]) if "size" in shifts else 1.0)
     style = draw_style(looks, height, width, options.drift * min(height, width), shifts)
     for _ in range(_ATTEMPTS):
         scene = draw_scene(content, height=height, width=width, length=options.length,

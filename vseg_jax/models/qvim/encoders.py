@@ -118,5 +118,7 @@ class TextEncoder(nn.Module):
         loud = nn.initializers.variance_scaling(25.0, "fan_in", "normal")
         words = nn.Dense(c.channels, dtype=dtype, kernel_init=loud, name="project")(words)
         words = jnp.where(valid[..., None], words, 0)
-        _, query = Gru(c.channels, dtype, name="gru")(words, valid)
+        # Loud words shut a GRU's gates at random, and q would know little but the last word; with
+        # this memory it starts as a mean over the words (inferred).
+        _, query = Gru(c.channels, dtype, memory=0.8, name="gru")(words, valid)
         return words, query
