@@ -104,18 +104,18 @@ def _davis() -> ConfigDict:
         options={"height": 192, "width": 320, "length": 12, "train": 100, "test": 4,
                  "flow": False, "sound": False, "splits": ("source_train",)},
     )})
-    config.clip = section(ClipConfig, height=160, width=288)
+    config.clip = section(ClipConfig, height=128, width=224)
     config.propagation = section(
-        PropagationConfig, objects=1, stills=0.4, skip_start=3, skip_max=12, skip_every=150,
-        zoom=(1.2, 1.8), color=0.2,  # the zoom makes objects as large as at a short side of 240
+        PropagationConfig, objects=1, stills=0.4, skip_start=3, skip_max=12, skip_every=100,
+        zoom=(1.4, 2.2), color=0.2,  # the zoom makes objects as large as at a short side of 240
     )
     config.model = section(
         SwiftnetConfig, value_channels=128, mdim=64, dropout=0.0, matched_start=1.5
     )
     config.train = section(
-        TrainConfig, steps=2400, batch_size=2, learning_rate=3e-4, schedule="cosine", warmup=50,
+        TrainConfig, steps=1300, batch_size=4, learning_rate=5e-4, schedule="cosine", warmup=50,
         clip_norm=1.0, groups=(("^encoder/", 0.0),),
-        log_every=20, checkpoint_every=200,
+        log_every=20, checkpoint_every=100,
     )
     config.workers = 0
     config.evaluation = section(EvaluationConfig, protocol="davis", short_side=240, datasets={

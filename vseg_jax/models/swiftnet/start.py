@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 
@@ -13,13 +14,21 @@ def matched(params: dict[str, Any], gain: float) -> dict[str, Any]:
     Two random key convolutions have nothing in common, so what a query reads says nothing until
     both have been trained together. Equal ones read where the features are alike. In SwiftNet what
     the finer maps add to r4 begins at a tenth, and the two convolutions behind it as identity, so
-    that the memory's keys see r4; STM's second encoder begins as a copy of the first. Inferred: the
-    public recipe, of 800,000 steps, does without.
+    that the memory's keys see r4; STM's second encoder begins as a copy of the first.
+
+    What follows the memory begins with He's variance in place of PyTorch's default, a sixth of it,
+    with which what was read fades at every convolution beside the frame's own maps.
+
+    Inferred, all of it: the public recipe, of 800,000 steps, does without.
     """
     key = {name: gain * value for name, value in params["query_kv"]["key"].items()}
     params = {**params, **{
         kv: {**params[kv], "key": key} for kv in ("query_kv", "memory_kv")
     }}
+    for part in params.keys() & {"aspp", "decoder"}:
+        params[part] = jax.tree_util.tree_map_with_path(
+            lambda path, x: x * 6**0.5 if path[-1].key == "kernel" else x, params[part]
+        )
     if "memory_encoder" in params:
         encoder = {**params["memory_encoder"], "resnet": params["encoder"]}
         params["memory_encoder"] = encoder
