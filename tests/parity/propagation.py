@@ -87,8 +87,14 @@ def variables(repository: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
     return swiftnet.from_public(state_dict(repository, shapes), like)
 
 
-def remember_and_read(network, variables, frame, masks, others, query):
-    """The same with our parts and the model's memory; also what each of our modules put out."""
+def plain_read(query, keys, values, valid):
+    """What `memory.read` does where everything is valid, in any precision."""
+    scores = jnp.einsum("qk,nmk->nqm", query, keys) / query.shape[-1] ** 0.5
+    return jax.nn.softmax(scores) @ values
+
+
+def remember_and_read(network, variables, frame, masks, others, query, read=memory.read):
+    """As the function of references.py, with our parts; also what each of our modules put out."""
     captured, count = {}, masks.shape[1]
 
     def call(method, *inputs):
@@ -106,9 +112,9 @@ def remember_and_read(network, variables, frame, masks, others, query):
     query_key, query_value = call("query", features)
     flat = [t[0].reshape(count, -1, t.shape[-1]) for t in (key, value)]
     valid = jnp.ones(flat[0].shape[:2], bool)
-    read = memory.read(query_key.reshape(-1, query_key.shape[-1]), *flat, valid)
-    read = read.reshape(1, count, *query_value.shape[1:])
-    probability = call("decode", read, query_value, features)[0]
+    content = read(query_key.reshape(-1, query_key.shape[-1]), *flat, valid)
+    content = content.reshape(1, count, *query_value.shape[1:])
+    probability = call("decode", content, query_value, features)[0]
     maps = {**features._asdict(), "fused": x[0], "memory key": key[0], "memory value": value[0],
             "query key": query_key, "query value": query_value, "probability": probability}
     return probability, maps, captured

@@ -99,7 +99,8 @@ def test_outputs_and_gradients(both, example):
         def run(params, *x):
             def loss(params):
                 probability, maps, _ = propagation.remember_and_read(
-                    network.clone(dtype=jnp.float64), {**double, "params": params}, *x
+                    network.clone(dtype=jnp.float64), {**double, "params": params}, *x,
+                    read=propagation.plain_read,
                 )
                 return (probability * weights).sum(), maps
             return jax.grad(loss, has_aux=True)(params)

@@ -122,7 +122,7 @@ class Decoder(nn.Module):
     Attributes:
       mdim: channels throughout.
       rectified: see `ResBlock`.
-      dtype: of the computation; the probability is float32.
+      dtype: of the computation; the probability is float32 at least.
     """
 
     mdim: int
@@ -142,7 +142,8 @@ class Decoder(nn.Module):
         x = ResBlock(self.rectified, self.dtype, name="block")(x)
         x = Refine(self.mdim, self.rectified, self.dtype, name="refine3")(r3, x)
         x = Refine(self.mdim, self.rectified, self.dtype, name="refine2")(r2, x)
-        pair = conv(2, self.dtype, name="predict")(nn.relu(x)).astype(jnp.float32)
+        pair = conv(2, self.dtype, name="predict")(nn.relu(x))
+        pair = pair.astype(jnp.promote_types(self.dtype, jnp.float32))
         height, width = r2.shape[1:3]
         logit = bilinear(
             pair[..., 1:] - pair[..., :1], (4 * height, 4 * width), align_corners=False
