@@ -60,8 +60,9 @@ def test_stm_has_a_loss_and_streams():
     assert np.isfinite(loss) and updates == {}
     answer = quick_jit(model.predict)(variables, batch)
     assert answer.logits.shape == (1, 2, 40, 44) and answer.frame == 2
-    assert model.start(variables, batch["frames"][0, 0], {"mask": batch["masks"][0, 0]}
-                       ).memory.keys.shape[1] == 9 * (2 + 2)
+    state = jax.eval_shape(
+        model.start, variables, batch["frames"][0, 0], {"mask": batch["masks"][0, 0]})
+    assert state.memory.keys.shape[1] == 9 * (2 + 2)
 
 
 def test_it_learns_a_clip():
