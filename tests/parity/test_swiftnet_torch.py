@@ -108,7 +108,7 @@ def test_outputs_and_gradients(both, example):
         by_params, ours = run(double["params"], *propagation.prepared(example, np.float64))
         errors = {k: error(ours[k], theirs[k]) for k in theirs}
     expected = swiftnet.from_public(
-        gradients | {k: v for k, v in peer.state_dict().items() if "running" in k}, double
+        gradients | {k: v.numpy() for k, v in peer.state_dict().items() if "running" in k}, double
     )["params"]
     for (path, ours), theirs in zip(
         jax.tree.leaves_with_path(by_params), jax.tree.leaves(expected), strict=True
