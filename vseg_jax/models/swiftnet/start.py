@@ -17,7 +17,8 @@ def matched(params: dict[str, Any], gain: float) -> dict[str, Any]:
     that the memory's keys see r4; STM's second encoder begins as a copy of the first.
 
     What follows the memory begins with He's variance in place of PyTorch's default, a sixth of it,
-    with which what was read fades at every convolution beside the frame's own maps.
+    with which what was read fades at every convolution beside the frame's own maps; the last layer
+    begins near zero, undecided.
 
     Inferred, all of it: the public recipe, of 800,000 steps, does without.
     """
@@ -29,6 +30,10 @@ def matched(params: dict[str, Any], gain: float) -> dict[str, Any]:
         params[part] = jax.tree_util.tree_map_with_path(
             lambda path, x: x * 6**0.5 if path[-1].key == "kernel" else x, params[part]
         )
+    answer = params["decoder"]["predict"]
+    params["decoder"] = {
+        **params["decoder"], "predict": {**answer, "kernel": 0.01 * answer["kernel"]}
+    }
     if "memory_encoder" in params:
         encoder = {**params["memory_encoder"], "resnet": params["encoder"]}
         params["memory_encoder"] = encoder
