@@ -4,7 +4,8 @@
     python -m benchmarks.propagation --film 2000 --size 96 160 --networks swiftnet-18
 
 Random weights, full width; frames are made. Each row runs in a process of its own, so that its peak
-is its own. Times hold the host's work: resizing, and probabilities at the frame's size.
+is its own. Times hold the host's work: resizing, and probabilities at the frame's size. A frame
+costs more as the memory fills: `--frames 110` sees it full, and takes its time.
 """
 
 from __future__ import annotations

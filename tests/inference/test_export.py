@@ -245,3 +245,34 @@ def test_a_model_of_masks_needs_no_tokenizer(tmp_path, monkeypatch):
     frames, truth = standin.square_frames(3)
     answers = list(loaded.segment(frames, mask=truth[0]))
     assert len(answers) == 3 and loaded.geometry(24, 32).size == (12, 16)
+
+
+def test_streams_with_kernels_of_their_own_take_turns(tmp_path):
+    class Kernels(standin_vos.Follower):
+        """Blurs each stream's frames with a kernel that its first mask made, as adaptation may."""
+
+        def start(self, variables, frame, prompt):
+            kernel = (prompt["mask"][:3, :3, None, None] + 1) * jax.numpy.eye(3) / 18
+            return {**super().start(variables, frame, prompt), "kernel": kernel}
+
+        def step(self, variables, state, frame, prompt=None):
+            blurred = jax.lax.conv_general_dilated(
+                frame[None].astype(jax.numpy.float32), state["kernel"], (1, 1), "SAME",
+                dimension_numbers=("NHWC", "HWIO", "NHWC"))[0]
+            rest = {k: v for k, v in state.items() if k != "kernel"}
+            rest, answer = super().step(variables, rest, blurred, prompt)
+            return {**rest, "kernel": state["kernel"]}, answer
+
+    model, variables = Kernels(), standin_vos.variables()
+    about = {"batch": {"frames": [[4, 3, 24, 32, 3], "uint8"]}}
+    export.export_stream(checkpoint.Restored(model, variables, None, None, about), tmp_path)
+    stream = exported.Stream(tmp_path)
+    frames, masks = (np.stack(x) for x in zip(
+        *(standin.square_frames(1, seed=k) for k in range(3)), strict=True))
+    masks[1, 0, :3, :3] = 1
+    _, answer = stream.step(stream.start(frames[:, 0], mask=masks[:, 0]), frames[:, 0])
+    for k in range(3):
+        mask = jax.numpy.asarray(masks[k, 0])
+        state = model.start(variables, frames[k, 0], {"mask": mask})
+        _, wanted = model.step(variables, state, frames[k, 0])
+        np.testing.assert_allclose(answer["logits"][k], wanted.logits, atol=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,31 @@ def export_stream(
 
     S is symbolic. The frames' size is not: the capacity of a memory, and which pixels stay in it,
     are numbers that follow from the size when the program is made.
+
+    Streams advance together where they can. They take turns where each has convolution kernels of
+    its own, made by a sentence or by adaptation: XLA groups convolutions by a known number only.
     """
+    try:
+        _export(_together, restored, folder, platforms, size)
+    except NotImplementedError:   # what jax says of such a group
+        _export(_in_turns, restored, folder, platforms, size)
+
+
+def _together(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function(variables, *inputs)` for inputs with a leading axis of streams."""
+    return lambda variables, *inputs: jax.vmap(function, (None, *(0 for _ in inputs)))(
+        variables, *inputs)
+
+
+def _in_turns(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, one stream after another."""
+    return lambda variables, *inputs: jax.lax.map(lambda one: function(variables, *one), inputs)
+
+
+def _export(
+    over_streams: Callable[..., Any], restored: Restored, folder: Path,
+    platforms: tuple[str, ...], size: tuple[int, int] | None,
+) -> None:
     model = restored.model
     leaves, tree = jax.tree.flatten_with_path(restored.variables)
     names = [path_name(path) for path, _ in leaves]
@@ -68,7 +93,7 @@ def export_stream(
     seen: dict[str, Any] = {}   # the state's structure, known once `start` is traced
 
     def start(arrays, frame, inputs):
-        state = jax.vmap(model.start, (None, 0, 0))(
+        state = over_streams(model.start)(
             jax.tree.unflatten(tree, arrays), frame, dict(zip(prompt, inputs, strict=True)))
         seen["tree"] = jax.tree.structure(state)
         seen["names"] = [path_name(path) for path, _ in jax.tree.leaves_with_path(state)]
@@ -76,7 +101,7 @@ def export_stream(
 
     def step(arrays, state, frame, inputs=None):
         given = () if inputs is None else (dict(zip(prompt, inputs, strict=True)),)
-        state, answer = jax.vmap(model.step, (None, *(0 for _ in (state, frame, *given))))(
+        state, answer = over_streams(model.step)(
             jax.tree.unflatten(tree, arrays), jax.tree.unflatten(seen["tree"], state), frame,
             *given)
         return jax.tree.leaves(state), [getattr(answer, name) for name in ANSWER]
