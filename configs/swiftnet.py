@@ -138,7 +138,7 @@ def _davis2() -> ConfigDict:
     config = _davis1()
     config.propagation.length = 3
     config.propagation.skip_start = 5
-    config.train.steps = 450
+    config.train.steps = 300
     config.train.schedule = "cosine"
     return config
 

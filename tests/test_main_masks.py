@@ -98,8 +98,30 @@ def test_prediction_keeps_the_ids_of_the_masks(trained, film, tmp_path):
     indices = [np.asarray(Image.open(p)) for p in sorted((tmp_path / "out/masks").glob("*.png"))]
     assert len(indices) == FRAMES and indices[0].shape == (24, 40)
     assert set(np.unique(indices[0])) == {0, 1}
-    assert (indices[3][4:12, 28:36] == 5).mean() > 0.9
+    assert (indices[3][4:12, 28:36] == 5).mean() > 0.9, "given there"
     assert not any((index == 5).any() for index in indices[:3])
+
+
+def test_prediction_and_export_take_the_models_switches(trained, film, tmp_path):
+    video, masks = film
+    first = masks / "00000.png"
+    for name, switches in (("plain", []), ("adapted", ["--config.model.adaptation_steps=2"])):
+        code, _, err = command("--workdir", trained[0], "--mode=predict", "--video", video,
+                               "--mask", first, "--output", tmp_path / name, *switches)
+        assert code == 0, err
+    code, _, err = command("--workdir", trained[0], "--mode=export", "--size=24,40", "--output",
+                           tmp_path / "stream", "--config.model.memory_update=False")
+    assert code == 0, err
+    stream = Stream(tmp_path / "stream" / "stream")
+    assert stream.description["frame"]["shape"][-3:] == [24, 40, 3]
+    about = json.loads((tmp_path / "stream" / "about.json").read_text())
+    assert about["config"]["model"]["memory_update"] is False
+    error = refused("--workdir", trained[0], "--mode=predict", "--video", video, "--mask", first,
+                    "--output", tmp_path / "no", "--config.model.adaptation_step=2")
+    assert "did you mean 'adaptation_steps'?" in error
+    error = refused("--workdir", trained[0], "--mode=export", "--output", tmp_path / "no",
+                    "--size=24")
+    assert "--size is '24'; it must be HEIGHT,WIDTH in pixels" in error
 
 
 def test_an_export_answers_as_the_run_does(trained, film, tmp_path):

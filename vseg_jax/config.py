@@ -62,10 +62,11 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
         if depth < len(path):
             node = node[name]
     with node.ignore_type():
-        node[last] = text if isinstance(node[last], str) else _literal(text)
+        node[last] = text if isinstance(node[last], str) else literal(text)
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
+    """The Python value that a text of the command line spells, else the text."""
     if text.lower() in ("true", "false", "none"):
         text = text.capitalize()
     try:

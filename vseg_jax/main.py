@@ -5,7 +5,7 @@
     python -m vseg_jax.main --workdir runs/davis --mode predict \
         --video clip.mp4 --query "a dog running" --output masks
     python -m vseg_jax.main --workdir runs/swiftnet --mode predict \
-        --video clip.mp4 --mask first.png --output masks
+        --video clip.mp4 --mask first.png --output masks --config.model.adaptation_steps=50
 
 Any key of the config can be set: `--config.train.steps=100`. What the user can mend (a config key,
 a file, a query) ends with a line that begins "error:" and exit code 2, a loss that is no number
@@ -31,6 +31,9 @@ _MASK = flags.DEFINE_string(
 )
 _SHORT_SIDE = flags.DEFINE_integer(
     "short_side", 0, "predict with a mask: the frame's shorter side inside the model; 0 = its own"
+)
+_SIZE = flags.DEFINE_list(
+    "size", [], "export of a model of masks: HEIGHT,WIDTH of the frames; [] = the training's clips"
 )
 _OUTPUT = flags.DEFINE_string("output", "", "predict, export: folder to write")
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -69,16 +72,14 @@ def main(argv: list[str]) -> None:
     if _MODE.value in ("predict", "export"):
         if not _OUTPUT.value:
             raise ValueError(f"--output is missing: the folder that {_MODE.value} writes")
-        if _OVERRIDES:
-            raise ValueError(f"{_MODE.value} takes the config from the workdir; leave out "
-                             f"--config.{next(iter(_OVERRIDES))}")
+        changes = _model_changes()
         if _MODE.value == "export":
-            experiment.export(_WORKDIR.value, _OUTPUT.value)
+            experiment.export(_WORKDIR.value, _OUTPUT.value, _size(), changes)
         else:
             query, mask = (flag.value if flag.present else None
                            for flag in (flags.FLAGS["query"], flags.FLAGS["mask"]))
             experiment.predict(_WORKDIR.value, _VIDEO.value, _OUTPUT.value, query=query, mask=mask,
-                               short_side=_SHORT_SIDE.value)
+                               short_side=_SHORT_SIDE.value, changes=changes)
         return
     if not _CONFIG.value:
         raise ValueError("--config is missing, for example --config configs/quickstart.py")
@@ -89,6 +90,25 @@ def main(argv: list[str]) -> None:
         experiment.evaluate(settings, _WORKDIR.value)
     else:
         experiment.dry_run(settings)
+
+
+def _model_changes() -> dict[str, object]:
+    """The overrides of the saved model's keys; no others have a meaning there."""
+    from vseg_jax.config import literal
+
+    others = [key for key in _OVERRIDES if not key.startswith("model.")]
+    if others:
+        raise ValueError(f"{_MODE.value} takes the config from the workdir, but for keys of the "
+                         f"model; leave out --config.{others[0]}")
+    return {key.removeprefix("model."): literal(value) for key, value in _OVERRIDES.items()}
+
+
+def _size() -> tuple[int, int] | None:
+    if not _SIZE.value:
+        return None
+    if len(_SIZE.value) != 2 or not all(side.isdecimal() and int(side) for side in _SIZE.value):
+        raise ValueError(f"--size is {','.join(_SIZE.value)!r}; it must be HEIGHT,WIDTH in pixels")
+    return int(_SIZE.value[0]), int(_SIZE.value[1])
 
 
 def _main(argv: list[str]) -> None:

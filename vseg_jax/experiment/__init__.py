@@ -119,10 +119,12 @@ def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
 
 
 def predict(workdir: str | Path, video: str, output: str | Path, *, query: str | None = None,
-            mask: str | None = None, short_side: int = 0) -> None:
+            mask: str | None = None, short_side: int = 0,
+            changes: Mapping[str, Any] | None = None) -> None:
     """Segments a film: masks, an overlay film and a table of scores in `output`.
 
-    The prompt is a sentence or a mask, as the model wants; see `vseg_jax.inference.predict`.
+    The prompt is a sentence or a mask, as the model wants; see `vseg_jax.inference.predict`, and
+    `vseg_jax.load` for `changes`.
     """
     from vseg_jax.inference import predict as prediction
     from vseg_jax.inference import segmenter
@@ -130,15 +132,17 @@ def predict(workdir: str | Path, video: str, output: str | Path, *, query: str |
     if not video:
         raise ValueError("--video is missing: the film to segment")
     runtime.enable_compilation_cache()
-    prediction.predict(segmenter.load(workdir, short_side), video, output, query=query, mask=mask)
+    loaded = segmenter.load(workdir, short_side, changes)
+    prediction.predict(loaded, video, output, query=query, mask=mask)
     print(f"wrote {output}")
 
 
-def export(workdir: str | Path, output: str | Path) -> None:
+def export(workdir: str | Path, output: str | Path, size: tuple[int, int] | None = None,
+           changes: Mapping[str, Any] | None = None) -> None:
     """Writes the newest checkpoint and the compiled streaming step into `output`."""
     from vseg_jax.inference import export as exporting
 
-    print(f"wrote {exporting.export(workdir, output)}")
+    print(f"wrote {exporting.export(workdir, output, size=size, changes=changes)}")
 
 
 def dry_run(settings: Settings) -> dict[str, Any]:

@@ -86,5 +86,6 @@ def _answers(segmenter: Segmenter, dataset: Dataset, number: int):
     where = f"{dataset.name} video {record.video_id}"
     first = dataset.index[number].annotated[0]
     frames = (decode_image(data, where) for data in record.frames[first:])
-    for answer in segmenter.segment(frames, mask=decode_mask(record.masks[first], where)):
+    mask = decode_mask(record.masks[first], where)
+    for answer in segmenter.segment(frames, mask=np.where(mask == vos.VOID, 0, mask)):
         yield overlay.draw(answer.image, np.asarray(answer.index), record.video_id)

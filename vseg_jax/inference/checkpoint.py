@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,12 @@ class Restored:
     about: dict[str, Any]
 
 
-def restore(path: str | Path) -> Restored:
+def restore(path: str | Path, changes: Mapping[str, Any] | None = None) -> Restored:
     """The newest checkpoint of a working directory, or what `export` wrote.
+
+    Args:
+      changes: keys of the model's config and their values in place of the saved ones; such as have
+        no arrays of their own (first-frame adaptation, what a memory keeps).
 
     Raises:
       ValueError: the folder is missing or lacks something, or its arrays are not those of the
@@ -60,6 +65,9 @@ def restore(path: str | Path) -> Restored:
                          "(an export); name a folder that one of them wrote")
     config = about.get("config", {})
     _needs(config, ("system", "model"), path)
+    if changes:
+        config = {**config, "model": {**config["model"], **changes}}
+        about = {**about, "config": config}
     model = models.build(config["system"], config["model"])
     tokenizer = clip = None
     if model.task == "rvos":

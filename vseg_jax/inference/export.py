@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ ANSWER = ("logits", "scores", "frame")   # of vseg_jax.models.base.Prediction
 
 def export(
     source: str | os.PathLike, output: str | os.PathLike, *, platforms: tuple[str, ...] = PLATFORMS,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, int] | None = None, changes: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes the newest checkpoint of a training into a new folder, whole or not at all.
 
@@ -39,11 +39,12 @@ def export(
         choose for the one that exports, so export where it is to be fast.
       size: (height, width) of the programs' frames, for models that take frames of any size; None
         is that of the training's clips.
+      changes: see `vseg_jax.inference.checkpoint.restore`.
 
     Raises:
       ValueError: `source` cannot be read, `output` is there already.
     """
-    restored = checkpoint.restore(source)
+    restored = checkpoint.restore(source, changes)
     with whole_folder(output) as folder:
         checkpoint.save(restored, folder)
         (folder / "stream").mkdir()

@@ -165,15 +165,18 @@ class Segmenter:
                              + (f", not {' and '.join(given)}" if given else ""))
 
 
-def load(path: str | Path, short_side: int = 0) -> Segmenter:
+def load(path: str | Path, short_side: int = 0,
+         changes: Mapping[str, Any] | None = None) -> Segmenter:
     """The segmenter of a training's working directory, or of a folder that `export` wrote.
 
     Args:
       short_side: see `Segmenter`.
+      changes: keys of the model's config, such as {"adaptation_steps": 50}; those that change no
+        array.
 
     Raises:
       ValueError: the folder is missing, lacks something, or is of another model.
     """
-    r = checkpoint.restore(path)
+    r = checkpoint.restore(path, changes)
     protocol = r.about["config"].get("evaluation", {}).get("protocol", "legacy")
     return Segmenter(r.model, r.variables, r.tokenizer, r.clip, protocol, short_side)
