@@ -115,7 +115,7 @@ def _davis1() -> ConfigDict:
         zoom=(1.4, 2.2), color=0.2,  # the zoom makes objects as large as at a short side of 240
     )
     config.model = section(
-        SwiftnetConfig, value_channels=128, mdim=64, dropout=0.0, matched_start=2.0
+        SwiftnetConfig, value_channels=128, mdim=64, dropout=0.0, objects=1, matched_start=2.0
     )
     # Adam moves all of a kernel's weights alike: where thousands of inputs that are never negative
     # meet one weight each, the public recipe's 1e-5 is as much as the keys bear.
