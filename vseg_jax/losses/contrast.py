@@ -29,3 +29,39 @@ def info_nce(
     negative = jnp.where(negatives_valid, negative, -jnp.inf)
     logits = jnp.concatenate([positive, negative], axis=-1).astype(jnp.float32)
     return jax.nn.logsumexp(logits, axis=-1) - logits[:, 0]
+
+
+def info_nce_each(
+    queries: Float[Array, "B D"],
+    positives: Float[Array, "B P D"],
+    positives_valid: Bool[Array, "B P"],
+    negatives: Float[Array, "B N D"],
+    negatives_valid: Bool[Array, "B N"],
+    temperature: float,
+) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+    """InfoNCE with several positives a query, each against the query's own negatives; the mean.
+
+    A positive's denominator holds itself and the negatives, no other positive.
+
+    Args:
+      queries, positives, negatives: unit vectors.
+      positives_valid, negatives_valid: which of them are there; the others leave no trace.
+      temperature: tau.
+
+    Returns:
+      loss: 0 for a query without a positive.
+      counted: 1 for queries that have one, else 0.
+
+    Source: the form of SupCon (Khosla et al., 2020) with the sum over positives outside the
+    logarithm and denominators without other positives, as CVLS contrasts a sentence with the
+    instances of a clip (its Eq. 2 is lost; inferred).
+    """
+    positive = jnp.einsum("bd,bpd->bp", queries, positives) / temperature
+    negative = jnp.einsum("bd,bnd->bn", queries, negatives) / temperature
+    negative = jnp.where(negatives_valid, negative, -jnp.inf)
+    negative = jnp.broadcast_to(negative[:, None], (*positive.shape, negative.shape[-1]))
+    logits = jnp.concatenate([positive[..., None], negative], axis=-1).astype(jnp.float32)
+    each = jax.nn.logsumexp(logits, axis=-1) - logits[..., 0]
+    count = positives_valid.sum(-1)
+    loss = jnp.where(positives_valid, each, 0).sum(-1) / jnp.maximum(count, 1)
+    return loss, (count > 0).astype(jnp.float32)

@@ -1,0 +1,134 @@
+"""Sentence to a vector, frames to a pyramid, pyramid to the map F (Section 3.3)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from vseg_jax.backbones.i3d import I3D
+from vseg_jax.backbones.resnet import ResNet
+from vseg_jax.layers.convolution import Conv1x1
+from vseg_jax.layers.coordinates import append_coordinates
+from vseg_jax.layers.resize import bilinear, nearest
+from vseg_jax.models.cvls.config import LEVELS, CvlsConfig
+from vseg_jax.text.recurrent import Lstm, WordEmbedding
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class LanguageEncoder(nn.Module):
+    """Word embedding, bi-LSTM, self-guided attention (Eq. 8), projection to C channels."""
+
+    config: CvlsConfig
+
+    @nn.compact
+    def __call__(
+        self, tokens: Int[Array, "B L"], valid: Bool[Array, "B L"]
+    ) -> Float[Array, "B C"]:
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+        words = WordEmbedding(c.vocabulary, c.word_width, dtype, name="embedding")(tokens)
+        states, _ = Lstm(c.lstm_width, True, dtype, name="lstm")(words, valid)
+        sentence = SelfGuidedAttention(c, name="attention")(states, valid)
+        return nn.Dense(c.channels, dtype=dtype, name="project")(sentence)
+
+
+class SelfGuidedAttention(nn.Module):
+    """l = sum_n alpha_n h_n, alpha the softmax over the words there are of what each says (Eq. 8).
+
+    The equation is lost: scores are w . tanh(W_a h_n + b_a), or W_a h_n + b_a (inferred). A
+    sentence without a word gives zeros.
+    """
+
+    config: CvlsConfig
+
+    @nn.compact
+    def __call__(
+        self, states: Float[Array, "B L D"], valid: Bool[Array, "B L"]
+    ) -> Float[Array, "B D"]:
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+        x = states
+        if c.text_attention == "tanh":
+            x = jnp.tanh(nn.Dense(states.shape[-1], dtype=dtype, name="hidden")(x))
+        # A bias on the scores themselves would fall out of the softmax.
+        scores = nn.Dense(1, use_bias=False, dtype=dtype, name="score")(x)[..., 0]
+        scores = scores.astype(jnp.promote_types(dtype, jnp.float32))
+        weights = jax.nn.softmax(jnp.where(valid, scores, jnp.finfo(scores.dtype).min))
+        weights = jnp.where(valid, weights, 0).astype(states.dtype)
+        return jnp.einsum("bl,bld->bd", weights, states)
+
+
+class VisualEncoder(nn.Module):
+    """Four maps of each asked frame, at strides 4, 8, 16, 32.
+
+    A ResNet sees the asked frames one by one. I3D (this library's addition) sees the clip; a frame
+    gets the slice in time that it lies in.
+    """
+
+    config: CvlsConfig
+
+    @nn.compact
+    def __call__(
+        self, frames: UInt8[Array, "B T H W 3"], asked: Int[Array, "B S"], *, train: bool
+    ) -> tuple[Float[Array, "B S _ _ _"], ...]:
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+        if c.backbone == "i3d":
+            clip = frames.astype(dtype) / 255
+            if c.i3d_input == "signed":
+                clip = 2 * clip - 1
+            network = I3D(LEVELS + 1, c.i3d_width, c.backbone_norm, c.i3d_eps, dtype, name="i3d")
+            stages = network(clip, train=train)[1:]  # the first has stride 2
+            return tuple(
+                _frames_at(stage, asked * stage.shape[1] // frames.shape[1]) for stage in stages
+            )
+        images = _frames_at(frames, asked)
+        images = images.reshape(-1, *frames.shape[2:]).astype(dtype) / 255
+        images = (images - jnp.asarray(IMAGENET_MEAN, dtype)) / jnp.asarray(IMAGENET_STD, dtype)
+        network = ResNet(
+            int(c.backbone.removeprefix("resnet")), width=c.resnet_width, norm=c.backbone_norm,
+            dtype=dtype, name="resnet",
+        )
+        stages = network(images, train=train)
+        return tuple(x.reshape(*asked.shape, *x.shape[1:]) for x in stages)
+
+
+def _frames_at(x: jax.Array, places: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(x, places[:, :, None, None, None], axis=1)
+
+
+class Pyramid(nn.Module):
+    """Spatial encoding module, top-down pathway, and their levels joined to F.
+
+    V^s_i = Conv1x1([V_i; S_i]) (Eq. 9), P_i = V^s_i + up(P_{i+1}), and F = Conv1x1 of all P_i side
+    by side at the size of P_1 (that last convolution is inferred).
+    """
+
+    config: CvlsConfig
+
+    @nn.compact
+    def __call__(
+        self, levels: tuple[Float[Array, "B S _ _ _"], ...]
+    ) -> Float[Array, "B S h w C"]:
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+
+        def lateral(i):
+            x = append_coordinates(levels[i]) if c.sem else levels[i]
+            return Conv1x1(c.channels, dtype=dtype, name=f"sem_{i + 1}")(x)
+
+        enhanced = [lateral(i) for i in range(LEVELS)]
+        if c.fpn:
+            for i in reversed(range(LEVELS - 1)):
+                above = _resize(enhanced[i + 1], enhanced[i].shape[2:4], c.fpn_upsample)
+                enhanced[i] = enhanced[i] + above
+        size = enhanced[0].shape[2:4]
+        joined = [enhanced[0], *(_resize(x, size, c.fpn_upsample) for x in enhanced[1:])]
+        return Conv1x1(c.channels, dtype=dtype, name="join")(jnp.concatenate(joined, axis=-1))
+
+
+def _resize(x: jax.Array, size: tuple[int, int], how: str) -> jax.Array:
+    return nearest(x, size) if how == "nearest" else bilinear(x, size, align_corners=False)

@@ -1,0 +1,110 @@
+"""The network of Section 3.3: encoders, channel filter, fusion by concatenation, mask decoder.
+
+The contrast is no part of it: training reads the features it needs from `Output`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from vseg_jax.layers.convolution import Conv1x1, he_normal
+from vseg_jax.layers.resize import bilinear
+from vseg_jax.models.cvls.config import CvlsConfig
+from vseg_jax.models.cvls.encoders import LanguageEncoder, Pyramid, VisualEncoder
+from vseg_jax.models.cvls.filter import ChannelFilter
+
+
+class Output(NamedTuple):
+    """What one forward pass says of the S asked frames.
+
+    Attributes:
+      logits: before the sigmoid, at the input's size.
+      coarse: the same at the size of F, a quarter of the input's.
+      features: F, filtered where LCF is on: what the contrast pools.
+      sentence: l.
+    """
+
+    logits: Float[Array, "B S H W"]
+    coarse: Float[Array, "B S h w"]
+    features: Float[Array, "B S h w C"]
+    sentence: Float[Array, "B C"]
+
+
+class Network(nn.Module):
+    """Clip and sentence to masks of the asked frames."""
+
+    config: CvlsConfig
+
+    def setup(self):
+        c = self.config
+        self.visual = VisualEncoder(c)
+        self.text = LanguageEncoder(c)
+        self.pyramid = Pyramid(c)
+        if c.lcf:
+            self.filter = ChannelFilter(c)
+        self.decoder = Decoder(c)
+
+    def encode_query(
+        self, tokens: Int[Array, "B L"], valid: Bool[Array, "B L"]
+    ) -> Float[Array, "B C"]:
+        """The sentence's part of the work, which a stream does once."""
+        return self.text(tokens, valid)
+
+    def __call__(
+        self,
+        frames: UInt8[Array, "B T H W 3"],
+        asked: Int[Array, "B S"],
+        sentence: Float[Array, "B C"],
+        *,
+        train: bool,
+    ) -> Output:
+        """Segments the frames at the positions `asked` of each clip."""
+        features = self.pyramid(self.visual(frames, asked, train=train))
+        if self.config.lcf:
+            features = features * self.filter(sentence)[:, None, None, None]
+        coarse = self.decoder(features, sentence)
+        logits = bilinear(coarse, frames.shape[2:4], align_corners=False)
+        return Output(logits[..., 0], coarse[..., 0], features, sentence)
+
+    def full(
+        self,
+        frames: UInt8[Array, "B T H W 3"],
+        asked: Int[Array, "B S"],
+        tokens: Int[Array, "B L"],
+        valid: Bool[Array, "B L"],
+        *,
+        train: bool,
+    ) -> Output:
+        """Both parts in one call."""
+        return self(frames, asked, self.encode_query(tokens, valid), train=train)
+
+
+class Decoder(nn.Module):
+    """G = ReLU(Conv1x1([F; l])), three convolutions and one to a logit (Section 4.2).
+
+    The fusion is the baseline's ("implicit concatenation-convolution", Section 4.4); kernels of 3
+    with ReLU, and of 1 for the logit, are inferred.
+    """
+
+    config: CvlsConfig
+
+    @nn.compact
+    def __call__(
+        self, features: Float[Array, "B S h w C"], sentence: Float[Array, "B C"]
+    ) -> Float[Array, "B S h w 1"]:
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+        tiled = jnp.broadcast_to(sentence[:, None, None, None], features.shape)
+        x = Conv1x1(c.channels, dtype=dtype, name="fuse")(
+            jnp.concatenate([features, tiled.astype(features.dtype)], axis=-1)
+        )
+        x = nn.relu(x)
+        for i in (1, 2, 3):
+            conv = nn.Conv(c.channels, (3, 3), dtype=dtype, kernel_init=he_normal, name=f"conv_{i}")
+            x = nn.relu(conv(x))
+        logit = nn.Dense(1, dtype=dtype, name="logit")(x)
+        return logit.astype(jnp.promote_types(dtype, jnp.float32))
