@@ -25,10 +25,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import cv2
-import jax
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
 from input_pipeline.flow import dis_flow
@@ -40,7 +38,7 @@ from input_pipeline.records import (
     encode_flow,
     open_dataset,
 )
-from vseg_jax.weights import raft
+from vseg_jax.models.flow import Flow, Frames, load_raft
 
 NOTE = "flow.json"
 
@@ -56,8 +54,7 @@ class Estimator:
     """
 
     made_with: dict[str, Any]
-    pairs: Callable[[UInt8[np.ndarray, "B H W 3"], UInt8[np.ndarray, "B H W 3"]],
-                    Float[np.ndarray, "B H W 2"]]
+    pairs: Callable[[Frames, Frames], Flow]
 
 
 def dis() -> Estimator:
@@ -70,24 +67,20 @@ def dis() -> Estimator:
 
 
 def raft_with(weights: str | Path, iterations: int = 12) -> Estimator:
-    """RAFT with the weights of a file; compiled once for each size of frames and of batches.
+    """RAFT with the weights of a file, see `load_raft`.
 
     Raises:
       ValueError: the weights cannot be read or are not RAFT's, or there is no iteration.
     """
-    if iterations < 1:
-        raise ValueError(f"iterations is {iterations}; RAFT needs at least 1")
-    network, variables = raft.load(weights)
-    variables = jax.device_put(variables)
-    run = jax.jit(lambda v, first, second: network.apply(v, first, second, iterations))
+    variant, pairs = load_raft(weights, iterations)
     made_with = {
-        "method": f"raft-{network.variant}",
+        "method": f"raft-{variant}",
         "version": f"vseg_jax {importlib.metadata.version('vseg_jax')}",
         "iterations": iterations,
         "weights": Path(weights).name,
         "weights_blake2b": hashlib.blake2b(Path(weights).read_bytes(), digest_size=16).hexdigest(),
     }
-    return Estimator(made_with, lambda first, second: np.asarray(run(variables, first, second)))
+    return Estimator(made_with, pairs)
 
 
 def add_flow(
