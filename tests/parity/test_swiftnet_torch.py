@@ -114,7 +114,11 @@ def test_outputs_and_gradients(both, example):
         jax.tree.leaves_with_path(by_params), jax.tree.leaves(expected), strict=True
     ):
         key = jax.tree_util.keystr(path, simple=True, separator="/")
-        if "norm" not in key:  # frozen here: none for scale and shift
+        if "norm" in key:  # frozen here: none for scale and shift
+            continue
+        if key == "memory_kv/key/bias":  # adds the same to all places of the memory
+            assert np.abs(ours).max() < 1e-12 and np.abs(theirs).max() < 1e-12
+        else:
             errors[f"gradient by {key}"] = error(ours, theirs)
     worst = max(errors, key=errors.get)
     print(f"\n{name}: outputs in float32 {max(single.values()):.1e}; in float64 the worst of "
@@ -184,7 +188,7 @@ def test_pixel_unshuffle():
 def test_clip(both):
     """Twelve frames of odd size, two objects and an empty slot; frames 5 and 10 stay."""
     name, peer, variables = both
-    frames, masks = propagation.film(12, 70, 90)
+    frames, masks = propagation.film(12, 100, 150)
     with torch.no_grad():
         theirs, kept = references.follow(peer, frames / 255, masks[0])
     settings = {"STM": {"network": "stm", "depth": 50}, "SwiftNet": {"depth": 18}}[name]
@@ -192,7 +196,7 @@ def test_clip(both):
     model = Model(config)
     state = jax.jit(model.start)(variables, jnp.asarray(frames[0]), {"mask": jnp.asarray(masks[0])})
     step, ours, chosen = jax.jit(model.step), [], {}
-    places = 5 * 6
+    places = 7 * 10
     share = config.kept(places)
     for t in range(1, 12):
         before = state
@@ -206,7 +210,7 @@ def test_clip(both):
     ours = np.stack(ours)
     difference = np.abs(ours[:, :2] - theirs).max()
     print(f"\n{name}: 12 frames, probabilities differ by at most {difference:.1e}; "
-          f"kept {chosen}; their range {np.quantile(theirs, (0, 0.1, 0.5, 0.9, 1))}")
+          f"{share} of {places} pixels of frames 5 and 10 kept")
     assert difference < 1e-3
     assert ours[:, 2].max() < 1e-5
     assert set(chosen) == {5, 10}
