@@ -1,0 +1,184 @@
+"""The decoder: at three levels, frame and flow fused under the guidance of the sentence."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
+
+from vseg_jax.layers.attention import attention
+from vseg_jax.layers.coordinates import append_coordinates
+from vseg_jax.layers.normalisation import BatchNorm
+from vseg_jax.layers.resize import bilinear
+from vseg_jax.models.mmvt.config import MmvtConfig
+from vseg_jax.models.mmvt.encoders import conv, pointwise
+
+
+class Fused(NamedTuple):
+    """What a level gives: enhanced frame and flow features, and the map for the next level."""
+
+    vision: Float[Array, "B H W C"]
+    flow: Float[Array, "B H W C"] | None
+    out: Float[Array, "B H W C"]
+
+
+class Level(nn.Module):
+    """One level of the decoder; `config.lgff` says which kind."""
+
+    config: MmvtConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        vision: Float[Array, "B H W V"],
+        flow: Float[Array, "B H W F"] | None,
+        words: Float[Array, "B L C"],
+        valid: Bool[Array, "B L"],
+        below: Float[Array, "B h w C"],
+    ) -> Fused:
+        """Joins `below`, the map of the coarser level, to the streams' maps of this one.
+
+        The first word is the sentence.
+        """
+        c = self.config
+        dtype, width = jnp.dtype(c.dtype), c.channels
+        if below.shape[1:3] != vision.shape[1:3]:
+            below = bilinear(below, vision.shape[1:3], align_corners=False)
+        vision = pointwise(vision, width, dtype, "vision")
+        if flow is not None:
+            flow = pointwise(flow, width, dtype, "flow")
+        if c.lgff == "official":
+            vision, flow, joined = self._guided(vision, flow, words[:, 0], below)
+        else:
+            if c.lgff == "dynamic_filter":
+                filtered = DynamicFilter(c.filter_size, dtype, name="filter")
+                vision = filtered(vision, words, valid)
+                streams = [vision if flow is None else vision + flow]
+            else:
+                streams = [s for s in (vision, flow) if s is not None]
+            joined = append_coordinates(jnp.concatenate([*streams, below], axis=-1))
+        joined = conv(joined, width, dtype, "fuse")
+        return Fused(vision, flow, ResBlock(dtype, name="block")(joined))
+
+    def _guided(self, vision, flow, sentence, below):
+        """v', f' and what the level's own convolution reads: v'' and f''."""
+        c = self.config
+        dtype, width = jnp.dtype(c.dtype), c.channels
+        guide = pointwise(sentence, width, dtype, "sentence")[:, None, None]
+
+        def enhance(x: jax.Array, name: str) -> jax.Array:
+            x = append_coordinates(jnp.concatenate([x, below], axis=-1))
+            return guide * conv(x, width, dtype, f"{name}_join")
+
+        def gate(x: jax.Array, name: str) -> jax.Array:
+            return jax.nn.sigmoid(pointwise(x, 1, dtype, f"{name}_gate"))
+
+        vision = enhance(vision, "vision")
+        if flow is None:
+            return vision, None, vision
+        flow = enhance(flow, "flow")
+        of_vision = gate(vision, "vision")
+        of_flow = gate(vision if c.bug_compat_gate else flow, "flow")
+        # Each stream is let through by the other one's gate.
+        both = [vision + of_flow * vision, flow + of_vision * flow]
+        return vision, flow, jnp.concatenate(both, axis=-1)
+
+
+class DynamicFilter(nn.Module):
+    """A filter for every pixel and channel, made from the words that the pixel attends to.
+
+    The summary of the paper has filters of k * k * d numbers a pixel from "a convolutional layer
+    and an attention layer"; that the attention comes first and its result is added is inferred.
+    """
+
+    size: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B H W C"],
+        words: Float[Array, "B L C"],
+        valid: Bool[Array, "B L"],
+    ) -> Float[Array, "B H W C"]:
+        batch, height, width, channels = x.shape
+        heard = WordAttention(self.dtype, name="words")(x, words, valid)
+        taps = self.size * self.size
+        filters = pointwise(x + heard, taps * channels, self.dtype, "filters")
+        filters = filters.reshape(batch, height, width, taps, channels)
+        reach = self.size // 2
+        around = jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+        return sum(
+            filters[..., tap, :] * jax.lax.dynamic_slice(
+                around, (0, tap // self.size, tap % self.size, 0), x.shape
+            )
+            for tap in range(taps)
+        )
+
+
+class WordAttention(nn.Module):
+    """What each pixel reads in the sentence: one head."""
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B H W C"],
+        words: Float[Array, "B L D"],
+        valid: Bool[Array, "B L"],
+    ) -> Float[Array, "B H W C"]:
+        width = x.shape[-1]
+        pixels = x.reshape(x.shape[0], -1, width)
+        query = pointwise(pixels, width, self.dtype, "query")
+        key, value = (pointwise(words, width, self.dtype, name) for name in ("key", "value"))
+        heard = attention(
+            query[:, :, None], key[:, :, None], value[:, :, None], mask=valid[:, None]
+        )
+        return heard.reshape(x.shape)
+
+
+class CoarseMask(nn.Module):
+    """The summary's first stage: a mask from the coarsest map of the frame and the words alone.
+
+    The summary names no layers; that the pixel is multiplied by what it reads is inferred.
+    """
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B H W C"],
+        words: Float[Array, "B L C"],
+        valid: Bool[Array, "B L"],
+    ) -> Float[Array, "B H W"]:
+        heard = WordAttention(self.dtype, name="words")(x, words, valid)
+        return pointwise(x * heard, 1, self.dtype, "predict")[..., 0]
+
+
+class ResBlock(nn.Module):
+    """Two rectified 3x3 convolutions around a skip connection, as in STM."""
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        inner = conv(nn.relu(x), x.shape[-1], self.dtype, "conv1")
+        return x + conv(nn.relu(inner), x.shape[-1], self.dtype, "conv2")
+
+
+class Head(nn.Module):
+    """The finest level's map to one logit a pixel."""
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W"]:
+        x = conv(x, x.shape[-1], self.dtype, "conv", bias=False)
+        x = nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, train=train))
+        return pointwise(x, 1, self.dtype, "predict")[..., 0]

@@ -1,0 +1,145 @@
+"""The multi-modal video transformer: attention between modalities in a frame, then in time."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
+
+from vseg_jax.layers.attention import attention
+
+# PyTorch's default start, which the public code leaves as it is.
+default_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of tokens to one another, without biases.
+
+    Attributes:
+      heads, head_width: their product is the width of the projections.
+      bug_compat: tokens that are not valid are attended to with a score of 0. The public code means
+        to mask them and fills in 1e-9 where -inf belongs.
+      dtype: of the computation.
+    """
+
+    heads: int
+    head_width: int
+    bug_compat: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B N C"], valid: Bool[Array, "B N"] | None = None
+    ) -> Float[Array, "B N C"]:
+        def project(name: str) -> jax.Array:
+            out = _dense(self.heads * self.head_width, self.dtype, name, bias=False)(x)
+            return out.reshape(*x.shape[:2], self.heads, self.head_width)
+
+        query, key, value = project("query"), project("key"), project("value")
+        mask = None
+        if valid is not None and self.bug_compat:
+            key = jnp.where(valid[..., None, None], key, 0)
+        elif valid is not None:
+            mask = valid[:, None]
+        out = attention(query, key, value, mask=mask).reshape(*x.shape[:2], -1)
+        return _dense(x.shape[-1], self.dtype, "out", bias=False)(out)
+
+
+class Layer(nn.Module):
+    """Attention inside each frame, attention of the picture's tokens in time, a perceptron."""
+
+    heads: int
+    head_width: int
+    hidden: int
+    dropout: float
+    bug_compat: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B T N C"],
+        valid: Bool[Array, "B T N"],
+        words: int,
+        pixels: int,
+        *,
+        train: bool,
+    ) -> Float[Array, "B T N C"]:
+        """See `Transformer`; of N tokens the first are `words`, then come `pixels` of the frame."""
+        batch, frames, count, width = x.shape
+        size = self.heads, self.head_width
+        # Inside one frame: all tokens of all modalities.
+        flat = x.reshape(-1, count, width)
+        within = SelfAttention(*size, self.bug_compat, self.dtype, name="attention")
+        flat = flat + within(_norm(self.dtype, "norm1")(flat), valid.reshape(-1, count))
+        # In time: the frames' own tokens, those of the whole clip together.
+        x = flat.reshape(x.shape)
+        seen = x[:, :, words : words + pixels].reshape(batch, frames * pixels, width)
+        in_time = SelfAttention(*size, dtype=self.dtype, name="temporal")
+        seen = seen + in_time(_norm(self.dtype, "norm2")(seen))
+        seen = seen.reshape(batch, frames, pixels, width)
+        x = jnp.concatenate([x[:, :, :words], seen, x[:, :, words + pixels :]], axis=2)
+        # The perceptron.
+        inner = _dense(self.hidden, self.dtype, "mlp1")(_norm(self.dtype, "norm3")(x))
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        inner = drop(nn.gelu(inner, approximate=False))
+        return x + drop(_dense(width, self.dtype, "mlp2")(inner))
+
+
+class Transformer(nn.Module):
+    """Layers of `Layer`, pre-norm; places come from coordinates in the features alone.
+
+    Attributes:
+      layers: how many.
+      heads, head_width, hidden, dropout, bug_compat, dtype: of each layer.
+    """
+
+    layers: int
+    heads: int
+    head_width: int
+    hidden: int
+    dropout: float
+    bug_compat: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        words: Float[Array, "B L C"],
+        valid: Bool[Array, "B L"],
+        vision: Float[Array, "B T H W C"],
+        flow: Float[Array, "B T H W C"] | None,
+        *,
+        train: bool,
+    ) -> tuple[
+        Float[Array, "B T L C"], Float[Array, "B T H W C"], Float[Array, "B T H W C"] | None
+    ]:
+        """Words (the same in every frame, `valid` where there are any), frames and flow, mixed."""
+        batch, frames, height, width, channels = vision.shape
+        length, pixels = words.shape[1], height * width
+        repeated = jnp.broadcast_to(words[:, None], (batch, frames, length, channels))
+        pictures = [p for p in (vision, flow) if p is not None]
+        x = jnp.concatenate(
+            [repeated, *(p.reshape(batch, frames, pixels, channels) for p in pictures)], axis=2
+        )
+        there = jnp.broadcast_to(valid[:, None], (batch, frames, length))
+        there = jnp.pad(there, ((0, 0), (0, 0), (0, x.shape[2] - length)), constant_values=True)
+        for number in range(self.layers):
+            layer = Layer(
+                self.heads, self.head_width, self.hidden, self.dropout, self.bug_compat,
+                self.dtype, name=f"layer_{number}",
+            )
+            x = layer(x, there, length, pixels, train=train)
+        words, vision, *flow = jnp.split(x, (length, length + pixels)[: len(pictures)], axis=2)
+        shape = batch, frames, height, width, channels
+        return words, vision.reshape(shape), flow[0].reshape(shape) if flow else None
+
+
+def _dense(features: int, dtype: DTypeLike, name: str, bias: bool = True) -> nn.Dense:
+    return nn.Dense(features, use_bias=bias, dtype=dtype, kernel_init=default_init, name=name)
+
+
+def _norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(1e-5, use_fast_variance=False, dtype=dtype, name=name)
