@@ -108,6 +108,16 @@ def test_pairs_do_not_see_each_other(small):
     assert np.abs(both[:, 0] - both[:, 1]).max() > 1e-2
 
 
+@pytest.mark.parametrize("variant", ["small", "large"])
+def test_half_precision_leaves_the_flow_in_full(variant):
+    network, frame = Raft(variant, jnp.bfloat16), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    flow, variables = jax.eval_shape(
+        lambda f: network.init_with_output(jax.random.key(0), f, f, 2, every=True), frame
+    )
+    assert flow.shape == (2, 1, 32, 32, 2) and flow.dtype == jnp.float32
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+
 @pytest.mark.parametrize("variant, iterations, said", [
     ("tiny", 2, "'small' or 'large'"), ("small", 0, "at least 1"),
 ])
