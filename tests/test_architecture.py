@@ -31,7 +31,7 @@ ROOMS = {
     "models": ("config", "layers", "losses", "tasks", "backbones", "text", "weights"),
     "training": ("config", "layers", "losses", "metrics", "tasks", "models"),
     "inference": ("config", "layers", "losses", "metrics", "tasks", "models",
-                  "training.checkpoints"),
+                  "training.checkpoints", "weights.raft"),
     "settings": ("config", "training.settings"),
     "experiment": ("config", "settings", "tasks", "metrics", "models", "training", "inference"),
     "main": ("config", "experiment"),

@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import cv2
+import jax
 import numpy as np
 import tensorflow_datasets as tfds
+from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
 from input_pipeline.flow import dis_flow
@@ -38,9 +40,12 @@ from input_pipeline.records import (
     encode_flow,
     open_dataset,
 )
-from vseg_jax.models.flow import Flow, Frames, load_raft
+from vseg_jax.weights import raft
 
 NOTE = "flow.json"
+
+Frames = UInt8[np.ndarray, "B H W 3"]
+Flow = Float[np.ndarray, "B H W 2"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,20 +72,26 @@ def dis() -> Estimator:
 
 
 def raft_with(weights: str | Path, iterations: int = 12) -> Estimator:
-    """RAFT with the weights of a file, see `load_raft`.
+    """RAFT with the public weights of a file, which say the variant.
+
+    It is compiled once for every size of frames and of batches.
 
     Raises:
       ValueError: the weights cannot be read or are not RAFT's, or there is no iteration.
     """
-    variant, pairs = load_raft(weights, iterations)
+    if iterations < 1:
+        raise ValueError(f"iterations is {iterations}; RAFT needs at least 1")
+    network, variables = raft.load(weights)
+    variables = jax.device_put(variables)
+    run = jax.jit(lambda v, first, second: network.apply(v, first, second, iterations))
     made_with = {
-        "method": f"raft-{variant}",
+        "method": f"raft-{network.variant}",
         "version": f"vseg_jax {importlib.metadata.version('vseg_jax')}",
         "iterations": iterations,
         "weights": Path(weights).name,
         "weights_blake2b": hashlib.blake2b(Path(weights).read_bytes(), digest_size=16).hexdigest(),
     }
-    return Estimator(made_with, pairs)
+    return Estimator(made_with, lambda first, second: np.asarray(run(variables, first, second)))
 
 
 def add_flow(
