@@ -1,0 +1,67 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_cvls import make_batch, quick_jit
+
+from vseg_jax.models.cvls import CvlsConfig, streaming
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+
+
+def wanted_clip(config, number, count):
+    """The frame numbers that the input pipeline would take."""
+    length, stride, target = streaming.clip_shape(config)
+    return np.clip(number + (np.arange(length) - target) * stride, 0, count - 1)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "length", "stride", "target"),
+    [("i3d", 8, 2, 4), ("i3d", 4, 3, 0), ("i3d", 1, 1, 0), ("resnet18", 8, 2, 4)],
+)
+def test_the_ring_holds_the_pipelines_clips(backbone, length, stride, target):
+    config = CvlsConfig(backbone=backbone, clip_length=length, clip_stride=stride,
+                        clip_target=target)
+    frames = [jnp.full((1, 1, 3), v, jnp.uint8) for v in range(30)]
+    state = streaming.start(config, jnp.zeros((1, 4)), frames[0])
+    delay = streaming.delay(config)
+    assert delay == (0 if backbone == "resnet18" else (length - 1 - target) * stride)
+    answers = 0
+    for frame in frames[1:] + frames[-1:] * delay:
+        state = streaming.push(state, frame)
+        clip, number = streaming.clip(config, state)
+        if number >= 0:
+            np.testing.assert_array_equal(clip[:, 0, 0, 0], wanted_clip(config, int(number), 30))
+            answers += 1
+    assert answers == 30 - (delay == 0)
+
+
+def prompt(batch, sample):
+    return {name: batch[name][sample] for name in ("tokens", "tokens_valid")}
+
+
+def answers_of(model, variables):
+    """{frame: answer} of a film of all `FRAMES`."""
+    step = quick_jit(model.step)
+    state = quick_jit(model.start)(variables, FRAMES[0], prompt(make_batch(), 0))
+    answers = {}
+    for frame in [*FRAMES[1:], *FRAMES[-1:].repeat(model.delay, axis=0)]:
+        state, answer = step(variables, state, frame)
+        answers[int(answer.frame)] = answer
+    return answers
+
+
+def check_against_predict(model, variables, predict, answers, numbers):
+    batch = make_batch()
+    clips = np.stack([FRAMES[wanted_clip(model.config, n, len(FRAMES))] for n in numbers])
+    alike = {name: np.repeat(value[:1], len(numbers), axis=0) for name, value in batch.items()}
+    target = np.full(len(numbers), streaming.clip_shape(model.config)[2], np.int32)
+    wanted = predict(variables, {**alike, "frames": clips, "target": target})
+    for i, n in enumerate(numbers):
+        np.testing.assert_allclose(answers[n].logits, wanted.logits[i], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(answers[n].scores, wanted.scores[i], rtol=1e-3)
+
+
+def test_a_stream_answers_as_predict_does(model, variables):
+    answers = answers_of(model, variables)
+    assert set(answers) == {1, 2, 3, 4}
+    check_against_predict(model, variables, quick_jit(model.predict), answers, [1, 4])
