@@ -1,11 +1,14 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_cvls import make_batch, quick_jit
+from tiny_cvls import build, make_batch, quick_jit
 
 from vseg_jax.models.cvls import CvlsConfig, streaming
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+I3D = {"backbone": "i3d", "i3d_width": 0.0625, "clip_length": 3, "clip_stride": 2,
+       "clip_target": 1}
 
 
 def wanted_clip(config, number, count):
@@ -65,3 +68,24 @@ def test_a_stream_answers_as_predict_does(model, variables):
     answers = answers_of(model, variables)
     assert set(answers) == {1, 2, 3, 4}
     check_against_predict(model, variables, quick_jit(model.predict), answers, [1, 4])
+
+
+@pytest.mark.slow  # I3D compiles for 20 s
+def test_a_stream_of_clips_answers_as_predict_does():
+    model = build(**I3D)
+    assert model.delay == 2
+    variables = quick_jit(model.init)(jax.random.key(0), make_batch(length=3))
+    answers = answers_of(model, variables)
+    assert set(answers) == {-1, 0, 1, 2, 3, 4}
+    check_against_predict(model, variables, quick_jit(model.predict), answers, [0, 4])
+
+
+def test_many_streams_at_once(model, variables):
+    batch = make_batch()
+    prompts = {name: batch[name] for name in ("tokens", "tokens_valid")}
+    states = quick_jit(jax.vmap(model.start, (None, 0, 0)))(variables, FRAMES[:2], prompts)
+    _, both = quick_jit(jax.vmap(model.step, (None, 0, 0)))(variables, states, FRAMES[2:4])
+    start, step = quick_jit(model.start), quick_jit(model.step)
+    for i in range(2):
+        _, one = step(variables, start(variables, FRAMES[i], prompt(batch, i)), FRAMES[2 + i])
+        np.testing.assert_allclose(both.logits[i], one.logits, rtol=1e-3, atol=1e-4)
