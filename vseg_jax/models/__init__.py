@@ -14,6 +14,7 @@ from vseg_jax.config import nearest, parse
 from vseg_jax.models.base import Model
 
 MODELS = {
+    "cvls": "vseg_jax.models.cvls",
     "qvim": "vseg_jax.models.qvim",
     "swiftnet": "vseg_jax.models.swiftnet",
 }

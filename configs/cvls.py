@@ -1,0 +1,134 @@
+"""cvls, contrastive video-language segmentation.
+
+Variants:
+  a2d     The paper's: trained on A2D-Sentences, scored on its test set and, unseen, on
+          J-HMDB-Sentences. 320x320, ResNet-50, words learned from scratch.
+
+              python -m vseg_jax.main --config configs/cvls.py:a2d --workdir runs/cvls_a2d \\
+                --config.data.source=/data/A2D --config.model.backbone_weights=/weights/resnet50.pth
+
+          The paper reports 40.8 mAP, 68.3 overall and 57.1 mean IoU on A2D. Not trained by us.
+
+  davis   A real but small set that a CPU can do: 10 training sequences of DAVIS 2016 with one
+          sentence each, ResNet-50 (frozen).
+
+              python -m vseg_jax.main --config configs/cvls.py:davis --workdir runs/cvls_davis \\
+                --config.data.source=/data/DAVIS --config.data.options.queries=/data/queries.json \\
+                --config.model.backbone_weights=/weights/resnet50.pth
+
+  shapes  Made videos, minutes on a CPU; the data and the scores of configs/quickstart.py.
+
+              python -m vseg_jax.main --config configs/cvls.py:shapes --workdir runs/cvls_shapes
+
+The ablations are keys of the model: see docs/papers/cvls.md.
+"""
+
+from ml_collections import ConfigDict
+
+from input_pipeline.settings import ClipConfig, DatasetConfig, TextConfig
+from vseg_jax.config import section
+from vseg_jax.models.cvls import CvlsConfig
+from vseg_jax.settings import EvaluationConfig
+from vseg_jax.training.settings import TrainConfig
+
+VARIANTS = ("a2d", "davis", "shapes")
+MADE = {"height": 48, "width": 48, "length": 8, "train": 3000, "test": 200, "flow": False,
+        "sound": False, "splits": ("source_train", "source_test", "target_test"), "actors": (2, 3),
+        "scale": 1.2, "differs": (5.0, 3.0, 1.0, 1.0, 1.0), "seed": 0}
+
+
+def get_config(variant: str = "a2d") -> ConfigDict:
+    """The config of a variant; raises ValueError where there is none of that name."""
+    if variant not in VARIANTS:
+        raise ValueError(f"cvls has no variant '{variant}'; there are {', '.join(VARIANTS)}")
+    config = {"a2d": _a2d, "davis": _davis, "shapes": _shapes}[variant]()
+    config.system = "cvls"
+    for key in ("length", "stride", "target"):
+        config.model[f"clip_{key}"] = config.clip.get_ref(key)
+    for dataset in config.evaluation.datasets.values():
+        dataset.prepared = config.data.get_ref("prepared")
+    return config
+
+
+def _a2d() -> ConfigDict:
+    config = ConfigDict()
+    config.data = section(DatasetConfig, name="a2d_sentences", split="train", source="data/A2D")
+    config.clip = section(ClipConfig, length=1, stride=1, target=0, height=320, width=320)
+    config.text = section(TextConfig, tokenizer="words", length=20)
+    config.model = section(CvlsConfig)
+    epoch = 15_691 // 8  # samples and batch size
+    config.train = section(  # all inferred but Adam and the schedule
+        TrainConfig, steps=30 * epoch, batch_size=8, learning_rate=1e-4, schedule="plateau",
+        window=epoch, patience=2, factor=0.1,
+    )
+    config.evaluation = section(EvaluationConfig, batch_size=8, datasets={
+        "a2d_test": DatasetConfig(name="a2d_sentences", split="test"),
+        "jhmdb": DatasetConfig(
+            name="jhmdb_sentences", split="test", source="data/JHMDB", frames=3
+        ),
+    })
+    config.evaluation.datasets.a2d_test.source = config.data.get_ref("source")
+    config.workers = 8
+    return config
+
+
+def _davis() -> ConfigDict:
+    config = ConfigDict()
+    config.data = section(
+        DatasetConfig, name="davis", split="train", source="data/DAVIS", styles=("plain",),
+        options={"year": 2016, "queries": "data/davis_queries.json"},
+    )
+    config.clip = section(
+        ClipConfig, length=2, stride=8, target=0, height=192, width=320, crop=0.6, flip=0.5,
+        color=0.3,
+    )
+    config.text = section(TextConfig, tokenizer="words", length=24)
+    config.model = section(
+        CvlsConfig, backbone_norm="frozen", vocabulary=256, word_width=64, lstm_width=64,
+        channels=64, projection_hidden=128, projection_dim=64,
+    )
+    config.train = section(
+        TrainConfig, steps=400, batch_size=4, optimiser="adamw", weight_decay=1e-3,
+        learning_rate=1e-3, schedule="cosine", warmup=50, clip_norm=1.0,
+        groups=(("^visual/", 0.0),), log_every=20, checkpoint_every=200,
+    )
+    config.workers = 0
+    val = {"name": "davis", "split": "val"}
+    config.evaluation = section(EvaluationConfig, batch_size=4, datasets={
+        "val_plain": DatasetConfig(styles=("plain",), **val),
+        "val_free": DatasetConfig(styles=("free",), **val),
+    })
+    for dataset in config.evaluation.datasets.values():
+        dataset.source = config.data.get_ref("source")
+        dataset.options = config.data.options
+    return config
+
+
+def _shapes() -> ConfigDict:
+    config = ConfigDict()
+    config.data = section(
+        DatasetConfig, name="moving_shapes", split="source_train", options=MADE
+    )
+    config.clip = section(ClipConfig, length=2, stride=3, target=0, height=48, width=48)
+    config.text = section(TextConfig, length=12)
+    config.model = section(
+        CvlsConfig, backbone="resnet18", resnet_width=16, vocabulary=256, word_width=64,
+        lstm_width=32, channels=32, max_objects=8, projection_hidden=64, projection_dim=32,
+    )
+    config.train = section(
+        TrainConfig, steps=5500, batch_size=8, learning_rate=3e-3, beta2=0.98, schedule="cosine",
+        warmup=50, optimiser="adamw", weight_decay=1e-4, clip_norm=1.0, log_every=50,
+        checkpoint_every=1500,
+    )
+    config.workers = 0
+    test = {"name": "moving_shapes", "frames": 1}
+    config.evaluation = section(EvaluationConfig, batch_size=32, film=2, datasets={
+        "source": DatasetConfig(split="source_test", **test),
+        "target": DatasetConfig(split="target_test", **test),
+        "source_shuffled_sentences": DatasetConfig(
+            split="source_test", shuffle_sentences=True, **test
+        ),
+    })
+    for dataset in config.evaluation.datasets.values():
+        dataset.options = config.data.options
+    return config
