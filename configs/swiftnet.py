@@ -27,7 +27,8 @@ Variants:
               python -m vseg_jax.main --config configs/swiftnet.py:davis2 --workdir runs/davis_2 \\
                 --config.data.source=/data/DAVIS --config.start_from=runs/davis_1
 
-  shapes  Made videos alone, ResNet-18 of a quarter of the width from scratch; minutes on a CPU.
+  shapes  Made videos alone, ResNet-18 of a quarter of the width from scratch. A small set for
+          trials; its numbers have not been tuned, nor run to the end.
 
               python -m vseg_jax.main --config configs/swiftnet.py:shapes --workdir runs/shapes_vos
 
