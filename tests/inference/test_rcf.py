@@ -1,0 +1,113 @@
+"""The real rcf, tiny: eight films together as alone, and one program for a film of any length."""
+
+import collections
+import itertools
+
+import jax
+import numpy as np
+import pytest
+import standin_vis
+
+from input_pipeline.settings import ClipConfig
+from vseg_jax.inference.segmenter import Segmenter
+from vseg_jax.models.rcf import Rcf, RcfConfig
+
+SIZE = (32, 48)
+TINY = RcfConfig(
+    categories=3, depth=18, width=4, channels=16, heads=2, hidden=16, encoder_layers=1,
+    decoder_layers=1, queries=4, mask_channels=8, tracks=8, dropout=0.0,
+    fire=0.6,  # half of what the random network finds: its objects come and go
+)
+
+
+class Counted(Rcf):
+    """Counts how often it is traced."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.traces = {"begin": 0, "step": 0}
+
+    def begin(self, *inputs):
+        self.traces["begin"] += 1
+        return super().begin(*inputs)
+
+    def step(self, *inputs):
+        self.traces["step"] += 1
+        return super().step(*inputs)
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    model = Counted(TINY)
+    jax.config.update("jax_disable_most_optimizations", True)   # programs compile quickly
+    yield Segmenter(model, jax.jit(model.init)(jax.random.key(0), {}), categories=("a", "b", "c"),
+                    clip=ClipConfig(height=SIZE[0], width=SIZE[1]))
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def film(k, frames=7):
+    """Squares, of which one moves, one is away for a while and one comes late or leaves."""
+    return np.roll(standin_vis.film(frames, SIZE, green=range(k % 4, k % 4 + 3))[0], 5 * k, axis=2)
+
+
+def test_eight_films_together_are_eight_alone(segmenter):
+    """The functions of a model are pure: `jax.vmap(model.step, in_axes=(None, 0, 0))` of variables,
+    states and frames is the step of many films. `start_many` is that as a session:
+
+        session = segmenter.start_many([film[0] for film in films])
+        answers = session.step([film[1] for film in films])   # one a film
+    """
+    films = [film(k) for k in range(8)]
+    before = dict(segmenter.model.traces)
+    many = segmenter.start_many([f[0] for f in films])
+    alone = [segmenter.start(f[0]) for f in films]
+    answers = [many.first]
+    for t in range(1, len(films[0])):
+        together = many.push([f[t] for f in films])
+        answers.append(many.collect(together))
+        for k, session in enumerate(alone):
+            single = session.push([films[k][t]])
+            for name in ("logits", "probabilities", "scores"):   # of all slots, also the silent
+                np.testing.assert_allclose(getattr(together, name)[k], getattr(single, name)[0],
+                                           atol=1e-4, err_msg=name)
+            np.testing.assert_array_equal(together.identities[k], single.identities[0])
+            [one] = session.collect(single)
+            assert (answers[t][k].ids, answers[t][k].categories) == (one.ids, one.categories)
+            np.testing.assert_allclose(answers[t][k].probability, one.probability, atol=1e-4)
+    for k, session in enumerate(alone):
+        assert many.first[k].ids == session.first.ids
+        for ours, theirs in zip(many.summary()[k], session.summary(), strict=True):
+            assert (ours.id, ours.category, ours.frames) == (
+                theirs.id, theirs.category, theirs.frames)
+            assert ours.score == pytest.approx(theirs.score, abs=1e-5)
+    assert {n: segmenter.model.traces[n] - before[n] for n in before} == {"begin": 2, "step": 2}, (
+        "one program for eight, one for one")
+    ids = [[answer[k].ids for answer in answers] for k in range(8)]
+    assert all(len({len(found) for found in of_film}) > 1 for of_film in ids), "objects come and go"
+    assert max(itertools.chain(*itertools.chain(*ids))) > TINY.queries, "some are new ones"
+
+
+def test_hundreds_of_frames_are_one_program_and_a_state_of_one_size(segmenter):
+    frames = np.concatenate([film(k) for k in range(6)])   # 42, again and again
+    session = segmenter.start(frames[0])
+    seen = [session.first.ids, session.step(frames[1]).ids]
+
+    def held():
+        return jax.tree.map(lambda x: (x.shape, x.dtype), session._state)
+
+    before = held(), dict(segmenter.model.traces), len(jax.live_arrays())
+    for t in range(2, 402):
+        answer = session.step(frames[t % len(frames)])
+        seen.append(answer.ids)
+    assert before == (held(), segmenter.model.traces, len(jax.live_arrays()))
+    frames_of = collections.Counter(itertools.chain(*seen))
+    tracks = session.summary()
+    assert len(tracks) == TINY.tracks < len(frames_of), "those not seen for longest made room"
+    longest = max(tracks, key=lambda track: track.frames)
+    assert longest.frames == frames_of[longest.id] > 200, "an object that stays keeps its sums"
+    # What is seen depends on the frame and the one before it, who it is on all of them.
+    young = segmenter.start(frames[400 % len(frames)])
+    later = young.step(frames[401 % len(frames)])
+    assert len(later.ids) > 0 and answer.frame == 401
+    np.testing.assert_allclose(later.probability, answer.probability, atol=1e-5)
+    assert later.ids != answer.ids
