@@ -44,6 +44,8 @@ def test_average_precision_by_hand():
     assert result["AP"] == pytest.approx((1 + 0.1) / 2)
     assert result["AR1"] == pytest.approx((1 + 0.1) / 2) == result["AR10"]
     assert result["APl"] is None and result["APs"] == result["AP"], "no object of that size"
+    assert result["followed"] == pytest.approx(4 / 5), "nobody was with the box at first"
+    assert (result["occlusions"], result["kept"]) == (1, 0)
     assert result["frames_per_second"] > 0 and result["seconds_to_start"] > 0
 
 
@@ -122,5 +124,5 @@ def test_the_table(capsys):
     numbers = {c: 0.5 for c in instances.COLUMNS} | {"AP75": None, "frames_per_second": 12.0}
     instances.report({"dev": numbers})
     heading, line = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["AP", "AP50", "AP75", "AR1", "AR10", "frames/s"]
-    assert line.split() == ["dev", "50.0", "50.0", "-", "50.0", "50.0", "12.0"]
+    assert heading.split() == [*instances.COLUMNS, "frames/s"]
+    assert line.split() == ["dev", "50.0", "50.0", "-", *["50.0"] * 4, "12.0"]

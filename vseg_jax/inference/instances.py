@@ -28,10 +28,11 @@ from vseg_jax.inference.answer import INSTANCES
 from vseg_jax.inference.files import whole_folder
 from vseg_jax.inference.hosts import gather
 from vseg_jax.inference.propagate import Clock
+from vseg_jax.metrics.identities import IdentityMetric
 from vseg_jax.metrics.youtube_vis import YouTubeVISMetric
 
 TABLE, TRUTH, RESULTS = "scores.json", "instances.json", "results.json"   # what is kept
-COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10")
+COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10", "followed", "kept")
 
 
 def evaluate(
@@ -49,8 +50,8 @@ def evaluate(
       progress: whether a bar is shown.
 
     Returns:
-      `protocol`, `YouTubeVISMetric.result()` with None for a number that no object counts for, and
-      what `propagate.Clock` says of the frames.
+      `protocol`, `YouTubeVISMetric.result()` and `IdentityMetric.result()` with None for a number
+      that no object counts for, and what `propagate.Clock` says of the frames.
 
     Raises:
       ValueError: no object of a category that the model knows, a video without an annotated frame,
@@ -66,7 +67,7 @@ def evaluate(
         if not entry.annotated:
             raise ValueError(f"{dataset.name} video {entry.video_id} has no masks: a test set "
                              "without a truth is not scored")
-    metric, clock = YouTubeVISMetric(), Clock()
+    metric, identities, clock = YouTubeVISMetric(), IdentityMetric(), Clock()
     numbers = range(jax.process_index(), len(dataset), jax.process_count())
     bar = tqdm(total=sum(dataset.index[i].length for i in numbers), unit=" frames",
                desc=f"evaluate {dataset.name}",
@@ -80,10 +81,12 @@ def evaluate(
             found = find(segmenter, record, annotated, dataset.name, clock, bar)
             for row in found:
                 row["category_id"] = segmenter.categories.index(row.pop("category"))
-            metric.add(record.video_id, (record.height, record.width), len(annotated), truth, found)
+            size = record.height, record.width
+            metric.add(record.video_id, size, len(annotated), truth, found)
+            identities.add(size, truth, found, f"{dataset.name} video {record.video_id}")
             if folder:
                 scored.append((record.video_id, dataset.index[i], truth, found))
-        result = {"protocol": INSTANCES, **gathered(metric, clock)}
+        result = {"protocol": INSTANCES, **gathered(metric, identities, clock)}
         if folder:
             _keep(folder, segmenter.categories, scored)
             (folder / TABLE).write_text(json.dumps(result, indent=1) + "\n")
@@ -161,16 +164,20 @@ def heard(record: Record, where: str) -> Iterator[np.ndarray] | None:
     return sound.by_frame([samples], fps)
 
 
-def gathered(metric: YouTubeVISMetric, clock: Clock) -> dict[str, Any]:
+def gathered(
+    metric: YouTubeVISMetric, identities: IdentityMetric, clock: Clock
+) -> dict[str, Any]:
     """All processes' scores and times."""
-    parts = gather({"rows": metric.rows, "clock": dataclasses.asdict(clock)})
-    whole = YouTubeVISMetric()
+    parts = gather({"rows": metric.rows, "identities": identities.rows,
+                    "clock": dataclasses.asdict(clock)})
+    whole, tracks = YouTubeVISMetric(), IdentityMetric()
     for part in parts:
         whole.add_rows(part["rows"])
+        tracks.add_rows(part["identities"])
     times = Clock(*([x for part in parts for x in part["clock"][name]]
                     for name in ("starts", "frames")))
-    scores = {k: None if math.isnan(v) else v for k, v in whole.result().items()}
-    return {**scores, **times.result()}
+    scores = {**whole.result(), **tracks.result()}
+    return {**{k: None if math.isnan(v) else v for k, v in scores.items()}, **times.result()}
 
 
 def report(results: dict[str, dict[str, Any]]) -> None:
