@@ -1,16 +1,28 @@
 """qvim, cross-modal domain generalisation for query-based video segmentation.
 
 Variants:
-  a2d    The paper's: trained on A2D-Sentences, scored on its test set and, unseen, on
-         J-HMDB-Sentences (the task A2J). 320x320, I3D of full width, BERT-base.
+  a2d    The paper's tasks A2J and A2R, which are one training: on A2D-Sentences, scored on its test
+         set (`a2d_test`) and, unseen, on J-HMDB-Sentences (`jhmdb`: A2J) and on the 3,528 pairs of
+         Refer-YouTube-VOS (`a2r`: A2R). 320x320, I3D of full width, BERT-base.
 
              python -m vseg_jax.main --config configs/qvim.py:a2d --workdir runs/qvim_a2d \\
                --config.data.source=/data/A2D --config.model.backbone_weights=/weights/i3d.pth \\
+               --config.evaluation.datasets.jhmdb.source=/data/JHMDB \\
+               --config.evaluation.datasets.a2r.source=/data/RVOS \\
                --config.model.bert_weights=/weights/bert-base-uncased \\
                --config.text.tokenizer=/weights/bert-base-uncased
 
-         The paper's table is lost; its predecessors reach 28.9 (ACGA) and 33.5 (CSTM) mAP on A2J.
+         The paper's tables are lost; its predecessors reach 28.9 (ACGA) and 33.5 (CSTM) mAP on A2J.
          Not trained by us yet. `--mode dry_run` says what a step costs.
+
+  rvos   The paper's task R2A: trained on Refer-YouTube-VOS, scored on A2D's test set (`a2d_test`:
+         R2A) and on the held-out `rvos_dev`; otherwise as a2d. The sources are
+         `--config.data.source` and `--config.evaluation.datasets.a2d_test.source`.
+
+         Of both: `--config.evaluation.datasets.a2r=None` leaves out a dataset that is not at hand.
+         Figure 1b, trained on the same domain or on another: the two score `a2d_test` and
+         `rvos_dev` (those of its kinds of objects that A2D has). Tables 1 to 4 are the studies
+         configs/studies.py:a2d and :rvos.
 
   davis  A real but small set that a CPU can do: 14 sequences of DAVIS 2016 with one sentence each,
          ResNet-50 (frozen) and MiniLM. The numbers are in docs/results.md.
@@ -21,7 +33,7 @@ Variants:
                --config.model.bert_weights=/weights/minilm --config.text.tokenizer=/weights/minilm
 
   benchmark  The quickstart's model and data; scored on the source, on the target domain, and on
-         targets with one shift each. configs/studies.py:methods compares methods on it.
+         targets with one shift each. configs/studies.py: methods, parts and layers run on it.
 
 The ablations are keys of the model: see docs/papers/qvim.md.
 """
@@ -36,8 +48,9 @@ from vseg_jax.settings import EvaluationConfig
 from vseg_jax.text.bert import BertConfig
 from vseg_jax.training.settings import TrainConfig
 
-VARIANTS = ("a2d", "davis", "benchmark")
+VARIANTS = ("a2d", "rvos", "davis", "benchmark")
 SHIFTS = ("background", "light", "noise", "size", "wording")
+A2R = ("person", "dog", "cat", "bird")  # kinds of Refer-YouTube-VOS that A2D has; inferred
 
 
 def get_config(variant: str = "a2d") -> ConfigDict:
@@ -46,7 +59,7 @@ def get_config(variant: str = "a2d") -> ConfigDict:
         raise ValueError(f"qvim has no variant '{variant}'; there are {', '.join(VARIANTS)}")
     if variant == "benchmark":
         return _benchmark()
-    config = _a2d() if variant == "a2d" else _davis()
+    config = _davis() if variant == "davis" else _paper(variant)
     config.system = "qvim"
     config.start_from = ""
     config.model.total_steps = config.train.get_ref("steps")
@@ -58,24 +71,41 @@ def get_config(variant: str = "a2d") -> ConfigDict:
     return config
 
 
-def _a2d() -> ConfigDict:
+def _paper(source: str) -> ConfigDict:
+    """Trained on `source`, "a2d" or "rvos"; the recipe is the same."""
+    a2d = {"name": "a2d_sentences", "source": "data/A2D"}
+    rvos = {"name": "refer_youtube_vos", "source": "data/RVOS", "options": {"dev": 100}}
+    a2d_test = DatasetConfig(split="test", **a2d)
+    rvos_dev = DatasetConfig(split="dev", categories=A2R, **rvos)
     config = ConfigDict()
-    config.data = section(DatasetConfig, name="a2d_sentences", split="train", source="data/A2D")
     config.clip = section(ClipConfig, length=8, stride=2, target=4, height=320, width=320)
     config.text = section(TextConfig, tokenizer="bert-base-uncased", length=20)
     config.model = section(QvimConfig, pos_weight=1.5)
-    # 20 epochs of 15,691 samples; all inferred, after ACGA's and CSTM's recipes.
+    # 20 epochs of A2D's 15,691 samples; all inferred, after ACGA's and CSTM's recipes.
     steps = 20 * 15_691 // 8
     config.train = section(
         TrainConfig, steps=steps, batch_size=8, learning_rate=1e-4, schedule="steps",
         milestones=(int(0.6 * steps), int(0.85 * steps)), clip_norm=1.0,
         groups=(("^visual/", 0.1), ("^text/bert/", 0.1)),
     )
-    config.evaluation = section(EvaluationConfig, batch_size=8, datasets={
-        "a2d_test": DatasetConfig(name="a2d_sentences", split="test"),
-        "jhmdb": DatasetConfig(name="jhmdb_sentences", split="test", source="data/JHMDB"),
-    })
-    config.evaluation.datasets.a2d_test.source = config.data.get_ref("source")
+    if source == "a2d":
+        config.data = section(DatasetConfig, split="train", **a2d)
+        config.evaluation = section(EvaluationConfig, batch_size=8, datasets={
+            "a2d_test": a2d_test,
+            "jhmdb": DatasetConfig(name="jhmdb_sentences", split="test", source="data/JHMDB"),
+            "a2r": DatasetConfig(split="a2r", **rvos),
+            "rvos_dev": rvos_dev,
+        })
+        scored = config.evaluation.datasets
+        same = ((config.data, scored.a2d_test), (scored.a2r, scored.rvos_dev))
+    else:
+        config.data = section(DatasetConfig, split="train", **rvos)
+        config.evaluation = section(
+            EvaluationConfig, batch_size=8, datasets={"a2d_test": a2d_test, "rvos_dev": rvos_dev}
+        )
+        same = ((config.data, config.evaluation.datasets.rvos_dev),)
+    for one, other in same:
+        other.source, other.options = one.get_ref("source"), one.options
     config.workers = 8
     return config
 

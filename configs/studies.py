@@ -3,29 +3,62 @@
     python -m vseg_jax.main --mode study --config configs/studies.py:text --workdir runs/text
 
 A study that was stopped goes on. Any key that all its configs have can be set for all cells:
-`--config.train.steps=100`. Results: docs/results.md.
+`--config.train.steps=100`. Results: docs/results.md. What the rows cost, without running them:
+`--mode cost`.
 
 Variants:
   text  The three systems of sentences on the same made videos: cvls with all modules and without,
         mmvt with and without the motion stream, qvim. A third of the objects differ from the
         others in how they move alone.
-  methods  Domain generalisation: the baseline, the five compared methods, the full model, and the
-        full model without each of its parts, on the source, on the target domain and on single
-        shifts; five seeds. It has not been run to its end yet.
+
+  methods  qvim's Table 1 on made videos: the baseline, the five compared methods, the full model,
+        and, of Table 2, the full model without QFA, L_const, AM-AdaIN; scored on the source, on the
+        target domain and on single shifts; five seeds. It has not been run to its end yet.
+  parts  Tables 2 and 3 and Figure 3c: the full model without each of its parts.
+  layers  Figure 3a and b: QFA and AM-AdaIN at each scale, and at all.
+
+        These three have cells in common. Give them one --workdir and each is run once:
+
+            for study in methods parts layers; do
+              python -m vseg_jax.main --mode study --config configs/studies.py:$study \\
+                --workdir runs/qvim
+            done
+
+  a2d, rvos  Tables 1 to 3 at the paper's size, as configs/qvim.py:a2d (A2J, A2R) and :rvos (R2A)
+        train; `--mode cost` of either gives Table 4 and needs no data. Not run by us.
 """
 
 from __future__ import annotations
 
 from vseg_jax.settings import RowConfig, StudyConfig
 
-VARIANTS = ("text", "methods")
+VARIANTS = ("text", "methods", "parts", "layers", "a2d", "rvos")
+
+# Rows of qvim's studies: changes of the full model.
+FULL = {"full": {}}
+BASELINE = {"model.qfa_scales": (), "model.am_adain_scales": (), "model.contrast": False}
+COMPARED = ("sfa", "adain", "mixstyle", "dsu", "isw")
+WITHOUT = {  # Table 2
+    "without_qfa": {"model.qfa_scales": ()},
+    "without_contrast": {"model.contrast": False},
+    "without_am_adain": {"model.am_adain_scales": ()},
+}
+PARTS = {
+    "without_qgap": {"model.qgap": False},  # Table 2
+    "without_cross_attention": {"model.cross_attention": False},
+    "qfa_without_b": {"model.qfa_foreground": False},  # Table 3
+    "qfa_without_m_aug": {"model.qfa_augment_matrix": False},
+    "qfa_not_progressive": {"model.qfa_progressive": False},  # Figure 3c
+}
+SCALES = {"1": (1,), "2": (2,), "3": (3,), "4": (4,), "5": (5,), "all": (1, 2, 3, 4, 5)}
 
 
 def get_study(variant: str = "text") -> StudyConfig:
     """The study of a variant; raises ValueError where there is none of that name."""
     if variant not in VARIANTS:
         raise ValueError(f"no study '{variant}'; there are {', '.join(VARIANTS)}")
-    return {"text": _text, "methods": _methods}[variant]()
+    studies = {"text": _text, "methods": _methods, "parts": _parts, "layers": _layers}
+    return studies[variant]() if variant in studies else _paper(variant)
 
 
 def _text() -> StudyConfig:
@@ -55,29 +88,72 @@ def _text() -> StudyConfig:
 
 
 def _methods() -> StudyConfig:
-    benchmark = "configs/qvim.py:benchmark"
-    baseline = {"model.qfa_scales": (), "model.am_adain_scales": (), "model.contrast": False}
     # ISW must have measured its covariances before the training ends, and SFA have begun.
-    compared = {"sfa": {"sfa_start": 300}, "adain": {}, "mixstyle": {}, "dsu": {},
-                "isw": {"isw_trials": 2, "isw_images": 200}}
-
-    def method(name: str, numbers: dict) -> RowConfig:
-        return RowConfig(benchmark, {
-            **baseline, "model.compared.method": name,
-            **{f"model.compared.{key}": value for key, value in numbers.items()},
-        })
-
+    numbers = {"sfa": {"sfa_start": 300}, "isw": {"isw_trials": 2, "isw_images": 200}}
     return StudyConfig(
-        rows={
-            "baseline": RowConfig(benchmark, baseline),
-            **{name: method(name, numbers) for name, numbers in compared.items()},
-            "full": RowConfig(benchmark),
-            "without_qfa": RowConfig(benchmark, {"model.qfa_scales": ()}),
-            "without_contrast": RowConfig(benchmark, {"model.contrast": False}),
-            "without_am_adain": RowConfig(benchmark, {"model.am_adain_scales": ()}),
-        },
-        columns={name: f"{name}/mean_iou" for name in
-                 ("source", "target", "background", "light", "noise", "size", "wording")},
+        rows=_rows("benchmark", {**_compared(numbers), **FULL, **WITHOUT}),
+        columns=_mean_iou("source", "target", "background", "light", "noise", "size", "wording"),
         seeds=(0, 1, 2, 3, 4),
         baseline="baseline",
     )
+
+
+def _parts() -> StudyConfig:
+    return StudyConfig(
+        rows=_rows("benchmark", {**FULL, **WITHOUT, **PARTS}),
+        columns=_mean_iou("source", "target", "background", "wording"),
+        baseline="full",
+    )
+
+
+def _layers() -> StudyConfig:
+    """At scale 1 QFA, and at scale 4 AM-AdaIN, stand in the full model; the other stays there."""
+    lines = {
+        "QFA": {k: "full" if k == "1" else f"qfa_{k}" for k in SCALES},
+        "AM-AdaIN": {k: "full" if k == "4" else f"am_adain_{k}" for k in SCALES},
+    }
+    rows = {
+        **FULL,
+        "without_qfa": WITHOUT["without_qfa"],
+        **{f"qfa_{k}": {"model.qfa_scales": at} for k, at in SCALES.items() if k != "1"},
+        "without_am_adain": WITHOUT["without_am_adain"],
+        **{f"am_adain_{k}": {"model.am_adain_scales": at}
+           for k, at in SCALES.items() if k != "4"},
+    }
+    return StudyConfig(
+        rows=_rows("benchmark", rows),
+        columns=_mean_iou("source", "target", "background", "wording"),
+        baseline="full",
+        lines={"QFA": {"none": "without_qfa", **lines["QFA"]},
+               "AM-AdaIN": {"none": "without_am_adain", **lines["AM-AdaIN"]}},
+    )
+
+
+def _paper(variant: str) -> StudyConfig:
+    scored = {"a2d": {"A2D": "a2d_test", "A2J": "jhmdb", "A2R": "a2r"},
+              "rvos": {"RVOS": "rvos_dev", "R2A": "a2d_test"}}[variant]
+    metrics = {"P@0.5": "precision@0.5", "mAP": "mAP", "overall": "overall_iou",
+               "mean": "mean_iou"}
+    return StudyConfig(
+        rows=_rows(variant, {**_compared({}), **FULL, **WITHOUT, **PARTS}),
+        columns={f"{task} {heading}": f"{dataset}/{metric}"
+                 for task, dataset in scored.items() for heading, metric in metrics.items()},
+        baseline="baseline",
+    )
+
+
+def _compared(numbers: dict[str, dict]) -> dict[str, dict]:
+    """The baseline, and the methods of Table 1 on it with `numbers` of their own."""
+    methods = {name: {"method": name, **numbers.get(name, {})} for name in COMPARED}
+    return {"baseline": BASELINE, **{
+        name: {**BASELINE, **{f"model.compared.{key}": value for key, value in changes.items()}}
+        for name, changes in methods.items()
+    }}
+
+
+def _rows(variant: str, rows: dict[str, dict]) -> dict[str, RowConfig]:
+    return {name: RowConfig(f"configs/qvim.py:{variant}", rows[name]) for name in rows}
+
+
+def _mean_iou(*datasets: str) -> dict[str, str]:
+    return {name: f"{name}/mean_iou" for name in datasets}

@@ -39,5 +39,26 @@ def test_loss_of_the_config_in_full_size(name):
 
 
 def test_a_variant_that_is_not_there():
-    with pytest.raises(ValueError, match="there are a2d, davis"):
+    with pytest.raises(ValueError, match="there are a2d, rvos, davis"):
         experiment.read(f"{CONFIGS / 'qvim.py'}:ad2", {})
+
+
+def test_a_dataset_of_the_evaluation_can_be_left_out():
+    name = f"{CONFIGS / 'qvim.py'}:a2d"
+    scored = experiment.read(name, {"evaluation.datasets.a2r": "None"}).evaluation.datasets
+    assert list(scored) == ["a2d_test", "jhmdb", "rvos_dev"]
+    with pytest.raises(ValueError, match=r"datasets\.a2j'; did you mean"):
+        experiment.read(name, {"evaluation.datasets.a2j": "None"})
+
+
+def test_one_source_serves_all_splits_of_a_dataset():
+    def read(variant, **changes):
+        return experiment.read(f"{CONFIGS / 'qvim.py'}:{variant}", changes)
+
+    a2d = read("a2d", **{"data.source": "/a2d", "evaluation.datasets.a2r.source": "/rvos"})
+    assert {k: d.source for k, d in a2d.evaluation.datasets.items()} == {
+        "a2d_test": "/a2d", "jhmdb": "data/JHMDB", "a2r": "/rvos", "rvos_dev": "/rvos"}
+    rvos = read("rvos", **{"data.source": "/rvos", "data.options.dev": "7"})
+    dev = rvos.evaluation.datasets["rvos_dev"]
+    assert (dev.source, dev.options) == ("/rvos", {"dev": 7})
+    assert rvos.evaluation.datasets["a2d_test"].source == "data/A2D"

@@ -149,7 +149,7 @@ def test_an_export_answers_as_the_run_does(trained, tmp_path):
     (["--config.model.vocabulary=5"], "token ids, but the model knows 5; raise the vocabulary"),
     (["--config", "configs/quikstart.py"], "no config file 'configs/quikstart.py'"),
     (["--config", f"{QUICKSTART}:big"], "has no variants, got 'big'"),
-    (["--config", f"{QVIM}:a2c"], "qvim has no variant 'a2c'; there are a2d, davis"),
+    (["--config", f"{QVIM}:a2c"], "qvim has no variant 'a2c'; there are a2d, rvos, davis"),
     (["--config="], "--config is missing"),
     (["--workdir="], "--workdir is missing"),
     (["--mode=trian"], "trian"),

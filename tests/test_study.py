@@ -4,10 +4,14 @@ import csv
 import json
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
+from scipy import stats
 
+import configs.studies
 from vseg_jax import experiment
-from vseg_jax.experiment.study import load, run
+from vseg_jax.experiment.study import COSTS, cost, load, markdown, run
 from vseg_jax.settings import RowConfig, StudyConfig
 
 STUDIES = Path(__file__).parents[1] / "configs/studies.py"
@@ -39,59 +43,155 @@ class Runs:
 
 
 def test_table_and_csv_hold_every_run(tmp_path):
-    table = run(STUDY, tmp_path, {}, Runs())
+    table = run("few", STUDY, tmp_path, {}, Runs())
     assert "| plain | 3 | 51.0 ± 1.0 |" in table
     assert "| better | 3 | 76.2 ± 1.2 (p " in table
-    assert (tmp_path / "table.md").read_text() == table
-    rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
+    assert (tmp_path / "few.md").read_text() == table
+    rows = list(csv.reader((tmp_path / "few.csv").read_text().splitlines()))
     assert rows[0] == ["row", "seed", "IoU"] and len(rows) == 7
     assert float(rows[-1][2]) == pytest.approx(0.775)
 
 
 def test_a_stopped_study_goes_on_and_shows_no_half_cell(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run(STUDY, tmp_path, {}, Runs(killed_at=3))
-    assert "| better | 1 |" in (tmp_path / "table.md").read_text()
+        run("few", STUDY, tmp_path, {}, Runs(killed_at=3))
+    assert "| better | 1 |" in (tmp_path / "few.md").read_text()
     rest = Runs()
-    table = run(STUDY, tmp_path, {}, rest)
+    table = run("few", STUDY, tmp_path, {}, rest)
     assert rest.trained == [("better.py", 1), ("plain.py", 2), ("better.py", 2)]
-    assert table == run(STUDY, tmp_path, {}, Runs(killed_at=0))   # nothing is left to run
+    assert table == run("few", STUDY, tmp_path, {}, Runs(killed_at=0))   # nothing is left to run
+
+
+def test_p_is_that_of_a_paired_test_on_the_seeds_that_both_have():
+    cells = {"plain": {0: [0.5, 0.2], 1: [0.6, 0.3], 2: [0.7, 0.1]},
+             "better": {2: [0.9, 0.2], 0: [0.65, 0.3]}}
+    study = StudyConfig(STUDY.rows, {"source": "a/iou", "target": "b/iou"}, baseline="plain")
+    p = stats.ttest_1samp([0.9 - 0.7, 0.65 - 0.5], 0).pvalue
+    lines = markdown(study, cells).splitlines()
+    assert lines[:3] == ["| | runs | source | target |", "|---|---|---|---|",
+                         "| plain | 3 | 60.0 ± 10.0 | 20.0 ± 10.0 |"]
+    # on target both seeds differ by the same: there is nothing to test
+    assert lines[3] == f"| better | 2 | 77.5 ± 17.7 (p {p:.2g}) | 25.0 ± 7.1 |"
+    assert "paired two-sided t-test against plain" in lines[-1]
+
+
+def test_studies_with_cells_in_common_share_a_workdir(tmp_path):
+    run("few", STUDY, tmp_path, {}, Runs())
+    more = StudyConfig({"better": STUDY.rows["better"], "best": RowConfig("best.py")},
+                       STUDY.columns, seeds=(0, 1))
+    rest = Runs()
+    run("more", more, tmp_path, {}, rest)
+    assert rest.trained == [("best.py", 0), ("best.py", 1)]
+    assert sorted(p.name for p in tmp_path.glob("*.md")) == ["few.md", "more.md"]
+
+
+def test_a_dataset_that_was_left_out_leaves_its_column_empty(tmp_path):
+    study = StudyConfig(STUDY.rows, {**STUDY.columns, "other": "unseen/iou"}, baseline="plain")
+    assert "| plain | 3 | 51.0 ± 1.0 |  |" in run("few", study, tmp_path, {}, Runs())
+
+
+def test_a_figure_of_lines(tmp_path):
+    image = pytest.importorskip("matplotlib.image")
+    lines = {"gain": {"0": "plain", "1": "better"}, "none": {"0": "plain", "2": "plain"}}
+    study = StudyConfig(STUDY.rows, {**STUDY.columns, "other": "unseen/iou"}, lines=lines)
+    with pytest.raises(KeyboardInterrupt):   # the first row alone has been run
+        run("few", study, tmp_path, {}, Runs(killed_at=1))
+    assert image.imread(tmp_path / "few.png").std() > 0
+    run("few", study, tmp_path, {}, Runs())
+    assert image.imread(tmp_path / "few.png").std() > 0
+
+
+def test_costs_of_the_rows(tmp_path):
+    asked = []
+
+    def count(config, changes):
+        asked.append((config, changes))
+        return {key: 1e9 if "flops" in key else 2_500_000 for key in COSTS} | {"step_flops": None}
+
+    table = cost("few", STUDY, tmp_path, {"model.x": "1"}, count)
+    assert asked == [("plain.py", {"model.x": "1"}),
+                     ("better.py", {"model.gain": "0.25", "model.x": "1"})]
+    assert "| better | 2.500 | 2.500 | 2.500 | 1.000 |  |" in table
+    assert (tmp_path / "few-cost.md").read_text() == table
+    rows = list(csv.reader((tmp_path / "few-cost.csv").read_text().splitlines()))
+    assert rows[0] == ["row", *COSTS] and rows[2][:2] == ["better", "2500000"]
 
 
 def test_other_settings_are_not_mixed_in(tmp_path):
-    run(STUDY, tmp_path, {}, Runs())
+    run("few", STUDY, tmp_path, {}, Runs())
     with pytest.raises(ValueError, match=r"other settings \(train.steps\)"):
-        run(STUDY, tmp_path, {"train.steps": "5"}, Runs())
+        run("few", STUDY, tmp_path, {"train.steps": "5"}, Runs())
 
 
 def test_a_column_that_the_scores_lack_is_named(tmp_path):
     study = StudyConfig(STUDY.rows, {"AP": "test/ap"}, baseline="plain")
     with pytest.raises(ValueError, match="no 'test/ap': at 'ap' there is iou"):
-        run(study, tmp_path, {}, Runs())
+        run("few", study, tmp_path, {}, Runs())
 
 
 @pytest.mark.parametrize(("study", "message"), [
     ({"rows": {}}, "needs a row"),
     ({"rows": {"a/b": RowConfig("x.py")}}, "'a/b' names a folder"),
     ({"baseline": "none"}, "'none' is none of the rows"),
+    ({"lines": {"gain": {"1": "best"}}}, "'best' is none of the rows"),
 ])
 def test_wrong_studies_are_named(study, message):
     with pytest.raises(ValueError, match=message):
         StudyConfig(**{"rows": STUDY.rows, "columns": STUDY.columns, **study})
 
 
-def test_the_librarys_studies_can_be_read():
-    import configs.studies
-
+def cells():
+    """{(study, row): settings} of the library's studies, at the first seed."""
+    found = {}
     for variant in configs.studies.VARIANTS:
-        study = load(f"{STUDIES}:{variant}")
-        for row in study.rows.values():
+        name, study = load(f"{STUDIES}:{variant}")
+        assert name == variant
+        for title, row in study.rows.items():
             changes = {k: str(v) for k, v in row.changes.items()}
-            settings = experiment.read(str(STUDIES.parents[1] / row.config), changes)
-            json.dumps(experiment.describe(settings))
+            config = str(STUDIES.parents[1] / row.config)
+            found[variant, title] = study, experiment.read(config, changes)
+    return found
+
+
+def test_the_librarys_studies_can_be_read():
+    folders = {}
+    for (variant, title), (study, settings) in cells().items():
+        text = json.dumps(experiment.describe(settings))
+        experiment.build_model(settings)
+        assert {c.split("/")[0] for c in study.columns.values()} <= set(
+            settings.evaluation.datasets)
+        compared = settings.model.get("compared", {})
+        first = {   # the step at which a method begins
+            "sfa": compared.get("sfa_start"),
+            "isw": compared and compared["isw_start"] * settings.train.steps
+            + compared["isw_trials"] * compared["isw_images"] / settings.train.batch_size,
+        }.get(compared.get("method"), 0)
+        assert first < 0.5 * settings.train.steps
+        if settings.data.name == "moving_shapes":
             source = settings.evaluation.datasets["source"].options
             assert dict(source) == dict(settings.data.options)
+        if variant in ("methods", "parts", "layers"):   # these share a workdir
+            assert folders.setdefault(title, text) == text
+    assert len(set(folders.values())) == len(folders), "the same cell under two names"
     with pytest.raises(ValueError, match="no study 'txt'; there are text, methods"):
         load(f"{STUDIES}:txt")
     with pytest.raises(ValueError, match="no study file"):
         load("nothing.py")
+
+
+@pytest.mark.slow
+def test_every_cell_of_the_librarys_studies_can_be_trained():
+    """Shapes only; models that differ in nothing are traced once."""
+    traced = set()
+    for _, settings in cells().values():
+        text = json.dumps(experiment.describe(settings)["model"])
+        if text in traced:
+            continue
+        traced.add(text)
+        model, batch = experiment.build_model(settings), experiment.batch_shapes(settings)
+
+        def loss(key, batch, model=model):
+            return model.loss(model.init(key, batch), batch, key, jnp.zeros((), jnp.int32))[0]
+
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        assert jax.eval_shape(loss, key, batch).shape == ()

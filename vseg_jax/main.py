@@ -1,4 +1,4 @@
-"""The command line: train | evaluate | predict | export | dry_run | study.
+"""The command line: train | evaluate | predict | export | dry_run | study | cost.
 
     python -m vseg_jax.main --config configs/quickstart.py --workdir runs/quickstart
     python -m vseg_jax.main --config configs/qvim.py:davis --workdir runs/davis --mode evaluate
@@ -8,6 +8,7 @@
         --video clip.mp4 --mask first.png --output masks --config.model.adaptation_steps=50
     python -m vseg_jax.main --workdir runs/rcf --mode predict --video film.mp4 --output objects
     python -m vseg_jax.main --mode study --config configs/studies.py:text --workdir runs/text
+    python -m vseg_jax.main --mode cost --config configs/studies.py:text --workdir runs/text
 
 Any key of the config can be set: `--config.train.steps=100`. What the user can mend (a config key,
 a file, a query) ends with a line that begins "error:" and exit code 2, a loss that is no number
@@ -21,10 +22,10 @@ import warnings
 
 from absl import app, flags, logging
 
-MODES = ("train", "evaluate", "predict", "export", "dry_run", "study")
+MODES = ("train", "evaluate", "predict", "export", "dry_run", "study", "cost")
 
 _CONFIG = flags.DEFINE_string(
-    "config", "", "config file, FILE.py or FILE.py:variant; with --mode study the study's file"
+    "config", "", "config file, FILE.py or FILE.py:variant; with --mode study or cost the study's"
 )
 _WORKDIR = flags.DEFINE_string("workdir", "", "folder of the run: checkpoints, curves, metrics")
 _MODE = flags.DEFINE_enum("mode", "train", MODES, "what to do")
@@ -90,8 +91,9 @@ def main(argv: list[str]) -> None:
         return
     if not _CONFIG.value:
         raise ValueError("--config is missing, for example --config configs/quickstart.py")
-    if _MODE.value == "study":
-        experiment.run_study(_CONFIG.value, _WORKDIR.value, _OVERRIDES)
+    if _MODE.value in ("study", "cost"):
+        run = experiment.run_study if _MODE.value == "study" else experiment.study_cost
+        run(_CONFIG.value, _WORKDIR.value, _OVERRIDES)
         return
     settings = experiment.read(_CONFIG.value, _OVERRIDES)
     if _MODE.value == "train":

@@ -21,7 +21,8 @@ from vseg_jax.training.settings import TrainConfig
 class EvaluationConfig:
     """What a model is scored on."""
 
-    datasets: dict[str, DatasetConfig] = dataclasses.field(default_factory=dict)
+    # None leaves a dataset out that the config file has.
+    datasets: dict[str, DatasetConfig | None] = dataclasses.field(default_factory=dict)
     # "legacy" and "coco" score sentences frame by frame, see metrics/a2d.py; "expressions" over
     # whole videos, see inference/expressions.py; "youtube_vis" objects that the model finds by
     # itself, see inference/instances.py; the others masks that are carried through a video, see
@@ -34,6 +35,10 @@ class EvaluationConfig:
     batch_size: int = 16
     save: bool = False  # keep the answers: commands in vseg_jax.metrics score them again
     film: int = 0  # clips of each dataset shown in the workdir's overlay.mp4 after training
+
+    def __post_init__(self):
+        kept = {name: data for name, data in self.datasets.items() if data is not None}
+        object.__setattr__(self, "datasets", kept)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +81,14 @@ class StudyConfig:
       columns: {heading: path in the scores}, such as "source/mean_iou".
       seeds: of `train.seed`; the same for every row, so that rows can be compared in pairs.
       baseline: the row that the others are tested against; "" for no test.
+      lines: {legend: {tick: row}}, for a figure of lines over the ticks in place of bars.
     """
 
     rows: Mapping[str, RowConfig]
     columns: Mapping[str, str]
     seeds: tuple[int, ...] = (0, 1, 2)
     baseline: str = ""
+    lines: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if not self.rows or not self.columns or not self.seeds:
@@ -89,6 +96,8 @@ class StudyConfig:
         for name in self.rows:
             if not re.fullmatch(r"[\w.+-]+", name):
                 raise ValueError(f"row '{name}' names a folder: letters, digits and _.+- only")
-        if self.baseline and self.baseline not in self.rows:
-            raise ValueError(f"the baseline '{self.baseline}' is none of the rows "
-                             f"({', '.join(self.rows)})")
+        named = [row for line in self.lines.values() for row in line.values()]
+        for row in [self.baseline, *named] if self.baseline else named:
+            if row not in self.rows:
+                raise ValueError(f"baseline or line '{row}' is none of the rows "
+                                 f"({', '.join(self.rows)})")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import toy_model as toy
 
-from vseg_jax.training.dry_run import dry_run
+from vseg_jax.training.dry_run import count, dry_run
 from vseg_jax.training.settings import TrainConfig
 
 PARAMETERS = (6 * 8 + 8) + (8 + 8) + (8 * 4 + 4)  # encoder, normalisation, head
@@ -28,6 +28,23 @@ def test_counts_and_costs():
     memory = report["step_memory"]
     assert memory["total"] >= memory["arguments"] >= report["state_bytes"]
     assert "loss" not in report
+
+
+class Answering(toy.Toy):
+    """Answers with a matrix product; all other parameters are the training's."""
+
+    def predict(self, variables, batch):
+        return batch["x"] @ variables["params"]["encoder"]["kernel"]
+
+
+def test_counts_without_compiling():
+    numbers = count(Answering(), shapes(), TrainConfig(steps=1, batch_size=8))
+    assert numbers["parameters"] == 6 * 8
+    assert numbers["training_parameters"] == PARAMETERS - 6 * 8
+    assert numbers["training_state"] == 2 * 8 + 32 * 4 + 1  # statistics, queue and its pointer
+    assert numbers["predict_flops"] == 2 * 6 * 8  # of one sample
+    forward = 2 * (6 * 8 + 8 * 4) + 2 * 4 * 32  # layers, and the pull of the queue
+    assert 2 * forward < numbers["step_flops"] < 10 * forward
 
 
 def test_one_step_on_random_or_given_data():

@@ -27,7 +27,7 @@ from vseg_jax.training.runtime import initialise_distributed
 
 __all__ = [
     "dry_run", "evaluate", "export", "initialise_distributed", "predict", "read", "run_study",
-    "train",
+    "study_cost", "train",
 ]
 
 FILM = "overlay.mp4"  # in the workdir
@@ -169,7 +169,18 @@ def run_study(file_and_variant: str, workdir: str | Path, overrides: Mapping[str
         settings = read(config, changes)
         return describe(settings), lambda: train(settings, folder)
 
-    print(study.run(study.load(file_and_variant), workdir, overrides, cell))
+    print(study.run(*study.load(file_and_variant), workdir, overrides, cell))
+
+
+def study_cost(file_and_variant: str, workdir: str | Path, overrides: Mapping[str, str]) -> None:
+    """Counts parameters and operations of a study's rows; prints and writes the table."""
+    from vseg_jax.training import dry_run as dry
+
+    def count(config: str, changes: Mapping[str, str]) -> dict[str, Any]:
+        settings = read(config, changes)
+        return dry.count(build_model(settings), batch_shapes(settings), settings.train)
+
+    print(study.cost(*study.load(file_and_variant), workdir, overrides, count))
 
 
 def build_model(settings: Settings) -> Model:

@@ -22,4 +22,11 @@ def open_data(data: DatasetConfig) -> Dataset:
 
 def open_scored(settings: Settings) -> dict[str, Dataset]:
     """The datasets of the evaluation: what cannot be opened is said before the training."""
-    return {name: open_data(data) for name, data in settings.evaluation.datasets.items()}
+    opened = {}
+    for name, data in settings.evaluation.datasets.items():
+        try:
+            opened[name] = open_data(data)
+        except ValueError as error:
+            raise ValueError(f"{error} (--config.evaluation.datasets.{name}=None leaves it out of "
+                             "the evaluation)") from error
+    return opened

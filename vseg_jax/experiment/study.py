@@ -3,7 +3,8 @@
 A study file has `get_study(variant) -> StudyConfigConfig` (`vseg_jax.settings`). A cell lies in
 `<workdir>/<row>/<seed>`, is a run like any other, and counts once its `scores.json` stands there,
 which is written last and whole: a study that was stopped goes on where it was, and no table shows a
-run that has not ended.
+run that has not ended. Its table is named after the study, so that studies that have cells in
+common can share a workdir.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import csv
 import importlib.util
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,15 +21,22 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from vseg_jax.settings import StudyConfig
+from vseg_jax.settings import RowConfig, StudyConfig
 from vseg_jax.training.reports import write_text
 
 SCORES = "scores.json"  # of a cell
-TABLE = "table"         # .md, .csv, .png in the workdir
+# {key of what `count` returns: (heading, unit)}
+COSTS = {
+    "parameters": ("parameters, M", 1e6),
+    "training_parameters": ("of training alone, M", 1e6),
+    "training_state": ("queues and copies, M", 1e6),
+    "predict_flops": ("answer, GFLOP", 1e9),
+    "step_flops": ("training, GFLOP", 1e9),
+}
 
 
-def load(file_and_variant: str) -> StudyConfig:
-    """The study of a file.
+def load(file_and_variant: str) -> tuple[str, StudyConfig]:
+    """The study of a file, and its name: the variant's, or the file's where it has none.
 
     Raises:
       ValueError: no such file, no `get_study` in it, no such variant.
@@ -41,13 +50,16 @@ def load(file_and_variant: str) -> StudyConfig:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_study"):
         raise ValueError(f"study file '{file}' has no function get_study")
-    return module.get_study(variant) if variant else module.get_study()
+    study = module.get_study(variant) if variant else module.get_study()
+    return variant or Path(file).stem, study
 
 
-def run(study: StudyConfig, workdir: str | Path, overrides: Mapping[str, str], train: Any) -> str:
+def run(name: str, study: StudyConfig, workdir: str | Path, overrides: Mapping[str, str],
+        train: Any) -> str:
     """Runs the cells that are missing, seed by seed, and writes the table after each.
 
     Args:
+      name: of the table.
       study: the cells.
       workdir: of all of them.
       overrides: changes of every cell, as `vseg_jax.config.load` takes them.
@@ -62,35 +74,57 @@ def run(study: StudyConfig, workdir: str | Path, overrides: Mapping[str, str], t
     """
     workdir = Path(workdir)
     for seed in study.seeds:
-        for name, row in study.rows.items():
-            changes = {**{k: str(v) for k, v in row.changes.items()}, **overrides,
-                       "train.seed": str(seed), "evaluation.film": "0"}
-            folder = workdir / name / str(seed)
+        for title, row in study.rows.items():
+            changes = {**_changes(row, overrides), "train.seed": str(seed), "evaluation.film": "0"}
+            folder = workdir / title / str(seed)
             settings, start = train(row.config, changes, folder)
             settings = json.loads(json.dumps(settings))
             if _done(folder, settings):
                 continue
-            print(f"study: {name}, seed {seed}", flush=True)
+            print(f"{name}: {title}, seed {seed}", flush=True)
             scores = start()
             if not scores:
-                return report(study, workdir)
+                return report(name, study, workdir)
             write_text(folder / SCORES, json.dumps({"settings": settings, "scores": scores}))
-            report(study, workdir)
-    return report(study, workdir)
+            report(name, study, workdir)
+    return report(name, study, workdir)
 
 
-def report(study: StudyConfig, workdir: Path) -> str:
-    """Writes `table.md`, `table.csv` (every run) and `table.png` of the cells that are there."""
+def report(name: str, study: StudyConfig, workdir: Path) -> str:
+    """Writes `<name>.md`, `.csv` (every run) and `.png` of the cells that are there."""
     cells = collect(study, workdir)
     text = markdown(study, cells)
-    write_text(workdir / f"{TABLE}.md", text)
-    lines = io.StringIO()
-    writer = csv.writer(lines)
-    writer.writerow(["row", "seed", *study.columns])
-    writer.writerows([name, seed, *values] for name, of_row in cells.items()
-                     for seed, values in of_row.items())
-    write_text(workdir / f"{TABLE}.csv", lines.getvalue())
-    _plot(study, cells, workdir / f"{TABLE}.png")
+    write_text(workdir / f"{name}.md", text)
+    rows = [[title, seed, *values] for title, of_row in cells.items()
+            for seed, values in of_row.items()]
+    write_text(workdir / f"{name}.csv", _csv(["row", "seed", *study.columns], rows))
+    _plot(study, cells, workdir / f"{name}.png")
+    return text
+
+
+def cost(name: str, study: StudyConfig, workdir: str | Path, overrides: Mapping[str, str],
+         count: Any) -> str:
+    """Writes what each row costs, `<name>-cost.md` and `.csv`; trains nothing.
+
+    Args:
+      name, study, workdir, overrides: see `run`.
+      count: (config file, overrides) -> what `vseg_jax.training.dry_run.count` returns.
+
+    Returns:
+      The table, Markdown; operations are of one sample.
+    """
+    rows = []
+    for title, row in study.rows.items():
+        print(f"{name}: {title}", flush=True)
+        costs = count(row.config, _changes(row, overrides))
+        rows.append([title, *(costs[key] for key in COSTS)])
+    text = _head([heading for heading, _ in COSTS.values()])
+    for title, *values in rows:
+        texts = ("" if value is None else f"{value / unit:,.3f}"
+                 for value, (_, unit) in zip(values, COSTS.values(), strict=True))
+        text += f"| {title} | {' | '.join(texts)} |\n"
+    write_text(Path(workdir) / f"{name}-cost.md", text)
+    write_text(Path(workdir) / f"{name}-cost.csv", _csv(["row", *COSTS], rows))
     return text
 
 
@@ -109,26 +143,43 @@ def collect(study: StudyConfig, workdir: Path) -> dict[str, dict[int, list[float
 def markdown(study: StudyConfig, cells: Mapping[str, Mapping[int, list[float]]]) -> str:
     """Mean and standard deviation over the seeds, in per cent; a paired two-sided t-test of each
     row against the baseline, p below its value, where both have the same two seeds or more."""
-    lines = [f"| | runs | {' | '.join(study.columns)} |", "|---" * (len(study.columns) + 2) + "|"]
+    text = _head(["runs", *study.columns])
     base = cells.get(study.baseline, {})
     for name, of_row in cells.items():
         texts = []
         for column in range(len(study.columns)):
             values = 100 * np.array([v[column] for v in of_row.values()])
-            if not values.size:
+            if not values.size or np.isnan(values).any():
                 texts.append("")
                 continue
-            text = f"{values.mean():.1f}"
+            texts.append(f"{values.mean():.1f}")
             if values.size > 1:
-                text += f" ± {values.std(ddof=1):.1f}"
+                texts[-1] += f" ± {values.std(ddof=1):.1f}"
             shared = [s for s in of_row if s in base] if name != study.baseline else []
             if len(shared) > 1:
                 pair = [np.array([c[s][column] for s in shared]) for c in (of_row, base)]
-                if np.ptp(pair[0] - pair[1]) > 0:
-                    text += f" (p {stats.ttest_rel(*pair).pvalue:.2g})"
-            texts.append(text)
-        lines.append(f"| {name} | {len(of_row)} | {' | '.join(texts)} |")
-    return "\n".join(lines) + "\n"
+                if np.ptp(pair[0] - pair[1]) > 1e-9:   # else equal but for rounding
+                    texts[-1] += f" (p {stats.ttest_rel(*pair).pvalue:.2g})"
+        text += f"| {name} | {len(of_row)} | {' | '.join(texts)} |\n"
+    text += "\nPer cent: mean ± standard deviation over the runs."
+    if study.baseline:
+        text += (f" p: paired two-sided t-test against {study.baseline} on the seeds that both "
+                 "have, each by itself, not corrected for their number.")
+    return text + "\n"
+
+
+def _changes(row: RowConfig, overrides: Mapping[str, str]) -> dict[str, str]:
+    return {**{k: str(v) for k, v in row.changes.items()}, **overrides}
+
+
+def _head(headings: list[str]) -> str:
+    return f"| | {' | '.join(headings)} |\n{'|---' * (len(headings) + 1)}|\n"
+
+
+def _csv(head: list[str], rows: list[list[Any]]) -> str:
+    lines = io.StringIO()
+    csv.writer(lines).writerows([head, *rows])
+    return lines.getvalue()
 
 
 def _done(folder: Path, settings: Any) -> bool:
@@ -145,16 +196,22 @@ def _done(folder: Path, settings: Any) -> bool:
 
 
 def _look_up(scores: Any, path: str, file: Path) -> float:
+    """The value at a path; no number where its dataset was not scored."""
+    dataset, *_ = path.split("/")
+    if dataset not in scores:
+        return math.nan
     for key in path.split("/"):
         if not isinstance(scores, Mapping) or key not in scores:
             known = ", ".join(scores) if isinstance(scores, Mapping) else scores
             raise ValueError(f"{file} has no '{path}': at '{key}' there is {known}")
         scores = scores[key]
+    if isinstance(scores, Mapping):
+        raise ValueError(f"{file}: '{path}' is no number; below it there are {', '.join(scores)}")
     return float(scores)
 
 
 def _plot(study: StudyConfig, cells: Mapping[str, Mapping[int, list[float]]], path: Path) -> None:
-    """A panel a column: the mean of each row as a bar, its runs as dots."""
+    """A panel a column: the study's lines, or a bar a row."""
     try:
         import matplotlib
     except ImportError:   # an extra; the table says the same
@@ -162,18 +219,40 @@ def _plot(study: StudyConfig, cells: Mapping[str, Mapping[int, list[float]]], pa
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    names = [name for name in cells if cells[name]]
-    figure, axes = plt.subplots(
-        1, len(study.columns), sharey=True, squeeze=False, layout="constrained",
-        figsize=(1.5 + 2.2 * len(study.columns), 1 + 0.35 * len(names)),
-    )
+    values = {name: 100 * np.array(list(of_row.values())) for name, of_row in cells.items()
+              if of_row}   # {row: [runs, columns]}
+    count = len(study.columns)
+    height = 2.6 if study.lines else 1 + 0.35 * len(values)
+    figure, axes = plt.subplots(1, count, sharey=not study.lines, squeeze=False,
+                                layout="constrained", figsize=(1.5 + 2.2 * count, height))
     for column, (axis, heading) in enumerate(zip(axes[0], study.columns, strict=True)):
-        for place, name in enumerate(names):
-            values = [100 * v[column] for v in cells[name].values()]
-            axis.barh(place, np.mean(values), color="0.7" if name == study.baseline else "C0")
-            axis.plot(values, [place] * len(values), "k.", markersize=4)
+        shown = {name: runs[:, column] for name, runs in values.items()}
+        (_draw_lines if study.lines else _draw_bars)(axis, study, shown)
         axis.set_title(heading, fontsize=9)
-    axes[0][0].set_yticks(range(len(names)), names)
-    axes[0][0].invert_yaxis()
+    if study.lines:
+        axes[0][0].legend(fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def _draw_lines(axis: Any, study: StudyConfig, shown: Mapping[str, np.ndarray]) -> None:
+    """Means over the ticks, the standard deviation above and below each."""
+    ticks = list(dict.fromkeys(tick for line in study.lines.values() for tick in line))
+    for number, (legend, line) in enumerate(study.lines.items()):
+        there = {tick: shown[row] for tick, row in line.items() if row in shown}
+        axis.errorbar(
+            [ticks.index(tick) + 0.1 * number for tick in there],   # not one upon the other
+            [runs.mean() for runs in there.values()],
+            [runs.std(ddof=1) if len(runs) > 1 else 0 for runs in there.values()],
+            capsize=3, marker="o", label=legend,
+        )
+    axis.set_xticks(range(len(ticks)), ticks)
+
+
+def _draw_bars(axis: Any, study: StudyConfig, shown: Mapping[str, np.ndarray]) -> None:
+    """Means, and every run as a dot."""
+    places = [-k for k in range(len(shown))]   # from the top
+    for place, (name, runs) in zip(places, shown.items(), strict=True):
+        axis.barh(place, runs.mean(), color="0.7" if name == study.baseline else "C0")
+        axis.plot(runs, [place] * len(runs), "k.", markersize=4)
+    axis.set_yticks(places, shown)

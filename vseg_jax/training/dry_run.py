@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import jax
+import jax.export
 import numpy as np
 
 from vseg_jax.models.base import Model
@@ -37,11 +38,7 @@ def dry_run(
       where a backend does not tell.  With `run` also `step_seconds`, `loss`, `finite` and
       `process_peak_bytes` (resident memory of the process, compiling included).
     """
-    mesh = sharding.make_mesh(config)
-    optimiser = optim.make(config)
-    shapes = sharding.global_shapes(batch)
-    state = train_state.abstract(model, shapes, optimiser, config)
-    shardings = sharding.state_shardings(state, config, mesh)
+    shapes, state, optimiser, mesh, shardings = _abstract(model, batch, config)
     trained, frozen = optim.split(state.params, config)
     report = {
         "parameters": _count({**trained, **frozen}),
@@ -55,13 +52,59 @@ def dry_run(
     start = time.perf_counter()
     compiled = step.lower(state, shapes).compile()
     report["compile_seconds"] = time.perf_counter() - start
-    cost = compiled.cost_analysis() or {}
-    cost = cost[0] if isinstance(cost, list) else cost
+    cost = _cost(compiled)
     report["step_flops"] = cost.get("flops")
     report["step_bytes_accessed"] = cost.get("bytes accessed")
     report["step_memory"] = _memory(compiled.memory_analysis())
     return report | (_one_step(model, batch, optimiser, config, mesh, shardings, compiled)
                      if run else {})
+
+
+def count(model: Model, batch: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
+    """Parameters, and operations a sample, as the program stands before XLA optimises it.
+
+    Nothing is compiled, so a whole table of models takes minutes. XLA counts an addition and a
+    multiplication each as one, a loop as one turn of its body, a branch as its dearest arm; what
+    no output needs is left out.
+
+    Args: see `dry_run`.
+
+    Returns:
+      `parameters` that `predict` reads; `training_parameters` that it does not; `training_state`,
+      numbers of the other collections that it does not (queues, momentum copies); `predict_flops`
+      and `step_flops` of one sample, the batch being as large as it is; None where a backend does
+      not tell.
+    """
+    shapes, state, optimiser, mesh, shardings = _abstract(model, batch, config)
+    variables, samples = state.variables(), next(iter(shapes.values())).shape[0]
+    predict = jax.jit(model.predict)
+    read = set(jax.export.export(predict)(variables, shapes).module_kept_var_idx)
+    numbers = dict.fromkeys(("parameters", "training_parameters", "training_state"), 0)
+    for i, (path, leaf) in enumerate(jax.tree.leaves_with_path(variables)):
+        if path[0].key == "params":
+            numbers["parameters" if i in read else "training_parameters"] += leaf.size
+        elif i not in read:
+            numbers["training_state"] += leaf.size
+    lowered = {
+        "predict_flops": predict.lower(variables, shapes),
+        "step_flops": loop.jit_step(model, optimiser, config, mesh, shardings).lower(state, shapes),
+    }
+    flops = {name: _cost(program).get("flops") for name, program in lowered.items()}
+    return numbers | {name: n if n is None else n / samples for name, n in flops.items()}
+
+
+def _abstract(model: Model, batch: dict[str, Any], config: TrainConfig) -> tuple[Any, ...]:
+    """Shapes of the batch and of the state, the optimiser, the mesh, and the state's layout."""
+    mesh, optimiser = sharding.make_mesh(config), optim.make(config)
+    shapes = sharding.global_shapes(batch)
+    state = train_state.abstract(model, shapes, optimiser, config)
+    return shapes, state, optimiser, mesh, sharding.state_shardings(state, config, mesh)
+
+
+def _cost(program: Any) -> dict[str, float]:
+    """XLA's cost analysis of a lowered or compiled program; empty where there is none."""
+    cost = program.cost_analysis() or {}
+    return cost[0] if isinstance(cost, list) else cost
 
 
 def _one_step(model, batch, optimiser, config, mesh, shardings, compiled) -> dict[str, Any]:
