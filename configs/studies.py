@@ -107,25 +107,22 @@ def _parts() -> StudyConfig:
 
 
 def _layers() -> StudyConfig:
-    """At scale 1 QFA, and at scale 4 AM-AdaIN, stand in the full model; the other stays there."""
-    lines = {
-        "QFA": {k: "full" if k == "1" else f"qfa_{k}" for k in SCALES},
-        "AM-AdaIN": {k: "full" if k == "4" else f"am_adain_{k}" for k in SCALES},
-    }
+    """In the full model QFA stands at scale 1 and AM-AdaIN at 4; each is moved by itself."""
+    qfa = {k: "full" if k == "1" else f"qfa_{k}" for k in SCALES}
+    am_adain = {k: "full" if k == "4" else f"am_adain_{k}" for k in SCALES}
     rows = {
         **FULL,
         "without_qfa": WITHOUT["without_qfa"],
-        **{f"qfa_{k}": {"model.qfa_scales": at} for k, at in SCALES.items() if k != "1"},
+        **{qfa[k]: {"model.qfa_scales": at} for k, at in SCALES.items() if k != "1"},
         "without_am_adain": WITHOUT["without_am_adain"],
-        **{f"am_adain_{k}": {"model.am_adain_scales": at}
-           for k, at in SCALES.items() if k != "4"},
+        **{am_adain[k]: {"model.am_adain_scales": at} for k, at in SCALES.items() if k != "4"},
     }
     return StudyConfig(
         rows=_rows("benchmark", rows),
         columns=_mean_iou("source", "target", "background", "wording"),
         baseline="full",
-        lines={"QFA": {"none": "without_qfa", **lines["QFA"]},
-               "AM-AdaIN": {"none": "without_am_adain", **lines["AM-AdaIN"]}},
+        lines={"QFA": {"none": "without_qfa", **qfa},
+               "AM-AdaIN": {"none": "without_am_adain", **am_adain}},
     )
 
 

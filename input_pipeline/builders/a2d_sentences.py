@@ -97,6 +97,8 @@ class Builder(records.VideoBuilder):
             for split in SUBSETS.values()
         }
         problems = _missing(listing, [v for videos in found.values() for v in videos])
+        if len(listing.videos) == Official.videos:   # else a part, or a set of one's own
+            problems += _miscounted(listing, Official())
         if problems:
             raise ValueError(
                 f"A2D-Sentences in {self.source} is not whole: {'; '.join(problems)}; extract "
@@ -112,15 +114,7 @@ def verify(source: Path, options: Options, official: Official | None = None) -> 
         listing = read_listing(source)
     except ValueError as error:
         return [str(error)]
-    counts = {
-        "rows in videoset.csv": (len(listing.videos), official.videos),
-        "queries in a2d_annotation.txt": (listing.rows, official.queries),
-        "videos in a2d_missed_videos.txt": (len(listing.missed), official.missed),
-        "train videos that are not missed": (len(listing.used("train")), official.train),
-        "test videos that are not missed": (len(listing.used("test")), official.test),
-    }
-    problems = [f"{got} {what}; the official files have {wanted}"
-                for what, (got, wanted) in counts.items() if got != wanted]
+    problems = _miscounted(listing, official)
     used = [v for s in SUBSETS.values() for v in listing.used(s) if v not in options.exclude]
     if silent := [v for v in used if v not in listing.queries]:
         problems.append(f"videos without a query that a2d_missed_videos.txt does not list: "
@@ -175,6 +169,18 @@ def _find(source: Path, name: str) -> Path:
             return place
     raise ValueError(f"neither {places[0]} nor {places[1]} is there: download {name} from the "
                      "A2D-Sentences page, see docs/data.md")
+
+
+def _miscounted(listing: Listing, official: Official) -> list[str]:
+    counts = {
+        "rows in videoset.csv": (len(listing.videos), official.videos),
+        "queries in a2d_annotation.txt": (listing.rows, official.queries),
+        "videos in a2d_missed_videos.txt": (len(listing.missed), official.missed),
+        "train videos that are not missed": (len(listing.used("train")), official.train),
+        "test videos that are not missed": (len(listing.used("test")), official.test),
+    }
+    return [f"{got} {what}; the official files have {wanted}"
+            for what, (got, wanted) in counts.items() if got != wanted]
 
 
 def _missing(listing: Listing, videos: list[str]) -> list[str]:

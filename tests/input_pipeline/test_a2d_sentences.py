@@ -92,6 +92,13 @@ def test_verify(source):
     assert "without a query" in problem and "2 of 3 (copy, test)" in problem
 
 
+def test_the_whole_download_is_counted_before_it_is_prepared(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(a2d_sentences.Official, "videos", 4)   # what there is counts as whole
+    with pytest.raises(ValueError, match=r"5 queries in a2d_annotation\.txt; the official files "
+                                         "have 6655"):
+        prepare("a2d_sentences", source, tmp_path / "p")
+
+
 @pytest.mark.parametrize(("lost", "said"), [
     ("Release/clips320H/test.mp4", r"clips missing in .*clips320H: 1 of 3 \(test\)"),
     ("Release/clips320H", r"clips missing in .*clips320H: 3 of 3 \(walk_dog-1, copy, test\)"),
