@@ -68,6 +68,16 @@ def test_overrides_follow_references_and_change_types(config_file):
     assert (config.inner.width, config.name, config.weights, config.rate) == (8, "12", "/w", 1)
 
 
+def test_options_of_a_builder_need_not_be_listed():
+    """They reach the datasets that share them, and the builder refuses what it does not know."""
+    changes = {"data.options.dev": "0", "data.options.fold": "a"}
+    config = load("configs/rcf.py:youtube_vis", changes)
+    assert config.data.options.to_dict() == {"dev": 0, "fold": "a"}
+    assert config.evaluation.datasets.dev.options == config.data.options
+    with pytest.raises(ValueError, match=r"unknown config key 'config.data.options.dev.x'"):
+        load("configs/rcf.py:youtube_vis", {"data.options.dev": "0", "data.options.dev.x": "1"})
+
+
 def test_unknown_keys_files_and_variants(config_file, tmp_path):
     with pytest.raises(ValueError, match=r"config.inner.widht'; did you mean 'width'"):
         load(config_file, {"inner.widht": "3"})

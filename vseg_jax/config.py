@@ -30,6 +30,9 @@ def load(file_and_variant: str, overrides: Mapping[str, str] | None = None) -> C
       file_and_variant: `configs/qvim.py` or `configs/qvim.py:variant`.
       overrides: {dotted key below the config: text of a Python literal or plain text}.
 
+    Keys below an `options` are the dataset builder's: any may be set, and the builder says which
+    there are.
+
     Raises:
       ValueError: no such file or variant, no `get_config` in it, an unknown key.
     """
@@ -55,6 +58,8 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
     *path, last = key.split(".")
     node: Any = config
     for depth, name in enumerate([*path, last]):
+        if path[-1:] == ["options"] and depth == len(path) and isinstance(node, ConfigDict):
+            break
         if not isinstance(node, ConfigDict) or name not in node:
             known = list(node) if isinstance(node, ConfigDict) else []
             where = ".".join(["config", *path[:depth]])
@@ -62,7 +67,7 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
         if depth < len(path):
             node = node[name]
     with node.ignore_type():
-        node[last] = text if isinstance(node[last], str) else literal(text)
+        node[last] = text if isinstance(node.get(last), str) else literal(text)
 
 
 def literal(text: str) -> Any:
