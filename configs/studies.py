@@ -121,8 +121,8 @@ def _layers() -> StudyConfig:
         rows=_rows("benchmark", rows),
         columns=_mean_iou("source", "target", "background", "wording"),
         baseline="full",
-        lines={"QFA": {"none": "without_qfa", **qfa},
-               "AM-AdaIN": {"none": "without_am_adain", **am_adain}},
+        lines={"QFA at scale": {"none": "without_qfa", **qfa},
+               "AM-AdaIN at scale": {"none": "without_am_adain", **am_adain}},
     )
 
 

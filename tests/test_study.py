@@ -92,7 +92,7 @@ def test_a_dataset_that_was_left_out_leaves_its_column_empty(tmp_path):
 
 def test_a_figure_of_lines(tmp_path):
     image = pytest.importorskip("matplotlib.image")
-    lines = {"gain": {"0": "plain", "1": "better"}, "none": {"0": "plain", "2": "plain"}}
+    lines = {"gain": {"0": "plain", "1": "better"}, "late": {"2": "better"}}
     study = StudyConfig(STUDY.rows, {**STUDY.columns, "other": "unseen/iou"}, lines=lines)
     with pytest.raises(KeyboardInterrupt):   # the first row alone has been run
         run("few", study, tmp_path, {}, Runs(killed_at=1))

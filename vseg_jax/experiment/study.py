@@ -222,7 +222,7 @@ def _plot(study: StudyConfig, cells: Mapping[str, Mapping[int, list[float]]], pa
     values = {name: 100 * np.array(list(of_row.values())) for name, of_row in cells.items()
               if of_row}   # {row: [runs, columns]}
     count = len(study.columns)
-    height = 2.6 if study.lines else 1 + 0.35 * len(values)
+    height = 2.8 if study.lines else 1 + 0.35 * len(values)
     figure, axes = plt.subplots(1, count, sharey=not study.lines, squeeze=False,
                                 layout="constrained", figsize=(1.5 + 2.2 * count, height))
     for column, (axis, heading) in enumerate(zip(axes[0], study.columns, strict=True)):
@@ -230,7 +230,11 @@ def _plot(study: StudyConfig, cells: Mapping[str, Mapping[int, list[float]]], pa
         (_draw_lines if study.lines else _draw_bars)(axis, study, shown)
         axis.set_title(heading, fontsize=9)
     if study.lines:
-        axes[0][0].legend(fontsize=8)
+        figure.legend(*axes[0][0].get_legend_handles_labels(), fontsize=8, ncols=len(study.lines),
+                      loc="outside lower center")
+        axes[0][0].set_ylabel("per cent")
+    else:
+        figure.supxlabel("per cent", fontsize=9)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
