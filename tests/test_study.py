@@ -108,12 +108,12 @@ def test_costs_of_the_rows(tmp_path):
         asked.append((config, changes))
         return {key: 1e9 if "flops" in key else 2_500_000 for key in COSTS} | {"step_flops": None}
 
-    table = cost("few", STUDY, tmp_path, {"model.x": "1"}, count)
+    table = cost("few", STUDY, tmp_path / "new", {"model.x": "1"}, count)
     assert asked == [("plain.py", {"model.x": "1"}),
                      ("better.py", {"model.gain": "0.25", "model.x": "1"})]
     assert "| better | 2.500 | 2.500 | 2.500 | 1.000 |  |" in table
-    assert (tmp_path / "few-cost.md").read_text() == table
-    rows = list(csv.reader((tmp_path / "few-cost.csv").read_text().splitlines()))
+    assert (tmp_path / "new" / "few-cost.md").read_text() == table
+    rows = list(csv.reader((tmp_path / "new" / "few-cost.csv").read_text().splitlines()))
     assert rows[0] == ["row", *COSTS] and rows[2][:2] == ["better", "2500000"]
 
 

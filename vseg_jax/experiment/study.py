@@ -114,6 +114,7 @@ def cost(name: str, study: StudyConfig, workdir: str | Path, overrides: Mapping[
       The table, Markdown; operations are of one sample.
     """
     rows = []
+    Path(workdir).mkdir(parents=True, exist_ok=True)
     for title, row in study.rows.items():
         print(f"{name}: {title}", flush=True)
         costs = count(row.config, _changes(row, overrides))
