@@ -148,5 +148,6 @@ def _shapes_heard() -> ConfigDict:
         {"look_alikes": True, "sound": True, "splits": ("source_train", "source_test")})
     config.model.update(
         audio=True, vggish_width=8, audio_features=128, audio_hidden=32, vggish_frozen=False)
+    config.train.steps = 1500
     del config.evaluation.datasets.target
     return config
