@@ -2,7 +2,7 @@
 
 Machines are noisy and times are not comparable between them; the ratio of two functions that took
 turns on the same machine is. Compile time is told apart from run time. Nothing here decides
-whether a test passes.
+whether a test passes. Benchmarks of streams measure each row in a process of its own instead.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -63,9 +66,9 @@ def compare(
         torch_fn()
     ours, peer = [], []
     for _ in range(repeats):
-        ours.append(_timed(lambda: jax.block_until_ready(jax_fn())))
+        ours.append(seconds(lambda: jax.block_until_ready(jax_fn())))
         if torch_fn is not None:
-            peer.append(_timed(torch_fn))
+            peer.append(seconds(torch_fn))
     run = statistics.median(ours)
     peer_run = statistics.median(peer) if peer else None
     return Row(
@@ -142,37 +145,86 @@ class _CpuTime(argparse.Action):
 
 def report(rows: Sequence[Row], output: Path | None = None) -> None:
     """Prints machine and table; writes both as JSON where `output` is given."""
+    _say(table(rows), [dataclasses.asdict(row) for row in rows], output)
+
+
+def report_apart(
+    args: argparse.Namespace, module: str, keys: Iterable[Sequence[Any]],
+    measure: Callable[..., dict[str, Any]],
+) -> None:
+    """`report` of rows that are measured in a process of their own each, so that a row's peak is
+    its own.
+
+    Args:
+      args: of `arguments`, with `row`: the words of the key that this process is to measure, or
+        None in the first process.
+      module: what `python -m` calls.
+      keys: of the rows, of one or several words.
+      measure: the words of a key to a row, {column: value}; all rows have the same columns.
+    """
+    if args.row:
+        print(json.dumps(measure(*args.row)))
+        return
+    rows = []
+    for key in keys:
+        command = [sys.executable, "-m", module, *sys.argv[1:], "--row", *map(str, key)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        print("  ".join(f"{k} {v}" for k, v in rows[-1].items()), flush=True)
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(map(str, r.values())) for r in rows)]
+    _say("\n".join("| " + " | ".join(line) + " |" for line in lines), rows, args.output)
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """What a call takes."""
+    start = clock()
+    function()
+    return clock() - start
+
+
+def memory(peak: bool = False) -> float:
+    """MiB: of the accelerator where there is one, else resident memory of the process (Linux).
+
+    Args:
+      peak: the most since `forget_peak`, not what is held now; an accelerator forgets nothing.
+    """
+    statistics = jax.devices()[0].memory_stats()
+    if statistics:
+        return statistics["peak_bytes_in_use" if peak else "bytes_in_use"] / 2**20
+    return _resident(peak)
+
+
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _say(text: str, rows: list[dict[str, Any]], output: Path | None) -> None:
     here = machine()
     print(", ".join(f"{key} {value}" for key, value in here.items() if value))
-    print(table(rows))
+    print(text)
     if output is not None:
-        content = {"machine": here, "rows": [dataclasses.asdict(row) for row in rows]}
         partial = output.with_name(output.name + ".partial")
-        partial.write_text(json.dumps(content, indent=2) + "\n")
+        partial.write_text(json.dumps({"machine": here, "rows": rows}, indent=2) + "\n")
         os.replace(partial, output)
-
-
-def _timed(fn: Callable[[], object]) -> float:
-    start = clock()
-    fn()
-    return clock() - start
 
 
 def _peak_mib(fn: Callable[[], object]) -> float | None:
     try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-        before = _status("VmRSS")
+        before = _resident(peak=False)
+        forget_peak()
         fn()
-        return max(_status("VmHWM") - before, 0) / 1024
+        return max(_resident(peak=True) - before, 0)
     except (OSError, AttributeError):
         return None
 
 
-def _status(key: str) -> int:
+def _resident(peak: bool) -> float:
+    if not peak:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    key = "VmHWM" if peak else "VmRSS"
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key + ":"):
-            return int(line.split()[1])
+            return int(line.split()[1]) / 1024
     raise OSError(f"/proc/self/status has no {key}")
 
 

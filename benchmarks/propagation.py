@@ -11,19 +11,14 @@ costs more as the memory fills: `--frames 110` sees it full, and takes its time.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import json
-import subprocess
-import sys
-import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from benchmarks import harness
-from vseg_jax.inference.segmenter import Segmenter
+from vseg_jax.inference.segmenter import Segmentation, Segmenter
 from vseg_jax.models.swiftnet import Swiftnet, SwiftnetConfig
 
 NETWORKS = {
@@ -33,94 +28,120 @@ NETWORKS = {
 ADAPTATION = 50  # steps, as in the paper
 
 
-class Counted(Swiftnet):
-    """Counts the programs that are made of it."""
+class Counted:
+    """Counts the programs that are made of a model; stands before its class."""
 
     traces = 0
 
-    def start(self, variables, frame, prompt):
+    def start(self, *inputs):
         self.traces += 1
-        return super().start(variables, frame, prompt)
+        return super().start(*inputs)
 
-    def step(self, variables, state, frame, prompt=None):
+    def begin(self, *inputs):
         self.traces += 1
-        return super().step(variables, state, frame, prompt)
+        return super().begin(*inputs)
+
+    def step(self, *inputs):
+        self.traces += 1
+        return super().step(*inputs)
+
+
+class CountedSwiftnet(Counted, Swiftnet):
+    pass
 
 
 def main() -> None:
     args = _arguments()
-    if args.row:
-        network, objects = args.row
-        row = film(args, network) if args.film else measure(args, network, int(objects))
-        print(json.dumps(row))
-        return
-    rows = []
-    for network in args.networks:
-        for objects in [1] if args.film else args.objects:
-            rows.append(_elsewhere(network, objects))
-            print("  ".join(f"{k} {v}" for k, v in rows[-1].items()), flush=True)
-    here = harness.machine()
-    print(", ".join(f"{key} {value}" for key, value in here.items() if value))
-    print(table(rows))
-    if args.output:
-        args.output.write_text(json.dumps({"machine": here, "rows": rows}, indent=2) + "\n")
+    keys = [(network, objects) for network in args.networks
+            for objects in ([1] if args.film else args.objects)]
+    harness.report_apart(
+        args, "benchmarks.propagation", keys,
+        lambda network, objects: (film if args.film else measure)(args, network, int(objects)))
 
 
 def measure(args: argparse.Namespace, network: str, objects: int) -> dict[str, Any]:
     """Times of one network with so many objects, through a session."""
-    before = _memory()
+    before = harness.memory()
     frames, mask = made_film(args.frames, args.size, objects)
-    segmenter = _segmenter(args, network, objects)
-    compiling = _seconds(lambda: segmenter.start(frames[0], mask=mask).step(frames[1]))
-    _forget_peak()
-    start = _seconds(lambda: jax.block_until_ready(segmenter.start(frames[0], mask=mask)._state))
-    session, latency = segmenter.start(frames[0], mask=mask), []
-    for frame in frames[1:]:
-        latency.append(_seconds(lambda f=frame: session.step(f)))
-    through = _seconds(lambda: list(segmenter.segment(frames, mask=mask))) - start
-    peak = _memory(peak=True) - before
+    row = timed(_segmenter(args, network, objects), frames, before, mask=mask)
     adapting = _segmenter(args, network, objects, adaptation_steps=args.adaptation)
 
     def adapt():
         return jax.block_until_ready(adapting.start(frames[0], mask=mask)._state)
 
-    first, adapted = _seconds(adapt), _seconds(adapt)
+    first, adapted = harness.seconds(adapt), harness.seconds(adapt)
     return {
-        "network": network, "objects": objects,
-        "size": f"{args.size[0]}x{args.size[1]}",
-        "frames/s": round((len(frames) - 1) / through, 2),
-        "median, ms": round(float(np.median(latency)) * 1e3, 1),
-        "95th, ms": round(float(np.percentile(latency, 95)) * 1e3, 1),
-        "peak, MiB": round(peak),
-        "start, ms": round(start * 1e3, 1),
-        f"{args.adaptation} steps, s": round(adapted - start, 2),
-        "compile, s": round(compiling - start - float(np.median(latency)), 1),
+        "network": network, "objects": objects, **row,
+        f"{args.adaptation} steps, s": round(adapted - row["start, ms"] / 1e3, 2),
         "compile with adaptation, s": round(first - adapted, 1),
     }
 
 
-def film(args: argparse.Namespace, network: str) -> dict[str, Any]:
-    """Memory and programs over a long film in which a second object enters at frame 50."""
+def timed(
+    segmenter: Segmenter, frames: np.ndarray, before: float, **prompt: Any
+) -> dict[str, Any]:
+    """Times of a stream through the user's face, and its memory.
+
+    Args:
+      segmenter: not used yet.
+      frames: of the film, [T, H, W, 3].
+      before: `harness.memory` before there was a segmenter, which the peak is counted from.
+      prompt: of the first frame.
+    """
+
+    def start():
+        return jax.block_until_ready(segmenter.start(frames[0], **prompt)._state)
+
+    compiling = harness.seconds(lambda: segmenter.start(frames[0], **prompt).step(frames[1]))
+    harness.forget_peak()
+    started = harness.seconds(start)
+    session = segmenter.start(frames[0], **prompt)
+    latency = [harness.seconds(lambda f=frame: session.step(f)) for frame in frames[1:]]
+    # As users do: an answer is dropped before the next one.
+    through = harness.seconds(lambda: sum(1 for _ in segmenter.segment(frames, **prompt)))
+    peak = harness.memory(peak=True) - before
+    median = float(np.median(latency))
+    return {
+        "size": f"{frames.shape[1]}x{frames.shape[2]}",
+        "frames/s": round((len(frames) - 1) / (through - started), 2),
+        "median, ms": round(median * 1e3, 1),
+        "95th, ms": round(float(np.percentile(latency, 95)) * 1e3, 1),
+        "peak, MiB": round(peak),
+        "start, ms": round(started * 1e3, 1),
+        "compile, s": round(compiling - started - median, 1),
+    }
+
+
+def film(args: argparse.Namespace, network: str, objects: int) -> dict[str, Any]:
+    """A long film in which a second object enters at frame 50."""
+    del objects
     frames, mask = made_film(16, args.size, 2)
     segmenter = _segmenter(args, network, 2)
-    read, begun = {}, 0.0
-
-    def endless():
-        for t in range(args.film):
-            yield frames[t % len(frames)].copy()
-
     masks = {0: np.where(mask == 1, 1, 0), 50: np.where(mask == 2, 2, 0)}
-    for answer in segmenter.segment(endless(), masks=masks):
-        if answer.frame in (100, args.film - 1):
-            read[answer.frame] = _memory(), len(jax.live_arrays()), segmenter.model.traces
-            begun = begun or time.perf_counter()
-    seconds = time.perf_counter() - begun
-    (early, arrays, traces), (late, arrays_late, traces_late) = read[100], read[args.film - 1]
+    answers = segmenter.segment(endless(frames, args.film), masks=masks)
+    return {"network": network, **lasting(answers, segmenter.model, args.film)}
+
+
+def endless(frames: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    """So many frames, those of a short film again and again."""
+    for t in range(count):
+        yield frames[t % len(frames)].copy()
+
+
+def lasting(answers: Iterator[Segmentation], model: Counted, count: int) -> dict[str, Any]:
+    """Memory and programs in the course of a film of `count` frames."""
+    early, late = min(100, count // 2), count - 2   # with one more frame on its way both times
+    read, begun = {}, 0.0
+    for answer in answers:
+        if answer.frame in (early, late):
+            read[answer.frame] = harness.memory(), len(jax.live_arrays()), model.traces
+            begun, ended = begun or harness.clock(), harness.clock()
+    (mib, arrays, traces), (mib_late, arrays_late, traces_late) = read[early], read[late]
     return {
-        "network": network, "size": f"{args.size[0]}x{args.size[1]}", "frames": args.film,
-        "MiB at frame 100": round(early), "MiB at the end": round(late),
+        "size": f"{answer.image.shape[0]}x{answer.image.shape[1]}", "frames": count,
+        f"MiB at frame {early}": round(mib), "MiB at the end": round(mib_late),
         "device arrays": f"{arrays}, {arrays_late}", "programs": f"{traces}, {traces_late}",
-        "frames/s": round((args.film - 101) / seconds, 2),
+        "frames/s": round((late - early) / (ended - begun), 2),
     }
 
 
@@ -140,45 +161,10 @@ def made_film(count: int, size: tuple[int, int], objects: int) -> tuple[np.ndarr
     return frames, mask
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as a Markdown table."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(map(str, r.values())) for r in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _segmenter(args: argparse.Namespace, network: str, objects: int, **changes) -> Segmenter:
-    model = Counted(SwiftnetConfig(**NETWORKS[network], width=args.width, objects=objects,
-                                   **changes))
+    model = CountedSwiftnet(
+        SwiftnetConfig(**NETWORKS[network], width=args.width, objects=objects, **changes))
     return Segmenter(model, jax.jit(model.init)(jax.random.key(0), {}))
-
-
-def _elsewhere(network: str, objects: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.propagation", *sys.argv[1:],
-               "--row", network, str(objects)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _seconds(function) -> float:
-    begun = harness.clock()
-    function()
-    return harness.clock() - begun
-
-
-def _forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _memory(peak: bool = False) -> float:
-    """MiB: of the accelerator where there is one, else resident memory of the process (Linux)."""
-    statistics = jax.devices()[0].memory_stats()
-    if statistics:
-        return statistics["peak_bytes_in_use" if peak else "bytes_in_use"] / 2**20
-    if not peak:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    key = "VmHWM" if peak else "VmRSS"
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key + ":")) / 1024
 
 
 def _arguments() -> argparse.Namespace:

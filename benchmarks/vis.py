@@ -1,0 +1,179 @@
+"""Online video instance segmentation (rcf) through the user's own face, at 640x360, one film.
+
+    python -m benchmarks.vis [--networks resnet-50 resnet-101 swin-b] [--output rows.json]
+    python -m benchmarks.vis --film 2000 --size 96 160 --networks resnet-50
+    python -m benchmarks.vis --sessions 8 --networks resnet-50
+
+Random weights, the paper's widths, float32; frames are made. Each row runs in a process of its own,
+so that its peak is its own. Times hold the host's work: every slot answers in every frame, ten maps
+that are brought to the frame's size, which is the most there can be. The paper's frames/s are those
+of its Table I, on a V100.
+
+There is no public code of the whole system. Its peer is the backbone alone, the largest part: ours
+(`encode`, with colours and padding) and torchvision's ResNet or timm's Swin, on the CPU, in turns.
+
+`--film`: memory, programs and frames/s of a long film in which objects enter and leave.
+`--sessions`: so many films as one session of `Segmenter.start_many`, a single vmapped program,
+beside as many sessions of their own, in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import harness
+from benchmarks.propagation import Counted, endless, lasting, made_film, timed
+from input_pipeline.settings import ClipConfig
+from vseg_jax.inference.segmenter import Segmenter
+from vseg_jax.models.rcf import Rcf, RcfConfig
+from vseg_jax.models.rcf.config import STRIDE
+
+NETWORKS = {
+    "resnet-50": {"depth": 50}, "resnet-101": {"depth": 101},
+    "swin-b": {"backbone": "swin", "swin": "base"},
+}
+PAPER = {"resnet-101": 23.9, "swin-b": 9.0}  # frames/s of Table I; ResNet-50 is not in it
+SMALL = {
+    "width": 16, "swin": "tiny", "window": 7, "channels": 32, "heads": 4, "hidden": 64,
+    "encoder_layers": 1, "decoder_layers": 1, "mask_channels": 16,
+}
+ALWAYS = 1e-6  # the class probability from which a slot answers: all do
+
+
+class CountedRcf(Counted, Rcf):
+    pass
+
+
+def main() -> None:
+    args = _arguments()
+    mode = film if args.film else together if args.sessions else measure
+    harness.report_apart(args, "benchmarks.vis", [(network,) for network in args.networks],
+                         lambda network: {"network": network, **mode(args, network)})
+
+
+def measure(args: argparse.Namespace, network: str) -> dict[str, Any]:
+    """One film alone, and the backbone beside its peer."""
+    before = harness.memory()
+    frames = made_film(args.frames, args.size, 3)[0]
+    segmenter = _segmenter(args, network, ALWAYS)
+    row = timed(segmenter, frames, before)
+    network_of, variables, frame = segmenter.model.network, segmenter.variables, frames[:1]
+    encode = jax.jit(lambda v, x: network_of.apply(v, x, train=False, method="encode"))
+    beside = harness.compare(network, lambda: encode(variables, frame),
+                             peer(network, args.size), args.repeats)
+    return {
+        **row, "objects": len(segmenter.start(frames[0]).first.ids),
+        "paper's frames/s (V100)": PAPER.get(network, "-"),
+        "backbone, ms": round(beside.ours_ms, 1),
+        "torch, ms": _rounded(beside.peer_ms, 1), "ours / torch": _rounded(beside.ratio, 2),
+    }
+
+
+def peer(network: str, size: tuple[int, int]) -> Callable[[], object] | None:
+    """The backbone in PyTorch, on one picture padded as ours; None without torch, or where ours
+    runs on an accelerator."""
+    try:
+        import timm
+        import torch
+        import torchvision
+    except ImportError:
+        return None
+    if jax.default_backend() != "cpu":
+        return None
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    padded = tuple(-(-n // STRIDE) * STRIDE for n in size)
+    if network == "swin-b":
+        model = timm.create_model("swin_base_patch4_window12_384", pretrained=False,
+                                  features_only=True, img_size=padded)
+    else:
+        whole = getattr(torchvision.models, network.replace("-", ""))()
+        model = torch.nn.Sequential(*list(whole.children())[:-2])   # without mean and classifier
+    model.eval()
+    picture = torch.rand(1, 3, *padded)
+    return torch.inference_mode()(lambda: model(picture))
+
+
+def film(args: argparse.Namespace, network: str) -> dict[str, Any]:
+    """A long film in which objects enter and leave: boxes that do, and half of all answers of the
+    random network, those that it is least sure of, are none."""
+    frames = np.concatenate([made_film(4, args.size, boxes)[0] for boxes in (1, 3, 2, 4)])
+    every = _segmenter(args, network, ALWAYS)
+    sure = np.median([answer.scores for answer in every.segment(frames)])
+    segmenter = _segmenter(args, network, float(sure))
+    there: list[tuple[int, ...]] = []
+
+    def watched():
+        for answer in segmenter.segment(endless(frames, args.film)):
+            there.append(answer.ids)
+            yield answer
+
+    row = lasting(watched(), segmenter.model, args.film)
+    counts = [len(ids) for ids in there]
+    entered = sum(len(set(b) - set(a)) for a, b in itertools.pairwise(there))
+    return {**row, "objects": f"{min(counts)} to {max(counts)}", "entered": entered,
+            "identities": len(set().union(*there))}
+
+
+def together(args: argparse.Namespace, network: str) -> dict[str, Any]:
+    """Films that advance as one program beside films that advance one by one."""
+    frames = made_film(16, args.size, 3)[0]
+    films = [np.roll(frames, 8 * k, axis=2) for k in range(args.sessions)]
+    segmenter = _segmenter(args, network, ALWAYS)
+    many = segmenter.start_many([f[0] for f in films])
+    alone = [segmenter.start(f[0]) for f in films]
+    ours, theirs = itertools.count(1), itertools.count(1)   # how far each side is
+
+    def step_many():
+        t = next(ours) % len(frames)
+        return many.step([f[t] for f in films])
+
+    def step_each():
+        t = next(theirs) % len(frames)
+        return [session.step(f[t]) for session, f in zip(alone, films, strict=True)]
+
+    row = harness.compare(network, step_many, step_each, args.repeats)
+    return {
+        "size": f"{args.size[0]}x{args.size[1]}", "sessions": args.sessions,
+        "together, frames/s": round(args.sessions * 1e3 / row.ours_ms, 2),
+        "one by one, frames/s": round(args.sessions * 1e3 / row.peer_ms, 2),
+        "times as fast": round(1 / row.ratio, 2),
+        "together, MiB": _rounded(row.ours_mib, 0), "one by one, MiB": _rounded(row.peer_mib, 0),
+        "compile, s": round(row.compile_s, 1),
+    }
+
+
+def _segmenter(args: argparse.Namespace, network: str, fire: float) -> Segmenter:
+    small = SMALL if args.small else {}
+    config = RcfConfig(**{**NETWORKS[network], **small, "fire": fire})
+    model = CountedRcf(config)
+    clip = ClipConfig(height=args.size[0], width=args.size[1])
+    return Segmenter(model, jax.jit(model.init)(jax.random.key(0), {}), clip=clip,
+                     categories=[f"category {n}" for n in range(config.categories)])
+
+
+def _rounded(value: float | None, digits: int) -> float | str:
+    return "-" if value is None else round(value, digits or None)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = harness.arguments(__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--size", nargs=2, type=int, default=(360, 640), help="height and width")
+    parser.add_argument("--frames", type=int, default=24, help="of the timed film")
+    parser.add_argument("--film", type=int, default=0, help="a long film of so many frames instead")
+    parser.add_argument("--sessions", type=int, default=0, help="so many films together instead")
+    parser.add_argument("--small", action="store_true",
+                        help="narrow networks, to try this out; their peers stay wide")
+    parser.add_argument("--row", nargs=1, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
