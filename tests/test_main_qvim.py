@@ -85,3 +85,35 @@ def test_a_dataset_that_is_not_there_can_be_left_out(downloads, tmp_path):
                    "--config.evaluation.datasets.a2r=None")
     assert "jhmdb_sentences: 'gone' is no folder" in said
     assert "--config.evaluation.datasets.jhmdb=None leaves it out" in said
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A study file of one row, one seed."""
+    row = f"RowConfig({str(ROOT / 'configs/qvim.py:rvos')!r}, {{'model.qfa_scales': ()}})"
+    (tmp_path / "few.py").write_text(
+        "from vseg_jax.settings import RowConfig, StudyConfig\n"
+        "def get_study():\n"
+        f"    return StudyConfig({{'without_qfa': {row}}}, {{'R2A': 'a2d_test/mAP'}}, (0,))\n")
+    return tmp_path / "few.py"
+
+
+def test_what_a_study_costs(study, tmp_path):
+    code, out, err = command("--mode=cost", "--config", study, "--workdir", tmp_path / "run",
+                             *SMALL)
+    assert code == 0, err
+    assert "| without_qfa | 0." in out
+    assert (tmp_path / "run" / "few-cost.md").read_text() in out
+
+
+@pytest.mark.slow
+def test_a_study_that_has_ended_trains_nothing(study, downloads, tmp_path):
+    _, _, *flags = arguments(downloads, "rvos")
+    tables = []
+    for _ in range(2):
+        code, out, err = command("--mode=study", "--config", study, "--workdir", tmp_path / "run",
+                                 *flags)
+        assert code == 0, err
+        tables.append((tmp_path / "run" / "few.md").read_text())
+    assert "| without_qfa | 1 | " in tables[0] and tables[0] == tables[1] and tables[1] in out
+    assert "seed 0" not in out
