@@ -10,7 +10,7 @@ Variants:
           The paper reports 40.8 mAP, 68.3 overall and 57.1 mean IoU on A2D. Not trained by us.
 
   davis   A real but small set that a CPU can do: 10 training sequences of DAVIS 2016 with one
-          sentence each, ResNet-50 (frozen).
+          sentence each, ResNet-50 (frozen). The numbers are in docs/results.md.
 
               python -m vseg_jax.main --config configs/cvls.py:davis --workdir runs/cvls_davis \\
                 --config.data.source=/data/DAVIS --config.data.options.queries=/data/queries.json \\

@@ -19,7 +19,15 @@ Variants:
           public checkpoint: `--config.text.whole_words=True --config.model.bug_compat_mask=True
           --config.model.bug_compat_gate=True`.
 
-  davis   A real but small set that a CPU can do: DAVIS 2016 with queries, ResNets, MiniLM.
+  davis   A real but small set that a CPU can do: 10 training sequences of DAVIS 2016 with one
+          sentence each, ResNet-50 and MiniLM (frozen), ResNet-18 for the flow, which must be in the
+          prepared data as above. The numbers are in docs/results.md.
+
+              python -m vseg_jax.main --config configs/mmvt.py:davis --workdir runs/mmvt_davis \\
+                --config.data.source=/data/DAVIS --config.data.options.queries=/data/queries.json \\
+                --config.data.prepared=data-dis --config.train.steps=200 \\
+                --config.model.backbone_weights=/weights/resnet50.pth \\
+                --config.model.bert_weights=/weights/minilm --config.text.tokenizer=/weights/minilm
 
   shapes  Made videos, small streams from scratch; minutes on a CPU. Without the motion stream:
           `--config.model.motion=False`.
