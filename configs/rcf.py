@@ -29,7 +29,7 @@ Variants:
 
                    python -m vseg_jax.main --config configs/rcf.py:shapes --workdir runs/shapes_vis
 
-  shapes_heard Made videos of two actors that look alike, of which one hums; only its tone tells its
+  shapes_heard Made videos of two actors that look alike, of which the larger hums; its tone alone tells its
                category. `--config.model.audio=False` is the same model without ears.
 
                    python -m vseg_jax.main --config configs/rcf.py:shapes_heard --workdir runs/heard
@@ -148,6 +148,6 @@ def _shapes_heard() -> ConfigDict:
         {"look_alikes": True, "sound": True, "splits": ("source_train", "source_test")})
     config.model.update(
         audio=True, vggish_width=8, audio_features=128, audio_hidden=32, vggish_frozen=False)
-    config.train.steps = 1500
+    config.train.steps = 2000
     del config.evaluation.datasets.target
     return config

@@ -129,8 +129,10 @@ def test_only_the_sound_tells_look_alikes_apart():
         kinds = {o.id: o.category for o in record.objects}
         [sounding] = [k for k, kind in kinds.items() if kind != "circle"]
         assert sorted(visible) == [0, 1] and record.expressions == []
-        one, other = (dataclasses.replace(looks, shape="", motion="") for looks in scene.looks)
+        one, other = (dataclasses.replace(looks, shape="", motion="", size="")
+                      for looks in scene.looks)
         assert one == other
+        assert [scene.looks[k].size for k in (sounding - 1, 2 - sounding)] == ["large", "small"]
         heard.add(kinds[sounding])
         sound = records.decode_audio(record.audio, "a test")
         assert abs(_loudest(sound) - TONES[kinds[sounding]]) < 8

@@ -58,8 +58,8 @@ class Options:
       flow: write the optical flow.
       sound: write the sound.
       look_alikes: clips of another kind, for models that hear: two actors that look alike, both
-        drawn as circles. One lies still and is a circle; the other moves, and only the tone that
-        it hums tells its category. No sentences.
+        drawn as circles. The small one lies still and is a circle; the large one moves, and only
+        the tone that it hums tells its category. No sentences.
     """
 
     height: int = 64

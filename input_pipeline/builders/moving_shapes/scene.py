@@ -128,14 +128,14 @@ def draw_look_alikes(rng: np.random.Generator, *, height: int, width: int, lengt
                      drift: float, scale: float = 1.0) -> Scene:
     """A clip of two actors that are to be drawn alike, of which one moves and so makes its sound.
 
-    The other lies still, is silent and is what both look like, a `MUTE`; which of the other
-    categories the moving one is of, nothing but its sound tells. They have no twins. Arguments as
-    of `draw_scene`.
+    The other lies still, is silent, and is what both look like, a `MUTE`. The moving one is the
+    larger, so that a single frame shows which of them it is; which of the other categories it is
+    of, nothing but its sound tells. They have no twins. Arguments as of `draw_scene`.
     """
-    still = Looks(colour=_pick(rng, COLOURS), shape=MUTE, size=_pick(rng, SIZES),
+    still = Looks(colour=_pick(rng, COLOURS), shape=MUTE, size="small",
                   texture=_pick(rng, TEXTURES), motion="still")
     heard = dataclasses.replace(still, shape=_pick(rng, [s for s in SHAPES if s != MUTE]),
-                                motion=_pick(rng, _SLIDING))
+                                size="large", motion=_pick(rng, _SLIDING))
     looks = (still, heard) if rng.uniform() < 0.5 else (heard, still)
     paths, step = _place_all(rng, looks, height, width, length, drift, scale)
     return Scene(looks, paths, tuple(int(i) for i in rng.permutation(2)), step, (-1, -1))
