@@ -29,8 +29,8 @@ Variants:
 
                    python -m vseg_jax.main --config configs/rcf.py:shapes --workdir runs/shapes_vis
 
-  shapes_heard Made videos of two actors that look alike, of which the larger hums; its tone alone tells its
-               category. `--config.model.audio=False` is the same model without ears.
+  shapes_heard Made videos of two actors that look alike, of which the larger hums; only its tone
+               tells its category. `--config.model.audio=False` is the same model without ears.
 
                    python -m vseg_jax.main --config configs/rcf.py:shapes_heard --workdir runs/heard
 
