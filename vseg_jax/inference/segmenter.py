@@ -25,6 +25,11 @@ identity, and one that hears takes the sound of the film, or live that since the
     session = segmenter.start(frame, audio=samples)
     answer = session.step(next_frame, audio=samples)
     session.summary()                               # category and score of each identity
+
+Many films of one model advance together, in one program (`jax.vmap` of its `step`):
+
+    session = segmenter.start_many([film[0] for film in films])   # masks or queries: one a film
+    answers = session.step([film[1] for film in films])           # one a film
 """
 
 from __future__ import annotations
