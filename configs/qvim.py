@@ -24,8 +24,8 @@ Variants:
          `rvos_dev` (those of its kinds of objects that A2D has). Tables 1 to 4 are the studies
          configs/studies.py:a2d and :rvos.
 
-  davis  A real but small set that a CPU can do: 10 training sequences of DAVIS 2016, one sentence each,
-         ResNet-50 (frozen) and MiniLM. The numbers are in docs/results.md.
+  davis  A real but small set that a CPU can do: 10 training sequences of DAVIS 2016 with one
+         sentence each, ResNet-50 (frozen) and MiniLM. The numbers are in docs/results.md.
 
              python -m vseg_jax.main --config configs/qvim.py:davis --workdir runs/qvim_davis \\
                --config.data.source=/data/DAVIS --config.data.options.queries=/data/queries.json \\
