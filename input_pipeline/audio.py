@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,8 @@ WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms, 10 ms
 BANDS, LOWEST, HIGHEST = 64, 125.0, 7500.0  # mel bands between these frequencies, Hz
 PATCH = 96  # frames, 0.96 s
 OFFSET = 0.01  # added before the logarithm
+HIGHEST_RATE = 768_000  # of sound files, Hz; a header that says more is damaged
+UNKNOWN = 2**31 - 2**16  # bytes that a WAV's header says where its writer did not know, or more
 
 
 def read_sound(path: str | Path) -> np.ndarray:
@@ -26,7 +29,7 @@ def read_sound(path: str | Path) -> np.ndarray:
 
     Raises:
       ValueError: no such file, no sound in it, a sample rate below 16 kHz (which lacks what the
-        highest mel bands hear), or sound that cannot be decoded; names the path.
+        highest mel bands hear), sound that cannot be decoded or is cut off; names the path.
     """
     try:
         import av
@@ -36,27 +39,52 @@ def read_sound(path: str | Path) -> np.ndarray:
     if not Path(path).is_file():
         raise ValueError(f"there is no sound file {path}")
     try:
+        _check_length(Path(path))
         with av.open(str(path)) as container:
             if not container.streams.audio:
                 raise ValueError(f"{path} has no sound")
             stream = container.streams.audio[0]
-            if (stream.rate or 0) < SAMPLE_RATE:
-                raise ValueError(
-                    f"the sound of {path} has {stream.rate or 0} samples a second; at least "
-                    f"{SAMPLE_RATE} are needed, for the bands reach up to {HIGHEST:.0f} Hz"
-                )
+            if reason := fault(stream):
+                raise ValueError(f"{path} {reason}; extract it from the film again, as WAV of "
+                                 f"16 bits and {SAMPLE_RATE} Hz")
             resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
             parts = [
                 part.to_ndarray().mean(axis=0)
                 for frame in _and_none(container.decode(stream))
                 for part in resampler.resample(frame)
             ]
-    except av.error.FFmpegError as error:
+    except (OSError, av.error.FFmpegError) as error:
         raise ValueError(f"the sound of {path} cannot be decoded ({error.strerror}); it may be cut "
-                         "off: extract or download it again") from error
+                         "off or no sound: extract or download it again") from error
     if not sum(map(len, parts)):
-        raise ValueError(f"the sound of {path} is empty")
-    return np.concatenate(parts)
+        raise ValueError(f"the sound of {path} is empty; extract or download it again")
+    samples = np.concatenate(parts)
+    if not np.isfinite(samples).all():
+        raise ValueError(f"the sound of {path} has samples that are no numbers; extract it from "
+                         f"the film again, as WAV of 16 bits and {SAMPLE_RATE} Hz")
+    return samples
+
+
+def fault(stream: Any) -> str:
+    """Why an audio stream of PyAV cannot be read, such as "has sound of ...", or ''."""
+    if stream.codec_context is None:
+        return "has sound of a kind that cannot be decoded"
+    if SAMPLE_RATE <= (stream.rate or 0) <= HIGHEST_RATE:
+        return ""
+    return (f"has sound of {stream.rate or 0} samples a second; at least {SAMPLE_RATE} are needed, "
+            f"to hear up to {HIGHEST:.0f} Hz, and at most {HIGHEST_RATE} are read")
+
+
+def _check_length(path: Path) -> None:
+    """ValueError where a WAV is shorter than its header says: FFmpeg reads what there is."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return
+    said, found = 8 + int.from_bytes(head[4:8], "little"), path.stat().st_size
+    if found + 1 < said < UNKNOWN:  # some writers leave out the last byte, which fills a pair
+        raise ValueError(f"{path} is cut off: it has {found} bytes of {said}; extract or download "
+                         "it again")
 
 
 def _and_none(frames):

@@ -6,6 +6,7 @@ Every decoder is told where its bytes are from (dataset, video, frame) and names
 from __future__ import annotations
 
 import io
+import operator
 import wave
 
 import cv2
@@ -68,26 +69,41 @@ def encode_rle(mask: np.ndarray) -> dict:
     return {"size": list(mask.shape), "counts": bytes(c + 48 for c in text).decode()}
 
 
-def decode_rle(rle: dict, where: str) -> np.ndarray:
+def decode_rle(rle: dict, where: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """COCO's run-length code to bool [H, W].
 
     Args:
       rle: {"size": [height, width], "counts": runs of 0 and 1 in turn, down the columns, as a
         list of numbers or as pycocotools' compressed string}.
       where: what the code is of, for errors.
+      size: (height, width) of its video, where that is known.
 
     Raises:
-      ValueError: the runs do not fill the size, or the string is damaged.
+      ValueError: another size, runs that do not fill it, or a damaged string.
     """
-    try:
-        (height, width), counts = rle["size"], rle["counts"]
-        runs = _rle_numbers(counts) if isinstance(counts, (str, bytes)) else np.array(counts, int)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the run-length code of {where} cannot be read: {error!r}") from error
-    if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
-        raise ValueError(f"the run-length code of {where} has {runs.sum()} pixels, its size is "
-                         f"{height}x{width} (height x width)")
+    (height, width), runs = rle_runs(rle, where, size)
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+
+
+def rle_runs(
+    rle: dict, where: str, wanted: tuple[int, int] | None = None
+) -> tuple[tuple[int, int], np.ndarray]:
+    """(height, width) and the runs of a code; arguments and errors as of `decode_rle`."""
+    try:
+        height, width = map(operator.index, rle["size"])
+        counts = rle["counts"]
+        runs = _rle_numbers(counts) if isinstance(counts, (str, bytes)) else np.array(counts, int)
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        raise ValueError(f"the run-length code of {where} cannot be read: {error!r}; wanted is "
+                         '{"size": [height, width], "counts": ...}') from error
+    if wanted and (height, width) != tuple(wanted):
+        raise ValueError(f"the run-length code of {where} is {height}x{width} (height x width), "
+                         f"but its video is {wanted[0]}x{wanted[1]}; encode the mask at that size")
+    if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width or height < 0:
+        raise ValueError(f"the run-length code of {where} has {runs.sum()} pixels, its size is "
+                         f"{height}x{width} (height x width); encode the mask again, or download "
+                         "the file again")
+    return (height, width), runs
 
 
 def _rle_numbers(text: str | bytes) -> np.ndarray:

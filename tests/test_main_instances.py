@@ -14,7 +14,7 @@ from vseg_jax import experiment
 from vseg_jax.experiment import vis
 from vseg_jax.inference.exported import Stream
 from vseg_jax.inference.sound import Ear, by_frame
-from vseg_jax.inference.video import Video
+from vseg_jax.inference.video import Video, VideoWriter
 
 av = pytest.importorskip("av")
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -119,6 +119,17 @@ def test_prediction_hears_the_film_and_an_export_says_the_same(trained, film, cl
         assert (one["identities"][found] + 1).tolist() == [o["id"] for o in row["objects"]]
         np.testing.assert_allclose(one["scores"][found], [o["score"] for o in row["objects"]],
                                    atol=1e-4)
+
+
+def test_a_film_without_sound_is_answered_with_a_warning(trained, clip, tmp_path):
+    silent = tmp_path / "silent.mp4"
+    with VideoWriter(silent, 8.0) as writer:
+        for frame in clip[0]:
+            writer.add(frame)
+    code, _, err = command("--workdir", trained[0], "--mode=predict", "--video", silent,
+                           "--output", tmp_path / "out")
+    assert code == 0 and f"warning: {silent} has no sound; the model hears silence\n" in err, err
+    assert len(json.loads((tmp_path / "out/predictions.json").read_text())["frames"]) == 4
 
 
 def test_a_sentence_is_refused(trained, film, tmp_path):

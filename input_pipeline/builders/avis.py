@@ -61,14 +61,15 @@ class Builder(records.VideoBuilder):
 
 
 def verify(source: Path, options: Options) -> list[str]:
-    """What is wrong with the data: as `youtube_vis.verify`, and videos without sound."""
+    """What is wrong with the data: as `youtube_vis.verify`, and sound that is missing or bad."""
     del options
     try:
         found = read(source)
     except ValueError as error:
         return [str(error)]
     return tracks.faults(found, {}) + [
-        p for split, videos in found.splits.items() for p in _silent(split, videos)]
+        p for split, videos in found.splits.items()
+        for p in _silent(split, videos) + _unusable(split, videos)]
 
 
 def read(source: Path) -> tracks.Annotations:
@@ -97,3 +98,16 @@ def _silent(split: str, videos: Sequence[tracks.Video]) -> list[str]:
     if lost := [path for v in videos if not (path := sound_path(v)).is_file()]:
         return [f"{split}: videos without sound: {files.first_names(lost, len(videos))}"]
     return []
+
+
+def _unusable(split: str, videos: Sequence[tracks.Video]) -> list[str]:
+    faults = []
+    for path in filter(Path.is_file, map(sound_path, videos)):
+        try:
+            audio.read_sound(path)
+        except ValueError as error:
+            faults.append(error)
+    if not faults:
+        return []
+    return [f"{split}: sound that cannot be used: {len(faults)} of {len(videos)}, the first: "
+            f"{faults[0]}"]

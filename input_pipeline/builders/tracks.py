@@ -8,15 +8,15 @@ records have no masks.
 from __future__ import annotations
 
 import dataclasses
+import operator
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from input_pipeline import records
 from input_pipeline.builders import files
-from input_pipeline.codecs import decode_rle
+from input_pipeline.codecs import decode_rle, rle_runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _read(path: Path, images: Path) -> tuple[list[Video], tuple[records.Category
     content = files.read_json(path)
     where = str(path)
     try:
-        categories = tuple(sorted((records.Category(int(c["id"]), str(c["name"]))
+        categories = tuple(sorted((records.Category(operator.index(c["id"]), str(c["name"]))
                                    for c in content["categories"]), key=lambda c: c.id))
         names = {c.id: c.name for c in categories}
         tracks: dict[Any, list[Track]] = {}
@@ -99,8 +99,10 @@ def _read(path: Path, images: Path) -> tuple[list[Video], tuple[records.Category
     if tracks:
         raise ValueError(f"{path} has annotations of videos that it does not list: "
                          f"{files.first_names(tracks)}")
-    if not videos:
-        raise ValueError(f"{path} lists no video")
+    if not videos or not categories:
+        raise ValueError(f"{path} lists no {'category' if videos else 'video'}")
+    if twice := sorted(n for n, k in Counter(v.name for v in videos).items() if k > 1):
+        raise ValueError(f"{path} lists videos twice: {files.first_names(twice, len(videos))}")
     if len(names) != len(categories) or len(set(names.values())) != len(names):
         raise ValueError(f"{path} lists a category twice: {[(c.id, c.name) for c in categories]}")
     return sorted(videos, key=lambda video: video.name), categories
@@ -117,7 +119,8 @@ def _track(said: Mapping[str, Any], names: Mapping[int, str], where: str) -> Tra
     for t, code in enumerate(codes):
         if code is not None and not (isinstance(code, dict) and {"size", "counts"} <= code.keys()):
             raise ValueError(f"{where}, frame {t} should be a run-length code "
-                             f'{{"size": ..., "counts": ...}} or null, got {str(code)[:60]}')
+                             f'{{"size": ..., "counts": ...}} or null (outlines are not read), got '
+                             f"{str(code)[:60]}")
     return Track(said["id"], names[said["category_id"]], codes, bool(said.get("iscrowd")))
 
 
@@ -129,14 +132,16 @@ def _video(path: Path, images: Path, said: Mapping[str, Any], tracks: list[Track
     for track in tracks:
         if len(track.codes) != len(paths):
             raise ValueError(f"{path}, annotation {track.number} has {len(track.codes)} "
-                             f"segmentations, but its video has {len(paths)} frames")
-    name = paths[0].parent.relative_to(images).as_posix()
+                             f"segmentations, but its video has {len(paths)} frames; wanted is "
+                             "one a frame, null where it is not seen")
+    folder = paths[0].parent
+    name = folder.relative_to(images).as_posix() if folder.is_relative_to(images) else "."
     if name == ".":
         raise ValueError(f"{path}, video {said['id']}: file_names should be <video>/<frame>, got "
                          f"{said['file_names'][0]}")
     return Video(
         number=said["id"], name=name,
-        size=(said["height"], said["width"]), frames=paths,
+        size=(operator.index(said["height"]), operator.index(said["width"])), frames=paths,
         tracks=sorted(tracks, key=lambda track: track.number), annotated=annotated, file=path,
     )
 
@@ -206,14 +211,32 @@ def faults(found: Annotations, counts: Mapping[str, int], names: Sequence[str] =
         if broken := [p for p in paths if not files.is_whole(p)]:
             problems.append(f"{split}: files cut off or not images: "
                             f"{files.first_names(broken, len(paths))}")
-        tracks = [(f"{v.name} annotation {t.number}", v, t) for v in videos for t in v.tracks]
-        if odd := [name for name, v, t in tracks
-                   if any(c is not None and tuple(c["size"]) != v.size for c in t.codes)]:
-            problems.append(f"{split}: run-length codes of another size: {files.first_names(odd)}")
-        if odd := [name for name, _, t in tracks if not any(t.codes)]:
+        if split == "train" and not any(v.annotated for v in videos):
+            problems.append(f"{split}: {videos[0].file.name} has no annotations; nothing can be "
+                            "trained on it")
+        tracks = [(v, t) for v in videos for t in v.tracks]
+        if odd := [fault for v, t in tracks if (fault := _fault(v, t))]:
+            problems.append(f"{split}: objects with bad run-length codes: {len(odd)} of "
+                            f"{len(tracks)}, the first: {odd[0]}")
+        if odd := [_name(v, t) for v, t in tracks if not any(t.codes)]:
             problems.append(f"{split}: objects that no frame shows (all null): "
                             f"{files.first_names(odd, len(tracks))}; they are left out")
     return problems
+
+
+def _name(video: Video, track: Track) -> str:
+    return f"{video.name} annotation {track.number}"
+
+
+def _fault(video: Video, track: Track) -> str:
+    """What is wrong with the first bad code of a track, or ''."""
+    try:
+        for t, code in enumerate(track.codes):
+            if code is not None:
+                rle_runs(code, f"{_name(video, track)}, frame {t}", video.size)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 # --- reading ----------------------------------------------------------------------------------
@@ -251,6 +274,4 @@ def _seen(video: Video, tracks: Sequence[Track], t: int):
     for k, track in enumerate(tracks, 1):
         if track.codes[t] is not None:
             where = f"{video.file}, annotation {track.number}, frame {t}"
-            mask: np.ndarray = decode_rle(track.codes[t], where)
-            records.check_size(mask, video.size, f"the run-length code of {where}")
-            yield k, mask
+            yield k, decode_rle(track.codes[t], where, video.size)

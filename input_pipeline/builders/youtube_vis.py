@@ -64,8 +64,8 @@ class Builder(records.VideoBuilder):
 def verify(
     source: Path, options: Options, official: dict[str, int] | None = None
 ) -> list[str]:
-    """What is wrong with the download: counts, categories, missing images, images cut off, codes of
-    a size that is not their video's, objects that no frame shows."""
+    """What is wrong with the download: counts, categories, missing images, images cut off, codes
+    that are damaged or not of their video's size, objects that no frame shows."""
     try:
         return tracks.faults(read(source), official or OFFICIAL.get(options.year, {}),
                              CATEGORIES.get(f"youtube_vis_{options.year}", ()))

@@ -74,6 +74,7 @@ def test_what_is_written_can_be_scored(source, archive, tmp_path):
 
 @pytest.mark.parametrize("change, said", [
     ({"video_id": 8}, ["the video_id is 8"]),
+    ({"video_id": [31]}, ["the video_id is [31], which the split does not list"]),
     ({"category_id": 40}, ["the category_id is 40; the download has 1 to 3"]),
     ({"score": "high"}, ["the score is 'high', not a number"]),
     ({"segmentations": None}, ["segmentations are None; video 31 (dog) has 3 frames"]),

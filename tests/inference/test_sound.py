@@ -1,6 +1,7 @@
 """The sound of films: in step with the pictures, whatever the container says, and where none is."""
 
 import itertools
+import struct
 import warnings
 
 import numpy as np
@@ -17,21 +18,23 @@ av = pytest.importorskip("av")
 FPS = 10
 
 
-def write(path, samples=None, rate=16000, delay=0.0, frames=20):
+def write(path, samples=None, rate=16000, delay=0.0, frames=20, codec="pcm_s16le"):
     """A film of a green square with the sound `samples`, which begins `delay` seconds late."""
     picture = np.zeros((24, 32, 3), np.uint8)
     picture[4:20, 4:20, 1] = 255
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=FPS)
         video.width, video.height, video.pix_fmt = 32, 24, "yuv420p"
-        track = container.add_stream("pcm_s16le", rate=rate, layout="stereo") \
+        track = container.add_stream(codec, rate=rate, layout="stereo") \
             if samples is not None else None
         for _ in range(frames):
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(video.encode())
-        if track is not None:
-            stereo = np.repeat(np.rint(samples * 32767).astype(np.int16), 2)[None]
-            frame = av.AudioFrame.from_ndarray(stereo, format="s16", layout="stereo")
+        if track is not None and len(samples):
+            kind, scaled = ("flt", samples) if codec == "pcm_f32le" else \
+                ("s16", np.rint(samples * 32767).astype(np.int16))
+            frame = av.AudioFrame.from_ndarray(np.repeat(scaled, 2)[None], format=kind,
+                                               layout="stereo")
             frame.sample_rate, frame.pts = rate, round(delay * rate)
             container.mux(track.encode(frame))
             container.mux(track.encode())
@@ -77,8 +80,17 @@ def test_films_without_sound_are_segmented_with_a_warning(samples, tmp_path):
         names = [a.categories for a in hearing.segment(heard)]
     assert names == [("square",)] * 10 + [("big_box",)] * 10, "the tone is heard as it begins"
     low = write(tmp_path / "low.mkv", samples, rate=8000)
+    high, unknown = tmp_path / "high.mkv", tmp_path / "unknown.mkv"
+    broken = write(tmp_path / "broken.mkv", samples + np.float32(np.nan), codec="pcm_f32le")
+    rates = struct.pack(">d", 16000), struct.pack(">d", 1e9)
+    high.write_bytes(heard.read_bytes().replace(*rates))
+    unknown.write_bytes(heard.read_bytes().replace(b"A_PCM/INT/LIT", b"A_XYZ/INT/LIT"))
     for path, said in ((write(tmp_path / "silent.mkv"), "silent.mkv has no sound; the model hears"),
-                       (low, "low.mkv has sound of 8000 samples a second; at least 16000")):
+                       (write(tmp_path / "empty.mkv", samples[:0]), "sound track with no sample"),
+                       (low, "low.mkv has sound of 8000 samples a second; at least 16000"),
+                       (high, "of 1000000000 samples a second; .* at most 768000 are read"),
+                       (unknown, "unknown.mkv has sound of a kind that cannot be decoded"),
+                       (broken, "broken.mkv cannot be decoded further .it has samples that are")):
         with pytest.warns(UserWarning, match=said):
             answers = list(hearing.segment(path))
         assert [a.categories for a in answers] == [("square",)] * 20

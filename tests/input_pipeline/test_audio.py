@@ -1,8 +1,9 @@
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
-from archives import film, wav
+from archives import cut, film, wav
 
 from input_pipeline.audio import (
     frame_patches,
@@ -81,6 +82,41 @@ def test_sound_of_files(tmp_path):
         np.testing.assert_allclose(sound[200:-200], expected[200:-200], atol=4e-3)
 
 
+def samples_wav(path, codec, form, samples):
+    """A WAV of 16 kHz, mono, whose samples are of the kind `codec`."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], format=form, layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("codec, form, dtype, scale, zero", [
+    ("pcm_u8", "u8", np.uint8, 2**7, 2**7), ("pcm_s24le", "s32", np.int32, 2**31, 0),
+    ("pcm_f32le", "flt", np.float32, 1, 0),
+])
+def test_sound_of_8_and_24_bits_and_of_floats(tmp_path, codec, form, dtype, scale, zero):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    path = samples_wav(tmp_path / "tone.wav", codec, form, (scale * tone + zero).astype(dtype))
+    np.testing.assert_allclose(read_sound(path), tone, atol=0.01)
+
+
+def patched(path, place, data):
+    """The file with some bytes of its header changed."""
+    content = bytearray(path.read_bytes())
+    content[place:place + len(data)] = data
+    path.write_bytes(content)
+    return path
+
+
+def test_a_wav_whose_length_was_not_known_when_it_was_begun(tmp_path):
+    path = wav(tmp_path / "stream.wav", np.zeros((1, 800)), 16000)
+    for unknown in (b"\xff" * 4, b"\0" * 4):
+        assert len(read_sound(patched(patched(path, 4, unknown), 40, unknown))) == 800
+
+
 def test_sound_of_a_film(tmp_path):
     path = film(tmp_path / "film.mp4", seconds=1.0)
     sound = read_sound(path)
@@ -94,7 +130,16 @@ def test_sound_of_a_film(tmp_path):
     (lambda p: film(p.with_suffix(".mp4"), seconds=0), "has no sound"),
     (lambda p: p, "there is no sound file"),
     (lambda p: p.write_bytes(b"no sound") and p, "cannot be decoded"),
-    (lambda p: wav(p, np.zeros((1, 0)), 16000), "is empty|cannot be decoded"),
+    (lambda p: wav(p, np.zeros((1, 0)), 16000), "is empty"),
+    (lambda p: p.write_bytes(b"") or p, "cannot be decoded"),
+    (lambda p: cut(wav(p, np.zeros((1, 800)), 16000)) or p, "is cut off: it has 822 bytes of 1644"),
+    (lambda p: patched(wav(p, np.zeros((1, 800)), 16000), 24, bytes(4)), "cannot be decoded"),
+    (lambda p: patched(wav(p, np.zeros((1, 800)), 16000), 24, (10**9).to_bytes(4, "little")),
+     "1000000000 samples a second; .* at most 768000 are read; extract it from the film again"),
+    (lambda p: patched(wav(p, np.zeros((1, 800)), 16000), 20, b"\x34\x12"),
+     "has sound of a kind that cannot be decoded"),
+    (lambda p: samples_wav(p, "pcm_f32le", "flt", np.full(800, np.nan, np.float32)),
+     "has samples that are no numbers"),
 ])
 def test_files_without_usable_sound(tmp_path, make, said):
     with pytest.raises(ValueError, match=said):

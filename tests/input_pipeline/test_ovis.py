@@ -73,7 +73,8 @@ def test_what_is_missing_is_named(source, tmp_path):
     assert "train: missing frames: 1 of 9" in said and "vid1/img_0000002.jpg" in said
     assert "files cut off" in said and "vid2/img_0000001.jpg" in said
     assert "valid: videos without frames: 1 of 1 (other)" in said
-    assert "codes of another size: 1 (vid0 annotation 100)" in said
+    assert "bad run-length codes: 1 of 6, the first: the run-length code of vid0 annotation 100, " \
+        "frame 0 is 4x4 (height x width), but its video is 12x20" in said
     assert "the official one has 607" in "\n".join(verify("ovis", source))
     with pytest.raises(ValueError, match=r"not whole: .*vid1/img_0000002"):
         prepare("ovis", source, tmp_path / "data")
@@ -147,11 +148,23 @@ def test_codes_equal_pycocotools():
     ({"size": [4, 5], "counts": "d"}, "of a test cannot be read"),
     ({"size": [4, 5], "counts": ""}, "of a test has 0 pixels"),
     ({"size": [4], "counts": [4]}, "of a test cannot be read"),
+    ({"size": None, "counts": [4]}, "of a test cannot be read"),
+    ({"size": ["4", "5"], "counts": [20]}, "of a test cannot be read"),
+    ({"size": [4.0, 5.0], "counts": [20]}, "of a test cannot be read"),
+    ({"size": [-4, -5], "counts": [20]}, "its size is -4x-5"),
+    ({"size": [4, 5], "counts": [10**30]}, "of a test cannot be read: OverflowError"),
     ({"counts": [4]}, "of a test cannot be read"),
 ])
 def test_damaged_codes(code, message):
     with pytest.raises(ValueError, match=message):
         codecs.decode_rle(code, "a test")
+
+
+def test_a_code_of_another_size():
+    code = {"size": [4, 5], "counts": [20]}
+    assert codecs.decode_rle(code, "a test", (4, 5)).shape == (4, 5)
+    with pytest.raises(ValueError, match=r"is 4x5 \(height x width\), but its video is 5x4"):
+        codecs.decode_rle(code, "a test", (5, 4))
 
 
 def test_encoded_as_pycocotools_encodes():

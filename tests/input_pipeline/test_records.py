@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from archives import wav
 from toy_dataset import ToyBuilder, build_toy, toy_record
 
 from input_pipeline.records import (
@@ -72,6 +73,15 @@ def test_audio_comes_back_to_sixteen_bits():
 def test_bad_bytes_name_the_place(decode, data):
     with pytest.raises(ValueError, match="davis train video bear frame 3"):
         decode(data, "davis train video bear frame 3")
+
+
+@pytest.mark.parametrize("channels, rate, said", [
+    (1, 44100, "1 channels of 16 bits at 44100 Hz; records hold"), (2, 16000, "2 channels of 16"),
+])
+def test_sound_of_another_form(tmp_path, channels, rate, said):
+    path = wav(tmp_path / "a.wav", np.zeros((channels, 100)), rate)
+    with pytest.raises(ValueError, match=f"the audio of toys video 3 has {said}"):
+        decode_audio(path.read_bytes(), "toys video 3")
 
 
 def test_records_come_back_as_built_and_in_order(toy_dir):

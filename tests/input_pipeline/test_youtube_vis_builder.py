@@ -6,6 +6,7 @@ from archives import OVIS_SIZE, box, runs, write, youtube_vis
 
 from input_pipeline.builders import files, prepare
 from input_pipeline.builders import youtube_vis as builder
+from input_pipeline.builders.__main__ import main
 from input_pipeline.categories import OFFICIAL, from_coco
 from input_pipeline.instances import InstanceSamples, true_tracks
 from input_pipeline.records import VOID, decode_mask, open_dataset
@@ -104,13 +105,55 @@ def test_another_folder_and_two_years_mixed(tmp_path):
     (lambda c: c["categories"].append({"id": 1, "name": "cow"}), "lists a category twice"),
     (lambda c: c["videos"][0].update(file_names=["0.jpg", "1.jpg", "2.jpg"]),
      "video 7: file_names should be <video>/<frame>, got 0.jpg"),
+    (lambda c: c["videos"][0].update(file_names=["/a/b/0.jpg"] * 3), "video 7: file_names should"),
     (lambda c: c["videos"][0].pop("height"), "video 7: not the form .* KeyError"),
+    (lambda c: c["videos"][0].update(height="12"), "video 7: not the form .* TypeError"),
+    (lambda c: c["videos"].append(c["videos"][0]), r"lists videos twice: 1 of 4 \(vid0\)"),
+    (lambda c: c["annotations"][0].pop("segmentations"), "annotation 100: not the form .* KeyErr"),
+    (lambda c: c["annotations"][0].update(segmentations=[None] * 5),
+     "annotation 100 has 5 segmentations, but its video has 3 frames; wanted is one a frame"),
+    (lambda c: c["annotations"][0]["segmentations"].append([[1, 2, 3, 4, 5, 6]]),
+     r"frame 3 should be a run-length code .* \(outlines are not read\), got \[\[1, 2"),
+    (lambda c: c["categories"].pop(0), "annotation 90 has the category_id 1, which"),
+    (lambda c: c["categories"][0].update(id="one"), r"train\.json: not the form .* TypeError"),
+    (lambda c: c.update(categories=[], annotations=None), "lists no category"),
 ])
 def test_damaged_annotations(tmp_path, edit, message):
     source = youtube_vis(tmp_path / "vis")
     change(source, edit)
     with pytest.raises(ValueError, match=message):
         prepare("youtube_vis", source, tmp_path / "data", {"dev": 0})
+
+
+@pytest.mark.parametrize("code, message", [
+    ({"size": [20, 12], "counts": [240]}, "is 20x12 (height x width), but its video is 12x20"),
+    ({"size": [12, 20], "counts": [5, 5]}, "has 10 pixels, its size is 12x20"),
+    ({"size": [12, 20], "counts": "d0"}, "has 20 pixels, its size is 12x20"),
+    ({"size": [12, 20], "counts": "n1\x7f"}, "cannot be read: ValueError"),
+    ({"size": [12.0, 20.0], "counts": [240]}, "cannot be read: TypeError"),
+])
+def test_codes_that_do_not_fit(tmp_path, capsys, code, message):
+    source = youtube_vis(tmp_path / "vis")
+    change(source, lambda c: c["annotations"][0]["segmentations"].insert(0, code))
+    change(source, lambda c: c["annotations"][0]["segmentations"].pop())
+    given = ["youtube_vis", "--source", str(source), "--prepared", str(tmp_path / "data")]
+    assert main(["verify", *given, "--option", "year=0"]) == 1
+    problem, summary = capsys.readouterr().out.splitlines()
+    assert problem.startswith("problem: train: objects with bad run-length codes: 1 of 6, the first"
+                              f": the run-length code of vid0 annotation 100, frame 0 {message}")
+    assert summary == "youtube_vis: 1 problems"
+    assert main(["prepare", *given, "--option", "dev=0"]) == 2
+    error = capsys.readouterr().err.partition("error: ")[2]
+    assert f"train.json, annotation 100, frame 0 {message}" in error and error.count("\n") == 1
+    assert not [p for p in (tmp_path / "data").rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("nothing", [None, []])
+def test_a_train_file_without_annotations(tmp_path, nothing):
+    source = youtube_vis(tmp_path / "vis")
+    change(source, lambda c: c.update(annotations=nothing))
+    assert builder.verify(source, builder.Options(0)) == [
+        "train: train.json has no annotations; nothing can be trained on it"]
 
 
 def test_what_coco_shares():

@@ -10,7 +10,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +104,9 @@ def _faults(
     score = entry.get("score")
     if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
         faults.append(f"the score is {score!r}, not a number")
-    if (video := videos.get(entry.get("video_id"))) is None:
-        return [*faults, f"the video_id is {entry.get('video_id')!r}, which the split does not "
-                         "list"]
+    number = entry.get("video_id")
+    if not isinstance(number, Hashable) or (video := videos.get(number)) is None:
+        return [*faults, f"the video_id is {number!r}, which the split does not list"]
     codes = entry.get("segmentations")
     if not isinstance(codes, list) or len(codes) != len(video.frames):
         found = len(codes) if isinstance(codes, list) else repr(codes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import warnings
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from input_pipeline.audio import HIGHEST, HOP, PATCH, WINDOW, patch_ending_at, silent_patches
+from input_pipeline.audio import HOP, PATCH, WINDOW, fault, patch_ending_at, silent_patches
 from input_pipeline.records import SAMPLE_RATE
 from vseg_jax.inference.video import Video
 
@@ -86,11 +87,11 @@ def of_film(video: Video) -> Iterator[Float[np.ndarray, " n"]] | None:
     import av
 
     with av.open(os.fspath(video.path)) as container:
-        rates = [stream.rate or 0 for stream in container.streams.audio[:1]]
-    reason = "" if rates else "has no sound"
-    if rates and rates[0] < SAMPLE_RATE:
-        reason = (f"has sound of {rates[0]} samples a second; at least {SAMPLE_RATE} are needed, "
-                  f"for the model hears up to {HIGHEST:.0f} Hz")
+        streams = container.streams.audio
+        reason = fault(streams[0]) if streams else "has no sound"
+        with contextlib.suppress(av.error.FFmpegError):  # `_decoded` says so
+            if not reason and next(container.decode(streams[0]), None) is None:
+                reason = "has a sound track with no sample"
     if reason:
         warnings.warn(f"{video.path} {reason}; the model hears silence", stacklevel=2)
         return None
@@ -113,11 +114,14 @@ def _decoded(video: Video) -> Iterator[np.ndarray]:
                     yield np.zeros(max(0, round(late * SAMPLE_RATE)), np.float32)
                 for part in resampler.resample(frame):
                     samples = part.to_ndarray().mean(axis=0)
+                    if not np.isfinite(samples).all():
+                        raise ValueError("it has samples that are no numbers")
                     yield samples[skipped:]
                     skipped = max(0, skipped - len(samples))
-        except av.error.FFmpegError as error:
-            warnings.warn(f"the sound of {video.path} cannot be decoded further ({error.strerror})"
-                          "; the model hears no more of it", stacklevel=2)
+        except (av.error.FFmpegError, ValueError) as error:
+            warnings.warn(f"the sound of {video.path} cannot be decoded further "
+                          f"({getattr(error, 'strerror', error)}); the model hears no more of it",
+                          stacklevel=2)
 
 
 def _seconds(frame: Any) -> float:

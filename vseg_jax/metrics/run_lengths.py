@@ -6,6 +6,7 @@ of numbers or as pycocotools' compressed string}.
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -28,18 +29,18 @@ class Spans:
 
     def __init__(self, code: Any, size: tuple[int, int], where: str):
         try:
-            height, width = code["size"]
+            height, width = map(operator.index, code["size"])
             counts = code["counts"]
             runs = _numbers(counts) if isinstance(counts, (str, bytes)) else np.array(counts, int)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"the run-length code of {where} cannot be read: {error!r}; wanted is "
                              '{"size": [height, width], "counts": ...}') from error
         if (height, width) != tuple(size):
             raise ValueError(f"the run-length code of {where} is {height}x{width} (height x width),"
-                             f" but its video is {size[0]}x{size[1]}")
+                             f" but its video is {size[0]}x{size[1]}; encode the mask at that size")
         if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
             raise ValueError(f"the run-length code of {where} has {runs.sum()} pixels, its size is "
-                             f"{height}x{width}")
+                             f"{height}x{width}; encode the mask again")
         borders = np.cumsum(runs)
         ends = borders[1::2]
         starts = borders[0::2][:len(ends)]

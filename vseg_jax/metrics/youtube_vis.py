@@ -21,7 +21,8 @@ import argparse
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,8 +182,9 @@ def _group(video: Any, category: int, true: list, ours: list) -> Group:
         ious=[[track_iou(spans, other) for other, _ in true] for spans, _ in ours],
         scores=[float(row["score"]) for _, row in ours],
         areas=[_area(s.area for s in spans.values()) for spans, _ in ours],
-        true_areas=[_area(row.get("areas") or (s.area for s in spans.values()))
-                    for spans, row in true],
+        true_areas=[_area(_areas(row, f"video {video}, true object {row.get('id', k)}")
+                          or (s.area for s in spans.values()))
+                    for k, (spans, row) in enumerate(true)],
         crowds=[bool(row.get("iscrowd", 0)) for _, row in true],
     )
 
@@ -192,6 +194,14 @@ def _score(row: Mapping[str, Any], where: str) -> float:
     if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
         raise ValueError(f"{where}: the score is {score!r}, it must be a number")
     return score
+
+
+def _areas(row: Mapping[str, Any], where: str) -> list[Any]:
+    areas = row.get("areas") or []
+    if not isinstance(areas, list) or not all(isinstance(a or 0, (int, float)) for a in areas):
+        raise ValueError(f"{where}: the areas are {str(areas)[:60]}; wanted is a list with a "
+                         "number or null for each frame")
+    return areas
 
 
 def _area(areas: Iterable[Any]) -> float:
@@ -288,38 +298,49 @@ def score_files(
     if not isinstance(answers, list):
         raise ValueError(f"{predictions} should be a list of results, it is a "
                          f"{type(answers).__name__}")
+    where = str(truth)
     try:
-        categories = {c["id"] for c in said["categories"]}
-        listed = {v["id"]: v for v in said["videos"]}
-        sizes = {k: ((v["height"], v["width"]), len(v["file_names"])) for k, v in listed.items()}
-        names = {k: str(v["file_names"][0]).rpartition("/")[0] for k, v in listed.items()}
-        annotations = list(said["annotations"] or ())
+        categories = {c["id"]: c for c in said["categories"]}
+        sizes, names = {}, {}
+        for v in said["videos"]:
+            where = f"{truth}, video {v.get('id')}"
+            size = operator.index(v["height"]), operator.index(v["width"])
+            sizes[v["id"]] = size, len(v["file_names"])
+            names[v["id"]] = str(v["file_names"][0]).rpartition("/")[0]
+        where, numbers = str(truth), sorted(sizes)
+        if said.get("annotations") is None:
+            raise ValueError(f"{truth} has no annotations: a test set without a truth is not "
+                             "scored")
+        annotations = list(said["annotations"])
     except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise ValueError(f"{truth}: not the form of YouTube-VIS annotations: {error!r}") from error
+        raise ValueError(f"{where}: not the form of YouTube-VIS annotations: {error!r}") from error
     true, ours = (_by_video(path, rows, categories, sizes)
                   for path, rows in ((truth, annotations), (predictions, answers)))
-    taken = set(listed)
+    taken = numbers
     if videos is not None:
         wanted = set(videos)
-        taken = {k for k in listed if wanted & {str(k), names[k]}}
+        taken = [k for k in numbers if wanted & {str(k), names[k]}]
         if unknown := wanted - {str(k) for k in taken} - {names[k] for k in taken}:
             raise ValueError(f"{truth} has no video {min(unknown)}")
     metric = YouTubeVISMetric()
-    for k in sorted(taken):
+    for k in taken:
         metric.add(k, *sizes[k], true.get(k, []), ours.get(k, []))
     return metric.result()
 
 
-def _by_video(path: str | Path, rows: list, categories: set, videos: Mapping) -> dict[Any, list]:
+def _by_video(
+    path: str | Path, rows: list, categories: Mapping, videos: Mapping
+) -> dict[Any, list]:
     found: dict[Any, list] = {}
     for k, row in enumerate(rows):
         where = f"{path}, entry {k}"
         if not isinstance(row, Mapping):
             raise ValueError(f"{where} is {row!r}, not an object")
         for key, known in (("video_id", videos), ("category_id", categories)):
-            if row.get(key) not in known:
+            if not isinstance(row.get(key), Hashable) or row.get(key) not in known:
+                listed = ", ".join(map(str, list(known)[:8])) + ", ..." * (len(known) > 8)
                 raise ValueError(f"{where}: the {key} is {row.get(key)!r}, which the truth does "
-                                 "not list")
+                                 f"not list; it has {listed or 'none'}")
         found.setdefault(row["video_id"], []).append(row)
     return found
 
