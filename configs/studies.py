@@ -24,6 +24,9 @@ Variants:
                 --workdir runs/qvim
             done
 
+  references, hearing  rcf on made videos: with a frame before the target (delta 1) and without
+        (delta 0); on look-alikes of which one hums, hearing and deaf. Three seeds each.
+
   a2d, rvos  Tables 1 to 3 at the paper's size, as configs/qvim.py:a2d (A2J, A2R) and :rvos (R2A)
         train; `--mode cost` of either gives Table 4 and needs no data. Not run by us.
 """
@@ -32,7 +35,7 @@ from __future__ import annotations
 
 from vseg_jax.settings import RowConfig, StudyConfig
 
-VARIANTS = ("text", "methods", "parts", "layers", "a2d", "rvos")
+VARIANTS = ("text", "methods", "parts", "layers", "references", "hearing", "a2d", "rvos")
 
 # Rows of qvim's studies: changes of the full model.
 FULL = {"full": {}}
@@ -57,7 +60,8 @@ def get_study(variant: str = "text") -> StudyConfig:
     """The study of a variant; raises ValueError where there is none of that name."""
     if variant not in VARIANTS:
         raise ValueError(f"no study '{variant}'; there are {', '.join(VARIANTS)}")
-    studies = {"text": _text, "methods": _methods, "parts": _parts, "layers": _layers}
+    studies = {"text": _text, "methods": _methods, "parts": _parts, "layers": _layers,
+               "references": _references, "hearing": _hearing}
     return studies[variant]() if variant in studies else _paper(variant)
 
 
@@ -89,10 +93,11 @@ def _text() -> StudyConfig:
 
 def _methods() -> StudyConfig:
     # ISW must have measured its covariances before the training ends, and SFA have begun.
-    numbers = {"sfa": {"sfa_start": 300}, "isw": {"isw_trials": 2, "isw_images": 200}}
+    numbers = {"sfa": {"sfa_start": 100}, "isw": {"isw_trials": 2, "isw_images": 200}}
     return StudyConfig(
         rows=_rows("benchmark", {**_compared(numbers), **FULL, **WITHOUT}),
-        columns=_mean_iou("source", "target", "background", "light", "noise", "size", "wording"),
+        columns=_mean_iou("source", "target", "unworded", "background", "light", "noise", "size",
+                          "wording"),
         seeds=(0, 1, 2, 3, 4),
         baseline="baseline",
     )
@@ -101,7 +106,7 @@ def _methods() -> StudyConfig:
 def _parts() -> StudyConfig:
     return StudyConfig(
         rows=_rows("benchmark", {**FULL, **WITHOUT, **PARTS}),
-        columns=_mean_iou("source", "target", "background", "wording"),
+        columns=_mean_iou("source", "target", "unworded", "background", "light", "wording"),
         baseline="full",
     )
 
@@ -119,11 +124,35 @@ def _layers() -> StudyConfig:
     }
     return StudyConfig(
         rows=_rows("benchmark", rows),
-        columns=_mean_iou("source", "target", "background", "wording"),
+        columns=_mean_iou("source", "target", "unworded", "background", "light", "wording"),
         baseline="full",
         lines={"QFA at scale": {"none": "without_qfa", **qfa},
                "AM-AdaIN at scale": {"none": "without_am_adain", **am_adain}},
     )
+
+
+def _references() -> StudyConfig:
+    shapes = "configs/rcf.py:shapes"
+    return StudyConfig(
+        rows={"delta_0": RowConfig(shapes, {"model.references": 0}), "delta_1": RowConfig(shapes)},
+        columns={**_instances("source"), "target AP50": "target/AP50",
+                 "target followed": "target/followed"},
+        baseline="delta_0",
+    )
+
+
+def _hearing() -> StudyConfig:
+    heard = "configs/rcf.py:shapes_heard"
+    return StudyConfig(
+        rows={"deaf": RowConfig(heard, {"model.audio": False}), "hearing": RowConfig(heard)},
+        columns=_instances("source"),
+        baseline="deaf",
+    )
+
+
+def _instances(dataset: str) -> dict[str, str]:
+    names = ("AP", "AP50", "AP75", "AR1", "AR10", "followed", "kept")
+    return {name: f"{dataset}/{name}" for name in names}
 
 
 def _paper(variant: str) -> StudyConfig:

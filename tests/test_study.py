@@ -1,6 +1,7 @@
 """A study: its cells run once, go on after a stop, and only whole ones are in the table."""
 
 import csv
+import fcntl
 import json
 from pathlib import Path
 
@@ -30,11 +31,9 @@ class Runs:
     def __call__(self, config, changes, folder):
         def start():
             if len(self.trained) == self.killed_at:
-                folder.mkdir(parents=True)
                 (folder / "metrics.json").write_text("{}")   # half a run
                 raise KeyboardInterrupt
             self.trained.append((config, int(changes["train.seed"])))
-            folder.mkdir(parents=True, exist_ok=True)
             seed = int(changes["train.seed"])
             gain = float(changes.get("model.gain", 0))
             return {"test": {"iou": 0.5 + gain + 0.01 * seed * (1 + gain)}}
@@ -60,6 +59,18 @@ def test_a_stopped_study_goes_on_and_shows_no_half_cell(tmp_path):
     table = run("few", STUDY, tmp_path, {}, rest)
     assert rest.trained == [("better.py", 1), ("plain.py", 2), ("better.py", 2)]
     assert table == run("few", STUDY, tmp_path, {}, Runs(killed_at=0))   # nothing is left to run
+
+
+def test_processes_share_the_cells_of_a_workdir(tmp_path):
+    (tmp_path / "plain/1").mkdir(parents=True)
+    with (tmp_path / "plain/1/lock").open("w") as other:   # as another process at this cell
+        fcntl.flock(other, fcntl.LOCK_EX)
+        rest = Runs()
+        assert "| plain | 2 |" in run("few", STUDY, tmp_path, {}, rest)
+        assert ("plain.py", 1) not in rest.trained and len(rest.trained) == 5
+    last = Runs()   # the other one died: its cell is free again
+    assert "| plain | 3 |" in run("few", STUDY, tmp_path, {}, last)
+    assert last.trained == [("plain.py", 1)]
 
 
 def test_p_is_that_of_a_paired_test_on_the_seeds_that_both_have():

@@ -1,20 +1,22 @@
 """Many runs, one table: rows of settings by seeds, each cell trained and scored once.
 
-A study file has `get_study(variant) -> StudyConfigConfig` (`vseg_jax.settings`). A cell lies in
+A study file has `get_study(variant) -> StudyConfig` (`vseg_jax.settings`). A cell lies in
 `<workdir>/<row>/<seed>`, is a run like any other, and counts once its `scores.json` stands there,
 which is written last and whole: a study that was stopped goes on where it was, and no table shows a
 run that has not ended. Its table is named after the study, so that studies that have cells in
-common can share a workdir.
+common can share a workdir; so can processes, each of which takes the cells that no other is at.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import importlib.util
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from scipy import stats
 from vseg_jax.settings import RowConfig, StudyConfig
 from vseg_jax.training.reports import write_text
 
-SCORES = "scores.json"  # of a cell
+SCORES, LOCK = "scores.json", "lock"  # of a cell
 # {key of what `count` returns: (heading, unit)}
 COSTS = {
     "parameters": ("parameters, M", 1e6),
@@ -72,21 +74,27 @@ def run(name: str, study: StudyConfig, workdir: str | Path, overrides: Mapping[s
     Raises:
       ValueError: a cell's config cannot be used, or a cell was run with other settings.
     """
-    workdir = Path(workdir)
+    workdir, elsewhere = Path(workdir), 0
     for seed in study.seeds:
         for title, row in study.rows.items():
             changes = {**_changes(row, overrides), "train.seed": str(seed), "evaluation.film": "0"}
             folder = workdir / title / str(seed)
             settings, start = train(row.config, changes, folder)
             settings = json.loads(json.dumps(settings))
-            if _done(folder, settings):
-                continue
-            print(f"{name}: {title}, seed {seed}", flush=True)
-            scores = start()
-            if not scores:
-                return report(name, study, workdir)
-            write_text(folder / SCORES, json.dumps({"settings": settings, "scores": scores}))
+            with _claimed(folder) as ours:
+                if _done(folder, settings):
+                    continue
+                if not ours:
+                    elsewhere += 1
+                    continue
+                print(f"{name}: {title}, seed {seed}", flush=True)
+                scores = start()
+                if not scores:
+                    return report(name, study, workdir)
+                write_text(folder / SCORES, json.dumps({"settings": settings, "scores": scores}))
             report(name, study, workdir)
+    if elsewhere:
+        print(f"{name}: {elsewhere} cells are left to other processes", flush=True)
     return report(name, study, workdir)
 
 
@@ -183,6 +191,19 @@ def _csv(head: list[str], rows: list[list[Any]]) -> str:
     return lines.getvalue()
 
 
+@contextlib.contextmanager
+def _claimed(folder: Path) -> Iterator[bool]:
+    """Whether the cell is ours for as long as we are at it; a process that dies lets go of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 def _done(folder: Path, settings: Any) -> bool:
     path = folder / SCORES
     if not path.is_file():
@@ -197,7 +218,7 @@ def _done(folder: Path, settings: Any) -> bool:
 
 
 def _look_up(scores: Any, path: str, file: Path) -> float:
-    """The value at a path; no number where its dataset was not scored."""
+    """The value at a path; no number where its dataset was not scored, or nothing counts."""
     dataset, *_ = path.split("/")
     if dataset not in scores:
         return math.nan
@@ -206,6 +227,8 @@ def _look_up(scores: Any, path: str, file: Path) -> float:
             known = ", ".join(scores) if isinstance(scores, Mapping) else scores
             raise ValueError(f"{file} has no '{path}': at '{key}' there is {known}")
         scores = scores[key]
+    if scores is None:   # nothing to count there
+        return math.nan
     if isinstance(scores, Mapping):
         raise ValueError(f"{file}: '{path}' is no number; below it there are {', '.join(scores)}")
     return float(scores)

@@ -13,7 +13,7 @@ from vseg_jax.models.base import Batch, Prediction, Variables, one_object, quick
 from vseg_jax.models.qvim import constraint, qfa, robustnet
 from vseg_jax.models.qvim.config import QvimConfig
 from vseg_jax.models.qvim.network import Network, Output, Query
-from vseg_jax.models.qvim.objective import segmentation_loss
+from vseg_jax.models.qvim.objective import segmentation_loss, shrink
 from vseg_jax.models.qvim.perturbations import perturbations
 from vseg_jax.tasks.rvos import Prompt, overlap, target_frame_mask
 from vseg_jax.weights import bert, i3d, resnet
@@ -109,7 +109,7 @@ class Qvim:
         if c.compared.method == "isw":
             updates["whitening"] = self._measure(variables, batch, perturb_key, step)
         if c.qfa_scales:
-            means |= self._qfa_means(output, batch, step)
+            means |= self._qfa_means(output, mask, weight, batch, step)
         samples = batch["valid"].sum(dtype=jnp.float32)
         return total, updates, means | {"loss": (total * samples, samples)}
 
@@ -126,14 +126,19 @@ class Qvim:
             self.config, variables["whitening"], batch, see, jax.random.fold_in(key, 3), step
         )
 
-    def _qfa_means(self, output: Output, batch: Batch, step: jax.Array) -> Means:
+    def _qfa_means(self, output: Output, mask: jax.Array, weight: jax.Array, batch: Batch,
+                   step: jax.Array) -> Means:
         active, beta = qfa.schedule(step, self.config)
         weights = qfa.peak(output.pooling[min(self.config.qfa_scales) - 1])
-        replaced = active * (weights <= beta).mean((1, 2)) * batch["valid"]
+        replaced = (active & (weights <= beta)).astype(jnp.float32)
+        object_, there = shrink(mask, weight, weights.shape[1:], soft=False)
+        object_, rest = object_ * there, (1 - object_) * there
         count = batch["valid"].sum(dtype=jnp.float32)
         return {
             "qfa_beta": (active * beta * count, count),
-            "qfa_background": (replaced.sum(), count),  # share of the map below the threshold
+            # Shares of the rest and of the named object's own cells that fall below the threshold.
+            "qfa_background": ((replaced * rest).sum(), rest.sum()),
+            "qfa_object": ((replaced * object_).sum(), object_.sum()),
         }
 
     def predict(self, variables: Variables, batch: Batch) -> Prediction:
