@@ -34,6 +34,14 @@ Variants:
 
                    python -m vseg_jax.main --config configs/rcf.py:shapes_heard --workdir runs/heard
 
+  films        Films of one's own in YouTube-VIS form, the small model from scratch, scored on what it
+               was trained on: a check of the path from one's masks to answers (docs/data.md says how
+               a prepared dataset becomes such a folder). For more than that, more films, a wider
+               model, and a split for scores. dogs-jump of DAVIS 2017: docs/results.md.
+
+                   python -m vseg_jax.main --config configs/rcf.py:films --workdir runs/films \\
+                     --config.data.source=films --config.model.categories=2
+
 A Swin backbone: `--config.model.backbone=swin`, a learning rate of 3e-4, weight decay 1e-2 and no
 group for the backbone (the paper's recipe). All switches: docs/papers/rcf.md.
 """
@@ -46,7 +54,7 @@ from vseg_jax.models.rcf import RcfConfig
 from vseg_jax.settings import EvaluationConfig
 from vseg_jax.training.settings import TrainConfig
 
-VARIANTS = ("youtube_vis", "joint", "avis", "shapes", "shapes_heard")
+VARIANTS = ("youtube_vis", "joint", "avis", "shapes", "shapes_heard", "films")
 
 
 # A tenth of the rate for the ResNet; its frozen norms would be moved by the weight decay.
@@ -58,7 +66,7 @@ def get_config(variant: str = "youtube_vis") -> ConfigDict:
     if variant not in VARIANTS:
         raise ValueError(f"rcf has no variant '{variant}'; there are {', '.join(VARIANTS)}")
     config = {"youtube_vis": _youtube_vis, "joint": _joint, "avis": _avis, "shapes": _shapes,
-              "shapes_heard": _shapes_heard}[variant]()
+              "shapes_heard": _shapes_heard, "films": _films}[variant]()
     config.system = "rcf"
     config.start_from = ""
     config.instances.references = config.model.get_ref("references")
@@ -150,4 +158,18 @@ def _shapes_heard() -> ConfigDict:
         audio=True, vggish_width=8, audio_features=128, audio_hidden=32, vggish_frozen=False)
     config.train.steps = 2000
     del config.evaluation.datasets.target
+    return config
+
+
+def _films() -> ConfigDict:
+    config = _shapes()
+    config.data = section(
+        DatasetConfig, name="youtube_vis", split="train", source="data/films",
+        options={"dev": 0, "year": 0},
+    )
+    config.clip = section(ClipConfig, height=96, width=160, resize="pad", flip=0.5)
+    config.train.update(steps=500, batch_size=4)
+    config.evaluation.datasets = ConfigDict({
+        "train": section(DatasetConfig, name="youtube_vis", split="train"),
+    })
     return config

@@ -24,8 +24,9 @@ Variants:
                 --workdir runs/qvim
             done
 
-  references, hearing  rcf on made videos: with a frame before the target (delta 1) and without
-        (delta 0); on look-alikes of which one hums, hearing and deaf. Three seeds each.
+  references, hearing  rcf on made videos: without a frame before the target (delta 0) and with one
+        (delta 1), and with the slots' order supervised; on look-alikes of which one hums, deaf and
+        hearing. Three seeds each.
 
   a2d, rvos  Tables 1 to 3 at the paper's size, as configs/qvim.py:a2d (A2J, A2R) and :rvos (R2A)
         train; `--mode cost` of either gives Table 4 and needs no data. Not run by us.
@@ -134,7 +135,8 @@ def _layers() -> StudyConfig:
 def _references() -> StudyConfig:
     shapes = "configs/rcf.py:shapes"
     return StudyConfig(
-        rows={"delta_0": RowConfig(shapes, {"model.references": 0}), "delta_1": RowConfig(shapes)},
+        rows={"delta_0": RowConfig(shapes, {"model.references": 0}), "delta_1": RowConfig(shapes),
+              "ordered": RowConfig(shapes, {"model.order_supervision": True})},
         columns={**_instances("source"), "target AP50": "target/AP50",
                  "target followed": "target/followed"},
         baseline="delta_0",

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
+from scipy.special import expit
 
 from input_pipeline.instances import InstanceSamples
 from input_pipeline.records import open_dataset
@@ -122,7 +123,7 @@ def _predict(model: Rcf, variables: Any, batch: Any) -> Instances:
 
 def _row(answer: Instances) -> Float[np.ndarray, "N D"]:
     """Probabilities and mask of each slot."""
-    masks = 1 / (1 + np.exp(-np.asarray(answer.logits[0], np.float64)))
+    masks = expit(np.asarray(answer.logits[0], np.float64))
     return np.concatenate([answer.probabilities[0], masks.reshape(len(masks), -1)], axis=1)
 
 
