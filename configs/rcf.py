@@ -34,10 +34,10 @@ Variants:
 
                    python -m vseg_jax.main --config configs/rcf.py:shapes_heard --workdir runs/heard
 
-  films        Films of one's own in YouTube-VIS form, the small model from scratch, scored on what it
-               was trained on: a check of the path from one's masks to answers (docs/data.md says how
-               a prepared dataset becomes such a folder). For more than that, more films, a wider
-               model, and a split for scores. dogs-jump of DAVIS 2017: docs/results.md.
+  films        Films of one's own in YouTube-VIS form, the small model from scratch, scored on what
+               it was trained on: a check of the path from one's masks to answers (docs/data.md says
+               how a prepared dataset becomes such a folder). For more than that, more films, a
+               wider model, and a split for scores. dogs-jump of DAVIS 2017: docs/results.md.
 
                    python -m vseg_jax.main --config configs/rcf.py:films --workdir runs/films \\
                      --config.data.source=films --config.model.categories=2
