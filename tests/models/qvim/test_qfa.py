@@ -80,3 +80,12 @@ def test_other_sample_is_never_the_same_video_nor_padding():
 def test_a_batch_of_one_is_told():
     with pytest.raises(ValueError, match="batch size of 2 or more"):
         qfa.other_sample(jax.random.key(0), jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
+
+
+def test_what_is_replaced_is_told_apart_by_hand():
+    weights = jnp.array([[[1.0, 0.2], [0.4, 0.6]]])
+    mask, counts = jnp.array([[[1.0, 1.0], [0.0, 0.0]]]), jnp.array([[[1.0, 1.0], [1.0, 0.0]]])
+    rest, named = qfa.replaced(weights, jnp.float32(0.5), mask, counts)
+    assert (float(rest[0]), float(rest[1])) == (1, 1)     # 0.4; what is not known counts nowhere
+    assert (float(named[0]), float(named[1])) == (1, 2)   # 0.2 of 1.0 and 0.2
+    assert all(float(gone) == 0 for gone, _ in qfa.replaced(weights, jnp.float32(-1), mask, counts))

@@ -130,16 +130,11 @@ class Qvim:
                    step: jax.Array) -> Means:
         active, beta = qfa.schedule(step, self.config)
         weights = qfa.peak(output.pooling[min(self.config.qfa_scales) - 1])
-        replaced = (active & (weights <= beta)).astype(jnp.float32)
-        object_, there = shrink(mask, weight, weights.shape[1:], soft=False)
-        object_, rest = object_ * there, (1 - object_) * there
+        small = shrink(mask, weight, weights.shape[1:], soft=False)
+        rest, named = qfa.replaced(weights, jnp.where(active, beta, -1), *small)
         count = batch["valid"].sum(dtype=jnp.float32)
-        return {
-            "qfa_beta": (active * beta * count, count),
-            # Shares of the rest and of the named object's own cells that fall below the threshold.
-            "qfa_background": ((replaced * rest).sum(), rest.sum()),
-            "qfa_object": ((replaced * object_).sum(), object_.sum()),
-        }
+        return {"qfa_beta": (active * beta * count, count), "qfa_background": rest,
+                "qfa_object": named}
 
     def predict(self, variables: Variables, batch: Batch) -> Prediction:
         output = self.network.apply(

@@ -65,6 +65,26 @@ def augment(
     return share * other + kept * y
 
 
+def replaced(
+    weights: Float[Array, "B H W"], beta: Float[Array, ""], mask: Float[Array, "B H W"],
+    counts: Float[Array, "B H W"],
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    """How much of the rest and of the named object falls below the threshold; a look at training.
+
+    Args:
+      weights: A, largest 1.
+      beta: the threshold; negative: nothing is replaced.
+      mask: 1 in cells of the named object, else 0.
+      counts: weight of each cell; 0 where it is not known what it shows.
+
+    Returns:
+      (sum, count) of the replaced cells that are not the object's, and of those that are. The
+      second should stay near 0: an object that is gone has a mask of nothing.
+    """
+    gone = weights <= beta
+    return tuple(((gone * of).sum(), of.sum()) for of in ((1 - mask) * counts, mask * counts))
+
+
 def other_sample(
     key: jax.Array, video: Int[Array, " B"], valid: Bool[Array, " B"]
 ) -> tuple[Int[Array, ""], Bool[Array, " B"]]:
