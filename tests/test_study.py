@@ -36,7 +36,7 @@ class Runs:
             self.trained.append((config, int(changes["train.seed"])))
             seed = int(changes["train.seed"])
             gain = float(changes.get("model.gain", 0))
-            return {"test": {"iou": 0.5 + gain + 0.01 * seed * (1 + gain)}}
+            return {"test": {"iou": 0.5 + gain + 0.01 * seed * (1 + gain), "kept": None}}
 
         return {"config": config, **changes}, start
 
@@ -96,8 +96,9 @@ def test_studies_with_cells_in_common_share_a_workdir(tmp_path):
     assert sorted(p.name for p in tmp_path.glob("*.md")) == ["few.md", "more.md"]
 
 
-def test_a_dataset_that_was_left_out_leaves_its_column_empty(tmp_path):
-    study = StudyConfig(STUDY.rows, {**STUDY.columns, "other": "unseen/iou"}, baseline="plain")
+@pytest.mark.parametrize("column", ["unseen/iou", "test/kept"])
+def test_what_was_left_out_or_counts_nothing_leaves_its_column_empty(tmp_path, column):
+    study = StudyConfig(STUDY.rows, {**STUDY.columns, "other": column}, baseline="plain")
     assert "| plain | 3 | 51.0 ± 1.0 |  |" in run("few", study, tmp_path, {}, Runs())
 
 
