@@ -143,7 +143,7 @@ def test_an_export_answers_as_the_run_does(trained, tmp_path):
     (["--config.clip.target=9"], "target is 9"),
     (["--config.system=qvin"], "no model 'qvin'; did you mean 'qvim'?"),
     (["--config.data.name=moving_shape"], "no dataset 'moving_shape'; did you mean"),
-    (["--config.data.options.actor=1"], "moving_shapes has no option 'actor'; did you mean 'actors'?"),
+    (["--config.data.options.actor=1"], "has no option 'actor'; did you mean 'actors'?"),
     (["--config.data.split=trian"], "no split 'trian'"),
     (["--config.evaluation.datasets.target.split=tset"], "no split 'tset'"),
     (["--config.model.vocabulary=5"], "token ids, but the model knows 5; raise the vocabulary"),
