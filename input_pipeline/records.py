@@ -8,6 +8,7 @@ Images, masks, flow and sound stay encoded in the record; who samples it decodes
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import tempfile
@@ -183,10 +184,19 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return ()
 
     def build(self) -> Path:
-        """Builds the dataset unless it is there; returns its folder."""
-        with tempfile.TemporaryDirectory() as downloads:  # TFDS wants one; nothing goes there
+        """Builds the dataset unless it is there; returns its folder.
+
+        Of several processes that want it, one builds it and the others wait.
+        """
+        folder = Path(self.data_dir)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            (folder.parent / "lock").open("w") as lock,
+            tempfile.TemporaryDirectory() as downloads,  # TFDS wants one; nothing goes there
+        ):
+            fcntl.flock(lock, fcntl.LOCK_EX)  # who dies lets go of it
             self.download_and_prepare(download_dir=downloads, file_format="array_record")
-        return Path(self.data_dir)
+        return folder
 
     def _create_builder_config(self, builder_config, version):
         return builder_config  # TFDS would warn of one that the class does not list

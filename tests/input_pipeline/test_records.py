@@ -3,6 +3,8 @@ import json
 import pickle
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -158,6 +160,21 @@ def test_building_twice_builds_once(tmp_path):
     assert build_toy(tmp_path) == folder
     assert (folder / "dataset_info.json").stat().st_mtime_ns == written
     assert ToyBuilder("", tmp_path, variant="other").build() != folder
+
+
+def test_two_that_build_at_once_build_once(tmp_path):
+    class Slow(ToyBuilder):
+        def splits(self):
+            built.append(1)
+            time.sleep(0.3)
+            return super().splits()
+
+    built = []
+    both = [Slow("", tmp_path) for _ in range(2)]   # neither finds the dataset
+    with ThreadPoolExecutor() as pool:
+        folders = list(pool.map(Slow.build, both))
+    assert folders[0] == folders[1] and len(built) == 1
+    assert open_dataset(folders[0], "train").categories == ()
 
 
 def test_missing_datasets_and_splits_name_the_remedy(toy_dir, tmp_path):

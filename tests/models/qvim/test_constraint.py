@@ -115,6 +115,23 @@ def test_where_the_gradient_goes(key):
     }
 
 
+def test_the_batchs_other_videos_push_away_too():
+    config, params, state = setup(const_batch_negatives=True)
+    plain = run(setup()[0], params, state)[0]
+    each, _, _ = run(config, params, state)
+    assert (each[:2] > plain[:2]).all()   # one negative more
+    state = {**state, "queue": jnp.zeros_like(state["queue"])}   # nothing that pushes but these
+    head = moco.Projection(CHANNELS, 4)
+    query, keys = (
+        head.apply({"params": params["contrast"][name]}, x)
+        for name, x in (("query", QUERY), ("visual", POOLED))
+    )
+    logits = query @ keys.T / config.contrast_temperature
+    rest = jnp.log(state["queue"].shape[0])
+    expected = jnp.logaddexp(jnp.logaddexp(logits[0, 0], logits[0, 1]), rest) - logits[0, 0]
+    np.testing.assert_allclose(run(config, params, state)[0][0], expected, rtol=1e-5)
+
+
 def test_begins_with_qfa_where_asked():
     config, params, state = setup(const_from_start=False, qfa_start=0.5)
     each, counted, after = run(config, params, state, step=1)

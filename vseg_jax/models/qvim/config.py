@@ -166,6 +166,9 @@ class QvimConfig:
     pos_key: Literal["online", "momentum"] = "online"  # momentum: literal MoCo, no gradient reaches
     #                                         the visual branch
     const_from_start: bool = True             # off: the loss begins with QFA
+    const_batch_negatives: bool = False       # the positive keys of the batch's other videos are
+    #                                         negatives too, which the paper does not say: with an
+    #                                         online key they alone push keys apart
     mask_same_video: bool = True              # queue entries of the sample's video are no negatives
 
     # Segmentation loss (Section 3.5).

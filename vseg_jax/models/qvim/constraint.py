@@ -51,7 +51,7 @@ def loss(
     """Eq. 6 of each sample, which of them count (1 or 0), and the next state of the queue.
 
     The momentum encoder follows first, then makes this batch's keys; they enter the queue after
-    the loss, so no sample meets its own batch as negatives.
+    the loss, so a sample meets its own batch as negatives only where `const_batch_negatives` says.
     """
     state = jax.lax.stop_gradient(state)
     head, heads = _head(config), params["contrast"]
@@ -66,7 +66,12 @@ def loss(
     if config.pos_key == "online":
         positive = head.apply({"params": heads["visual"]}, pooled)
     allowed = moco.negatives(state, batch["video"], config.mask_same_video)
-    each = info_nce(query, positive, state["queue"], allowed, config.contrast_temperature)
+    negatives = state["queue"]
+    if config.const_batch_negatives:
+        others = (batch["video"][:, None] != batch["video"]) & batch["valid"]
+        negatives = jnp.concatenate([negatives, positive])
+        allowed = jnp.concatenate([allowed, others], axis=1)
+    each = info_nce(query, positive, negatives, allowed, config.contrast_temperature)
     on = batch["valid"] & (config.const_from_start | qfa.schedule(step, config)[0])
     state = moco.enqueue({**state, "momentum": encoder}, keys, batch["video"], batch["valid"])
     return jnp.where(on, each, 0), on.astype(jnp.float32), state
