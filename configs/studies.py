@@ -65,8 +65,8 @@ def get_study(variant: str = "text") -> StudyConfig:
     """The study of a variant; raises ValueError where there is none of that name."""
     if variant not in VARIANTS:
         raise ValueError(f"no study '{variant}'; there are {', '.join(VARIANTS)}")
-    studies = {"text": _text, "methods": _methods, "power": _power, "parts": _parts, "layers": _layers,
-               "references": _references, "hearing": _hearing}
+    studies = {"text": _text, "methods": _methods, "power": _power, "parts": _parts,
+               "layers": _layers, "references": _references, "hearing": _hearing}
     return studies[variant]() if variant in studies else _paper(variant)
 
 

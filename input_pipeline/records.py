@@ -190,12 +190,13 @@ class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """
         folder = Path(self.data_dir)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            (folder.parent / "lock").open("w") as lock,
-            tempfile.TemporaryDirectory() as downloads,  # TFDS wants one; nothing goes there
-        ):
+        lock = os.open(folder.parent, os.O_RDONLY)
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX)  # who dies lets go of it
-            self.download_and_prepare(download_dir=downloads, file_format="array_record")
+            with tempfile.TemporaryDirectory() as downloads:  # TFDS wants one; nothing goes there
+                self.download_and_prepare(download_dir=downloads, file_format="array_record")
+        finally:
+            os.close(lock)
         return folder
 
     def _create_builder_config(self, builder_config, version):

@@ -14,6 +14,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from commandline import command, contents, quick_compilation, refused  # noqa: F401
 
 import vseg_jax
+from vseg_jax.inference import qvim_analysis
 from vseg_jax.inference.exported import Stream
 from vseg_jax.inference.video import VideoWriter
 
@@ -113,6 +114,23 @@ def test_a_video_that_is_cut_off_is_answered_as_far_as_it_goes(trained, film, tm
     assert code == 0 and "warning: " in err and "cut off" in err, err
     frames = json.loads((tmp_path / "masks" / "predictions.json").read_text())["frames"]
     assert 0 < len(frames) < FRAMES
+
+
+def test_where_a_run_points_and_what_qfa_makes_of_it(trained, tmp_path, capsys):
+    workdir, _, _ = trained
+    dataset, = (p.parent for p in (workdir.parent / "data").rglob("dataset_info.json"))
+    opened = ["--dataset", str(dataset), "--split", "target_test", "--output", str(tmp_path)]
+    qvim_analysis.main(["pointing", str(workdir), str(workdir), *opened, "--rows", "2"])
+    table = json.loads((tmp_path / "pointing.json").read_text())[str(workdir)]
+    assert list(table) == ["1", "2", "3", "4", "5"]
+    assert table["1"]["samples"] > 2 and 0 < table["1"]["area"] < 0.5
+    assert "on the object" in capsys.readouterr().out
+    qvim_analysis.main(["augmented", str(workdir), *opened, "--beta", "2", "--rows", "2"])
+    shown = json.loads((tmp_path / "augmented.json").read_text())["samples"]
+    assert len(shown) == 2 and all(one["rest_kept"] == 0 for one in shown)   # nothing is above 2
+    assert {"pointing.png", "augmented.png"} <= {p.name for p in tmp_path.iterdir()}
+    with pytest.raises(SystemExit, match="error: there is no folder"):
+        qvim_analysis.main(["augmented", str(tmp_path / "none"), *opened])
 
 
 def test_an_export_answers_as_the_run_does(trained, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from input_pipeline.codecs import encode_rle
 from vseg_jax.inference import rcf_analysis
+from vseg_jax.metrics.youtube_vis import metric_of_files
 from vseg_jax.models.rcf import Rcf, RcfConfig
 
 TINY = RcfConfig(
@@ -21,8 +22,9 @@ def box(left):
     return encode_rle(mask)
 
 
-def test_the_best_overlap_of_every_true_object():
+def test_the_best_overlap_of_every_true_object(tmp_path):
     truth = {
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
         "videos": [{"id": 1, "height": 8, "width": 16, "file_names": ["a", "b"]},
                    {"id": 2, "height": 8, "width": 16, "file_names": ["a"]}],
         "annotations": [
@@ -36,7 +38,10 @@ def test_the_best_overlap_of_every_true_object():
         {"video_id": 1, "category_id": 1, "score": 0.9, "segmentations": [box(2), box(12)]},
         {"video_id": 2, "category_id": 2, "score": 0.9, "segmentations": [box(0)]},
     ]
-    assert rcf_analysis.best_overlaps(truth, found).tolist() == [0.5, 0, 0]
+    for name, content in (("truth", truth), ("found", found)):
+        (tmp_path / name).write_text(json.dumps(content))
+    metric = metric_of_files(tmp_path / "truth", tmp_path / "found")
+    assert rcf_analysis.best_overlaps(metric).tolist() == [0.5, 0, 0]
 
 
 def test_the_value_of_sound_from_files(tmp_path, capsys):
@@ -44,7 +49,8 @@ def test_the_value_of_sound_from_files(tmp_path, capsys):
     videos = [{"id": n, "height": 8, "width": 16, "file_names": ["a"]} for n in range(12)]
     rows = [{"id": n, "video_id": n, "category_id": 1, "score": 1.0, "segmentations": [box(0)]}
             for n in range(12)]
-    paths["truth"] = {"videos": videos, "annotations": rows}
+    paths["truth"] = {"videos": videos, "annotations": rows,
+                      "categories": [{"id": 1, "name": "a"}]}
     for name, worse in (("with", 0), ("without", 1)):
         paths[name] = []
         for row in rows:
@@ -59,6 +65,9 @@ def test_the_value_of_sound_from_files(tmp_path, capsys):
     rcf_analysis.main(arguments)
     values = json.loads(capsys.readouterr().out)
     assert set(values) == {"0.5", "0.75"} and values["0.5"] < 0.01
+    arguments[2] = arguments[4]   # results in place of the truth
+    with pytest.raises(SystemExit, match=r"with\.json: not the form of YouTube-VIS"):
+        rcf_analysis.main(arguments)
 
 
 def test_latency(capsys):

@@ -18,7 +18,6 @@ import functools
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,9 @@ from input_pipeline.instances import InstanceSamples
 from input_pipeline.records import open_dataset
 from input_pipeline.settings import InstanceConfig
 from vseg_jax.config import parse
+from vseg_jax.inference.analyses import batches, figure, principal_colours, write
 from vseg_jax.inference.checkpoint import restore
-from vseg_jax.metrics.youtube_vis import YouTubeVISMetric
+from vseg_jax.metrics.youtube_vis import YouTubeVISMetric, metric_of_files
 from vseg_jax.models.rcf import Rcf, analysis
 from vseg_jax.models.rcf.network import prepare
 from vseg_jax.tasks.vis import Instances
@@ -50,7 +50,7 @@ def slots(
       samples: `InstanceSamples`, or a list of such samples.
     """
     places, categories = [], []
-    for batch in _batches(samples, limit):
+    for batch in batches(samples, limit):
         answer = _predict(model, variables, batch)
         firing = np.flatnonzero(answer.identities[0] >= 0)
         places.append(firing)
@@ -75,7 +75,7 @@ def lipschitz(
                "order": []}
         for name, p in NORMS.items()
     }
-    for batch in _batches(samples, limit):
+    for batch in batches(samples, limit):
         frames = batch["frames"][0]
         if len(frames) < 2 or (frames[-1] == frames[-2]).all():
             continue
@@ -96,19 +96,12 @@ def lipschitz(
     return kept
 
 
-def best_overlaps(truth: Mapping[str, Any], found: list[Any]) -> Float[np.ndarray, " S"]:
+def best_overlaps(metric: YouTubeVISMetric) -> Float[np.ndarray, " S"]:
     """Of each true object the largest IoU with an answer of its category, 0 without any.
 
     Args:
-      truth: an annotation file in the form of YouTube-VIS.
-      found: a result file.
+      metric: to which all videos were added.
     """
-    metric = YouTubeVISMetric()
-    for video in truth["videos"]:
-        of_video = ([row for row in rows if row["video_id"] == video["id"]]
-                    for rows in (truth["annotations"], found))
-        metric.add(video["id"], (video["height"], video["width"]), len(video["file_names"]),
-                   *of_video)
     best = [np.zeros(0)]
     for row in sorted(metric.rows, key=lambda r: (r["video"], r["category"])):
         objects = len(row["true_areas"])
@@ -127,13 +120,6 @@ def _row(answer: Instances) -> Float[np.ndarray, "N D"]:
     return np.concatenate([answer.probabilities[0], masks.reshape(len(masks), -1)], axis=1)
 
 
-def _batches(samples: Any, limit: int) -> Iterator[dict[str, np.ndarray]]:
-    chosen = np.unique(np.linspace(0, len(samples) - 1, min(limit, len(samples))).astype(int))
-    for i in chosen:
-        yield {**{k: np.asarray(x)[None] for k, x in samples[int(i)].items()},
-               "valid": np.ones(1, bool)}
-
-
 def _opened(arguments: argparse.Namespace) -> tuple[Rcf, Any, InstanceSamples]:
     restored = restore(arguments.run)
     if not isinstance(restored.model, Rcf):
@@ -144,34 +130,10 @@ def _opened(arguments: argparse.Namespace) -> tuple[Rcf, Any, InstanceSamples]:
     return restored.model, restored.variables, samples
 
 
-def _write(folder: Path, name: str, numbers: Any) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    print(f"{folder / name}.json")
-
-
-def _figure(path: Path, columns: int, draw: Any) -> None:
-    """Calls `draw(axes)` and saves a PNG, where matplotlib is installed."""
-    try:
-        import matplotlib
-    except ImportError:  # an extra; the numbers are in the JSON
-        return
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(
-        1, columns, squeeze=False, layout="constrained", figsize=(3 * columns, 3)
-    )
-    draw(axes[0])
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    print(path)
-
-
 def _slots(arguments: argparse.Namespace) -> None:
     model, variables, samples = _opened(arguments)
     table = slots(model, variables, samples, arguments.samples)
-    _write(arguments.output, "slots", {
+    write(arguments.output, "slots", {
         "categories": list(samples.categories), "share": table.tolist()})
 
     def draw(axes):
@@ -179,7 +141,7 @@ def _slots(arguments: argparse.Namespace) -> None:
         axes[0].set_yticks(range(len(samples.categories)), samples.categories, fontsize=6)
         axes[0].set_xlabel("slot")
 
-    _figure(arguments.output / "slots.png", 1, draw)
+    figure(arguments.output / "slots.png", 1, draw)
 
 
 def _attention(arguments: argparse.Namespace) -> None:
@@ -191,24 +153,24 @@ def _attention(arguments: argparse.Namespace) -> None:
     maps = np.asarray(jax.jit(
         lambda v, b: analysis.reference_attention(model, v, b, arguments.layer)
     )(variables, batch))[0]
-    _write(arguments.output, "attention", {"layer": arguments.layer, "heads": maps.tolist()})
+    write(arguments.output, "attention", {"layer": arguments.layer, "heads": maps.tolist()})
 
     def draw(axes):
         height, width = item["frames"].shape[1:3]
-        pictures = (item["frames"][-1], analysis.principal_colours(maps), *maps)
+        pictures = (item["frames"][-1], principal_colours(maps), *maps)
         names = ("target", "PCA", *(f"head {n}" for n in range(len(maps))))
         for axis, picture, name in zip(axes, pictures, names, strict=True):
             axis.imshow(picture, extent=(0, width, height, 0))
             axis.set_title(name)
             axis.axis("off")
 
-    _figure(arguments.output / "attention.png", 2 + len(maps), draw)
+    figure(arguments.output / "attention.png", 2 + len(maps), draw)
 
 
 def _lipschitz(arguments: argparse.Namespace) -> None:
     model, variables, samples = _opened(arguments)
     found = lipschitz(model, variables, samples, arguments.samples)
-    _write(arguments.output, "lipschitz", found)
+    write(arguments.output, "lipschitz", found)
 
     def draw(axes):
         for axis, (name, row) in zip(axes, found.items(), strict=True):
@@ -219,15 +181,12 @@ def _lipschitz(arguments: argparse.Namespace) -> None:
             axis.set_xlabel(f"log10 of the constant, p = {name}")
             axis.legend()
 
-    _figure(arguments.output / "lipschitz.png", len(found), draw)
+    figure(arguments.output / "lipschitz.png", len(found), draw)
 
 
 def _sound(arguments: argparse.Namespace) -> None:
-    truth, hearing, deaf = (
-        json.loads(Path(p).read_text())
-        for p in (arguments.truth, arguments.hearing, arguments.deaf)
-    )
-    ours = [best_overlaps(truth, found) for found in (hearing, deaf)]
+    ours = [best_overlaps(metric_of_files(arguments.truth, found))
+            for found in (arguments.hearing, arguments.deaf)]
     print(json.dumps({
         str(t): analysis.sound_p_value(*ours, t) for t in (0.5, 0.75)
     }, indent=1))

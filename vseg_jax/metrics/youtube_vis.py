@@ -282,7 +282,14 @@ def _match(
 def score_files(
     truth: str | Path, predictions: str | Path, videos: Iterable[str] | None = None
 ) -> dict[str, float]:
-    """Scores a result file by an annotation file, both in their official forms.
+    """The scores of `metric_of_files`, which see."""
+    return metric_of_files(truth, predictions, videos).result()
+
+
+def metric_of_files(
+    truth: str | Path, predictions: str | Path, videos: Iterable[str] | None = None
+) -> YouTubeVISMetric:
+    """A result file beside an annotation file, both in their official forms.
 
     Args:
       truth: `videos`, `categories` and `annotations`.
@@ -325,7 +332,7 @@ def score_files(
     metric = YouTubeVISMetric()
     for k in taken:
         metric.add(k, *sizes[k], true.get(k, []), ours.get(k, []))
-    return metric.result()
+    return metric
 
 
 def _by_video(

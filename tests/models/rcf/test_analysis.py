@@ -39,14 +39,6 @@ def test_models_without_reference_tokens_have_no_such_attention():
         analysis.reference_attention(build(fusion="full_dec"), {}, {})
 
 
-def test_principal_colours():
-    maps = np.zeros((8, 4, 4))
-    maps[:, :2] = 1                     # one direction of change: one colour channel
-    colours = analysis.principal_colours(maps)
-    assert colours.shape == (4, 4, 3) and colours.min() >= 0 and colours.max() <= 1
-    assert abs(colours[0, 0, 0] - colours[3, 0, 0]) == pytest.approx(1)
-
-
 def test_constants_of_linear_maps():
     weight = RANDOM.standard_normal((5, 7)).astype(np.float32)
     assert analysis.linear_bound(weight, 1.0) == pytest.approx(np.linalg.norm(weight, 1), rel=1e-5)

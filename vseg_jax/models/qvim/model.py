@@ -84,7 +84,7 @@ class Qvim:
         if c.qfa_scales or c.am_adain_scales or c.compared.perturbs:
             perturb = perturbations(c, batch, perturb_key, step)
         output, updates = self.network.apply(
-            _network(variables), batch["frames"], batch["target"], batch["tokens"],
+            network_variables(variables), batch["frames"], batch["target"], batch["tokens"],
             batch["tokens_valid"], train=True, perturb=perturb, method="full",
             mutable=["batch_stats"], rngs={"dropout": dropout_key},
         )
@@ -117,7 +117,7 @@ class Qvim:
         self, variables: Variables, batch: Batch, key: jax.Array, step: jax.Array
     ) -> robustnet.State:
         """ISW's statistics of this batch, where it is time for them."""
-        network = jax.lax.stop_gradient(_network(variables))
+        network = jax.lax.stop_gradient(network_variables(variables))
 
         def see(frames: jax.Array) -> tuple[jax.Array, ...]:
             return self.network.apply(network, frames, batch["target"], method="encode_frames")
@@ -138,14 +138,14 @@ class Qvim:
 
     def predict(self, variables: Variables, batch: Batch) -> Prediction:
         output = self.network.apply(
-            _network(variables), batch["frames"], batch["target"], batch["tokens"],
+            network_variables(variables), batch["frames"], batch["target"], batch["tokens"],
             batch["tokens_valid"], train=False, method="full",
         )
         return one_object(output.logits, batch["target"].astype(jnp.int32))
 
     def start(self, variables: Variables, frame: jax.Array, prompt: Prompt) -> State:
         query = self.network.apply(
-            _network(variables), prompt["tokens"][None], prompt["tokens_valid"][None],
+            network_variables(variables), prompt["tokens"][None], prompt["tokens_valid"][None],
             method="encode_query",
         )
         return self.window.start(frame, query)
@@ -159,13 +159,14 @@ class Qvim:
     def answer(self, variables: Variables, state: State) -> Prediction:
         """What `step` says of its state; alone it answers for the first frame if `delay` is 0."""
         output = self.network.apply(
-            _network(variables), self.window.clip(state)[None],
+            network_variables(variables), self.window.clip(state)[None],
             jnp.full((1,), self.config.clip_target, jnp.int32), Query(*state.query), train=False,
         )
         number = self.window.answered(state)
         return jax.tree.map(lambda x: x[0], one_object(output.logits, number[None]))
 
 
-def _network(variables: Variables) -> Variables:
+def network_variables(variables: Variables) -> Variables:
+    """What the network reads of the model's variables."""
     params = {k: v for k, v in variables["params"].items() if k != "contrast"}
     return {"params": params, "batch_stats": variables["batch_stats"]}

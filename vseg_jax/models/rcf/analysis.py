@@ -97,19 +97,6 @@ def reference_attention(
     return weights.reshape(*weights.shape[:2], height, width)
 
 
-def principal_colours(maps: Float[np.ndarray, "C h w"]) -> Float[np.ndarray, "h w 3"]:
-    """The first three principal components of the heads' maps as colours in [0, 1] (Figure 8)."""
-    heads, height, width = maps.shape
-    x = maps.reshape(heads, -1).T
-    x = x - x.mean(0)
-    _, _, axes = np.linalg.svd(x, full_matrices=False)
-    colours = x @ axes[:3].T
-    colours = np.pad(colours, ((0, 0), (0, 3 - colours.shape[1])))
-    low, high = colours.min(0), colours.max(0)
-    colours = (colours - low) / np.where(high > low, high - low, 1)
-    return colours.reshape(height, width, 3)
-
-
 def linear_bound(weight: Float[np.ndarray, "O I"], p: float) -> float:
     """The Lipschitz constant of x -> weight x in the p-norm, p in {1, 2, inf} (Section VI-A).
 

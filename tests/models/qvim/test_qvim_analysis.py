@@ -1,0 +1,62 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_qvim import build, make_batch, quick_jit
+
+from vseg_jax.models.qvim import analysis
+from vseg_jax.models.qvim.network import Output
+
+
+def output(pooling):
+    return Output(logits=None, responses=(), pooled=(), pooling=pooling, words=(), visual=(),
+                  query=None)
+
+
+def test_pointing_by_hand():
+    batch = make_batch(size=3, side=8)
+    masks = np.zeros((3, 8, 8), np.uint8)
+    masks[:, :4, :4] = 1              # a quarter: cell (0, 0) of a map of 2x2
+    masks[1, 4:] = 255                # of which half does not count
+    masks[2] = 0                      # nothing is named
+    batch["masks"] = np.repeat(masks[:, None], 3, axis=1)
+    weights = jnp.asarray([
+        [[0.5, 0.3], [0.2, 0.0]],
+        [[0.1, 0.3], [0.6, 0.0]],
+        [[0.25, 0.25], [0.25, 0.25]],
+    ])
+    (found,) = analysis.pointing(output((weights,)), jax.tree.map(jnp.asarray, batch))
+    np.testing.assert_allclose(found.weight[:2], [0.5, 0.1 / 0.4], rtol=1e-6)
+    np.testing.assert_allclose(found.area[:2], [0.25, 0.5], rtol=1e-6)
+    assert found.hit.tolist()[:2] == [True, False]
+    assert found.counted.tolist() == [True, True, False]
+
+
+def test_looking_changes_nothing_and_qfa_mixes_what_was_seen():
+    model = build()
+    batch = make_batch(size=2)
+    variables = jax.jit(model.init)(jax.random.key(0), batch)
+
+    @quick_jit
+    def see(variables, batch, beta):
+        return (model.predict(variables, batch), *analysis.look(model, variables, batch),
+                analysis.augment(model, variables, batch, 2, beta))
+
+    beta = float(np.median(see(variables, batch, 0.0)[-1].pointed))
+    answer, seen, features, mixed = see(variables, batch, beta)
+    np.testing.assert_allclose(answer.logits[:, 0], seen.logits, rtol=1e-4, atol=1e-5)
+    assert sorted(features) == [1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(mixed.other, mixed.features[::-1])
+    np.testing.assert_allclose(mixed.pointed.max((1, 2)), 1)
+    kept = np.asarray(mixed.kept)
+    assert kept.any() and not kept.all()
+    np.testing.assert_array_equal(mixed.augmented[kept], mixed.features[kept])
+    # what comes from the other video is faded, never strengthened
+    assert (np.abs(mixed.augmented[~kept]) <= np.abs(mixed.other[~kept])).all()
+
+
+def test_qfa_needs_another_video():
+    model = build()
+    batch = jax.tree.map(jnp.asarray, make_batch(size=1))
+    with pytest.raises(ValueError, match="the batch has one"):
+        analysis.augment(model, {}, batch, 1, 0.5)

@@ -1,0 +1,75 @@
+"""What the analyses of the papers, as commands, have in common: samples one by one, numbers as
+JSON, pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+
+def evenly(samples: Any, limit: int) -> list[int]:
+    """Numbers of up to `limit` samples, evenly spread."""
+    spread = np.linspace(0, len(samples) - 1, min(limit, len(samples)))
+    return np.unique(spread.astype(int)).tolist()
+
+
+def batch_of(samples: Any, numbers: Sequence[int]) -> dict[str, np.ndarray]:
+    """The batch of these samples."""
+    items = [samples[n] for n in numbers]
+    return {**{k: np.stack([np.asarray(item[k]) for item in items]) for k in items[0]},
+            "valid": np.ones(len(items), bool)}
+
+
+def batches(samples: Any, limit: int) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of one of up to `limit` samples."""
+    return (batch_of(samples, [number]) for number in evenly(samples, limit))
+
+
+def write(folder: Path, name: str, numbers: Any) -> None:
+    """Writes `<name>.json` and says where it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    print(f"{folder / name}.json")
+
+
+def figure(path: Path, columns: int, draw: Callable[[Any], None], rows: int = 1,
+           side: float = 3.0) -> None:
+    """Calls `draw` and saves a PNG, where matplotlib is installed.
+
+    Args:
+      path: of the file.
+      columns, rows: of panels, `side` inches each way.
+      draw: is given the panels, [columns] or, of several rows, [rows, columns].
+    """
+    try:
+        import matplotlib
+    except ImportError:  # an extra; the numbers are in the JSON
+        return
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    canvas, axes = plt.subplots(
+        rows, columns, squeeze=False, layout="constrained", figsize=(side * columns, side * rows)
+    )
+    draw(axes if rows > 1 else axes[0])
+    canvas.savefig(path, dpi=120)
+    plt.close(canvas)
+    print(path)
+
+
+def principal_colours(maps: Float[np.ndarray, "C h w"]) -> Float[np.ndarray, "h w 3"]:
+    """The first three principal components of the channels as colours in [0, 1]."""
+    channels, height, width = maps.shape
+    x = maps.reshape(channels, -1).T
+    x = x - x.mean(0)
+    _, _, axes = np.linalg.svd(x, full_matrices=False)
+    colours = x @ axes[:3].T
+    colours = np.pad(colours, ((0, 0), (0, 3 - colours.shape[1])))
+    low, high = colours.min(0), colours.max(0)
+    colours = (colours - low) / np.where(high > low, high - low, 1)
+    return colours.reshape(height, width, 3)
