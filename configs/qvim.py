@@ -34,7 +34,8 @@ Variants:
 
   benchmark  The quickstart's model; twins differ in colour alone; scored on the source, on the
          target domain, on that with the source's words, and on targets with one shift each.
-         configs/studies.py: methods, parts and layers run on it.
+         configs/studies.py: methods, power, parts and layers run on it; docs/results.md has their
+         numbers. A run takes about 2.5 minutes of one core.
 
 The ablations are keys of the model: see docs/papers/qvim.md.
 """
