@@ -37,14 +37,14 @@ def write(folder: Path, name: str, numbers: Any) -> None:
     print(f"{folder / name}.json")
 
 
-def figure(path: Path, columns: int, draw: Callable[[Any], None], rows: int = 1,
-           side: float = 3.0) -> None:
+def figure(path: Path, columns: int, draw: Callable[[Any], None],
+           rows: int | None = None, side: float = 3.0) -> None:
     """Calls `draw` and saves a PNG, where matplotlib is installed.
 
     Args:
       path: of the file.
       columns, rows: of panels, `side` inches each way.
-      draw: is given the panels, [columns] or, of several rows, [rows, columns].
+      draw: is given the panels, [columns] or, where `rows` is given, [rows, columns].
     """
     try:
         import matplotlib
@@ -54,9 +54,10 @@ def figure(path: Path, columns: int, draw: Callable[[Any], None], rows: int = 1,
     import matplotlib.pyplot as plt
 
     canvas, axes = plt.subplots(
-        rows, columns, squeeze=False, layout="constrained", figsize=(side * columns, side * rows)
+        rows or 1, columns, squeeze=False, layout="constrained",
+        figsize=(side * columns, side * (rows or 1)),
     )
-    draw(axes if rows > 1 else axes[0])
+    draw(axes if rows else axes[0])
     canvas.savefig(path, dpi=120)
     plt.close(canvas)
     print(path)

@@ -12,6 +12,7 @@ takes several runs and shows their answers side by side.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,6 +71,8 @@ def _pointing(arguments: argparse.Namespace) -> None:
     samples = next(iter(runs.values()))[2]
     shown = evenly(samples, arguments.rows)
     k = arguments.scale
+    looks = {name: jax.jit(functools.partial(analysis.look, model))
+             for name, (model, _, _) in runs.items()}
 
     def draw(axes):
         for row, number in enumerate(shown):
@@ -77,16 +80,15 @@ def _pointing(arguments: argparse.Namespace) -> None:
             frame = batch["frames"][0, batch["target"][0]]
             mask = (truth.mask == truth.object_id).astype(np.uint8)
             panels = [(overlay.draw(_large(frame), _large(mask)), truth.text)]
-            for name, (model, variables, _) in runs.items():
-                output, _ = jax.jit(lambda v, b, m=model: analysis.look(m, v, b))(variables, batch)
+            for name, (_, variables, own) in runs.items():   # its own tokenizer, its own size
+                output, _ = looks[name](variables, batch_of(own, [number]))
                 answer = foreground(expit(_large(np.asarray(output.logits[0]))), "legacy")
                 panels.append((overlay.draw(_large(frame), answer.astype(np.uint8)), name))
                 panels.append((np.asarray(output.pooling[k - 1][0]), f"a, scale {k}"))
             for axis, (picture, title) in zip(axes[row], panels, strict=True):
                 _show(axis, picture, title if row == 0 or picture is panels[0][0] else "")
 
-    figure(arguments.output / "pointing.png", 1 + 2 * len(runs), draw, rows=max(2, len(shown)),
-           side=2.2)
+    figure(arguments.output / "pointing.png", 1 + 2 * len(runs), draw, rows=len(shown), side=2.2)
 
 
 def _augmented(arguments: argparse.Namespace) -> None:
