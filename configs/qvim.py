@@ -34,8 +34,8 @@ Variants:
 
   benchmark  The quickstart's model; twins differ in colour alone; scored on the source, on the
          target domain, on that with the source's words, and on targets with one shift each.
-         configs/studies.py: methods, power, parts and layers run on it; docs/results.md has their
-         numbers. A run takes about 2.5 minutes of one core.
+         configs/studies.py: methods, power, parts and layers run on it; docs/results.md has the
+         numbers of all but parts, 1 h 10 min for the 50 runs of methods on two cores.
 
 The ablations are keys of the model: see docs/papers/qvim.md.
 """

@@ -35,11 +35,11 @@ Variants:
 
 from __future__ import annotations
 
+from configs.qvim import SHIFTS
 from vseg_jax.settings import RowConfig, StudyConfig
 
 VARIANTS = ("text", "methods", "power", "parts", "layers", "references", "hearing", "a2d", "rvos")
 
-SHIFTS = ("background", "light", "noise", "size", "wording")
 FRESH = (2, 3, 4, 5, 6)  # seeds; configs/qvim.py:benchmark was set up on 0 and 1
 
 # Rows of qvim's studies: changes of the full model.

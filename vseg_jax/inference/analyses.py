@@ -1,9 +1,11 @@
 """What the analyses of the papers, as commands, have in common: samples one by one, numbers as
-JSON, pictures."""
+JSON, pictures, the command line."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,3 +76,19 @@ def principal_colours(maps: Float[np.ndarray, "C h w"]) -> Float[np.ndarray, "h 
     low, high = colours.min(0), colours.max(0)
     colours = (colours - low) / np.where(high > low, high - low, 1)
     return colours.reshape(height, width, 3)
+
+
+def takes_dataset(command: argparse.ArgumentParser) -> None:
+    """Adds what names the samples of an analysis and the folder of its results."""
+    command.add_argument("--dataset", type=Path, required=True, help="prepared dataset")
+    command.add_argument("--split", required=True)
+    command.add_argument("--output", type=Path, required=True, help="folder")
+
+
+def run(parser: argparse.ArgumentParser, arguments: list[str] | None) -> None:
+    """Calls the chosen command's `function`; bad input ends the process with one line."""
+    chosen = parser.parse_args(arguments)
+    try:
+        chosen.function(chosen)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

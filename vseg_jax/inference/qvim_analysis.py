@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,8 @@ from vseg_jax.inference.analyses import (
     evenly,
     figure,
     principal_colours,
+    run,
+    takes_dataset,
     write,
 )
 from vseg_jax.inference.checkpoint import restore
@@ -99,11 +99,9 @@ def _augmented(arguments: argparse.Namespace) -> None:
     batch = batch_of(samples, chosen)
     seen = jax.tree.map(np.asarray, jax.jit(
         lambda v, b: analysis.augment(model, v, b, k, beta))(variables, batch))
-    masks = [samples.truth(n) for n in chosen]
     kept = []
-    for shown, truth in zip(seen.kept, masks, strict=True):
-        named = _cells(truth.mask == truth.object_id, shown.shape)
-        kept.append({"text": truth.text, **{
+    for number, shown, named in zip(chosen, seen.kept, seen.named, strict=True):
+        kept.append({"text": samples.truth(number).text, **{
             name: float(shown[where].mean()) if where.any() else None
             for name, where in (("object_kept", named), ("rest_kept", ~named))}})
     write(arguments.output, "augmented", {"scale": k, "beta": beta, "samples": kept})
@@ -138,11 +136,6 @@ def _large(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, (SIDE, SIDE), interpolation=how)
 
 
-def _cells(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """The cells of a map of that size of which more than half is the object's."""
-    return cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA) > 0.5
-
-
 def _opened(run: Path, arguments: argparse.Namespace) -> tuple[Qvim, Any, ReferringSamples]:
     restored = restore(run)
     if not isinstance(restored.model, Qvim):
@@ -156,9 +149,9 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line; see the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
-    for name, run in (("pointing", _pointing), ("augmented", _augmented)):
+    for name, function in (("pointing", _pointing), ("augmented", _augmented)):
         command = commands.add_parser(name)
-        command.set_defaults(function=run)
+        command.set_defaults(function=function)
         if name == "pointing":
             command.add_argument("runs", type=Path, nargs="+", metavar="RUN",
                                  help="working directory or export")
@@ -166,16 +159,10 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             command.add_argument("run", type=Path, metavar="RUN")
             command.add_argument("--beta", type=float, help="threshold, not the config's last")
-        command.add_argument("--dataset", type=Path, required=True, help="prepared dataset")
-        command.add_argument("--split", required=True)
-        command.add_argument("--output", type=Path, required=True, help="folder")
+        takes_dataset(command)
         command.add_argument("--scale", type=int, choices=range(1, SCALES + 1), default=1)
         command.add_argument("--rows", type=int, default=4, help="samples in the picture")
-    chosen = parser.parse_args(arguments)
-    try:
-        chosen.function(chosen)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    run(parser, arguments)
 
 
 if __name__ == "__main__":

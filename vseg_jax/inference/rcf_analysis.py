@@ -17,7 +17,6 @@ import argparse
 import functools
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,14 @@ from input_pipeline.instances import InstanceSamples
 from input_pipeline.records import open_dataset
 from input_pipeline.settings import InstanceConfig
 from vseg_jax.config import parse
-from vseg_jax.inference.analyses import batches, figure, principal_colours, write
+from vseg_jax.inference.analyses import (
+    batches,
+    figure,
+    principal_colours,
+    run,
+    takes_dataset,
+    write,
+)
 from vseg_jax.inference.checkpoint import restore
 from vseg_jax.metrics.youtube_vis import YouTubeVISMetric, metric_of_files
 from vseg_jax.models.rcf import Rcf, analysis
@@ -203,13 +209,11 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line; see the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
-    for name, run in (("slots", _slots), ("attention", _attention), ("lipschitz", _lipschitz)):
+    for name, function in (("slots", _slots), ("attention", _attention), ("lipschitz", _lipschitz)):
         command = commands.add_parser(name)
-        command.set_defaults(function=run)
+        command.set_defaults(function=function)
         command.add_argument("run", type=Path, help="working directory or export")
-        command.add_argument("--dataset", type=Path, required=True, help="prepared dataset")
-        command.add_argument("--split", required=True)
-        command.add_argument("--output", type=Path, required=True, help="folder")
+        takes_dataset(command)
         if name == "attention":
             command.add_argument("--sample", type=int, default=0)
             command.add_argument("--layer", type=int, default=-1)
@@ -225,11 +229,7 @@ def main(arguments: list[str] | None = None) -> None:
     command.add_argument("--stream", type=float, required=True, help="frames/s of the film")
     command.add_argument("--model", type=float, required=True, help="frames/s of the model")
     command.add_argument("--frames", type=int, default=0, help="of the clip of an offline model")
-    chosen = parser.parse_args(arguments)
-    try:
-        chosen.function(chosen)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    run(parser, arguments)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ class Augmented(NamedTuple):
       augmented: V~.
       pointed: A, the sentence's weights on `features`, largest 1.
       kept: where A is above the threshold.
+      named: the cells of the named object.
     """
 
     features: Float[Array, "B H W C"]
@@ -51,6 +52,7 @@ class Augmented(NamedTuple):
     augmented: Float[Array, "B H W C"]
     pointed: Float[Array, "B H W"]
     kept: Bool[Array, "B H W"]
+    named: Bool[Array, "B H W"]
 
 
 def look(
@@ -73,11 +75,9 @@ def look(
 
 def pointing(output: Output, batch: Batch) -> tuple[Pointing, ...]:
     """Of every scale, from the largest map to the smallest."""
-    mask, weight = target_frame_mask(batch)
 
     def at_scale(weights: Float[Array, "B H W"]) -> Pointing:
-        cells, counts = (x > 0 for x in shrink(mask, weight, weights.shape[1:], soft=False))
-        cells &= counts
+        cells, counts = _cells(batch, weights.shape[1:])
         known = jnp.where(counts, weights, 0)
         where = known.reshape(len(known), -1).argmax(-1)
         hit = jnp.take_along_axis(cells.reshape(len(cells), -1), where[:, None], axis=1)[:, 0]
@@ -110,4 +110,14 @@ def augment(
         y, other, pointed, there, jnp.asarray(beta), foreground=c.qfa_foreground,
         augment_matrix=c.qfa_augment_matrix,
     )
-    return Augmented(y, other, augmented, pointed, pointed > beta)
+    named, _ = _cells(batch, pointed.shape[1:])
+    return Augmented(y, other, augmented, pointed, pointed > beta, named)
+
+
+def _cells(
+    batch: Batch, size: tuple[int, int]
+) -> tuple[Bool[Array, "B H W"], Bool[Array, "B H W"]]:
+    """Which cells of a map of that size are the named object's, and of which that is known."""
+    mask, weight = target_frame_mask(batch)
+    cells, counts = (x > 0 for x in shrink(mask, weight, size, soft=False))
+    return cells & counts, counts
