@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.qvim_torch import coordinates, flat, layout
 from vseg_jax.backbones.resnet import BLOCKS
-from vseg_jax.layers.normalisation import IMAGENET
+from vseg_jax.layers.normalization import IMAGENET
 from vseg_jax.models.cvls.config import LEVELS, CvlsConfig
 
 BUILT = {

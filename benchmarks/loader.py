@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 import torch
 
-from input_pipeline.loader import train_batches
-from input_pipeline.records import (
+from vseg_jax.input_pipeline.loader import train_batches
+from vseg_jax.input_pipeline.records import (
     Expression,
     Object,
     Record,
@@ -32,9 +32,9 @@ from input_pipeline.records import (
     encode_mask,
     open_dataset,
 )
-from input_pipeline.samples import ReferringSamples
-from input_pipeline.settings import ClipConfig
-from input_pipeline.text import WordTokenizer
+from vseg_jax.input_pipeline.samples import ReferringSamples
+from vseg_jax.input_pipeline.settings import ClipConfig
+from vseg_jax.input_pipeline.text import WordTokenizer
 
 VIDEOS, FRAMES, HEIGHT, WIDTH = 6, 24, 480, 854
 BATCH, SIDE = 4, 320

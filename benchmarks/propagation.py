@@ -1,7 +1,7 @@
-"""Mask propagation through the user's own face: frames/s, latency, memory, adaptation, long films.
+"""Mask propagation through the user's own face: frames/s, latency, memory, adaptation, long videos.
 
     python -m benchmarks.propagation [--size 480 854] [--objects 1 3] [--output rows.json]
-    python -m benchmarks.propagation --film 2000 --size 96 160 --networks swiftnet-18
+    python -m benchmarks.propagation --video 2000 --size 96 160 --networks swiftnet-18
 
 Random weights, full width; frames are made. Each row runs in a process of its own, so that its peak
 is its own. Times hold the host's work: resizing, and probabilities at the frame's size. A frame
@@ -53,16 +53,16 @@ class CountedSwiftnet(Counted, Swiftnet):
 def main() -> None:
     args = _arguments()
     keys = [(network, objects) for network in args.networks
-            for objects in ([1] if args.film else args.objects)]
+            for objects in ([1] if args.video else args.objects)]
     harness.report_apart(
         args, "benchmarks.propagation", keys,
-        lambda network, objects: (film if args.film else measure)(args, network, int(objects)))
+        lambda network, objects: (video if args.video else measure)(args, network, int(objects)))
 
 
 def measure(args: argparse.Namespace, network: str, objects: int) -> dict[str, Any]:
     """Times of one network with so many objects, through a session."""
     before = harness.memory()
-    frames, mask = made_film(args.frames, args.size, objects)
+    frames, mask = made_video(args.frames, args.size, objects)
     row = timed(_segmenter(args, network, objects), frames, before, mask=mask)
     adapting = _segmenter(args, network, objects, adaptation_steps=args.adaptation)
 
@@ -84,7 +84,7 @@ def timed(
 
     Args:
       segmenter: not used yet.
-      frames: of the film, [T, H, W, 3].
+      frames: of the video, [T, H, W, 3].
       before: `harness.memory` before there was a segmenter, which the peak is counted from.
       prompt: of the first frame.
     """
@@ -112,41 +112,41 @@ def timed(
     }
 
 
-def film(args: argparse.Namespace, network: str, objects: int) -> dict[str, Any]:
-    """A long film in which a second object enters at frame 50."""
+def video(args: argparse.Namespace, network: str, objects: int) -> dict[str, Any]:
+    """A long video in which a second object enters at frame 50."""
     del objects
-    frames, mask = made_film(16, args.size, 2)
+    frames, mask = made_video(16, args.size, 2)
     segmenter = _segmenter(args, network, 2)
     masks = {0: np.where(mask == 1, 1, 0), 50: np.where(mask == 2, 2, 0)}
-    answers = segmenter.segment(endless(frames, args.film), masks=masks)
-    return {"network": network, **lasting(answers, segmenter.model, args.film)}
+    predictions = segmenter.segment(endless(frames, args.video), masks=masks)
+    return {"network": network, **lasting(predictions, segmenter.model, args.video)}
 
 
 def endless(frames: np.ndarray, count: int) -> Iterator[np.ndarray]:
-    """So many frames, those of a short film again and again."""
+    """So many frames, those of a short video again and again."""
     for t in range(count):
         yield frames[t % len(frames)].copy()
 
 
-def lasting(answers: Iterator[Segmentation], model: Counted, count: int) -> dict[str, Any]:
-    """Memory and programs in the course of a film of `count` frames."""
+def lasting(predictions: Iterator[Segmentation], model: Counted, count: int) -> dict[str, Any]:
+    """Memory and programs in the course of a video of `count` frames."""
     early, late = min(100, count // 2), count - 2   # with one more frame on its way both times
-    read, begun = {}, 0.0
-    for answer in answers:
-        if answer.frame in (early, late):
-            read[answer.frame] = harness.memory(), len(jax.live_arrays()), model.traces
-            begun, ended = begun or harness.clock(), harness.clock()
+    read, started = {}, 0.0
+    for prediction in predictions:
+        if prediction.frame in (early, late):
+            read[prediction.frame] = harness.memory(), len(jax.live_arrays()), model.traces
+            started, ended = started or harness.clock(), harness.clock()
     (mib, arrays, traces), (mib_late, arrays_late, traces_late) = read[early], read[late]
     return {
-        "size": f"{answer.image.shape[0]}x{answer.image.shape[1]}", "frames": count,
+        "size": f"{prediction.image.shape[0]}x{prediction.image.shape[1]}", "frames": count,
         f"MiB at frame {early}": round(mib), "MiB at the end": round(mib_late),
         "device arrays": f"{arrays}, {arrays_late}", "programs": f"{traces}, {traces_late}",
-        "frames/s": round((late - early) / (ended - begun), 2),
+        "frames/s": round((late - early) / (ended - started), 2),
     }
 
 
-def made_film(count: int, size: tuple[int, int], objects: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coloured boxes that move over noise: frames [T, H, W, 3] and the first one's mask [H, W]."""
+def made_video(count: int, size: tuple[int, int], objects: int) -> tuple[np.ndarray, np.ndarray]:
+    """Colored boxes that move over noise: frames [T, H, W, 3] and the first one's mask [H, W]."""
     random = np.random.default_rng(0)
     height, width = size
     frames = random.integers(0, 80, (count, height, width, 3), np.uint8)
@@ -172,10 +172,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--size", nargs=2, type=int, default=(480, 854), help="height and width")
     parser.add_argument("--objects", nargs="+", type=int, default=(1, 3))
-    parser.add_argument("--frames", type=int, default=24, help="of the timed film")
+    parser.add_argument("--frames", type=int, default=24, help="of the timed video")
     parser.add_argument("--width", type=int, default=64, help="of the stem; the paper's is 64")
     parser.add_argument("--adaptation", type=int, default=ADAPTATION, help="steps")
-    parser.add_argument("--film", type=int, default=0, help="a long film of so many frames instead")
+    parser.add_argument("--video", type=int, default=0, help="a long video of so many frames instead")
     parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -20,7 +20,8 @@ from benchmarks import harness, qvim_torch
 from vseg_jax.models.qvim.config import QvimConfig
 from vseg_jax.models.qvim.model import Qvim
 from vseg_jax.text.bert import BertConfig
-from vseg_jax.training import optimiser, settings, state, step
+from vseg_jax.training import optimizer as optimizer
+from vseg_jax.training import settings, state, step
 
 FRAMES, LENGTH = 8, 20
 
@@ -91,7 +92,7 @@ def peer_forward(twin, batch):
 def training(model, variables, batch):
     """One step of the library's own training; the state moves on from call to call."""
     config = settings.TrainConfig(steps=1000, batch_size=len(batch["video"]))
-    adam = optimiser.make(config)
+    adam = optimizer.make(config)
     run_step = jax.jit(step.make(model, adam, config), donate_argnums=0)
     held = [state.create(jax.tree.map(jnp.copy, variables), adam, config)]
 

@@ -72,7 +72,7 @@ def peer_bert(config: BertConfig) -> transformers.BertModel:
 
 
 def coordinates(height: int, width: int) -> Tensor:
-    """[8, H, W]: left, top, right, bottom, centre x and y, 1/W, 1/H."""
+    """[8, H, W]: left, top, right, bottom, center x and y, 1/W, 1/H."""
     x, y = torch.arange(width) / width * 2 - 1, torch.arange(height) / height * 2 - 1
     y, x = torch.meshgrid(y, x, indexing="ij")
     right, bottom = x + 2 / width, y + 2 / height

@@ -1,7 +1,7 @@
-"""Online video instance segmentation (rcf) through the user's own face, at 640x360, one film.
+"""Online video instance segmentation (rcf) through the user's own face, at 640x360, one video.
 
     python -m benchmarks.vis [--networks resnet-50 resnet-101 swin-b] [--output rows.json]
-    python -m benchmarks.vis --film 2000 --size 96 160 --networks resnet-50
+    python -m benchmarks.vis --video 2000 --size 96 160 --networks resnet-50
     python -m benchmarks.vis --sessions 8 --networks resnet-50
 
 Random weights, the paper's widths, float32; frames are made. Each row runs in a process of its own,
@@ -10,10 +10,10 @@ that are brought to the frame's size, which is the most there can be. The paper'
 of its Table I, on a V100.
 
 There is no public code of the whole system. Its peer is the backbone alone, the largest part: ours
-(`encode`, with colours and padding) and torchvision's ResNet or timm's Swin, on the CPU, in turns.
+(`encode`, with colors and padding) and torchvision's ResNet or timm's Swin, on the CPU, in turns.
 
-`--film`: memory, programs and frames/s of a long film in which objects enter and leave.
-`--sessions`: so many films as one session of `Segmenter.start_many`, a single vmapped program,
+`--video`: memory, programs and frames/s of a long video in which objects enter and leave.
+`--sessions`: so many videos as one session of `Segmenter.start_many`, a single vmapped program,
 beside as many sessions of their own, in turns.
 """
 
@@ -29,9 +29,9 @@ import jax
 import numpy as np
 
 from benchmarks import harness
-from benchmarks.propagation import Counted, endless, lasting, made_film, timed
-from input_pipeline.settings import ClipConfig
+from benchmarks.propagation import Counted, endless, lasting, made_video, timed
 from vseg_jax.inference.segmenter import Segmenter
+from vseg_jax.input_pipeline.settings import ClipConfig
 from vseg_jax.models.rcf import Rcf, RcfConfig
 from vseg_jax.models.rcf.config import STRIDE
 
@@ -53,15 +53,15 @@ class CountedRcf(Counted, Rcf):
 
 def main() -> None:
     args = _arguments()
-    mode = film if args.film else together if args.sessions else measure
+    mode = video if args.video else together if args.sessions else measure
     harness.report_apart(args, "benchmarks.vis", [(network,) for network in args.networks],
                          lambda network: {"network": network, **mode(args, network)})
 
 
 def measure(args: argparse.Namespace, network: str) -> dict[str, Any]:
-    """One film alone, and the backbone beside its peer."""
+    """One video alone, and the backbone beside its peer."""
     before = harness.memory()
-    frames = made_film(args.frames, args.size, 3)[0]
+    frames = made_video(args.frames, args.size, 3)[0]
     segmenter = _segmenter(args, network, ALWAYS)
     row = timed(segmenter, frames, before)
     network_of, variables, frame = segmenter.model.network, segmenter.variables, frames[:1]
@@ -100,21 +100,21 @@ def peer(network: str, size: tuple[int, int]) -> Callable[[], object] | None:
     return torch.inference_mode()(lambda: model(picture))
 
 
-def film(args: argparse.Namespace, network: str) -> dict[str, Any]:
-    """A long film in which objects enter and leave: boxes that do, and half of all answers of the
+def video(args: argparse.Namespace, network: str) -> dict[str, Any]:
+    """A long video in which objects enter and leave: boxes that do, and half of all answers of the
     random network, those that it is least sure of, are none."""
-    frames = np.concatenate([made_film(4, args.size, boxes)[0] for boxes in (1, 3, 2, 4)])
+    frames = np.concatenate([made_video(4, args.size, boxes)[0] for boxes in (1, 3, 2, 4)])
     every = _segmenter(args, network, ALWAYS)
-    sure = np.median([answer.scores for answer in every.segment(frames)])
+    sure = np.median([prediction.scores for prediction in every.segment(frames)])
     segmenter = _segmenter(args, network, float(sure))
     there: list[tuple[int, ...]] = []
 
     def watched():
-        for answer in segmenter.segment(endless(frames, args.film)):
-            there.append(answer.ids)
-            yield answer
+        for prediction in segmenter.segment(endless(frames, args.video)):
+            there.append(prediction.ids)
+            yield prediction
 
-    row = lasting(watched(), segmenter.model, args.film)
+    row = lasting(watched(), segmenter.model, args.video)
     counts = [len(ids) for ids in there]
     entered = sum(len(set(b) - set(a)) for a, b in itertools.pairwise(there))
     return {**row, "objects": f"{min(counts)} to {max(counts)}", "entered": entered,
@@ -122,21 +122,21 @@ def film(args: argparse.Namespace, network: str) -> dict[str, Any]:
 
 
 def together(args: argparse.Namespace, network: str) -> dict[str, Any]:
-    """Films that advance as one program beside films that advance one by one."""
-    frames = made_film(16, args.size, 3)[0]
-    films = [np.roll(frames, 8 * k, axis=2) for k in range(args.sessions)]
+    """Videos that advance as one program beside videos that advance one by one."""
+    frames = made_video(16, args.size, 3)[0]
+    videos = [np.roll(frames, 8 * k, axis=2) for k in range(args.sessions)]
     segmenter = _segmenter(args, network, ALWAYS)
-    many = segmenter.start_many([f[0] for f in films])
-    alone = [segmenter.start(f[0]) for f in films]
+    many = segmenter.start_many([f[0] for f in videos])
+    alone = [segmenter.start(f[0]) for f in videos]
     ours, theirs = itertools.count(1), itertools.count(1)   # how far each side is
 
     def step_many():
         t = next(ours) % len(frames)
-        return many.step([f[t] for f in films])
+        return many.step([f[t] for f in videos])
 
     def step_each():
         t = next(theirs) % len(frames)
-        return [session.step(f[t]) for session, f in zip(alone, films, strict=True)]
+        return [session.step(f[t]) for session, f in zip(alone, videos, strict=True)]
 
     row = harness.compare(network, step_many, step_each, args.repeats)
     return {
@@ -166,9 +166,9 @@ def _arguments() -> argparse.Namespace:
     parser = harness.arguments(__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--size", nargs=2, type=int, default=(360, 640), help="height and width")
-    parser.add_argument("--frames", type=int, default=24, help="of the timed film")
-    parser.add_argument("--film", type=int, default=0, help="a long film of so many frames instead")
-    parser.add_argument("--sessions", type=int, default=0, help="so many films together instead")
+    parser.add_argument("--frames", type=int, default=24, help="of the timed video")
+    parser.add_argument("--video", type=int, default=0, help="a long video of so many frames instead")
+    parser.add_argument("--sessions", type=int, default=0, help="so many videos together instead")
     parser.add_argument("--small", action="store_true",
                         help="narrow networks, to try this out; their peers stay wide")
     parser.add_argument("--row", nargs=1, help=argparse.SUPPRESS)

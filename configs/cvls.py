@@ -25,9 +25,9 @@ The ablations are keys of the model: see docs/papers/cvls.md.
 
 from ml_collections import ConfigDict
 
-from configs import _sentences
-from input_pipeline.settings import ClipConfig, DatasetConfig, TextConfig
 from vseg_jax.config import section
+from vseg_jax.configs import _expressions as _sentences
+from vseg_jax.input_pipeline.settings import ClipConfig, DatasetConfig, TextConfig
 from vseg_jax.models.cvls import CvlsConfig
 from vseg_jax.settings import EvaluationConfig
 from vseg_jax.training.settings import TrainConfig

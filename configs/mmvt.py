@@ -14,7 +14,7 @@ Variants:
           The paper's numbers as recalled, unverified: A2D 41.9 mAP, 55.8 mean IoU; J-HMDB 38.6 and
           61.3. Not trained by us yet. `--mode dry_run` says what a step costs.
 
-          Flow must be in the prepared data: `python -m vseg_jax.inference.flow` makes a copy that
+          Flow must be in the prepared data: `python -m vseg_jax.tools.add_flow` makes a copy that
           has it, and `--config.data.prepared` names that copy. The compatibility flags of the
           public checkpoint: `--config.text.whole_words=True --config.model.bug_compat_mask=True
           --config.model.bug_compat_gate=True`.
@@ -37,9 +37,9 @@ The ladder of the ablations and the summary's variants are keys of the model: do
 
 from ml_collections import ConfigDict
 
-from configs import _sentences
-from input_pipeline.settings import ClipConfig, DatasetConfig, TextConfig
 from vseg_jax.config import section
+from vseg_jax.configs import _expressions as _sentences
+from vseg_jax.input_pipeline.settings import ClipConfig, DatasetConfig, TextConfig
 from vseg_jax.models.mmvt import MmvtConfig
 from vseg_jax.settings import EvaluationConfig
 from vseg_jax.text.bert import BertConfig
@@ -54,7 +54,7 @@ def get_config(variant: str = "a2d") -> ConfigDict:
         raise ValueError(f"mmvt has no variant '{variant}'; there are {', '.join(VARIANTS)}")
     config = {"a2d": _a2d, "davis": _davis, "shapes": _shapes}[variant]()
     config.system = "mmvt"
-    config.start_from = ""
+    config.init_from = ""
     for key in ("length", "stride", "target"):
         config.model[f"clip_{key}"] = config.clip.get_ref(key)
     for dataset in config.evaluation.datasets.values():

@@ -3,15 +3,15 @@
     python -m vseg_jax.main --config configs/quickstart.py --workdir runs/quickstart
 
 4 min 24 s on two CPU cores: mean IoU 0.632 on `source`, 0.163 there with sentences
-exchanged, 0.125 on `target`. Two or three actors and single frames: it reads colour, size and
+exchanged, 0.125 on `target`. Two or three actors and single frames: it reads color, size and
 some shape and texture, no motion; see docs/results.md.
 """
 
 from ml_collections import ConfigDict
 
-from configs import _sentences
-from input_pipeline.settings import ClipConfig
 from vseg_jax.config import section
+from vseg_jax.configs import _expressions as _sentences
+from vseg_jax.input_pipeline.settings import ClipConfig
 from vseg_jax.models.qvim import QvimConfig
 
 

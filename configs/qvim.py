@@ -1,4 +1,4 @@
-"""qvim, cross-modal domain generalisation for query-based video segmentation.
+"""qvim, cross-modal domain generalization for query-based video segmentation.
 
 Variants:
   a2d    The paper's tasks A2J and A2R, which are one training: on A2D-Sentences, scored on its test
@@ -32,7 +32,7 @@ Variants:
                --config.model.backbone_weights=/weights/resnet50.pth \\
                --config.model.bert_weights=/weights/minilm --config.text.tokenizer=/weights/minilm
 
-  benchmark  The quickstart's model; twins differ in colour alone; scored on the source, on the
+  benchmark  The quickstart's model; twins differ in color alone; scored on the source, on the
          target domain, on that with the source's words, and on targets with one shift each.
          configs/studies.py: methods, power, parts and layers run on it; docs/results.md has the
          numbers of all but parts, 1 h 10 min for the 50 runs of methods on two cores.
@@ -42,9 +42,10 @@ The ablations are keys of the model: see docs/papers/qvim.md.
 
 from ml_collections import ConfigDict
 
-from configs import _sentences, quickstart
-from input_pipeline.settings import ClipConfig, DatasetConfig, TextConfig
 from vseg_jax.config import section
+from vseg_jax.configs import _expressions as _sentences
+from vseg_jax.configs import quickstart
+from vseg_jax.input_pipeline.settings import ClipConfig, DatasetConfig, TextConfig
 from vseg_jax.models.qvim import QvimConfig
 from vseg_jax.settings import EvaluationConfig
 from vseg_jax.text.bert import BertConfig
@@ -63,7 +64,7 @@ def get_config(variant: str = "a2d") -> ConfigDict:
         return _benchmark()
     config = _davis() if variant == "davis" else _paper(variant)
     config.system = "qvim"
-    config.start_from = ""
+    config.init_from = ""
     config.model.total_steps = config.train.get_ref("steps")
     config.model.max_words = config.text.get_ref("length")
     for key in ("length", "stride", "target"):
@@ -132,7 +133,7 @@ def _davis() -> ConfigDict:
 def _benchmark() -> ConfigDict:
     config = quickstart.get_config()
     options = config.data.options
-    # Twins differ in colour alone, which is learnt soon: what is lost on a shift is not for want of
+    # Twins differ in color alone, which is learned soon: what is lost on a shift is not for want of
     # training.
     options.differs = (1.0, 0.0, 0.0, 0.0, 0.0)
     config.train.steps = 2000

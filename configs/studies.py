@@ -35,7 +35,7 @@ Variants:
 
 from __future__ import annotations
 
-from configs.qvim import SHIFTS
+from vseg_jax.configs.qvim import SHIFTS
 from vseg_jax.settings import RowConfig, StudyConfig
 
 VARIANTS = ("text", "methods", "power", "parts", "layers", "references", "hearing", "a2d", "rvos")
@@ -89,8 +89,8 @@ def _text() -> StudyConfig:
             "P@0.9": "source/precision@0.9", "mAP": "source/mAP",
             "overall IoU": "source/overall_iou", "mean IoU": "source/mean_iou",
             "motion alone": "source/by/differs_in/motion/mean_iou",
-            "colour alone": "source/by/differs_in/colour/mean_iou",
-            "exchanged": "source_shuffled_sentences/mean_iou",
+            "color alone": "source/by/differs_in/color/mean_iou",
+            "exchanged": "source_shuffled_expressions/mean_iou",
         },
         baseline="cvls_baseline",
     )
@@ -161,7 +161,7 @@ def _references() -> StudyConfig:
 
 
 def _hearing() -> StudyConfig:
-    heard = "configs/rcf.py:shapes_heard"
+    heard = "configs/rcf.py:shapes_audio"
     return StudyConfig(
         rows={"deaf": RowConfig(heard, {"model.audio": False}), "hearing": RowConfig(heard)},
         columns=_instances("source"),

@@ -11,8 +11,8 @@ Variants:
   stage2  Its second stage: YouTube-VOS and DAVIS 2017, the skip growing by 1 every 3,000 steps.
 
               python -m vseg_jax.main --config configs/swiftnet.py:stage2 \\
-                --workdir runs/swiftnet_2 --config.start_from=runs/swiftnet_1 \\
-                --config.data.source=/data/YouTubeVOS --config.also.davis.source=/data/DAVIS
+                --workdir runs/swiftnet_2 --config.init_from=runs/swiftnet_1 \\
+                --config.data.source=/data/YouTubeVOS --config.extra_datasets.davis.source=/data/DAVIS
 
           The paper's numbers with this training: J&F 78.0 on DAVIS 2017 val, 79.0 with adaptation.
           Neither stage has been trained by us; `--mode dry_run` says what a step costs.
@@ -25,7 +25,7 @@ Variants:
                 --config.data.source=/data/DAVIS \\
                 --config.model.backbone_weights=/weights/efficientnet-lite0.pth
               python -m vseg_jax.main --config configs/swiftnet.py:davis2 --workdir runs/davis_2 \\
-                --config.data.source=/data/DAVIS --config.start_from=runs/davis_1
+                --config.data.source=/data/DAVIS --config.init_from=runs/davis_1
 
   shapes  Made videos alone, ResNet-18 of a quarter of the width from scratch. A small set for
           trials; its numbers have not been tuned, nor run to the end.
@@ -39,8 +39,8 @@ paper's Table 1. All switches: docs/papers/swiftnet.md.
 
 from ml_collections import ConfigDict
 
-from input_pipeline.settings import ClipConfig, DatasetConfig, PropagationConfig
 from vseg_jax.config import section
+from vseg_jax.input_pipeline.settings import ClipConfig, DatasetConfig, PropagationConfig
 from vseg_jax.models.swiftnet import SwiftnetConfig
 from vseg_jax.settings import EvaluationConfig
 from vseg_jax.training.settings import TrainConfig
@@ -55,8 +55,8 @@ def get_config(variant: str = "stage1") -> ConfigDict:
     config = {"stage1": _stage1, "stage2": _stage2, "davis1": _davis1, "davis2": _davis2,
               "shapes": _shapes}[variant]()
     config.system = "swiftnet"
-    config.start_from = ""
-    for dataset in (*config.also.values(), *config.evaluation.datasets.values()):
+    config.init_from = ""
+    for dataset in (*config.extra_datasets.values(), *config.evaluation.datasets.values()):
         dataset.prepared = config.data.get_ref("prepared")
     return config
 
@@ -70,7 +70,7 @@ def _public(**train) -> ConfigDict:
         "steps": 200_000, "batch_size": 4, "learning_rate": 1e-5, "schedule": "poly",
         "power": 0.9, "checkpoint_every": 2000, **train,
     })
-    config.also = ConfigDict()
+    config.extra_datasets = ConfigDict()
     config.workers = 8
     config.evaluation = section(EvaluationConfig, protocol="davis", datasets={
         "davis_val": DatasetConfig(name="davis", split="val", source="data/DAVIS"),
@@ -90,11 +90,11 @@ def _stage2() -> ConfigDict:
     config.data = section(
         DatasetConfig, name="youtube_vos", split="train", source="data/YouTubeVOS", weight=0.92
     )
-    config.also.davis = section(
+    config.extra_datasets.davis = section(
         DatasetConfig, name="davis", split="train", source="data/DAVIS", weight=0.08
     )
     config.propagation = section(PropagationConfig)
-    config.evaluation.datasets.davis_val.source = config.also.davis.get_ref("source")
+    config.evaluation.datasets.davis_val.source = config.extra_datasets.davis.get_ref("source")
     return config
 
 
@@ -104,10 +104,10 @@ def _davis1() -> ConfigDict:
         DatasetConfig, name="davis", split="train", source="data/DAVIS", options={"year": 2016},
         weight=0.8,
     )
-    config.also = ConfigDict({"shapes": section(
+    config.extra_datasets = ConfigDict({"shapes": section(
         DatasetConfig, name="moving_shapes", split="source_train", weight=0.2,
         options={"height": 192, "width": 320, "length": 12, "train": 100, "test": 4,
-                 "flow": False, "sound": False, "splits": ("source_train",)},
+                 "flow": False, "audio": False, "splits": ("source_train",)},
     )})
     config.clip = section(ClipConfig, height=128, width=224)
     config.propagation = section(
@@ -152,11 +152,11 @@ def _davis2() -> ConfigDict:
 def _shapes() -> ConfigDict:
     config = ConfigDict()
     made = {"height": 96, "width": 96, "length": 16, "train": 400, "test": 20, "flow": False,
-            "sound": False, "splits": ("source_train", "source_test", "target_test")}
+            "audio": False, "splits": ("source_train", "source_test", "target_test")}
     config.data = section(
         DatasetConfig, name="moving_shapes", split="source_train", options=made
     )
-    config.also = ConfigDict()
+    config.extra_datasets = ConfigDict()
     config.clip = section(ClipConfig, height=96, width=96)
     config.propagation = section(PropagationConfig, objects=3, skip_max=4, skip_every=100)
     config.model = section(SwiftnetConfig, depth=18, width=16, dropout=0.0)
@@ -165,7 +165,7 @@ def _shapes() -> ConfigDict:
         clip_norm=1.0, log_every=20, checkpoint_every=200,
     )
     config.workers = 0
-    config.evaluation = section(EvaluationConfig, protocol="davis", film=2, datasets={
+    config.evaluation = section(EvaluationConfig, protocol="davis", overlay_clips=2, datasets={
         "source": DatasetConfig(name="moving_shapes", split="source_test"),
         "target": DatasetConfig(name="moving_shapes", split="target_test"),
     })

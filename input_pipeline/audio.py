@@ -1,4 +1,4 @@
-"""The sound of films, and log-mel patches as VGGish's front end makes them.
+"""The sound of videos, and log-mel patches as VGGish's front end makes them.
 
 Source: public torchvggish mel_features.py and vggish_params.py; numbers checked in the tests.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.records import SAMPLE_RATE
+from vseg_jax.input_pipeline.records import SAMPLE_RATE
 
 WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms, 10 ms
 BANDS, LOWEST, HIGHEST = 64, 125.0, 7500.0  # mel bands between these frequencies, Hz
@@ -22,8 +22,8 @@ HIGHEST_RATE = 768_000  # of sound files, Hz; a header that says more is damaged
 UNKNOWN = 2**31 - 2**16  # bytes that a WAV's header says where its writer did not know, or more
 
 
-def read_sound(path: str | Path) -> np.ndarray:
-    """The sound of a film or sound file: float32 [n] in [-1, 1], mono, 16 kHz.
+def read_audio(path: str | Path) -> np.ndarray:
+    """The sound of a video or sound file: float32 [n] in [-1, 1], mono, 16 kHz.
 
     The mean of the channels, as in VGGish. Needs PyAV.
 
@@ -45,7 +45,7 @@ def read_sound(path: str | Path) -> np.ndarray:
                 raise ValueError(f"{path} has no sound")
             stream = container.streams.audio[0]
             if reason := fault(stream):
-                raise ValueError(f"{path} {reason}; extract it from the film again, as WAV of "
+                raise ValueError(f"{path} {reason}; extract it from the video again, as WAV of "
                                  f"16 bits and {SAMPLE_RATE} Hz")
             resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
             parts = [
@@ -61,7 +61,7 @@ def read_sound(path: str | Path) -> np.ndarray:
     samples = np.concatenate(parts)
     if not np.isfinite(samples).all():
         raise ValueError(f"the sound of {path} has samples that are no numbers; extract it from "
-                         f"the film again, as WAV of 16 bits and {SAMPLE_RATE} Hz")
+                         f"the video again, as WAV of 16 bits and {SAMPLE_RATE} Hz")
     return samples
 
 

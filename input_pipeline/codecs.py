@@ -32,7 +32,7 @@ def decode_image(data: bytes, where: str) -> np.ndarray:
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
-    """uint8 [H, W] index mask to an 8-bit grey PNG."""
+    """uint8 [H, W] index mask to an 8-bit gray PNG."""
     if mask.dtype != np.uint8 or mask.ndim != 2:
         raise ValueError(f"a mask must be uint8 [H, W], got {mask.dtype} {mask.shape}")
     return _imencode(".png", mask)
@@ -43,7 +43,7 @@ def decode_mask(data: bytes, where: str) -> np.ndarray:
     mask = _imdecode(data, cv2.IMREAD_UNCHANGED, f"the mask of {where}")
     if mask.dtype != np.uint8 or mask.ndim != 2:
         raise ValueError(
-            f"the mask of {where} is {mask.dtype} {mask.shape}; masks are stored as 8-bit grey "
+            f"the mask of {where} is {mask.dtype} {mask.shape}; masks are stored as 8-bit gray "
             "index PNGs (convert palette images when building)"
         )
     return mask

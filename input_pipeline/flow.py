@@ -1,4 +1,4 @@
-"""Optical flow without a network (OpenCV's DIS), and the colour picture of a flow field."""
+"""Optical flow without a network (OpenCV's DIS), and the color picture of a flow field."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def dis_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
                          f"{first.shape} and {second.dtype} {second.shape}")
     height, width = first.shape[:2]
     below, right = max(0, _SMALLEST - height), max(0, _SMALLEST - width)
-    grey = [
+    gray = [
         cv2.copyMakeBorder(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), 0, below, 0, right,
                            cv2.BORDER_REPLICATE)
         for f in (first, second)
     ]
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return dis.calc(grey[0], grey[1], None)[:height, :width]
+    return dis.calc(gray[0], gray[1], None)[:height, :width]
 
 
 def dis_flows(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -35,9 +35,9 @@ def dis_flows(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def flow_to_image(flow: np.ndarray) -> np.ndarray:
-    """Flow [H, W, 2] to a uint8 [H, W, 3] RGB picture on Middlebury's colour wheel.
+    """Flow [H, W, 2] to a uint8 [H, W, 3] RGB picture on Middlebury's color wheel.
 
-    The hue is the direction; white is no motion (or NaN), full colour the longest vector.
+    The hue is the direction; white is no motion (or NaN), full color the longest vector.
     Source: Baker et al., A Database and Evaluation Methodology for Optical Flow; the numbers are
     those of RAFT's flow_viz.flow_to_image.
     """
@@ -55,7 +55,7 @@ def flow_to_image(flow: np.ndarray) -> np.ndarray:
 @functools.cache
 def _color_wheel() -> np.ndarray:
     """[55, 3] RGB in [0, 1]: six arcs, in each of which one channel rises or falls."""
-    arcs = [  # steps, fixed colour, the channel that changes, whether it rises
+    arcs = [  # steps, fixed color, the channel that changes, whether it rises
         (15, (1, 0, 0), 1, True),   # red to yellow
         (6, (0, 1, 0), 0, False),   # yellow to green
         (4, (0, 1, 0), 2, True),    # green to cyan

@@ -7,13 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.audio import frame_patches, silent_patches
-from input_pipeline.clips import clip_frames
-from input_pipeline.codecs import encode_rle
-from input_pipeline.records import SAMPLE_RATE, VOID, Dataset, Record, decode_audio, decode_mask
-from input_pipeline.samples import read_frame, read_mask
-from input_pipeline.settings import ClipConfig, InstanceConfig, PropagationConfig
-from input_pipeline.transforms import (
+from vseg_jax.input_pipeline.audio import frame_patches, silent_patches
+from vseg_jax.input_pipeline.clips import clip_frames
+from vseg_jax.input_pipeline.codecs import encode_rle
+from vseg_jax.input_pipeline.records import (
+    SAMPLE_RATE,
+    VOID,
+    Dataset,
+    Record,
+    decode_audio,
+    decode_mask,
+)
+from vseg_jax.input_pipeline.samples import read_frame, read_mask
+from vseg_jax.input_pipeline.settings import ClipConfig, InstanceConfig, PropagationConfig
+from vseg_jax.input_pipeline.transforms import (
     Geometry,
     apply_color,
     plain_geometry,
@@ -58,7 +65,7 @@ class InstanceSamples:
 
     The frames before the target frame follow each other as they do at test time (inferred; the
     paper does not say how its training draws them). Where the video has none the first frame stands
-    for them (inferred). All frames of a clip get one crop, mirror and colour; a training crop holds
+    for them (inferred). All frames of a clip get one crop, mirror and color; a training crop holds
     a pixel of an object of the target frame.
 
     A video of a single frame, an image of COCO, makes a clip in training: its references are the
@@ -148,7 +155,7 @@ class InstanceSamples:
             "valid": np.bool_(True),
             "geometry": geometry.affine,
         }
-        return sample | (self._sound(record, chosen) if self.config.hears else {})
+        return sample | (self._audio(record, chosen) if self.config.uses_audio else {})
 
     def _kept(self, record: Record) -> list[int]:
         """Ids of the objects whose category is a class."""
@@ -215,7 +222,7 @@ class InstanceSamples:
         slots[ids] = np.arange(1, len(ids) + 1)
         return slots, ids.tolist()
 
-    def _sound(self, record: Record, chosen: np.ndarray) -> dict[str, np.ndarray]:
+    def _audio(self, record: Record, chosen: np.ndarray) -> dict[str, np.ndarray]:
         if not record.audio:
             return {"audio": silent_patches(len(chosen)),
                     "audio_valid": np.zeros(len(chosen), bool)}

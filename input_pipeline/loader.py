@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import weakref
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import grain
@@ -13,6 +13,7 @@ import numpy as np
 from absl import flags
 
 
+@runtime_checkable
 class Samples(Protocol):
     """What the loader needs of a set of samples; must be picklable."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from input_pipeline.clips import propagation_frames
-from input_pipeline.records import VOID, Dataset, IndexEntry, Record
-from input_pipeline.samples import read_frame, read_mask
-from input_pipeline.settings import ClipConfig, PropagationConfig
-from input_pipeline.transforms import (
+from vseg_jax.input_pipeline.clips import propagation_frames
+from vseg_jax.input_pipeline.records import VOID, Dataset, IndexEntry, Record
+from vseg_jax.input_pipeline.samples import read_frame, read_mask
+from vseg_jax.input_pipeline.settings import ClipConfig, PropagationConfig
+from vseg_jax.input_pipeline.transforms import (
     apply_color,
     random_affine,
     random_color,
@@ -49,7 +49,7 @@ class PropagationSamples:
       dataset: an opened dataset; sentences and categories are not used.
       clip: its height and width are the size of the sample.
       propagation: see there.
-      train: False takes the first frames of each video, neighbours, whole and without any change
+      train: False takes the first frames of each video, neighbors, whole and without any change
         but their size.
       seed: of what `samples[i]` draws.
 
@@ -164,15 +164,15 @@ class PropagationSamples:
         size = np.array(self.size)
         scale = min(self._cover(mask.shape) * rng.uniform(*self.config.zoom),
                     PASTED_SIDE * size.min() / max(height, width))
-        centre = rng.uniform(0, 1, 2) * size
+        center = rng.uniform(0, 1, 2) * size
         for frame, index in zip(frames, masks, strict=True):
-            matrix = (translation(*(centre - scale * np.array([height, width]) / 2))
+            matrix = (translation(*(center - scale * np.array([height, width]) / 2))
                       @ random_affine(self.config, scale * height, scale * width, rng)
                       @ scaling(scale, scale))
             seen = warp_mask(alone, matrix, self.size, border=0) > 0
             frame[seen] = warp_frame(rgb, matrix, self.size)[seen]
             index[seen] = object_id
-            centre = np.clip(centre + rng.uniform(-PASTED_DRIFT, PASTED_DRIFT, 2) * size, 0, size)
+            center = np.clip(center + rng.uniform(-PASTED_DRIFT, PASTED_DRIFT, 2) * size, 0, size)
 
     def _camera(self, masks: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
         """One 3x3 matrix a frame, from pixel edges of the frame to those of the sample."""

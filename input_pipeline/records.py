@@ -22,7 +22,7 @@ from array_record.python import array_record_module
 from grain.sources import ArrayRecordDataSource
 from tqdm import tqdm
 
-from input_pipeline.codecs import (
+from vseg_jax.input_pipeline.codecs import (
     SAMPLE_RATE,
     VOID,
     check_size,
@@ -35,7 +35,7 @@ from input_pipeline.codecs import (
     encode_image,
     encode_mask,
 )
-from input_pipeline.index import (
+from vseg_jax.input_pipeline.index import (
     Category,
     Expression,
     IndexedObject,
@@ -65,7 +65,7 @@ class Record:
     Attributes:
       video_id: unique in its split.
       frames: encoded images (JPEG or PNG), all `height` x `width`.
-      masks: index PNGs (8 bit grey: 0 background, object ids from 1, 255 void), b"" where the
+      masks: index PNGs (8 bit gray: 0 background, object ids from 1, 255 void), b"" where the
         frame has no annotation; as many as frames.
       objects: the objects that the masks and expressions may name.
       expressions: the sentences.
@@ -336,7 +336,7 @@ def open_dataset(prepared_dir: str | Path, split: str) -> Dataset:
         no such split.
     """
     folder = Path(prepared_dir)
-    remedy = ("build it with: python -m input_pipeline.builders prepare NAME --source DIR "
+    remedy = ("build it with: python -m vseg_jax.input_pipeline.builders prepare NAME --source DIR "
               "--prepared DIR")
     if not (folder / "dataset_info.json").is_file():
         left = sorted(folder.parent.glob("*incomplete*")) if folder.parent.is_dir() else []

@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from input_pipeline.clips import clip_frames
-from input_pipeline.flow import flow_to_image
-from input_pipeline.records import (
+from vseg_jax.input_pipeline.clips import clip_frames
+from vseg_jax.input_pipeline.flow import flow_to_image
+from vseg_jax.input_pipeline.records import (
     NOT_TOLD,
     VOID,
     Dataset,
@@ -19,9 +19,9 @@ from input_pipeline.records import (
     decode_image,
     decode_mask,
 )
-from input_pipeline.settings import ClipConfig
-from input_pipeline.text import Tokenizer, swap_sides
-from input_pipeline.transforms import (
+from vseg_jax.input_pipeline.settings import ClipConfig
+from vseg_jax.input_pipeline.text import Tokenizer, swap_sides
+from vseg_jax.input_pipeline.transforms import (
     Geometry,
     apply_color,
     plain_geometry,
@@ -55,12 +55,12 @@ class ReferringSamples:
       styles, categories: keep only sentences of such a style, naming such an object; () keeps all.
       frames: annotated frames taken of each sentence, evenly spread over those in which its object
         is visible (J-HMDB-Sentences is scored on 3); 0 takes all.
-      shuffle_sentences: every sample gets the sentence of another object of its clip (the next one
+      shuffle_expressions: every sample gets the sentence of another object of its clip (the next one
         that sentences name, in a circle); clips in which sentences name one object are dropped. A
         model that reads the sentence must fall far below its score here.
-      flow: samples have `flow` too: for each frame the colour picture of the flow from it to the
+      flow: samples have `flow` too: for each frame the color picture of the flow from it to the
         video's next frame. It is painted at the original size and then goes through the frame's
-        geometry and colour, as in MMVT's public code; a mirrored clip moves the other way, so there
+        geometry and color, as in MMVT's public code; a mirrored clip moves the other way, so there
         the flow is negated in u before it is painted.
 
     Raises:
@@ -70,7 +70,7 @@ class ReferringSamples:
     def __init__(
         self, dataset: Dataset, clip: ClipConfig, tokenizer: Tokenizer, *, train: bool,
         seed: int = 0, styles: tuple[str, ...] = (), categories: tuple[str, ...] = (),
-        shuffle_sentences: bool = False, frames: int = 0, flow: bool = False,
+        shuffle_expressions: bool = False, frames: int = 0, flow: bool = False,
     ):
         self.dataset = dataset
         self.clip = clip
@@ -78,11 +78,11 @@ class ReferringSamples:
         self.train = train
         self.seed = seed
         self.flow = flow
-        rows = _rows(dataset, styles, categories, shuffle_sentences, frames)
+        rows = _rows(dataset, styles, categories, shuffle_expressions, frames)
         if not rows:
             raise ValueError(
                 f"{dataset.name} has no sample with styles {styles or 'any'}, categories "
-                f"{categories or 'any'}, shuffle_sentences={shuffle_sentences}"
+                f"{categories or 'any'}, shuffle_expressions={shuffle_expressions}"
             )
         if flow:
             read_flow(dataset, dataset[rows[0][0]], 0)  # said now, not by a worker of the loader
@@ -211,7 +211,7 @@ def read_flow(dataset: Dataset, record: Record, t: int) -> np.ndarray:
     if not record.flow:
         raise ValueError(
             f"{where} has no optical flow, which the model's motion stream reads; make a copy of "
-            "the dataset that has: python -m vseg_jax.inference.flow --prepared <its folder>, or "
+            "the dataset that has: python -m vseg_jax.tools.add_flow --prepared <its folder>, or "
             "turn the motion stream off"
         )
     if not record.flow[t]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 class DatasetConfig:
     """Which samples of which dataset."""
 
-    name: str  # a key of input_pipeline.builders.BUILDERS
+    name: str  # a key of vseg_jax.input_pipeline.builders.BUILDERS
     split: str
     source: str = ""  # folder of the official download; "" for datasets that are made
     prepared: str = "data"  # folder that built datasets go to
@@ -19,12 +19,12 @@ class DatasetConfig:
     categories: tuple[str, ...] = ()  # only sentences that name such objects; () takes all
     weight: float = 1.0  # share of the samples where several datasets are mixed
     frames: int = 0  # annotated frames taken of each sentence, evenly spread; 0 takes all
-    shuffle_sentences: bool = False  # each sample gets the sentence of another object of its clip
+    shuffle_expressions: bool = False  # each sample gets the sentence of another object of its clip
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipConfig:
-    """Which frames a sample takes, and the geometry and colour they get.
+    """Which frames a sample takes, and the geometry and color they get.
 
     Frame i is frame `target_frame + (i - target) * stride` of the video, clipped to the video.
     """
@@ -104,7 +104,7 @@ class InstanceConfig:
     references: int = 1  # frames before the target frame, delta (paper: 0 to 5, best 1)
     objects: int = 10  # slots of true objects; of more, some are left out of a sample
     categories: tuple[str, ...] = ()  # the classes in order, by name; () takes the dataset's own
-    hears: bool = False  # samples carry the sound of their frames
+    uses_audio: bool = False  # samples carry the sound of their frames
 
     def __post_init__(self):
         object.__setattr__(self, "categories", tuple(self.categories))  # config files give lists

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.settings import TextConfig
+from vseg_jax.input_pipeline.settings import TextConfig
 
 VOCABULARY = "vocabulary.json"
 WHOLE_WORDS = "whole_words"  # an empty file beside those of a tokenizer

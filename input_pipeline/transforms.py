@@ -1,4 +1,4 @@
-"""Geometry and colour of a clip: the same for a frame and its mask.
+"""Geometry and color of a clip: the same for a frame and its mask.
 
 Coordinates are pixel edges: (0, 0) is the upper-left corner of the upper-left pixel.
 """
@@ -10,8 +10,8 @@ import dataclasses
 import cv2
 import numpy as np
 
-from input_pipeline.records import VOID
-from input_pipeline.settings import ClipConfig, PropagationConfig
+from vseg_jax.input_pipeline.records import VOID
+from vseg_jax.input_pipeline.settings import ClipConfig, PropagationConfig
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
@@ -115,7 +115,7 @@ def translation(y: float, x: float) -> np.ndarray:
 def random_affine(
     config: PropagationConfig, height: float, width: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A random 3x3 matrix about the centre of `height` x `width`.
+    """A random 3x3 matrix about the center of `height` x `width`.
 
     Scale, shear, rotation and translation each take part with probability 1/2, in this order (in
     STM's training code in a random one).
@@ -150,7 +150,7 @@ def warp_frame(rgb: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np
         rgb = cv2.resize(rgb, (-(-width // shrinks), -(-height // shrinks)),
                          interpolation=cv2.INTER_AREA)
         matrix = matrix @ scaling(height / rgb.shape[0], width / rgb.shape[1])
-    return cv2.warpAffine(rgb, _centres(matrix), size[::-1], flags=cv2.INTER_LINEAR,
+    return cv2.warpAffine(rgb, _centers(matrix), size[::-1], flags=cv2.INTER_LINEAR,
                           borderMode=cv2.BORDER_REFLECT)
 
 
@@ -159,19 +159,19 @@ def warp_mask(
 ) -> np.ndarray:
     """uint8 [h, w] index mask as `warp_frame`, nearest; `border` fills what is beyond, if given."""
     mode = cv2.BORDER_REFLECT if border is None else cv2.BORDER_CONSTANT
-    return cv2.warpAffine(mask, _centres(matrix), size[::-1], flags=cv2.INTER_NEAREST,
+    return cv2.warpAffine(mask, _centers(matrix), size[::-1], flags=cv2.INTER_NEAREST,
                           borderMode=mode, borderValue=border or 0)
 
 
-def _centres(matrix: np.ndarray) -> np.ndarray:
-    """The 2x3 matrix between pixel centres, which OpenCV counts, of one between pixel edges."""
+def _centers(matrix: np.ndarray) -> np.ndarray:
+    """The 2x3 matrix between pixel centers, which OpenCV counts, of one between pixel edges."""
     return (translation(-0.5, -0.5) @ matrix @ translation(0.5, 0.5))[:2]
 
 
 def random_color(strength: float, rng: np.random.Generator) -> np.ndarray:
     """float64 [3, 4] matrix of a random brightness, contrast and saturation.
 
-    Each factor is uniform in [1 - strength, 1 + strength]; contrast turns about mid-grey.
+    Each factor is uniform in [1 - strength, 1 + strength]; contrast turns about mid-gray.
     """
     brightness, contrast, saturation = rng.uniform(1.0 - strength, 1.0 + strength, 3)
     mix = saturation * np.eye(3) + (1.0 - saturation) * _LUMA[None, :]
@@ -180,5 +180,5 @@ def random_color(strength: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def apply_color(rgb: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """uint8 [h, w, 3] with the colour matrix [3, 4] applied, rounded and clipped to 0..255."""
+    """uint8 [h, w, 3] with the color matrix [3, 4] applied, rounded and clipped to 0..255."""
     return cv2.transform(rgb, matrix)

@@ -37,7 +37,7 @@ ROOMS = {
     "main": ("config", "experiment"),
     "__init__": ("inference",),  # vseg_jax.load
 }
-# Rooms that may import input_pipeline.
+# Rooms that may import vseg_jax.input_pipeline.
 KNOW_LOADERS = ("training", "inference", "settings", "experiment")
 
 # Packages that only some places may import; the reason goes into the message.
@@ -197,7 +197,7 @@ def test_files_are_short_enough_to_read():
     ("vseg_jax/layers/x.py", "import vseg_jax", "'layers' may import"),
     ("vseg_jax/layers/x.py", "from ..models import base", "imports vseg_jax.models.base"),
     ("vseg_jax/text/x.py", "m = import_module('vseg_jax.weights.bert')", "'text' may import"),
-    ("vseg_jax/losses/x.py", "import input_pipeline.text", "know a loader"),
+    ("vseg_jax/losses/x.py", "import vseg_jax.input_pipeline.text", "know a loader"),
     ("vseg_jax/inference/x.py", "import vseg_jax.training.loop", "training.checkpoints"),
     ("vseg_jax/training/x.py", "import vseg_jax.inference", "'training' may import"),
     ("vseg_jax/models/swiftnet/x.py", "import vseg_jax.models.qvim", "must not know each other"),
@@ -222,7 +222,7 @@ def test_a_forbidden_import_is_seen(path, source, said):
     ("vseg_jax/inference/x.py", "from vseg_jax.training.checkpoints import restore"),
     ("vseg_jax/main.py", "from vseg_jax import experiment"),
     ("vseg_jax/weights/x.py", "import torch"),
-    ("input_pipeline/x.py", "import numpy, input_pipeline.text"),
+    ("input_pipeline/x.py", "import numpy, vseg_jax.input_pipeline.text"),
 ])
 def test_an_allowed_import_passes(path, source):
     assert import_faults(path, source) == []

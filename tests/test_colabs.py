@@ -21,5 +21,5 @@ def test_notebook_runs(notebook, tmp_path, monkeypatch):
     document = nbformat.read(notebook, as_version=4)
     client = NotebookClient(document, timeout=600, resources={"metadata": {"path": COLABS}})
     client.execute()
-    answers = document.cells[-1].outputs[-1].text
-    assert "delay" in answers
+    predictions = document.cells[-1].outputs[-1].text
+    assert "delay" in predictions

@@ -14,9 +14,9 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from commandline import command, contents, quick_compilation, refused  # noqa: F401
 
 import vseg_jax
-from vseg_jax.inference import qvim_analysis
-from vseg_jax.inference.exported import Stream
-from vseg_jax.inference.video import VideoWriter
+from vseg_jax.export.stream import Stream
+from vseg_jax.media.video import VideoWriter
+from vseg_jax.tools import qvim_figures as qvim_analysis
 
 pytest.importorskip("av")
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -35,10 +35,10 @@ SMALL = [
     "--config.model.backbone=resnet18", "--config.model.resnet_width=4",
     "--config.model.channels=8", "--config.model.decoder_channels", "(4,4,4,4,4)",
     "--config.model.word_width=8", "--config.model.queue=8", "--config.model.vocabulary=300",
-    "--config.text.length=12", "--config.evaluation.batch_size=4", "--config.evaluation.film=0",
+    "--config.text.length=12", "--config.evaluation.batch_size=4", "--config.evaluation.overlay_clips=0",
 ]
 LIMIT = 12  # words
-FRAMES = 24  # of the film
+FRAMES = 24  # of the video
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
-    path, noise = tmp_path_factory.mktemp("film") / "clip.mp4", np.random.default_rng(0)
+def video(tmp_path_factory):
+    path, noise = tmp_path_factory.mktemp("video") / "clip.mp4", np.random.default_rng(0)
     with VideoWriter(path, 10.0) as writer:
         for t in range(FRAMES):
             frame = noise.integers(0, 90, (24, 40, 3), np.uint8)
@@ -67,7 +67,7 @@ def test_training_leaves_all_that_it_promises(trained):
     workdir, _, said = trained
     assert "starting at step 0 of 2" in said and "mean_iou" in said
     results = json.loads((workdir / "metrics.json").read_text())
-    assert sorted(results) == ["source", "source_shuffled_sentences", "target"]
+    assert sorted(results) == ["source", "source_shuffled_expressions", "target"]
     assert all(0 <= result["mean_iou"] <= 1 for result in results.values())
     lines = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [(x["step"], x["kind"]) for x in lines] == [
@@ -85,7 +85,7 @@ def test_a_finished_run_says_so_and_scores_the_same_later(trained):
     code, _, err = command(*arguments)
     assert code == 0 and "is finished: step 2 of 2" in err
     code, out, _ = command(*arguments, "--mode", "evaluate", "--config.evaluation.save=True")
-    assert code == 0 and "source_shuffled_sentences" in out
+    assert code == 0 and "source_shuffled_expressions" in out
     for name, result in json.loads(results).items():
         again = json.loads((workdir / "evaluations" / f"{name}.json").read_text())
         assert again["mean_iou"] == pytest.approx(result["mean_iou"], abs=1e-4)
@@ -93,9 +93,9 @@ def test_a_finished_run_says_so_and_scores_the_same_later(trained):
     assert (workdir / "metrics.json").read_bytes() == results
 
 
-def test_prediction_cuts_a_query_over_the_limit_and_names_the_lost_words(trained, film, tmp_path):
+def test_prediction_cuts_a_query_over_the_limit_and_names_the_lost_words(trained, video, tmp_path):
     query = " ".join(["the red square that moves to the right"] * 2)
-    code, out, err = command("--workdir", trained[0], "--mode=predict", "--video", film, "--query",
+    code, out, err = command("--workdir", trained[0], "--mode=predict", "--video", video, "--query",
                              query, "--output", tmp_path / "masks")
     assert code == 0 and f"wrote {tmp_path / 'masks'}" in out
     (warning,) = [x for x in err.splitlines() if x.startswith("warning: ")]
@@ -106,9 +106,9 @@ def test_prediction_cuts_a_query_over_the_limit_and_names_the_lost_words(trained
     assert len(list((tmp_path / "masks" / "masks").glob("*.png"))) == FRAMES
 
 
-def test_a_video_that_is_cut_off_is_answered_as_far_as_it_goes(trained, film, tmp_path):
+def test_a_video_that_is_cut_off_is_predicted_as_far_as_it_goes(trained, video, tmp_path):
     cut = tmp_path / "cut.mp4"
-    cut.write_bytes(film.read_bytes()[: int(0.7 * film.stat().st_size)])
+    cut.write_bytes(video.read_bytes()[: int(0.7 * video.stat().st_size)])
     code, _, err = command("--workdir", trained[0], "--mode=predict", "--video", cut, "--query",
                            "the red square", "--output", tmp_path / "masks")
     assert code == 0 and "warning: " in err and "cut off" in err, err
@@ -133,21 +133,21 @@ def test_where_a_run_points_and_what_qfa_makes_of_it(trained, tmp_path, capsys):
         qvim_analysis.main(["augmented", str(tmp_path / "none"), *opened])
 
 
-def test_an_export_answers_as_the_run_does(trained, tmp_path):
+def test_an_export_predictions_as_the_run_does(trained, tmp_path):
     code, out, err = command("--workdir", trained[0], "--mode", "export", "--output",
                              tmp_path / "exported")
     assert code == 0 and f"wrote {tmp_path / 'exported'}" in out, err
     frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
-    answers = [list(vseg_jax.load(folder).segment(frames, "a red square"))
+    predictions = [list(vseg_jax.load(folder).segment(frames, "a red square"))
                for folder in (trained[0], tmp_path / "exported")]
-    for one, other in zip(*answers, strict=True):
+    for one, other in zip(*predictions, strict=True):
         np.testing.assert_array_equal(one.probability, other.probability)
     stream = Stream(tmp_path / "exported" / "stream")
     tokens, valid = vseg_jax.load(trained[0]).tokenizer.encode("a red square")
     state = stream.start(frames[:1], tokens=tokens[None], tokens_valid=valid[None])
-    _, answer = stream.step(state, frames[1:2])
-    probability = 1 / (1 + np.exp(-np.asarray(answer["logits"][0])))
-    wanted = answers[0][int(answer["frame"][0])].probability
+    _, prediction = stream.step(state, frames[1:2])
+    probability = 1 / (1 + np.exp(-np.asarray(prediction["logits"][0])))
+    wanted = predictions[0][int(prediction["frame"][0])].probability
     np.testing.assert_allclose(probability, wanted, atol=1e-4)
 
 
@@ -178,7 +178,7 @@ def test_an_export_answers_as_the_run_does(trained, tmp_path):
     (["--mode=export"], "--output is missing"),
     (["--mode=evaluate"], "no checkpoint in"),
 ])
-def test_what_cannot_be_begun(arguments, said, tmp_path, trained):
+def test_what_cannot_be_started(arguments, said, tmp_path, trained):
     workdir = tmp_path / "run"
     prepared = trained[0].parent / "data"
     error = refused("--config", QUICKSTART, "--workdir", workdir, *SMALL,
@@ -243,7 +243,7 @@ def test_a_checkpoint_of_another_model_names_what_differs(trained):
     assert contents(workdir) == before
 
 
-def test_what_cannot_be_answered(trained, film, tmp_path):
+def test_what_cannot_be_predicted(trained, video, tmp_path):
     workdir = trained[0]
     empty, text = tmp_path / "empty.mp4", tmp_path / "text.mp4"
     empty.write_bytes(b"")
@@ -258,9 +258,9 @@ def test_what_cannot_be_answered(trained, film, tmp_path):
     assert "there is no video file" in said(tmp_path / "gone.mp4")
     assert "empty.mp4 is empty (0 bytes)" in said(empty)
     assert "text.mp4 cannot be opened as a video" in said(text)
-    assert "the sentence '' has no word" in said(film, query="")
-    assert "there is no folder" in said(film, folder=tmp_path / "gone")
-    assert "neither checkpoints/" in said(film, folder=tmp_path)
+    assert "the sentence '' has no word" in said(video, query="")
+    assert "there is no folder" in said(video, folder=tmp_path / "gone")
+    assert "neither checkpoints/" in said(video, folder=tmp_path)
     error = refused("--mode=predict", "--workdir", workdir, "--output", out,
                     "--config.clip.length=3")
     assert "takes the config from the workdir, but for keys of the model" in error
@@ -268,7 +268,7 @@ def test_what_cannot_be_answered(trained, film, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty.mp4", "text.mp4"]
     out.mkdir()
     (out / "mine.txt").write_text("mine")
-    assert "is there already" in said(film)
+    assert "is there already" in said(video)
     assert list(contents(out)) == [Path("mine.txt")]
 
 

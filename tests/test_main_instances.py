@@ -9,17 +9,17 @@ import pytest
 from commandline import command, contents, quick_compilation, refused  # noqa: F401
 
 import vseg_jax
-from input_pipeline.records import decode_audio, decode_image, open_dataset
 from vseg_jax import experiment
 from vseg_jax.experiment import vis
-from vseg_jax.inference.exported import Stream
-from vseg_jax.inference.sound import Ear, by_frame
-from vseg_jax.inference.video import Video, VideoWriter
+from vseg_jax.export.stream import Stream
+from vseg_jax.input_pipeline.records import decode_audio, decode_image, open_dataset
+from vseg_jax.media.audio import Ear, by_frame
+from vseg_jax.media.video import Video, VideoWriter
 
 av = pytest.importorskip("av")
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-RCF = str(Path(__file__).parents[1] / "configs" / "rcf.py") + ":shapes_heard"
+RCF = str(Path(__file__).parents[1] / "configs" / "rcf.py") + ":shapes_audio"
 SMALL = [
     "--config.data.options.train=4", "--config.data.options.test=2",
     "--config.data.options.length=4", "--config.data.options.height=32",
@@ -30,7 +30,7 @@ SMALL = [
     "--config.model.audio_features=8", "--config.model.audio_hidden=4",
     "--config.model.fire=0.01",   # so that an untrained model finds something
     "--config.instances.objects=3", "--config.train.steps=2", "--config.train.batch_size=2",
-    "--config.train.warmup=1", "--config.train.log_every=1", "--config.evaluation.film=1",
+    "--config.train.warmup=1", "--config.train.log_every=1", "--config.evaluation.overlay_clips=1",
 ]
 
 
@@ -55,10 +55,10 @@ def clip(trained):
 
 
 @pytest.fixture(scope="module")
-def film(clip, tmp_path_factory):
-    """The clip as a film with sound."""
+def video(clip, tmp_path_factory):
+    """The clip as a video with sound."""
     frames, samples = clip
-    path = tmp_path_factory.mktemp("film") / "clip.mkv"
+    path = tmp_path_factory.mktemp("video") / "clip.mkv"
     with av.open(str(path), "w") as container:
         video = container.add_stream("ffv1", rate=8)
         video.width, video.height, video.pix_fmt = 32, 32, "bgr0"
@@ -66,15 +66,15 @@ def film(clip, tmp_path_factory):
         for frame in frames:
             container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(video.encode())
-        sound = av.AudioFrame.from_ndarray(
+        audio = av.AudioFrame.from_ndarray(
             np.rint(samples * 32768).astype(np.int16)[None], format="s16", layout="mono")
-        sound.sample_rate, sound.pts = 16000, 0
-        container.mux(track.encode(sound))
+        audio.sample_rate, audio.pts = 16000, 0
+        container.mux(track.encode(audio))
         container.mux(track.encode())
     return path
 
 
-def test_training_leaves_scores_names_and_a_film(trained):
+def test_training_leaves_scores_names_and_a_video(trained):
     workdir, _, said = trained
     results = json.loads((workdir / "metrics.json").read_text())
     assert list(results) == ["source"] and 0 <= results["source"]["AP"] <= 1
@@ -96,8 +96,8 @@ def test_evaluation_keeps_what_scores_again(trained):
     assert json.loads((kept / "results.json").read_text())
 
 
-def test_prediction_hears_the_film_and_an_export_says_the_same(trained, film, clip, tmp_path):
-    code, out, err = command("--workdir", trained[0], "--mode=predict", "--video", film,
+def test_prediction_hears_the_film_and_an_export_says_the_same(trained, video, clip, tmp_path):
+    code, out, err = command("--workdir", trained[0], "--mode=predict", "--video", video,
                              "--output", tmp_path / "out")
     assert code == 0 and f"wrote {tmp_path / 'out'}" in out and "no sound" not in err, err
     table = json.loads((tmp_path / "out/predictions.json").read_text())
@@ -112,16 +112,16 @@ def test_prediction_hears_the_film_and_an_export_says_the_same(trained, film, cl
     for frame, heard, row in zip(clip[0], by_frame([clip[1]], 8.0), table["frames"], strict=False):
         patch, valid = ear.hear(heard)
         given = {"audio": patch[None], "audio_valid": valid[None]}
-        state, answer = (stream.step(state, frame[None], **given) if state
+        state, prediction = (stream.step(state, frame[None], **given) if state
                          else stream.begin(frame[None], **given))
-        one = {name: np.asarray(array[0]) for name, array in answer.items()}
+        one = {name: np.asarray(array[0]) for name, array in prediction.items()}
         found = one["identities"] >= 0
         assert (one["identities"][found] + 1).tolist() == [o["id"] for o in row["objects"]]
         np.testing.assert_allclose(one["scores"][found], [o["score"] for o in row["objects"]],
                                    atol=1e-4)
 
 
-def test_a_film_without_sound_is_answered_with_a_warning(trained, clip, tmp_path):
+def test_a_video_without_audio_is_predicted_with_a_warning(trained, clip, tmp_path):
     silent = tmp_path / "silent.mp4"
     with VideoWriter(silent, 8.0) as writer:
         for frame in clip[0]:
@@ -132,8 +132,8 @@ def test_a_film_without_sound_is_answered_with_a_warning(trained, clip, tmp_path
     assert len(json.loads((tmp_path / "out/predictions.json").read_text())["frames"]) == 4
 
 
-def test_a_sentence_is_refused(trained, film, tmp_path):
-    error = refused("--workdir", trained[0], "--mode=predict", "--video", film, "--query=a circle",
+def test_a_sentence_is_refused(trained, video, tmp_path):
+    error = refused("--workdir", trained[0], "--mode=predict", "--video", video, "--query=a circle",
                     "--output", tmp_path / "no")
     assert "finds the objects of its categories by itself: leave out query" in error
     assert not (tmp_path / "no").exists()
@@ -155,6 +155,6 @@ def test_settings_that_do_not_fit(trained, tmp_path):
 def test_the_samples_must_bring_sound_to_a_model_that_hears(tmp_path):
     settings = experiment.read(RCF, {})
     model = experiment.build_model(settings)
-    deaf = dataclasses.replace(settings.instances, hears=False)
+    deaf = dataclasses.replace(settings.instances, uses_audio=False)
     with pytest.raises(ValueError, match=r"instances\.hears is False, but the model hears"):
         vis.Task(dataclasses.replace(settings, instances=deaf), model, tmp_path)

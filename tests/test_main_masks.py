@@ -9,8 +9,8 @@ from commandline import command, contents, quick_compilation, refused  # noqa: F
 from PIL import Image
 
 import vseg_jax
-from vseg_jax.inference.exported import Stream
-from vseg_jax.inference.video import Video, VideoWriter
+from vseg_jax.export.stream import Stream
+from vseg_jax.media.video import Video, VideoWriter
 
 pytest.importorskip("av")
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -22,9 +22,9 @@ SMALL = [
     "--config.data.options.width=32", "--config.clip.height=32", "--config.clip.width=32",
     "--config.model.width=4", "--config.model.capacity=2", "--config.propagation.skip_max=1",
     "--config.train.steps=2", "--config.train.batch_size=2", "--config.train.warmup=1",
-    "--config.train.log_every=1", "--config.evaluation.film=1",
+    "--config.train.log_every=1", "--config.evaluation.overlay_clips=1",
 ]
-FRAMES = 7  # of the film
+FRAMES = 7  # of the video
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,9 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
-    """(a film of 24 x 40 pixels, the folder with its masks: objects 1, and 5 from frame 3 on)."""
-    folder = tmp_path_factory.mktemp("film")
+def video(tmp_path_factory):
+    """(a video of 24 x 40 pixels, the folder with its masks: objects 1, and 5 from frame 3 on)."""
+    folder = tmp_path_factory.mktemp("video")
     mask = np.zeros((24, 40), np.uint8)
     mask[6:16, 2:14] = 1
     newcomer = np.zeros((24, 40), np.uint8)
@@ -57,7 +57,7 @@ def film(tmp_path_factory):
     return folder / "clip.mp4", folder / "masks"
 
 
-def test_training_leaves_scores_and_a_film(trained):
+def test_training_leaves_scores_and_a_video(trained):
     workdir, _, said = trained
     results = json.loads((workdir / "metrics.json").read_text())
     assert sorted(results) == ["source", "target"]
@@ -69,9 +69,9 @@ def test_training_leaves_scores_and_a_film(trained):
 def test_a_run_that_begins_with_another(trained, tmp_path):
     workdir, arguments, _ = trained
     still = ["--config.train.steps=1", "--config.train.learning_rate=0",
-             "--config.evaluation.film=0"]
+             "--config.evaluation.overlay_clips=0"]
     code, _, err = command(*arguments, "--workdir", tmp_path / "next",
-                           f"--config.start_from={workdir}", *still)
+                           f"--config.init_from={workdir}", *still)
     assert code == 0, err
     one, other = (json.loads((folder / "metrics.json").read_text())["source"]
                   for folder in (workdir, tmp_path / "next"))
@@ -89,8 +89,8 @@ def test_adaptation_and_static_memory_are_switches_of_the_evaluation(trained):
     assert len(list(saved.glob("*/*.png"))) == 2 * 4
 
 
-def test_prediction_keeps_the_ids_of_the_masks(trained, film, tmp_path):
-    video, masks = film
+def test_prediction_keeps_the_ids_of_the_masks(trained, video, tmp_path):
+    video, masks = video
     code, out, err = command("--workdir", trained[0], "--mode=predict", "--video", video,
                              "--mask", masks, "--output", tmp_path / "out")
     assert code == 0 and f"wrote {tmp_path / 'out'}" in out, err
@@ -102,8 +102,8 @@ def test_prediction_keeps_the_ids_of_the_masks(trained, film, tmp_path):
     assert not any((index == 5).any() for index in indices[:3])
 
 
-def test_prediction_and_export_take_the_models_switches(trained, film, tmp_path):
-    video, masks = film
+def test_prediction_and_export_take_the_models_switches(trained, video, tmp_path):
+    video, masks = video
     first = masks / "00000.png"
     for name, switches in (("plain", []), ("adapted", ["--config.model.adaptation_steps=2"])):
         code, _, err = command("--workdir", trained[0], "--mode=predict", "--video", video,
@@ -124,23 +124,23 @@ def test_prediction_and_export_take_the_models_switches(trained, film, tmp_path)
     assert "--size is '24'; it must be HEIGHT,WIDTH in pixels" in error
 
 
-def test_an_export_answers_as_the_run_does(trained, film, tmp_path):
+def test_an_export_predictions_as_the_run_does(trained, video, tmp_path):
     code, _, err = command("--workdir", trained[0], "--mode=export", "--output",
                            tmp_path / "exported")
     assert code == 0, err
     frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     mask = np.zeros((32, 32), np.uint8)
     mask[8:20, 8:20] = 1
-    answers = [list(vseg_jax.load(folder).segment(frames, mask=mask))
+    predictions = [list(vseg_jax.load(folder).segment(frames, mask=mask))
                for folder in (trained[0], tmp_path / "exported")]
-    for one, other in zip(*answers, strict=True):
+    for one, other in zip(*predictions, strict=True):
         np.testing.assert_array_equal(one.probability, other.probability)
     stream = Stream(tmp_path / "exported" / "stream")
     assert stream.description["frame"]["shape"][-3:] == [32, 32, 3]
 
 
-def test_what_cannot_be_answered(trained, film, tmp_path):
-    workdir, (video, masks) = trained[0], film
+def test_what_cannot_be_predicted(trained, video, tmp_path):
+    workdir, (video, masks) = trained[0], video
     first = np.asarray(Image.open(masks / "00000.png"))
 
     def said(mask, *more):

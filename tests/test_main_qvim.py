@@ -29,7 +29,7 @@ SMALL = [
     "--config.evaluation.batch_size=2",
 ]
 # {variant: number of training samples, and of samples of each scored dataset}, from what
-# tests/input_pipeline/archives.py makes: a2r has no sentence of the person, for they have 26 words,
+# tests/helpers/archives.py makes: a2r has no sentence of the person, for they have 26 words,
 # and one video of four is held out as rvos_dev.
 SAMPLES = {
     "a2d": (4, {"a2d_test": 1, "jhmdb": 2 * 3, "a2r": 4 * 2 * 3, "rvos_dev": 2 * 3 + 2}),

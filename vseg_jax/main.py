@@ -6,7 +6,7 @@
         --video clip.mp4 --query "a dog running" --output masks
     python -m vseg_jax.main --workdir runs/swiftnet --mode predict \
         --video clip.mp4 --mask first.png --output masks --config.model.adaptation_steps=50
-    python -m vseg_jax.main --workdir runs/rcf --mode predict --video film.mp4 --output objects
+    python -m vseg_jax.main --workdir runs/rcf --mode predict --video video.mp4 --output objects
     python -m vseg_jax.main --mode study --config configs/studies.py:text --workdir runs/text
     python -m vseg_jax.main --mode cost --config configs/studies.py:text --workdir runs/text
 
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
     if not _WORKDIR.value and _MODE.value != "dry_run":
         raise ValueError("--workdir is missing: the folder of the run")
     if _DISTRIBUTED.value:
-        experiment.initialise_distributed()
+        experiment.initialize_distributed()
     if _MODE.value in ("predict", "export"):
         if not _OUTPUT.value:
             raise ValueError(f"--output is missing: the folder that {_MODE.value} writes")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from input_pipeline.settings import (
+from vseg_jax.input_pipeline.settings import (
     ClipConfig,
     DatasetConfig,
     InstanceConfig,
@@ -34,7 +34,7 @@ class EvaluationConfig:
     gt_roundtrip: bool = False  # truth goes through the input's size and back, as CSTM does
     batch_size: int = 16
     save: bool = False  # keep the answers: commands in vseg_jax.metrics score them again
-    film: int = 0  # clips of each dataset shown in the workdir's overlay.mp4 after training
+    overlay_clips: int = 0  # clips of each dataset shown in the workdir's overlay.mp4 after training
 
     def __post_init__(self):
         kept = {name: data for name, data in self.datasets.items() if data is not None}
@@ -49,13 +49,13 @@ class Settings:
     model: dict[str, Any]
     data: DatasetConfig
     train: TrainConfig
-    also: dict[str, DatasetConfig] = dataclasses.field(default_factory=dict)  # mixed with `data`
+    extra_datasets: dict[str, DatasetConfig] = dataclasses.field(default_factory=dict)  # mixed with `data`
     clip: ClipConfig = dataclasses.field(default_factory=ClipConfig)
     propagation: PropagationConfig = dataclasses.field(default_factory=PropagationConfig)
     instances: InstanceConfig = dataclasses.field(default_factory=InstanceConfig)
     text: TextConfig = dataclasses.field(default_factory=TextConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
-    start_from: str = ""  # workdir or export of a run whose variables this one begins with
+    init_from: str = ""  # workdir or export of a run whose variables this one begins with
     workers: int = 0  # processes that load training samples; 0 loads in threads
 
 

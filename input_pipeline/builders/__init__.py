@@ -1,7 +1,7 @@
 """From official downloads to prepared datasets: one builder a dataset.
 
-    python -m input_pipeline.builders verify  davis --source /data/DAVIS --option year=2017
-    python -m input_pipeline.builders prepare davis --source /data/DAVIS --prepared data
+    python -m vseg_jax.input_pipeline.builders verify  davis --source /data/DAVIS --option year=2017
+    python -m vseg_jax.input_pipeline.builders prepare davis --source /data/DAVIS --prepared data
 
 A builder's module holds `Options` (a frozen dataclass), `Builder` (a `VideoBuilder`) and, where
 there is something to download, `verify(source, options) -> list of problems`. It is imported only
@@ -22,17 +22,17 @@ from pathlib import Path
 from typing import Any
 
 BUILDERS = {
-    "moving_shapes": "input_pipeline.builders.moving_shapes",
-    "davis": "input_pipeline.builders.davis",
-    "a2d_sentences": "input_pipeline.builders.a2d_sentences",
-    "jhmdb_sentences": "input_pipeline.builders.jhmdb_sentences",
-    "youtube_vos": "input_pipeline.builders.youtube_vos",
-    "refer_youtube_vos": "input_pipeline.builders.refer_youtube_vos",
-    "youtube_vis": "input_pipeline.builders.youtube_vis",
-    "ovis": "input_pipeline.builders.ovis",
-    "avis": "input_pipeline.builders.avis",
-    "coco": "input_pipeline.builders.coco",
-    "stills": "input_pipeline.builders.stills",
+    "moving_shapes": "vseg_jax.input_pipeline.builders.moving_shapes",
+    "davis": "vseg_jax.input_pipeline.builders.davis",
+    "a2d_sentences": "vseg_jax.input_pipeline.builders.a2d_sentences",
+    "jhmdb_sentences": "vseg_jax.input_pipeline.builders.jhmdb_sentences",
+    "youtube_vos": "vseg_jax.input_pipeline.builders.youtube_vos",
+    "refer_youtube_vos": "vseg_jax.input_pipeline.builders.refer_youtube_vos",
+    "youtube_vis": "vseg_jax.input_pipeline.builders.youtube_vis",
+    "ovis": "vseg_jax.input_pipeline.builders.ovis",
+    "avis": "vseg_jax.input_pipeline.builders.avis",
+    "coco": "vseg_jax.input_pipeline.builders.coco",
+    "stills": "vseg_jax.input_pipeline.builders.stills",
 }
 
 

@@ -1,17 +1,17 @@
-"""python -m input_pipeline.builders {prepare,verify} NAME --source DIR --prepared DIR"""
+"""python -m vseg_jax.input_pipeline.builders {prepare,verify} NAME --source DIR --prepared DIR"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from input_pipeline.builders import BUILDERS, prepare, verify
+from vseg_jax.input_pipeline.builders import BUILDERS, prepare, verify
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0, 1 where verify found problems, 2 where the command cannot be carried out."""
     parser = argparse.ArgumentParser(
-        prog="python -m input_pipeline.builders",
+        prog="python -m vseg_jax.input_pipeline.builders",
         description="Checks official downloads and turns them into prepared datasets.",
     )
     parser.add_argument("command", choices=("prepare", "verify"))

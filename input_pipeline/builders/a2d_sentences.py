@@ -26,8 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline import records
-from input_pipeline.builders import files
+from vseg_jax.input_pipeline import records
+from vseg_jax.input_pipeline.builders import files
 
 COLUMNS = ("vid", "label", "start", "end", "height", "width", "frames", "annotated", "subset")
 SUBSETS = {"0": "train", "1": "test"}

@@ -1,6 +1,6 @@
 """Writes a prepared dataset in the form of YouTube-VIS, for its builder and for other tools.
 
-    python -m input_pipeline.builders.as_youtube_vis data/davis/default/1.0.0 val OUT \\
+    python -m vseg_jax.input_pipeline.builders.as_youtube_vis data/davis/default/1.0.0 val OUT \\
         --categories 1=dog,2=dog,3=person
 
 OUT gets `train.json`, `train/JPEGImages/<video>/<%05d>.jpg` (.png where the dataset has PNGs) and,
@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.codecs import encode_rle
-from input_pipeline.records import Dataset, Record, decode_mask, open_dataset
+from vseg_jax.input_pipeline.codecs import encode_rle
+from vseg_jax.input_pipeline.records import Dataset, Record, decode_mask, open_dataset
 
 SPLIT = "train"
 
@@ -116,7 +116,7 @@ def _track(masks: list[np.ndarray], number: int) -> dict[str, list[Any]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0, or 2 where it cannot be written."""
-    parser = argparse.ArgumentParser(prog="python -m input_pipeline.builders.as_youtube_vis",
+    parser = argparse.ArgumentParser(prog="python -m vseg_jax.input_pipeline.builders.as_youtube_vis",
                                      description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", help="folder that prepare printed")

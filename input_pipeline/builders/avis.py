@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from input_pipeline import audio, records
-from input_pipeline.builders import files, tracks, youtube_vis
-from input_pipeline.codecs import SAMPLE_RATE
+from vseg_jax.input_pipeline import audio, records
+from vseg_jax.input_pipeline.builders import files, tracks, youtube_vis
+from vseg_jax.input_pipeline.codecs import SAMPLE_RATE
 
 SPLITS = ("train", "valid")
 
@@ -78,7 +78,7 @@ def read(source: Path) -> tracks.Annotations:
                        f"the folder of AVIS (the one that holds {' and '.join(SPLITS)})")
 
 
-def sound_path(video: tracks.Video) -> Path:
+def audio_path(video: tracks.Video) -> Path:
     """Where the sound of a video is."""
     images = video.frames[0].parents[len(Path(video.name).parts)]
     return images.parent / "audio" / f"{video.name}.wav"
@@ -86,25 +86,25 @@ def sound_path(video: tracks.Video) -> Path:
 
 def record(video: tracks.Video) -> records.Record:
     """Reads one video and its sound, if there is any; both last equally long (inferred)."""
-    path = sound_path(video)
+    path = audio_path(video)
     if not path.is_file():
         return tracks.record(video)
-    samples = audio.read_sound(path)
+    samples = audio.read_audio(path)
     return tracks.record(video, len(video.frames) * SAMPLE_RATE / len(samples),
                          records.encode_audio(samples))
 
 
 def _silent(split: str, videos: Sequence[tracks.Video]) -> list[str]:
-    if lost := [path for v in videos if not (path := sound_path(v)).is_file()]:
+    if lost := [path for v in videos if not (path := audio_path(v)).is_file()]:
         return [f"{split}: videos without sound: {files.first_names(lost, len(videos))}"]
     return []
 
 
 def _unusable(split: str, videos: Sequence[tracks.Video]) -> list[str]:
     faults = []
-    for path in filter(Path.is_file, map(sound_path, videos)):
+    for path in filter(Path.is_file, map(audio_path, videos)):
         try:
-            audio.read_sound(path)
+            audio.read_audio(path)
         except ValueError as error:
             faults.append(error)
     if not faults:

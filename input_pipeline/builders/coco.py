@@ -1,7 +1,7 @@
 """COCO 2017 (Lin et al. 2014) as videos of one frame, to train beside video instance segmentation.
 
 Layout: `annotations/instances_{train,val}2017.json` and `{train,val}2017/<file>.jpg`. Only the
-categories that another dataset shares are taken, under its names (`input_pipeline.categories`); all
+categories that another dataset shares are taken, under its names (`vseg_jax.input_pipeline.categories`); all
 else is background, and images that show nothing of them are left out.
 
 Crowds are void. Outlines are filled by OpenCV, which differs from COCO's own filling in some pixels
@@ -19,11 +19,11 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from input_pipeline import records
-from input_pipeline.builders import files
-from input_pipeline.categories import OFFICIAL as CATEGORIES
-from input_pipeline.categories import from_coco
-from input_pipeline.codecs import decode_rle
+from vseg_jax.input_pipeline import records
+from vseg_jax.input_pipeline.builders import files
+from vseg_jax.input_pipeline.categories import OFFICIAL as CATEGORIES
+from vseg_jax.input_pipeline.categories import from_coco
+from vseg_jax.input_pipeline.codecs import decode_rle
 
 SPLITS = {"train": "train2017", "val": "val2017"}
 OFFICIAL = {"train": 118287, "val": 5000}  # images
@@ -176,7 +176,7 @@ def _mask(part: Any, size: tuple[int, int], where: str) -> np.ndarray:
         if (high <= low).any():
             continue
         # OpenCV fills the border's pixels too: at FINE times the size they are thin, and what
-        # counts is the middle of each pixel. The numbers are edges of pixels, OpenCV's are centres.
+        # counts is the middle of each pixel. The numbers are edges of pixels, OpenCV's are centers.
         fine = np.zeros(FINE * (high - low)[::-1], np.uint8)
         points = np.rint(16 * (FINE * (outline - low) - 0.5)).astype(np.int32)
         cv2.fillPoly(fine, [points], 1, shift=4)

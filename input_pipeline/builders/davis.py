@@ -18,8 +18,8 @@ from typing import Literal
 
 import numpy as np
 
-from input_pipeline import records
-from input_pipeline.builders import files
+from vseg_jax.input_pipeline import records
+from vseg_jax.input_pipeline.builders import files
 
 SPLITS = ("train", "val", "test-dev", "test-challenge")
 OFFICIAL = {  # sequences a split
@@ -221,14 +221,14 @@ def record(sequence: Sequence, options: Options, queries: dict) -> records.Recor
 def read_mask(path: Path, single: bool) -> np.ndarray:
     """A mask file as an index mask uint8 [H, W].
 
-    `single`: all that is not black is object 1. Otherwise palette indices, or grey values, are
-    ids; grey masks of 0 and 255 alone hold one object.
+    `single`: all that is not black is object 1. Otherwise palette indices, or gray values, are
+    ids; gray masks of 0 and 255 alone hold one object.
     """
     if not single:
         return files.read_mask(path)
     values = np.asarray(files.read_image(path)[1])
-    colour = values[..., :3] if values.ndim == 3 else values  # some 2016 masks have channels
-    return (colour.reshape(*values.shape[:2], -1) > 0).any(-1).astype(np.uint8)
+    color = values[..., :3] if values.ndim == 3 else values  # some 2016 masks have channels
+    return (color.reshape(*values.shape[:2], -1) > 0).any(-1).astype(np.uint8)
 
 
 def _expressions(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from input_pipeline.codecs import VOID
+from vseg_jax.input_pipeline.codecs import VOID
 
 SHOWN = 3  # names of missing things that a message lists before it only counts
 
@@ -125,16 +125,16 @@ def read_image(path: Path) -> tuple[bytes, Image.Image]:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """An index mask uint8 [H, W] of a palette or grey PNG; grey 0 and 255 alone: one object, 1.
+    """An index mask uint8 [H, W] of a palette or gray PNG; gray 0 and 255 alone: one object, 1.
 
     Raises:
-      ValueError: it cannot be read, or has colours instead of indices; names the path.
+      ValueError: it cannot be read, or has colors instead of indices; names the path.
     """
     _, image = read_image(path)
     if image.mode not in ("P", "L", "1"):
         raise ValueError(
-            f"{path} has the mode {image.mode}; index masks are palette or grey PNGs of 8 bits "
-            "(extract again; programs that re-save them as colours lose the ids)"
+            f"{path} has the mode {image.mode}; index masks are palette or gray PNGs of 8 bits "
+            "(extract again; programs that re-save them as colors lose the ids)"
         )
     values = np.asarray(image).astype(np.uint8)
     if image.mode == "L" and not ((values > 0) & (values < 255)).any():

@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from input_pipeline import records
-from input_pipeline.builders import files
+from vseg_jax.input_pipeline import records
+from vseg_jax.input_pipeline.builders import files
 
 FPS = 30.0  # of HMDB-51, from which the clips come
 HDF5 = b"\x89HDF\r\n\x1a\n"

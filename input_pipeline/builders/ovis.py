@@ -17,9 +17,9 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from input_pipeline import records
-from input_pipeline.builders import files, tracks
-from input_pipeline.categories import OFFICIAL as CATEGORIES
+from vseg_jax.input_pipeline import records
+from vseg_jax.input_pipeline.builders import files, tracks
+from vseg_jax.input_pipeline.categories import OFFICIAL as CATEGORIES
 
 SPLITS = ("train", "valid", "test")
 OFFICIAL = {"train": 607, "valid": 140, "test": 154}  # videos

@@ -19,9 +19,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from input_pipeline import records
-from input_pipeline.builders import files, youtube_vos
-from input_pipeline.index import Category
+from vseg_jax.input_pipeline import records
+from vseg_jax.input_pipeline.builders import files, youtube_vos
+from vseg_jax.input_pipeline.index import Category
 
 SPLITS = ("train", "valid", "test")
 OFFICIAL = {"train": 3471, "valid": 202, "test": 305}  # videos

@@ -1,8 +1,8 @@
 """Any folder of images with index masks: each image a record of one frame.
 
 Layout: `images/**/<name>.{jpg,jpeg,png}` and `masks/**/<name>.png` with the same names, folders
-below included. Masks are palette or grey PNGs whose values are the objects' ids (1 to 254, 255
-void); grey masks of only 0 and 255 hold one object. Clips for the first stage of training mask
+below included. Masks are palette or gray PNGs whose values are the objects' ids (1 to 254, 255
+void); gray masks of only 0 and 255 hold one object. Clips for the first stage of training mask
 propagation are made of them (`PropagationConfig.stills`).
 """
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline import records
-from input_pipeline.builders import files
+from vseg_jax.input_pipeline import records
+from vseg_jax.input_pipeline.builders import files
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from input_pipeline import records
-from input_pipeline.builders import files
-from input_pipeline.codecs import decode_rle, rle_runs
+from vseg_jax.input_pipeline import records
+from vseg_jax.input_pipeline.builders import files
+from vseg_jax.input_pipeline.codecs import decode_rle, rle_runs
 
 
 @dataclasses.dataclass(frozen=True)

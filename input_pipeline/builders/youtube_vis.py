@@ -1,4 +1,4 @@
-"""YouTube-VIS (Yang et al. 2019), the 2019 and 2021 downloads, and films of one's own in its form.
+"""YouTube-VIS (Yang et al. 2019), the 2019 and 2021 downloads, and videos of one's own in its form.
 
 Layout: `<split>/JPEGImages/<video>/<%05d>.jpg` for train, valid and test, and the annotations in
 `<split>.json` at the top (2019) or in `<split>/instances.json` (2021), see `tracks`. Only train has
@@ -6,7 +6,7 @@ annotations; valid and test are scored by the benchmark's servers, so a part of 
 `dev`.
 
 The two years order their 40 categories differently, and 2021 has some that 2019 lacks: classes are
-told apart by name. Frames are every fifth of a film of 30 a second, as in YouTube-VOS.
+told apart by name. Frames are every fifth of a video of 30 a second, as in YouTube-VOS.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import Literal
 
 import numpy as np
 
-from input_pipeline import records
-from input_pipeline.builders import tracks
-from input_pipeline.categories import OFFICIAL as CATEGORIES
+from vseg_jax.input_pipeline import records
+from vseg_jax.input_pipeline.builders import tracks
+from vseg_jax.input_pipeline.categories import OFFICIAL as CATEGORIES
 
 SPLITS = ("train", "valid", "test")
 OFFICIAL = {  # videos
     2019: {"train": 2238, "valid": 302, "test": 343},
     2021: {"train": 2985, "valid": 421, "test": 453},
 }
-FPS = 30.0  # of the films that the frames are numbers in
+FPS = 30.0  # of the videos that the frames are numbers in
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """How YouTube-VIS is read."""
 
-    year: Literal[2019, 2021, 0] = 2019  # what `verify` compares with, 0 for one's own films;
+    year: Literal[2019, 2021, 0] = 2019  # what `verify` compares with, 0 for one's own videos;
     # years are prepared in folders of their own
     dev: int = 200  # train videos that go to the split `dev` instead; 0: none
     seed: int = 0  # which ones, see `files.draw`

@@ -2,7 +2,7 @@
 
 Layout: `<split>/JPEGImages/<video>/<%05d>.jpg`, `<split>/Annotations/<video>/<%05d>.png` (palette,
 the index is the object's id) and `<split>/meta.json` with the objects of every video: category and
-the frames that show them. The splits are train and valid; frames are every fifth of a film of 30 a
+the frames that show them. The splits are train and valid; frames are every fifth of a video of 30 a
 second (the "all frames" downloads have the others too, without masks). valid has the mask of an
 object in the first frame that shows it and nowhere else, so a part of train can be held out as
 `dev`.
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline import records
-from input_pipeline.builders import files
+from vseg_jax.input_pipeline import records
+from vseg_jax.input_pipeline.builders import files
 
 SPLITS = ("train", "valid")
 OFFICIAL = {"train": 3471, "valid": 507}  # videos, 2019; the valid of 2018 has 474
-FPS = 30.0  # of the films that the frames are numbers in
+FPS = 30.0  # of the videos that the frames are numbers in
 
 
 @dataclasses.dataclass(frozen=True)

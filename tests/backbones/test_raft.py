@@ -27,8 +27,8 @@ def test_lookup_by_hand():
 @pytest.mark.parametrize("x, y", [(2.25, 1.75), (-0.5, 5.5), (40.0, 2.0), (-1e9, 1e9), (3.0, 4.0)])
 def test_lookup_sees_nothing_outside(x, y):
     levels = [RNG.normal(size=(1, 1, 1, 5, 7)), RNG.normal(size=(1, 1, 1, 2, 3))]
-    centre = jnp.array([[[[x, y]]]], jnp.float32)
-    found = lookup(tuple(jnp.asarray(v, jnp.float32) for v in levels), centre, 2)
+    center = jnp.array([[[[x, y]]]], jnp.float32)
+    found = lookup(tuple(jnp.asarray(v, jnp.float32) for v in levels), center, 2)
     expected = [
         bilinear_at(v[0, 0, 0], x / 2**level + i, y / 2**level + j)
         for level, v in enumerate(levels) for i in range(-2, 3) for j in range(-2, 3)
@@ -38,8 +38,8 @@ def test_lookup_sees_nothing_outside(x, y):
 
 def test_every_place_looks_into_its_own_volume():
     volume = jnp.asarray(RNG.normal(size=(2, 3, 4, 3, 4)), jnp.float32)
-    centres = positions(jnp.zeros((2, 3, 4, 2)))
-    found = lookup((volume,), centres, 0)[..., 0]
+    centers = positions(jnp.zeros((2, 3, 4, 2)))
+    found = lookup((volume,), centers, 0)[..., 0]
     expected = np.einsum("bijij->bij", volume)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -55,12 +55,12 @@ def test_pyramid_is_the_volume_halved():
     np.testing.assert_array_equal(lookup(tuple(rest), positions(jnp.zeros((1, 2, 3, 2))), 1), 0)
 
 
-def test_convex_upsampling_takes_the_chosen_neighbour():
+def test_convex_upsampling_takes_the_chosen_neighbor():
     flow = jnp.asarray(RNG.normal(size=(1, 3, 4, 2)), jnp.float32)
     mask = np.full((1, 3, 4, 9, 8, 8), -100.0, np.float32)
     mask[..., 4, :, :] = 0            # itself ...
     mask[..., :, 2, 5] = -100.0
-    mask[..., 5, 2, 5] = 0            # ... but row 2, column 5 takes the neighbour to the right
+    mask[..., 5, 2, 5] = 0            # ... but row 2, column 5 takes the neighbor to the right
     fine = convex_upsampling(flow, jnp.asarray(mask.reshape(1, 3, 4, -1)))
     blocks = np.asarray(fine).reshape(3, 8, 4, 8, 2)
     np.testing.assert_allclose(blocks[:, 0, :, 0], 8 * flow[0], rtol=1e-5)

@@ -7,7 +7,7 @@ from vseg_jax.backbones.swin import (
     SIZES,
     Swin,
     WindowAttention,
-    neighbours,
+    neighbors,
     relative_positions,
     split,
     unite,
@@ -56,15 +56,15 @@ def test_split_is_undone_by_unite():
     np.testing.assert_array_equal(unite(windows, 6, 9), x)
 
 
-def test_neighbours_are_those_that_were_there_before_the_roll():
+def test_neighbors_are_those_that_were_there_before_the_roll():
     """By brute force: two tokens that the roll brought into one window, closer on the map than a
-    window, are neighbours."""
+    window, are neighbors."""
     size, window, shift = 6, 3, 1
     places = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"), -1)
     rolled = np.roll(places, (-shift, -shift), (0, 1))
     rolled = np.asarray(split(jnp.asarray(rolled[None], jnp.float32), window))[0]
     near = (np.abs(rolled[:, :, None] - rolled[:, None]) < window).all(-1)
-    np.testing.assert_array_equal(neighbours(size, size, window, shift), near)
+    np.testing.assert_array_equal(neighbors(size, size, window, shift), near)
     assert near[0].all() and not near[-1].all()
 
 
@@ -78,7 +78,7 @@ def test_no_attention_across_the_border():
     """The last window of a rolled map holds four corners; none hears of another."""
     layer = WindowAttention(heads=2, window=3)
     x = jax.random.normal(jax.random.key(2), (1, 4, 9, 4))
-    mask = neighbours(6, 6, 3, 1)
+    mask = neighbors(6, 6, 3, 1)
     variables = layer.init(jax.random.key(3), x, mask)
     variables = jax.tree.map(lambda p: 20 * p, variables)
     run = jax.jit(lambda x: layer.apply(variables, x, mask)[0])

@@ -41,6 +41,6 @@ def test_time_and_pitch_are_not_mistaken(run):
     early[:16] = 1
     high = np.zeros_like(early)
     high[:, 48:] = 1
-    answers = run(jnp.stack([early, early[::-1], high]))
-    assert np.abs(answers[0] - answers[1]).max() > 1e-3
-    assert np.abs(answers[1] - answers[2]).max() > 1e-3
+    predictions = run(jnp.stack([early, early[::-1], high]))
+    assert np.abs(predictions[0] - predictions[1]).max() > 1e-3
+    assert np.abs(predictions[1] - predictions[2]).max() > 1e-3

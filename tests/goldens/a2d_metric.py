@@ -27,15 +27,15 @@ def cases() -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(SEED)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
 
-    def discs(centre, radius):
-        distance = np.hypot(y - centre[:, :1, None], x - centre[:, 1:, None])
+    def discs(center, radius):
+        distance = np.hypot(y - center[:, :1, None], x - center[:, 1:, None])
         return radius[:, None, None] - distance
 
-    centre = generator.uniform([6, 8], [18, 24], (SAMPLES, 2))
+    center = generator.uniform([6, 8], [18, 24], (SAMPLES, 2))
     radius = generator.uniform(4, 9, SAMPLES)
-    truth = discs(centre, radius) > 0
+    truth = discs(center, radius) > 0
     shift = generator.normal(0, 2, (SAMPLES, 2)) * generator.uniform(0, 1.2, (SAMPLES, 1))
-    logits = discs(centre + shift, radius * generator.uniform(0.8, 1.2, SAMPLES))
+    logits = discs(center + shift, radius * generator.uniform(0.8, 1.2, SAMPLES))
     logits += generator.normal(0, 0.5, logits.shape) + generator.normal(0, 1, (SAMPLES, 1, 1))
     logits[0] -= 50  # nothing is above one half, though half the peak is
     # An IoU of exactly one half, of areas that single precision rounds: the protocols part here.
@@ -58,9 +58,9 @@ def legacy(tool, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
     size = torch.tensor([[HEIGHT, WIDTH]] * SAMPLES)
     blank = torch.zeros(SAMPLES, 1)
     loader = [(size, blank, blank, None, None, torch.from_numpy(truth), None, None, None)]
-    answers = torch.from_numpy(logits)
+    predictions = torch.from_numpy(logits)
     spatial = np.zeros((8, 1, 1), np.float32)
-    out = tool.report_result(None, loader, lambda *_: (None, None, answers), *[spatial] * 3)
+    out = tool.report_result(None, loader, lambda *_: (None, None, predictions), *[spatial] * 3)
     mean, overall, *rest = out
     return np.array([*rest, overall, mean])
 
@@ -99,11 +99,11 @@ def main() -> None:
     parser.add_argument("--acga", type=Path, required=True)
     options = parser.parse_args()
     logits, truth = cases()
-    answers, scores = coco(load(options.mttr / "metrics.py", "mttr_metrics"), logits, truth)
+    predictions, scores = coco(load(options.mttr / "metrics.py", "mttr_metrics"), logits, truth)
     np.savez_compressed(
         Path(__file__).with_suffix(".npz"),
         logits=(logits * 4).astype(np.int16), truth=np.packbits(truth, axis=-1), scores=scores,
-        coco=answers, legacy=legacy(load(options.acga / "util" / "tool.py", "tool"), logits, truth),
+        coco=predictions, legacy=legacy(load(options.acga / "util" / "tool.py", "tool"), logits, truth),
     )
 
 

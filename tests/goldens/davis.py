@@ -29,9 +29,9 @@ def discs(frames: int, objects: int, size=(20, 26), seed=0) -> np.ndarray:
     speed, radius = generator.normal(0, 0.3, (objects, 2)), generator.uniform(2, 6, objects)
     masks = np.zeros((frames, *size), np.uint8)
     for t in range(frames):
-        centre = start + 3 * np.sin(speed * (t % 40))
+        center = start + 3 * np.sin(speed * (t % 40))
         for k in range(objects):
-            masks[t][np.hypot(y - centre[k, 0], x - centre[k, 1]) < radius[k]] = k + 1
+            masks[t][np.hypot(y - center[k, 0], x - center[k, 1]) < radius[k]] = k + 1
     return masks
 
 
@@ -60,26 +60,26 @@ def cases() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     truth = discs(9, 2, seed=3)
     made["empty_predictions"] = truth, np.zeros_like(truth)
     truth = discs(12, 2, seed=4)
-    answer = worn(truth, 4)
+    prediction = worn(truth, 4)
     truth[5:][truth[5:] == 2] = 0
-    made["vanishing"] = truth, answer
+    made["vanishing"] = truth, prediction
     truth = discs(12, 2, seed=5)
     truth[5:][truth[5:] == 1] = 0
-    answer = worn(truth, 5)
-    answer[7:] = 0
-    made["both_empty"] = truth, answer
+    prediction = worn(truth, 5)
+    prediction[7:] = 0
+    made["both_empty"] = truth, prediction
     truth = discs(8, 3, seed=6)
-    answer = worn(truth, 6)
-    answer[answer == 3] = 0
-    made["missing_object"] = truth, answer
+    prediction = worn(truth, 6)
+    prediction[prediction == 3] = 0
+    made["missing_object"] = truth, prediction
     truth = discs(8, 3, seed=7)
     truth[0][truth[0] == 2] = 0   # not in the first frame, but counted: 3 is
     made["ids_with_a_gap"] = truth, worn(truth, 7)
     truth = discs(8, 2, seed=8)
-    answer = worn(truth, 8)
+    prediction = worn(truth, 8)
     truth[:, 8:13, 8:20] = 255
-    answer[0], answer[-1] = 7, 9   # frames that are not read
-    made["void"] = truth, answer
+    prediction[0], prediction[-1] = 7, 9   # frames that are not read
+    made["void"] = truth, prediction
     generator = np.random.default_rng(10)
     noise = generator.integers(0, 3, (2, 6, 11, 7), np.uint8)
     noise[0, 0, 0, 0] = 2
@@ -107,12 +107,12 @@ def official(references: Path) -> Callable[[dict], dict[str, dict[str, np.ndarra
             (root / "ImageSets/2017/val.txt").write_text("\n".join(made))
             with contextlib.redirect_stderr(io.StringIO()):
                 result = DAVISEvaluation(root, "semi-supervised", "val").evaluate(root / "answers")
-        answers = {}
+        predictions = {}
         for letter in "JF":
             rows = np.stack([result[letter][key] for key in "MRD"], axis=-1)
             names = [name.rpartition("_")[0] for name in result[letter]["M_per_object"]]
-            answers[letter] = {name: rows[[n == name for n in names]] for name in made}
-        return answers
+            predictions[letter] = {name: rows[[n == name for n in names]] for name in made}
+        return predictions
 
     return evaluate
 
@@ -121,11 +121,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--references", type=Path, required=True)
     made = cases()
-    answers = official(parser.parse_args().references)(made)
+    predictions = official(parser.parse_args().references)(made)
     arrays = {}
     for name, (truth, prediction) in made.items():
         arrays |= {f"{name}/truth": truth, f"{name}/prediction": prediction,
-                   f"{name}/J": answers["J"][name], f"{name}/F": answers["F"][name]}
+                   f"{name}/J": predictions["J"][name], f"{name}/F": predictions["F"][name]}
     path = Path(__file__).with_suffix(".npz")
     np.savez_compressed(path, **arrays)
     print(f"{path}: {path.stat().st_size} bytes")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 
-def sound(seed: int, count: int = 15600) -> np.ndarray:
+def audio(seed: int, count: int = 15600) -> np.ndarray:
     """int16 [count]: a chirp from 60 Hz to the highest frequency, silence, then noise."""
     rng = np.random.default_rng(seed)
     time = np.arange(count) / 16000
@@ -48,7 +48,7 @@ def official(references: Path) -> Callable[[np.ndarray], np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--references", type=Path, required=True)
-    samples = sound(0)
+    samples = audio(0)
     mel = official(parser.parse_args().references)(samples / 32768)
     path = Path(__file__).with_suffix(".npz")
     np.savez_compressed(path, samples=samples, log_mel=mel.astype(np.float32))

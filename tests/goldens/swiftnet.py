@@ -3,7 +3,7 @@
     PYTHONPATH=.:tests/parity python tests/goldens/swiftnet.py --references DIR
 
 Repositories, commits and the layout of DIR: docs/parity.md (tests/parity/references.py lists
-them). Weights, film and masks follow from names and seeds (tests/parity/propagation.py), so only
+them). Weights, video and masks follow from names and seeds (tests/parity/propagation.py), so only
 the public keys with their shapes, and samples of the results, are stored.
 """
 

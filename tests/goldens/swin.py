@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def swin(network) -> dict:
-    """All maps, and the gradients of the sum of their mean cubes (squares of a normalised map
+    """All maps, and the gradients of the sum of their mean cubes (squares of a normalized map
     hardly move): samples of the one by the image, and the lengths of those by the parameters."""
     golden = shapes(small.state(network))
     x = np.moveaxis(seeded.inputs("image", small.IMAGE), -1, 1)

@@ -32,7 +32,7 @@ def numbers(random, shape, scale=1.0):
     return torch.from_numpy((random.standard_normal(shape) * scale).astype(np.float32))
 
 
-def randomise(module, random):
+def randomize(module, random):
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(numbers(random, parameter.shape, 0.5))
@@ -52,7 +52,7 @@ def backpropagated(module, outputs, random):
 
 def bert(random):
     config = transformers.BertConfig(**BERT)
-    model = randomise(transformers.BertModel(config), random)
+    model = randomize(transformers.BertModel(config), random)
     valid = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
     tokens = torch.from_numpy(random.integers(1, BERT["vocab_size"], valid.shape)) * valid
     out = model(input_ids=tokens, attention_mask=valid.long(), output_hidden_states=True)
@@ -63,7 +63,7 @@ def bert(random):
 
 
 def recurrent(kind, random):
-    model = randomise(kind(WORD, HIDDEN, batch_first=True, bidirectional=kind is torch.nn.LSTM),
+    model = randomize(kind(WORD, HIDDEN, batch_first=True, bidirectional=kind is torch.nn.LSTM),
                       random)
     x = numbers(random, (len(LENGTHS), max(LENGTHS), WORD))
     packed = torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor(LENGTHS), batch_first=True)

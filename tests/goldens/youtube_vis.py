@@ -53,7 +53,7 @@ class Made:
         self.rng = np.random.default_rng(seed)
         self.said = {"info": {}, "videos": [], "annotations": [],
                      "categories": [{"id": c, "name": f"category {c}"} for c in CATEGORIES]}
-        self.answers = []
+        self.predictions = []
 
     def video(self, length: int) -> int:
         number = 11 + 7 * len(self.said["videos"]) % 40
@@ -78,10 +78,10 @@ class Made:
             "areas": [m if m is None else int(m.sum()) for m in masks],
             "bboxes": [None] * len(masks)})
 
-    def answer(self, video: int, boxes: np.ndarray, category: int, score: float,
+    def prediction(self, video: int, boxes: np.ndarray, category: int, score: float,
                missing: float = 0.0, shift: float = 0.0) -> None:
         moved = boxes + self.rng.normal(0, shift, boxes.shape) * [1, 1, 0.5, 0.5]
-        self.answers.append({
+        self.predictions.append({
             "video_id": video, "category_id": category, "score": float(score),
             "segmentations": [None if self.rng.random() < missing else code(box(*b), True)
                               for b in moved]})
@@ -100,12 +100,12 @@ def made(seed: int, videos: int = 6, missing: float = 0.0, crowds: float = 0.0, 
             m.true(video, boxes, category, missing, m.rng.random() < crowds, bool(k % 2))
             for _ in range(int(m.rng.integers(1, 3))):
                 wrong = m.rng.random() < 0.15
-                m.answer(video, boxes, int(m.rng.choice(CATEGORIES)) if wrong else category,
+                m.prediction(video, boxes, int(m.rng.choice(CATEGORIES)) if wrong else category,
                          round(m.rng.random(), digits), missing, shift=m.rng.uniform(0, 12))
         for _ in range(int(m.rng.integers(0, extra + 1))):
-            m.answer(video, m.track(length, m.rng.uniform(*sides)), int(m.rng.choice(CATEGORIES)),
+            m.prediction(video, m.track(length, m.rng.uniform(*sides)), int(m.rng.choice(CATEGORIES)),
                      round(m.rng.random(), digits), missing)
-    return m.said, m.answers
+    return m.said, m.predictions
 
 
 def cases() -> dict[str, tuple[dict, list]]:
@@ -120,19 +120,19 @@ def cases() -> dict[str, tuple[dict, list]]:
         video = m.video(2)
         boxes = np.array([[10, 10, side, side]] * 2, float)
         m.true(video, boxes, 1)
-        m.answer(video, boxes, 1, m.rng.random())
-        m.answer(video, boxes + np.array([20, 0, 0, 0]), 1, m.rng.random())
-    found["borders"] = m.said, m.answers
+        m.prediction(video, boxes, 1, m.rng.random())
+        m.prediction(video, boxes + np.array([20, 0, 0, 0]), 1, m.rng.random())
+    found["borders"] = m.said, m.predictions
     m = Made(10)   # videos without objects, without predictions, without both; nothing but nulls
     for true, ours in ((0, 2), (2, 0), (0, 0), (1, 1)):
         video = m.video(3)
         for _ in range(true):
             m.true(video, m.track(3, 90), 3)
         for _ in range(ours):
-            m.answer(video, m.track(3, 90), 3, m.rng.random())
+            m.prediction(video, m.track(3, 90), 3, m.rng.random())
     m.true(video, m.track(3, 50), 3, missing=1.1)
-    m.answer(video, m.track(3, 50), 3, 0.9, missing=1.1)
-    found["empty_videos"] = m.said, m.answers
+    m.prediction(video, m.track(3, 50), 3, 0.9, missing=1.1)
+    found["empty_videos"] = m.said, m.predictions
     m = Made(11)   # more predictions than count, and equal overlaps
     video = m.video(2)
     boxes = [m.track(2, 40) for _ in range(15)]
@@ -140,8 +140,8 @@ def cases() -> dict[str, tuple[dict, list]]:
         m.true(video, b, 7)
         m.true(video, b, 7)
     for k in range(120):
-        m.answer(video, boxes[k % 15], 7, round(m.rng.random(), 1), shift=1.0 * (k % 4))
-    found["many"] = m.said, m.answers
+        m.prediction(video, boxes[k % 15], 7, round(m.rng.random(), 1), shift=1.0 * (k % 4))
+    found["many"] = m.said, m.predictions
     return found
 
 
@@ -165,12 +165,12 @@ def official(references: Path) -> Callable[[dict, list], dict[str, float]]:
 
     evaluation.np, ytvos.unicode = Mended(), str
 
-    def evaluate(said, answers):
+    def evaluate(said, predictions):
         with contextlib.redirect_stdout(io.StringIO()):
             truth = ytvos.YTVOS()
             truth.dataset = json.loads(json.dumps(said))
             truth.createIndex()
-            run = evaluation.YTVOSeval(truth, truth.loadRes(json.loads(json.dumps(answers))))
+            run = evaluation.YTVOSeval(truth, truth.loadRes(json.loads(json.dumps(predictions))))
             run.evaluate()
             run.accumulate()
             run.summarize()
@@ -184,10 +184,10 @@ def main() -> None:
     parser.add_argument("--references", type=Path, required=True)
     evaluate = official(parser.parse_args().references)
     arrays = {}
-    for name, (said, answers) in cases().items():
-        stats = evaluate(said, answers)
+    for name, (said, predictions) in cases().items():
+        stats = evaluate(said, predictions)
         print(name, {key: round(value, 3) for key, value in stats.items()})
-        text = json.dumps({"truth": said, "predictions": answers, "scores": stats})
+        text = json.dumps({"truth": said, "predictions": predictions, "scores": stats})
         arrays[name] = np.frombuffer(text.encode(), np.uint8)
     path = Path(__file__).with_suffix(".npz")
     np.savez_compressed(path, **arrays)

@@ -6,9 +6,9 @@ import pytest
 import standin
 from standin import Standin
 
-from input_pipeline.flow import dis_flow, flow_to_image
-from input_pipeline.transforms import plain_geometry
 from vseg_jax.inference.segmenter import Segmenter
+from vseg_jax.input_pipeline.flow import dis_flow, flow_to_image
+from vseg_jax.input_pipeline.transforms import plain_geometry
 from vseg_jax.models.base import Prediction
 
 
@@ -66,8 +66,8 @@ def test_flow_of_ones_own_and_given_flow():
     up = np.tile(np.float32([0, -1]), (3, *frames.shape[1:3], 1))
     given, _ = run(segmenter(left), frames, flow=up)
     assert len(calls) == 2    # nothing is computed that is given
-    colour = flow_to_image(np.float32([[[-2, 0]]]))[0, 0]
-    assert np.abs(pictures(session, seen)[0].astype(int) - colour).max() <= 1
+    color = flow_to_image(np.float32([[[-2, 0]]]))[0, 0]
+    assert np.abs(pictures(session, seen)[0].astype(int) - color).max() <= 1
     assert (pictures(session, given)[0] != pictures(session, seen)[0]).any()
 
 

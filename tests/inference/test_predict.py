@@ -8,10 +8,10 @@ import standin
 import standin_vos
 from PIL import Image
 
-from vseg_jax.inference import overlay
 from vseg_jax.inference.predict import predict
 from vseg_jax.inference.segmenter import Segmenter
-from vseg_jax.inference.video import Video, VideoWriter
+from vseg_jax.media import overlay
+from vseg_jax.media.video import Video, VideoWriter
 
 pytest.importorskip("av")
 
@@ -22,7 +22,7 @@ def segmenter():
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
+def video(tmp_path_factory):
     path = tmp_path_factory.mktemp("predict") / "squares.mp4"
     with VideoWriter(path, 12.5) as writer:
         for frame in standin.square_frames(6, size=(48, 64), side=16)[0]:
@@ -30,9 +30,9 @@ def film(tmp_path_factory):
     return path
 
 
-def test_masks_film_and_table(segmenter, film, tmp_path):
+def test_masks_video_and_table(segmenter, video, tmp_path):
     out = tmp_path / "answers" / "one"
-    table = predict(segmenter, film, out, query="the red square", progress=False)
+    table = predict(segmenter, video, out, query="the red square", progress=False)
     assert json.loads((out / "predictions.json").read_text()) == table
     assert sorted(p.name for p in out.iterdir()) == ["masks", "overlay.mp4", "predictions.json"]
     assert (table["height"], table["width"], table["fps"]) == (48, 64, 12.5)
@@ -54,8 +54,8 @@ def test_masks_film_and_table(segmenter, film, tmp_path):
     assert len(drawn) == 6 and drawn[0].shape == (48, 64, 3)
 
 
-def test_nothing_is_left_of_a_prediction_that_fails(segmenter, film, tmp_path):
-    data = film.read_bytes()
+def test_nothing_is_left_of_a_prediction_that_fails(segmenter, video, tmp_path):
+    data = video.read_bytes()
     start = data.find(b"mdat") + 4
     noise = tmp_path / "noise.mp4"
     noise.write_bytes(data[:start] + bytes(len(data) - start))
@@ -63,12 +63,12 @@ def test_nothing_is_left_of_a_prediction_that_fails(segmenter, film, tmp_path):
     with pytest.raises(ValueError, match="no frame"):
         predict(segmenter, noise, out, query="red", progress=False)
     with pytest.raises(ValueError, match="has no word"):
-        predict(segmenter, film, out, query="...", progress=False)
+        predict(segmenter, video, out, query="...", progress=False)
     assert [p.name for p in tmp_path.iterdir()] == ["noise.mp4"]
     out.mkdir()
     (out / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="is there already"):
-        predict(segmenter, film, out, query="red", progress=False)
+        predict(segmenter, video, out, query="red", progress=False)
     assert [p.name for p in out.iterdir()] == ["mine.txt"]
 
 
@@ -82,8 +82,8 @@ def test_the_overlay_marks_objects_and_leaves_the_rest():
     assert (frame == 100).all(), "the frame is not drawn into"
     assert (drawn[80:, :] == 100).all() and (drawn[:4] == 100).all(), "void is not drawn"
     inside = [drawn[45, 45].astype(float), drawn[45, 110].astype(float)]
-    for colour, pixel in zip(overlay.COLOURS, inside, strict=False):
-        towards = colour.astype(float) - 100
+    for color, pixel in zip(overlay.COLORS, inside, strict=False):
+        towards = color.astype(float) - 100
         assert ((pixel - 100) * towards >= 0).all() and np.abs(pixel - 100).max() > 20
     assert (inside[0] != inside[1]).any()
     edge = np.abs(drawn[45, 30].astype(float) - 100).sum()
@@ -110,12 +110,12 @@ def test_a_caption_where_no_letter_fits_is_left_out(size):
 
 
 def test_palette_is_that_of_davis():
-    colours = np.array(overlay.palette()).reshape(256, 3)
-    assert colours[[0, 1, 2, 3, 21, 255]].tolist() == [
+    colors = np.array(overlay.palette()).reshape(256, 3)
+    assert colors[[0, 1, 2, 3, 21, 255]].tolist() == [
         [0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [128, 64, 128], [224, 224, 192]]
 
 
-def test_given_masks_are_followed_and_keep_their_ids(film, tmp_path):
+def test_given_masks_are_followed_and_keep_their_ids(video, tmp_path):
     follower = Segmenter(standin_vos.Follower(), standin_vos.variables())
     _, truth = standin.square_frames(6, size=(48, 64), side=16)
     (tmp_path / "given").mkdir()
@@ -123,10 +123,10 @@ def test_given_masks_are_followed_and_keep_their_ids(film, tmp_path):
     overlay.save_index(tmp_path / "given" / "2.png", (truth[2] == 2) * np.uint8(2))
     overlay.save_index(tmp_path / "first.png", truth[0] * np.uint8(3))   # ids 3 and 6
     with pytest.warns(UserWarning, match="ids jump: 3, 6"):
-        table = predict(follower, film, tmp_path / "one", mask=tmp_path / "first.png",
+        table = predict(follower, video, tmp_path / "one", mask=tmp_path / "first.png",
                         progress=False)
     assert table["mask"] == "first.png" and "query" not in table
-    later = predict(follower, film, tmp_path / "two", mask=tmp_path / "given", progress=False)
+    later = predict(follower, video, tmp_path / "two", mask=tmp_path / "given", progress=False)
     for t, (row, other) in enumerate(zip(table["frames"], later["frames"], strict=True)):
         with Image.open(tmp_path / "one" / row["mask"]) as image:
             assert (np.asarray(image) == 3 * truth[t]).mean() > 0.97
@@ -136,9 +136,9 @@ def test_given_masks_are_followed_and_keep_their_ids(film, tmp_path):
     towards = [drawn[truth[3] == k].mean(0) for k in (1, 2)]
     assert np.abs(towards[0] - towards[1]).sum() > 50
     with pytest.raises(ValueError, match="as mask, not query and mask"):
-        predict(follower, film, tmp_path / "x", query="red", mask=tmp_path / "first.png")
+        predict(follower, video, tmp_path / "x", query="red", mask=tmp_path / "first.png")
     with pytest.raises(ValueError, match="there is no mask"):
-        predict(follower, film, tmp_path / "x", mask=tmp_path / "none.png")
+        predict(follower, video, tmp_path / "x", mask=tmp_path / "none.png")
     assert not (tmp_path / "x").exists()
 
 

@@ -8,19 +8,19 @@ import standin_vis
 from PIL import Image
 from standin_vis import Finder, FinderConfig
 
-from vseg_jax.inference import overlay
 from vseg_jax.inference.predict import predict
 from vseg_jax.inference.segmenter import Segmenter
-from vseg_jax.inference.video import Video, VideoWriter
+from vseg_jax.media import overlay
+from vseg_jax.media.video import Video, VideoWriter
 
 pytest.importorskip("av")
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
+def video(tmp_path_factory):
     path = tmp_path_factory.mktemp("predict") / "squares.mp4"
     with VideoWriter(path, 12.5) as writer:
-        for frame in standin_vis.film()[0]:
+        for frame in standin_vis.video()[0]:
             writer.add(frame.repeat(4, 0).repeat(4, 1))
     return path
 
@@ -30,15 +30,15 @@ def build(**changes):
                      clip=standin_vis.CLIP, categories=standin_vis.NAMES)
 
 
-def test_every_object_has_its_row_its_value_and_its_label(film, tmp_path):
-    table = predict(build(first=400), film, tmp_path / "out", progress=False)
+def test_every_object_has_its_row_its_value_and_its_label(video, tmp_path):
+    table = predict(build(first=400), video, tmp_path / "out", progress=False)
     assert json.loads((tmp_path / "out/predictions.json").read_text()) == table
     assert "query" not in table and "mask" not in table
     assert [[(o["id"], o["category"], o["value"]) for o in row["objects"]]
             for row in table["frames"]] == [
         [(401, "square", 1), (402, "big_box", 2)]] * 2 + [[(401, "square", 1)]] * 2 + [
         [(401, "square", 1), (404, "big_box", 3)]] * 2
-    _, truth = standin_vis.film()
+    _, truth = standin_vis.video()
     for t, row in enumerate(table["frames"]):
         with Image.open(tmp_path / "out" / row["mask"]) as image:
             index = np.asarray(image)
@@ -54,13 +54,13 @@ def test_every_object_has_its_row_its_value_and_its_label(film, tmp_path):
     assert len(list(Video(tmp_path / "out/overlay.mp4"))) == 6
 
 
-def test_what_cannot_be_asked(film, tmp_path):
+def test_what_cannot_be_asked(video, tmp_path):
     overlay.save_index(tmp_path / "first.png", np.ones((96, 128), np.uint8))
     for prompt in ({"query": "a dog"}, {"query": ""}, {"mask": tmp_path / "first.png"}):
         with pytest.raises(ValueError, match=r"by itself: leave out (query|mask)"):
-            predict(build(), film, tmp_path / "out", progress=False, **prompt)
+            predict(build(), video, tmp_path / "out", progress=False, **prompt)
     with pytest.warns(UserWarning, match=r"squares\.mp4 has no sound; the model hears silence"):
-        table = predict(build(audio=True), film, tmp_path / "out", progress=False)
+        table = predict(build(audio=True), video, tmp_path / "out", progress=False)
     assert len(table["frames"]) == 6
 
 
@@ -76,8 +76,8 @@ def test_labels_lie_on_their_objects_and_inside_the_frame():
     assert 20 < below[:, 1].mean() < 60
     assert above.max(0)[1] == 159 and above.min(0)[1] < 140, "moved inside at the frame's edge"
     tag = drawn[below[:, 0].min() + 1, below[:, 1].min() + 1]
-    assert (tag == overlay.COLOURS[0]).all()
+    assert (tag == overlay.COLORS[0]).all()
     letters = drawn[below[:, 0], below[:, 1]].sum(-1)
-    assert letters.min() < 120, "dark letters on a light colour"
+    assert letters.min() < 120, "dark letters on a light color"
     wide = overlay.draw(frame, index, labels={1: "word " * 30})
     assert (wide == plain).all()

@@ -1,4 +1,4 @@
-"""The real rcf, tiny: eight films together as alone, and one program for a film of any length."""
+"""The real rcf, tiny: eight videos together as alone, and one program for a video of any length."""
 
 import collections
 import itertools
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import standin_vis
 
-from input_pipeline.settings import ClipConfig
 from vseg_jax.inference.segmenter import Segmenter
+from vseg_jax.input_pipeline.settings import ClipConfig
 from vseg_jax.models.rcf import Rcf, RcfConfig
 
 SIZE = (32, 48)
@@ -45,35 +45,35 @@ def segmenter():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-def film(k, frames=7):
+def video(k, frames=7):
     """Squares, of which one moves, one is away for a while and one comes late or leaves."""
-    return np.roll(standin_vis.film(frames, SIZE, green=range(k % 4, k % 4 + 3))[0], 5 * k, axis=2)
+    return np.roll(standin_vis.video(frames, SIZE, green=range(k % 4, k % 4 + 3))[0], 5 * k, axis=2)
 
 
-def test_eight_films_together_are_eight_alone(segmenter):
+def test_eight_videos_together_are_eight_alone(segmenter):
     """The functions of a model are pure: `jax.vmap(model.step, in_axes=(None, 0, 0))` of variables,
-    states and frames is the step of many films. `start_many` is that as a session:
+    states and frames is the step of many videos. `start_many` is that as a session:
 
-        session = segmenter.start_many([film[0] for film in films])
-        answers = session.step([film[1] for film in films])   # one a film
+        session = segmenter.start_many([video[0] for video in videos])
+        answers = session.step([video[1] for video in videos])   # one a video
     """
-    films = [film(k) for k in range(8)]
+    videos = [video(k) for k in range(8)]
     before = dict(segmenter.model.traces)
-    many = segmenter.start_many([f[0] for f in films])
-    alone = [segmenter.start(f[0]) for f in films]
-    answers = [many.first]
-    for t in range(1, len(films[0])):
-        together = many.push([f[t] for f in films])
-        answers.append(many.collect(together))
+    many = segmenter.start_many([f[0] for f in videos])
+    alone = [segmenter.start(f[0]) for f in videos]
+    predictions = [many.first]
+    for t in range(1, len(videos[0])):
+        together = many.push([f[t] for f in videos])
+        predictions.append(many.collect(together))
         for k, session in enumerate(alone):
-            single = session.push([films[k][t]])
+            single = session.push([videos[k][t]])
             for name in ("logits", "probabilities", "scores"):   # of all slots, also the silent
                 np.testing.assert_allclose(getattr(together, name)[k], getattr(single, name)[0],
                                            atol=1e-4, err_msg=name)
             np.testing.assert_array_equal(together.identities[k], single.identities[0])
             [one] = session.collect(single)
-            assert (answers[t][k].ids, answers[t][k].categories) == (one.ids, one.categories)
-            np.testing.assert_allclose(answers[t][k].probability, one.probability, atol=1e-4)
+            assert (predictions[t][k].ids, predictions[t][k].categories) == (one.ids, one.categories)
+            np.testing.assert_allclose(predictions[t][k].probability, one.probability, atol=1e-4)
     for k, session in enumerate(alone):
         assert many.first[k].ids == session.first.ids
         for ours, theirs in zip(many.summary()[k], session.summary(), strict=True):
@@ -82,13 +82,13 @@ def test_eight_films_together_are_eight_alone(segmenter):
             assert ours.score == pytest.approx(theirs.score, abs=1e-5)
     assert {n: segmenter.model.traces[n] - before[n] for n in before} == {"begin": 2, "step": 2}, (
         "one program for eight, one for one")
-    ids = [[answer[k].ids for answer in answers] for k in range(8)]
-    assert all(len({len(found) for found in of_film}) > 1 for of_film in ids), "objects come and go"
+    ids = [[prediction[k].ids for prediction in predictions] for k in range(8)]
+    assert all(len({len(found) for found in of_video}) > 1 for of_video in ids), "objects come and go"
     assert max(itertools.chain(*itertools.chain(*ids))) > TINY.queries, "some are new ones"
 
 
 def test_hundreds_of_frames_are_one_program_and_a_state_of_one_size(segmenter):
-    frames = np.concatenate([film(k) for k in range(6)])   # 42, again and again
+    frames = np.concatenate([video(k) for k in range(6)])   # 42, again and again
     session = segmenter.start(frames[0])
     seen = [session.first.ids, session.step(frames[1]).ids]
 
@@ -97,8 +97,8 @@ def test_hundreds_of_frames_are_one_program_and_a_state_of_one_size(segmenter):
 
     before = held(), dict(segmenter.model.traces), len(jax.live_arrays())
     for t in range(2, 402):
-        answer = session.step(frames[t % len(frames)])
-        seen.append(answer.ids)
+        prediction = session.step(frames[t % len(frames)])
+        seen.append(prediction.ids)
     assert before == (held(), segmenter.model.traces, len(jax.live_arrays()))
     frames_of = collections.Counter(itertools.chain(*seen))
     tracks = session.summary()
@@ -108,6 +108,6 @@ def test_hundreds_of_frames_are_one_program_and_a_state_of_one_size(segmenter):
     # What is seen depends on the frame and the one before it, who it is on all of them.
     young = segmenter.start(frames[400 % len(frames)])
     later = young.step(frames[401 % len(frames)])
-    assert len(later.ids) > 0 and answer.frame == 401
-    np.testing.assert_allclose(later.probability, answer.probability, atol=1e-5)
-    assert later.ids != answer.ids
+    assert len(later.ids) > 0 and prediction.frame == 401
+    np.testing.assert_allclose(later.probability, prediction.probability, atol=1e-5)
+    assert later.ids != prediction.ids

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import standin
 
-from input_pipeline.clips import clip_frames
-from input_pipeline.transforms import plain_geometry
 from vseg_jax.inference.geometry import to_original
 from vseg_jax.inference.segmenter import Segmenter
+from vseg_jax.input_pipeline.clips import clip_frames
+from vseg_jax.input_pipeline.transforms import plain_geometry
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def segmenter():
     return Segmenter(standin.Standin(), standin.variables(), standin.tokenizer(), standin.CLIP)
 
 
-def clip_answers(frames, query):
+def clip_predictions(frames, query):
     """Probabilities of each frame as `predict` gives them for the loader's clips."""
     clip, model = standin.CLIP, standin.Standin()
     geometry = plain_geometry(*frames.shape[1:3], clip)
@@ -35,20 +35,20 @@ def clip_answers(frames, query):
 
 
 @pytest.mark.parametrize("number", [1, 2, 7])
-def test_a_stream_answers_every_frame_as_its_clip(segmenter, number):
+def test_a_stream_predictions_every_frame_as_its_clip(segmenter, number):
     frames, truth = standin.square_frames(number)
-    answers = list(segmenter.segment(frames, "red"))
-    assert [a.frame for a in answers] == list(range(number))
-    np.testing.assert_allclose([a.probability[0] for a in answers], clip_answers(frames, "red"),
+    predictions = list(segmenter.segment(frames, "red"))
+    assert [a.frame for a in predictions] == list(range(number))
+    np.testing.assert_allclose([a.probability[0] for a in predictions], clip_predictions(frames, "red"),
                                atol=1e-5)
-    for t, answer in enumerate(answers):
-        assert answer.image is frames[t] or (answer.image == frames[t]).all()
-        found = answer.masks[0]
+    for t, prediction in enumerate(predictions):
+        assert prediction.image is frames[t] or (prediction.image == frames[t]).all()
+        found = prediction.masks[0]
         assert (found & (truth[t] == 1)).sum() / (found | (truth[t] == 1)).sum() > 0.5
-        assert answer.scores.shape == (1,) and (answer.index == found).all()
+        assert prediction.scores.shape == (1,) and (prediction.index == found).all()
 
 
-def test_a_session_says_nothing_until_an_answer_is_due(segmenter):
+def test_a_session_says_nothing_until_an_prediction_is_due(segmenter):
     frames, _ = standin.square_frames(4)
     session = segmenter.start(frames[0], query="blue")
     assert session.first is None
@@ -60,13 +60,13 @@ def test_a_session_says_nothing_until_an_answer_is_due(segmenter):
         session.step(frames[0])
 
 
-def test_without_delay_the_first_frame_has_its_own_answer():
+def test_without_delay_the_first_frame_has_its_own_prediction():
     class Prompt(standin.Standin):
         """The same, answering for the frame it is given."""
 
         def step(self, variables, state, frame):
-            state, answer = super().step(variables, state, frame)
-            return state, answer.replace(frame=answer.frame + 1)
+            state, prediction = super().step(variables, state, frame)
+            return state, prediction.replace(frame=prediction.frame + 1)
 
     frames, _ = standin.square_frames(3)
     model = Prompt(delay=0)
@@ -80,10 +80,10 @@ def test_streams_together_are_streams_alone(segmenter):
     first, _ = standin.square_frames(5, seed=1)
     second, _ = standin.square_frames(5, size=(30, 20), seed=2)   # of another size
     session = segmenter.start_many([first[0], second[0]], ["red", "the blue square"])
-    answers = [session.step([a, b]) for a, b in zip(first[1:], second[1:], strict=True)]
-    answers += session.finish()
+    predictions = [session.step([a, b]) for a, b in zip(first[1:], second[1:], strict=True)]
+    predictions += session.finish()
     for k, (frames, query) in enumerate([(first, "red"), (second, "the blue square")]):
-        for together, alone in zip(answers, segmenter.segment(frames, query), strict=True):
+        for together, alone in zip(predictions, segmenter.segment(frames, query), strict=True):
             assert together[k].frame == alone.frame
             np.testing.assert_allclose(together[k].probability, alone.probability, atol=1e-6)
     with pytest.raises(ValueError, match="1 frames for 2 streams"):
@@ -141,13 +141,13 @@ def test_a_long_sentence_is_cut_and_says_what_was_lost(segmenter):
 
 def test_a_frame_of_one_pixel_is_a_frame(segmenter):
     pixel = np.full((3, 1, 1, 3), (250, 10, 10), np.uint8)
-    answers = list(segmenter.segment(pixel, "red"))
-    assert len(answers) == 3 and answers[0].masks.shape == (1, 1, 1) and answers[0].masks.all()
+    predictions = list(segmenter.segment(pixel, "red"))
+    assert len(predictions) == 3 and predictions[0].masks.shape == (1, 1, 1) and predictions[0].masks.all()
 
 
 def test_where_objects_overlap_the_more_probable_wins():
     from vseg_jax.inference.segmenter import Segmentation
 
     probability = np.array([[[0.9, 0.6, 0.1]], [[0.2, 0.8, 0.1]]], np.float32)
-    answer = Segmentation(0, np.zeros((1, 3, 3), np.uint8), probability, np.ones(2, np.float32))
-    assert answer.index.tolist() == [[1, 2, 0]]
+    prediction = Segmentation(0, np.zeros((1, 3, 3), np.uint8), probability, np.ones(2, np.float32))
+    assert prediction.index.tolist() == [[1, 2, 0]]

@@ -10,9 +10,9 @@ import pytest
 import standin_vis
 from standin_vis import Finder, FinderConfig
 
-from input_pipeline.audio import patch_ending_at
-from vseg_jax.inference.answer import Segmentation, Track, Values
+from vseg_jax.inference.segmentation import Segmentation, Track, Values
 from vseg_jax.inference.segmenter import Segmenter
+from vseg_jax.input_pipeline.audio import patch_ending_at
 
 RATE = 16000
 
@@ -32,46 +32,46 @@ def tone(seconds, loudness=0.5):
 
 
 def test_every_frame_has_its_objects_with_identity_and_category(segmenter):
-    frames, truth = standin_vis.film()
-    answers = segmenter.segment(frames)
-    found = list(answers)
+    frames, truth = standin_vis.video()
+    predictions = segmenter.segment(frames)
+    found = list(predictions)
     assert [a.frame for a in found] == list(range(6)), "the first frame is answered too"
     assert [a.ids for a in found] == [(1, 2), (1, 2), (1,), (1,), (1, 4), (1, 4)]
     assert found[0].categories == ("square", "big_box") and found[2].categories == ("square",)
-    for answer, image, mask in zip(found, frames, truth, strict=True):
-        wanted = np.where((mask == 2) & (answer.frame > 1), 4, mask)
-        assert (answer.image == image).all() and (answer.index == wanted).all()
-        assert (answer.masks == (wanted == np.array(answer.ids)[:, None, None])).all()
-        np.testing.assert_allclose(answer.scores, 0.75)
-    summary = answers.summary()
+    for prediction, image, mask in zip(found, frames, truth, strict=True):
+        wanted = np.where((mask == 2) & (prediction.frame > 1), 4, mask)
+        assert (prediction.image == image).all() and (prediction.index == wanted).all()
+        assert (prediction.masks == (wanted == np.array(prediction.ids)[:, None, None])).all()
+        np.testing.assert_allclose(prediction.scores, 0.75)
+    summary = predictions.summary()
     assert [(t.id, t.category, t.frames) for t in summary] == [
         (1, "square", 6), (4, "big_box", 2)]
     assert summary[0].score == pytest.approx(0.75)
 
 
 def test_frames_of_another_size_are_seen_at_the_clips(segmenter):
-    frames, truth = standin_vis.film(size=(48, 64))
-    for answer, mask in zip(segmenter.segment(frames), truth, strict=True):
-        assert answer.probability.shape[1:] == (48, 64)
-        assert ((answer.index > 0) == (mask > 0)).mean() > 0.97
+    frames, truth = standin_vis.video(size=(48, 64))
+    for prediction, mask in zip(segmenter.segment(frames), truth, strict=True):
+        assert prediction.probability.shape[1:] == (48, 64)
+        assert ((prediction.index > 0) == (mask > 0)).mean() > 0.97
     empty = next(segmenter.segment(frames[:1] * 0))
     assert empty.ids == empty.values == empty.categories == () and not empty.index.any()
     assert empty.masks.shape == (0, 48, 64)
 
 
 def test_the_models_threshold_makes_the_masks():
-    frames, _ = standin_vis.film(1)
+    frames, _ = standin_vis.video(1)
     low, high = (next(build(mask_threshold=t).segment(frames)) for t in (0.005, 0.999))
     assert low.masks[0].mean() > 0.8 and not high.masks[0].any()
     assert (low.probability == high.probability).all()
 
 
 def test_identities_beyond_eight_bits():
-    frames, truth = standin_vis.film(2)
-    answers = list(build(first=400).segment(frames))
-    assert [a.ids for a in answers] == [(401, 402)] * 2
-    assert answers[0].values == answers[1].values == (1, 2)
-    assert (answers[1].index == truth[1]).all() and answers[1].masks.sum() == (truth[1] > 0).sum()
+    frames, truth = standin_vis.video(2)
+    predictions = list(build(first=400).segment(frames))
+    assert [a.ids for a in predictions] == [(401, 402)] * 2
+    assert predictions[0].values == predictions[1].values == (1, 2)
+    assert (predictions[1].index == truth[1]).all() and predictions[1].masks.sum() == (truth[1] > 0).sum()
     values = Values()
     assert values.of((3, 254, 255)) == (3, 254, 1)
     assert values.of((1, 255)) == (2, 1), "1 is taken"
@@ -84,11 +84,11 @@ def test_identities_beyond_eight_bits():
 
 
 def test_streams_together_are_streams_alone(segmenter):
-    films = [standin_vis.film(green=range(k)) for k in (0, 3)]
-    films[1] = (films[1][0][:, :20], films[1][1][:, :20])   # of another size
-    session = segmenter.start_many([f[0] for f, _ in films])
-    together = [session.first] + [session.step([f[t] for f, _ in films]) for t in range(1, 6)]
-    for k, (frames, _) in enumerate(films):
+    videos = [standin_vis.video(green=range(k)) for k in (0, 3)]
+    videos[1] = (videos[1][0][:, :20], videos[1][1][:, :20])   # of another size
+    session = segmenter.start_many([f[0] for f, _ in videos])
+    together = [session.first] + [session.step([f[t] for f, _ in videos]) for t in range(1, 6)]
+    for k, (frames, _) in enumerate(videos):
         alone = segmenter.segment(frames)
         for many, one in zip(together, alone, strict=True):
             assert (many[k].ids, many[k].categories) == (one.ids, one.categories)
@@ -98,14 +98,14 @@ def test_streams_together_are_streams_alone(segmenter):
         segmenter.start_many([])
 
 
-def test_the_sound_is_heard_in_step_with_the_frames():
+def test_the_audio_is_heard_in_step_with_the_frames():
     hearing = build(audio=True)
-    frames, _ = standin_vis.film(5, green=range(5))
+    frames, _ = standin_vis.video(5, green=range(5))
     quiet, loud = np.zeros(RATE, np.float32), tone(1)
     session = hearing.start(frames[0], audio=quiet)
-    answers = [session.first, *(session.step(f, audio=s) for f, s in zip(
+    predictions = [session.first, *(session.step(f, audio=s) for f, s in zip(
         frames[1:], (quiet, loud, np.zeros(0), quiet), strict=True))]
-    assert [a.categories[-1] for a in answers] == [
+    assert [a.categories[-1] for a in predictions] == [
         "square", "square", "big_box", "big_box", "square"], "no new samples: the last are kept"
     session = hearing.start(frames[0], audio=loud)
     assert session.first.categories[-1] == "big_box"
@@ -117,8 +117,8 @@ def test_the_sound_is_heard_in_step_with_the_frames():
 
 
 def test_a_stream_hears_what_a_sample_of_training_would():
-    """The model gets the very patches of `input_pipeline.audio`, however the sound is cut."""
-    from vseg_jax.inference.sound import Ear, by_frame
+    """The model gets the very patches of `vseg_jax.input_pipeline.audio`, however the sound is cut."""
+    from vseg_jax.media.audio import Ear, by_frame
 
     random = np.random.default_rng(0)
     samples = random.uniform(-1, 1, 2 * RATE).astype(np.float32)
@@ -132,9 +132,9 @@ def test_a_stream_hears_what_a_sample_of_training_would():
     assert not ear.hear(None)[1]
 
 
-def test_a_long_film_compiles_one_step_and_keeps_memory_flat():
+def test_a_long_video_compiles_one_step_and_keeps_memory_flat():
     hearing = build(audio=True)
-    frames, _ = standin_vis.film(6)
+    frames, _ = standin_vis.video(6)
     second = tone(1)
     list(hearing.segment(frames, audio=[second] * 6))
     before, peaks = dict(standin_vis.TRACES), []
@@ -147,8 +147,8 @@ def test_a_long_film_compiles_one_step_and_keeps_memory_flat():
 
     tracemalloc.start()
     try:
-        answers = hearing.segment(endless(), audio=itertools.repeat(second[:640]))
-        last = [a.ids for a in answers][-1]
+        predictions = hearing.segment(endless(), audio=itertools.repeat(second[:640]))
+        last = [a.ids for a in predictions][-1]
     finally:
         tracemalloc.stop()
     assert before == standin_vis.TRACES and last[0] == 1 and last[1] > 90
@@ -157,7 +157,7 @@ def test_a_long_film_compiles_one_step_and_keeps_memory_flat():
 
 
 def test_what_such_a_model_does_not_take(segmenter):
-    frames, truth = standin_vis.film()
+    frames, truth = standin_vis.video()
     for prompt, said in (({"mask": truth[0]}, "mask"), ({"query": "red"}, "query"),
                          ({"mask": truth[0], "query": "red"}, "query and mask")):
         with pytest.raises(ValueError, match=f"finds the objects .* by itself: leave out {said}"):
@@ -180,9 +180,9 @@ def test_what_such_a_model_does_not_take(segmenter):
     (np.zeros(5, np.int16), r"int16 \[5\]; it is float .*16000 a second"),
     (np.array([0, np.nan]), "with values that are no numbers"),
 ])
-def test_what_is_no_sound_is_named(samples, said):
+def test_what_is_no_audio_is_named(samples, said):
     hearing = build(audio=True)
-    frames, _ = standin_vis.film()
+    frames, _ = standin_vis.video()
     with pytest.raises(ValueError, match=f"(?s)sound of frame 0 is .*{said}"):
         hearing.start(frames[0], audio=samples)
     session = hearing.start(frames[0], audio=tone(1))
@@ -195,9 +195,9 @@ def test_what_is_no_sound_is_named(samples, said):
         list(hearing.segment(frames))
 
 
-def test_answers_of_other_models_have_no_categories():
-    answer = Segmentation(0, np.zeros((2, 2, 3), np.uint8), np.ones((1, 2, 2), np.float32),
+def test_predictions_of_other_models_have_no_categories():
+    prediction = Segmentation(0, np.zeros((2, 2, 3), np.uint8), np.ones((1, 2, 2), np.float32),
                           np.ones(1, np.float32))
-    assert answer.categories == () and answer.values == answer.ids == (1,)
+    assert prediction.categories == () and prediction.values == prediction.ids == (1,)
     assert dataclasses.asdict(Track(1, "a", 0.5, 3)) == {
         "id": 1, "category": "a", "score": 0.5, "frames": 3}

@@ -9,7 +9,7 @@ import standin
 import standin_vos
 from PIL import Image
 
-from vseg_jax.inference import masks
+from vseg_jax.inference import index_masks as masks
 from vseg_jax.inference.segmenter import Segmenter
 
 SIZE = (24, 32)
@@ -21,26 +21,26 @@ def segmenter():
 
 
 @pytest.fixture(scope="module")
-def film():
+def video():
     return standin.square_frames(6, SIZE)
 
 
-def test_masks_are_followed_under_their_own_ids(segmenter, film):
-    frames, truth = film
+def test_masks_are_followed_under_their_own_ids(segmenter, video):
+    frames, truth = video
     ids = np.array([0, 9, 4], np.uint8)   # red is 9, blue 4
     with pytest.warns(UserWarning, match="ids jump: 4, 9"):
-        answers = list(segmenter.segment(frames, mask=ids[truth[0]]))
-    assert [a.frame for a in answers] == list(range(6))
-    for t, answer in enumerate(answers):
-        assert answer.ids == (4, 9) and (answer.image == frames[t]).all()
-        assert (answer.index == ids[truth[t]]).all() and answer.index.dtype == np.uint8
-        assert (answer.masks == (ids[truth[t]] == np.array([4, 9])[:, None, None])).all()
-        assert answer.probability.shape == (2, *SIZE) and answer.scores.min() > 0.9
-    assert set(np.unique(answers[0].probability)) == {0, 1}, "the given mask itself"
+        predictions = list(segmenter.segment(frames, mask=ids[truth[0]]))
+    assert [a.frame for a in predictions] == list(range(6))
+    for t, prediction in enumerate(predictions):
+        assert prediction.ids == (4, 9) and (prediction.image == frames[t]).all()
+        assert (prediction.index == ids[truth[t]]).all() and prediction.index.dtype == np.uint8
+        assert (prediction.masks == (ids[truth[t]] == np.array([4, 9])[:, None, None])).all()
+        assert prediction.probability.shape == (2, *SIZE) and prediction.scores.min() > 0.9
+    assert set(np.unique(predictions[0].probability)) == {0, 1}, "the given mask itself"
 
 
-def test_objects_enter_later_and_keep_their_ids(segmenter, film):
-    frames, truth = film
+def test_objects_enter_later_and_keep_their_ids(segmenter, video):
+    frames, truth = video
     session = segmenter.start(frames[0], mask=truth[0] == 1)   # a bool mask is object 1
     assert session.first.ids == (1,) and (session.first.index == (truth[0] == 1)).all()
     assert (session.step(frames[1]).index == (truth[1] == 1)).all()
@@ -58,46 +58,46 @@ def test_objects_enter_later_and_keep_their_ids(segmenter, film):
     assert together[1].ids == (1,) and together[2].ids == (1, 2)
 
 
-def test_an_internal_size_changes_what_is_seen_and_not_the_answers_size(film):
-    frames, truth = film
+def test_an_internal_size_changes_what_is_seen_and_not_the_predictions_size(video):
+    frames, truth = video
     small = Segmenter(standin_vos.Follower(), standin_vos.variables(), short_side=12)
     assert small.geometry(24, 32).size == (12, 16) and small.geometry(33, 24).size == (16, 12)
-    answers = list(small.segment(frames, mask=truth[0]))
-    for answer, mask in zip(answers, truth, strict=True):
-        assert answer.probability.shape == (2, *SIZE)
-        assert (answer.index == mask).mean() > 0.9
-        background = 1 - answer.probability.sum(0)
+    predictions = list(small.segment(frames, mask=truth[0]))
+    for prediction, mask in zip(predictions, truth, strict=True):
+        assert prediction.probability.shape == (2, *SIZE)
+        assert (prediction.index == mask).mean() > 0.9
+        background = 1 - prediction.probability.sum(0)
         assert background.min() > -1e-4
-        best = np.concatenate([background[None], answer.probability]).argmax(0)
-        assert (answer.index == best).all()
-    assert (answers[0].index == truth[0]).all(), "the given mask is not resized"
+        best = np.concatenate([background[None], prediction.probability]).argmax(0)
+        assert (prediction.index == best).all()
+    assert (predictions[0].index == truth[0]).all(), "the given mask is not resized"
 
 
 def test_streams_together_are_streams_alone(segmenter):
-    films = [standin.square_frames(5, SIZE, seed=k) for k in range(8)]
-    session = segmenter.start_many([f[0] for f, _ in films], masks=[m[0] == 1 for _, m in films])
-    answers = [session.first]
+    videos = [standin.square_frames(5, SIZE, seed=k) for k in range(8)]
+    session = segmenter.start_many([f[0] for f, _ in videos], masks=[m[0] == 1 for _, m in videos])
+    predictions = [session.first]
     for t in range(1, 5):
         # In every second stream the blue square enters at frame 2.
-        later = [np.where(m[2] == 2, 2, 0) if k % 2 else None for k, (_, m) in enumerate(films)]
-        answers.append(session.step([f[t] for f, _ in films], later if t == 2 else None))
-    for k, (frames, truth) in enumerate(films):
+        later = [np.where(m[2] == 2, 2, 0) if k % 2 else None for k, (_, m) in enumerate(videos)]
+        predictions.append(session.step([f[t] for f, _ in videos], later if t == 2 else None))
+    for k, (frames, truth) in enumerate(videos):
         alone = segmenter.segment(frames, mask=truth[0] == 1,
                                   masks={2: np.where(truth[2] == 2, 2, 0)} if k % 2 else None)
-        for together, single in zip(answers, alone, strict=True):
+        for together, single in zip(predictions, alone, strict=True):
             assert together[k].ids == single.ids and together[k].frame == single.frame
             np.testing.assert_allclose(together[k].probability, single.probability, atol=1e-6)
     with pytest.raises(ValueError, match=r"2 sizes \(32 x 24, 20 x 30\)"):
         segmenter.start_many([np.zeros((24, 32, 3), np.uint8), np.zeros((30, 20, 3), np.uint8)],
                              masks=[np.ones((24, 32)) > 0, np.ones((30, 20)) > 0])
     with pytest.raises(ValueError, match="1 masks for 8 streams"):
-        session.step([f[0] for f, _ in films], [None])
+        session.step([f[0] for f, _ in videos], [None])
     with pytest.raises(ValueError, match="1 first frames and 2 masks"):
-        segmenter.start_many([films[0][0][0]], masks=[films[0][1][0]] * 2)
+        segmenter.start_many([videos[0][0][0]], masks=[videos[0][1][0]] * 2)
 
 
-def test_a_long_film_compiles_two_steps_and_keeps_memory_flat(segmenter, film):
-    frames, truth = film
+def test_a_long_video_compiles_two_steps_and_keeps_memory_flat(segmenter, video):
+    frames, truth = video
     second = np.where(truth[2] == 2, 2, 0)
     list(segmenter.segment(frames, mask=truth[0] == 1, masks={2: second}))
     before, peaks = dict(standin_vos.TRACES), []
@@ -115,14 +115,14 @@ def test_a_long_film_compiles_two_steps_and_keeps_memory_flat(segmenter, film):
     finally:
         tracemalloc.stop()
     assert count == 2000
-    assert before == standin_vos.TRACES, "no trace for a longer film, or an object that enters"
+    assert before == standin_vos.TRACES, "no trace for a longer video, or an object that enters"
     (early, arrays_early), (late, arrays_late) = peaks
     assert late - early < 100 * frames[0].nbytes and arrays_late <= arrays_early + 2
 
 
 @pytest.mark.parametrize(("mask", "said"), [
     (np.ones((24, 31), np.uint8), "the mask of frame 0 is 31 x 24, its frame 32 x 24"),
-    (np.ones((24, 32, 3), np.uint8), r"uint8 \(24, 32, 3\); this is a picture with colours.*save"),
+    (np.ones((24, 32, 3), np.uint8), r"uint8 \(24, 32, 3\); this is a picture with colors.*save"),
     (np.ones((24, 32)), "is float64; a mask holds integers"),
     (np.full((24, 32), 255, np.uint8), "value 255, which stands for unknown.*object as 1"),
     (np.full((24, 32), 300), "value 300; ids are 1 to 254"),
@@ -131,8 +131,8 @@ def test_a_long_film_compiles_two_steps_and_keeps_memory_flat(segmenter, film):
     (np.arange(24 * 32).reshape(SIZE) % 5,
      r"4 objects \(1, 2, 3, 4\), but the model was built for 3.*model\.objects"),
 ])
-def test_what_is_no_mask_is_named(segmenter, film, mask, said):
-    frames, truth = film
+def test_what_is_no_mask_is_named(segmenter, video, mask, said):
+    frames, truth = video
     with pytest.raises(ValueError, match=said):
         segmenter.start(frames[0], mask=mask)
     session = segmenter.start(frames[0], mask=truth[0])
@@ -142,8 +142,8 @@ def test_what_is_no_mask_is_named(segmenter, film, mask, said):
     assert (session.step(frames[1]).index == truth[1]).all(), "a refused mask changes nothing"
 
 
-def test_the_prompt_must_be_that_of_the_model(segmenter, film):
-    frames, truth = film
+def test_the_prompt_must_be_that_of_the_model(segmenter, video):
+    frames, truth = video
     with pytest.raises(ValueError, match=r"follows masks: give .* as mask, not query"):
         segmenter.segment(frames, "red")
     with pytest.raises(ValueError, match="follows masks"):
@@ -160,8 +160,8 @@ def test_the_prompt_must_be_that_of_the_model(segmenter, film):
         Segmenter(standin.Standin(), standin.variables(), short_side=8)
 
 
-def test_frames_of_another_size_and_masks_of_no_frame(segmenter, film):
-    frames, truth = film
+def test_frames_of_another_size_and_masks_of_no_frame(segmenter, video):
+    frames, truth = video
     with pytest.raises(ValueError, match="no frame"):
         segmenter.segment([], mask=truth[0])
     with pytest.raises(ValueError, match="frame 1 is 31 x 24, those before it are 32 x 24"):
@@ -195,12 +195,12 @@ def test_masks_are_read_from_index_pictures_alone(tmp_path):
     with pytest.raises(ValueError, match=r"holds two\.png; masks in a folder are named by the num"):
         masks.read(tmp_path)
     for mode in ("RGB", "RGBA", "LA", "I;16"):
-        Image.new(mode, (5, 4)).save(tmp_path / "colours.png")
+        Image.new(mode, (5, 4)).save(tmp_path / "colors.png")
         with pytest.raises(ValueError, match=r"picture; a mask is an index PNG .*fromarray"):
-            masks.read(tmp_path / "colours.png")
-    (tmp_path / "colours.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"colours\.png cannot be read"):
-        masks.read(tmp_path / "colours.png")
+            masks.read(tmp_path / "colors.png")
+    (tmp_path / "colors.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"colors\.png cannot be read"):
+        masks.read(tmp_path / "colors.png")
     with pytest.raises(ValueError, match="there is no mask"):
         masks.read(tmp_path / "gone.png")
     (tmp_path / "empty").mkdir()

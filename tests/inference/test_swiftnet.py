@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import standin
 
-from vseg_jax.inference import checkpoint, export, exported
+from vseg_jax.export import export
+from vseg_jax.export import stream as exported
+from vseg_jax.inference import restore as checkpoint
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.models.swiftnet import Swiftnet, SwiftnetConfig
 
@@ -29,18 +31,18 @@ def segmenter():
     return Segmenter(model, jax.jit(model.init)(jax.random.key(0), {}))
 
 
-def test_eight_films_together_are_eight_alone(segmenter):
-    films = [standin.square_frames(6, SIZE, side=12, seed=k) for k in range(8)]
-    session = segmenter.start_many([f[0] for f, _ in films], masks=[m[0] == 1 for _, m in films])
-    later = [{2: np.where(m[2] == 2, 2, 0)} if k % 2 else {} for k, (_, m) in enumerate(films)]
-    answers = [session.first]
+def test_eight_videos_together_are_eight_alone(segmenter):
+    videos = [standin.square_frames(6, SIZE, side=12, seed=k) for k in range(8)]
+    session = segmenter.start_many([f[0] for f, _ in videos], masks=[m[0] == 1 for _, m in videos])
+    later = [{2: np.where(m[2] == 2, 2, 0)} if k % 2 else {} for k, (_, m) in enumerate(videos)]
+    predictions = [session.first]
     for t in range(1, 6):
         masks = [given.get(t) for given in later] if t == 2 else None
-        answers.append(session.step([f[t] for f, _ in films], masks))
+        predictions.append(session.step([f[t] for f, _ in videos], masks))
     assert segmenter.model.traces == 2, "with masks and without"
-    for k, (frames, truth) in enumerate(films):
+    for k, (frames, truth) in enumerate(videos):
         alone = segmenter.segment(frames, mask=truth[0] == 1, masks=later[k])
-        for together, single in zip(answers, alone, strict=True):
+        for together, single in zip(predictions, alone, strict=True):
             assert together[k].ids == single.ids
             np.testing.assert_allclose(together[k].probability, single.probability, atol=1e-4)
     assert segmenter.model.traces == 4, "one stream has two programs of its own"
@@ -51,16 +53,16 @@ def test_the_exported_stream_says_the_same(segmenter, tmp_path):
     export.export_stream(checkpoint.Restored(
         segmenter.model, segmenter.variables, None, None, about), tmp_path, ("cpu",))
     stream = exported.Stream(tmp_path)
-    films = [standin.square_frames(5, SIZE, side=12, seed=k) for k in range(8)]
-    frames, masks = (np.stack(x, 1) for x in zip(*films, strict=True))   # [T, S, ...]
+    videos = [standin.square_frames(5, SIZE, side=12, seed=k) for k in range(8)]
+    frames, masks = (np.stack(x, 1) for x in zip(*videos, strict=True))   # [T, S, ...]
     first, second = masks[0] * (masks[0] == 1), masks[2] * (masks[2] == 2)
     session, state = segmenter.start_many(frames[0], masks=first), stream.start(
         frames[0], mask=first)
     for t in range(1, 5):
-        answers = session.step(frames[t], second if t == 2 else None)
+        predictions = session.step(frames[t], second if t == 2 else None)
         state, out = stream.step(state, frames[t], **({"mask": second} if t == 2 else {}))
         probability = 1 / (1 + np.exp(-np.asarray(out["logits"])))
         assert out["frame"].tolist() == [t] * 8
-        for answer, maps in zip(answers, probability, strict=True):
-            np.testing.assert_allclose(answer.probability, maps[:len(answer.ids)], atol=1e-4)
+        for prediction, maps in zip(predictions, probability, strict=True):
+            np.testing.assert_allclose(prediction.probability, maps[:len(prediction.ids)], atol=1e-4)
     assert "S" in [e["shape"][0] for e in stream.description["state"]]

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from archives import A2D_SIZE, a2d, a2d_frame, box, cut, write
 
-from input_pipeline.builders import a2d_sentences, prepare, verify
-from input_pipeline.records import decode_image, decode_mask, open_dataset
+from vseg_jax.input_pipeline.builders import a2d_sentences, prepare, verify
+from vseg_jax.input_pipeline.records import decode_image, decode_mask, open_dataset
 
 OFFICIAL = a2d_sentences.Official(videos=4, queries=5, missed=1, train=2, test=1)
 

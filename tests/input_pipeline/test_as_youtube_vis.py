@@ -5,9 +5,9 @@ import pytest
 from archives import davis_2017
 from toy_dataset import build_toy
 
-from input_pipeline.builders import as_youtube_vis, avis, prepare, youtube_vis
-from input_pipeline.builders.moving_shapes import Builder, Options
-from input_pipeline.records import decode_mask, open_dataset
+from vseg_jax.input_pipeline.builders import as_youtube_vis, avis, prepare, youtube_vis
+from vseg_jax.input_pipeline.builders.moving_shapes import Builder, Options
+from vseg_jax.input_pipeline.records import decode_mask, open_dataset
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from archives import cut, film, wav
+from archives import cut, video, wav
 
-from input_pipeline.audio import (
+from vseg_jax.input_pipeline.audio import (
     frame_patches,
     log_mel,
     patch_ending_at,
-    read_sound,
+    read_audio,
     silent_patches,
 )
 
@@ -52,7 +52,7 @@ def test_patches_end_at_their_moment():
 
 
 @pytest.mark.parametrize("shape", [(399,), (400, 2)])
-def test_sound_that_is_too_short_or_stereo(shape):
+def test_audio_that_is_too_short_or_stereo(shape):
     with pytest.raises(ValueError, match="at least 400 samples"):
         log_mel(np.zeros(shape))
 
@@ -69,17 +69,17 @@ def test_patches_of_frames_end_with_them():
 # --- files ------------------------------------------------------------------------------------
 
 
-def test_sound_of_files(tmp_path):
+def test_audio_of_files(tmp_path):
     time = np.arange(48000) / 48000
     tone = 0.5 * np.sin(2 * np.pi * 440 * time)
     for rate in (16000, 44100, 48000):
         stereo = np.stack([tone[:rate], 0 * tone[:rate]])  # one channel is silent
         stereo[0] = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
         path = wav(tmp_path / f"{rate}.wav", stereo, rate)
-        sound = read_sound(path)
-        assert sound.dtype == np.float32 and abs(len(sound) - 16000) <= 16
-        expected = 0.25 * np.sin(2 * np.pi * 440 * np.arange(len(sound)) / 16000)
-        np.testing.assert_allclose(sound[200:-200], expected[200:-200], atol=4e-3)
+        audio = read_audio(path)
+        assert audio.dtype == np.float32 and abs(len(audio) - 16000) <= 16
+        expected = 0.25 * np.sin(2 * np.pi * 440 * np.arange(len(audio)) / 16000)
+        np.testing.assert_allclose(audio[200:-200], expected[200:-200], atol=4e-3)
 
 
 def samples_wav(path, codec, form, samples):
@@ -97,10 +97,10 @@ def samples_wav(path, codec, form, samples):
     ("pcm_u8", "u8", np.uint8, 2**7, 2**7), ("pcm_s24le", "s32", np.int32, 2**31, 0),
     ("pcm_f32le", "flt", np.float32, 1, 0),
 ])
-def test_sound_of_8_and_24_bits_and_of_floats(tmp_path, codec, form, dtype, scale, zero):
+def test_audio_of_8_and_24_bits_and_of_floats(tmp_path, codec, form, dtype, scale, zero):
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
     path = samples_wav(tmp_path / "tone.wav", codec, form, (scale * tone + zero).astype(dtype))
-    np.testing.assert_allclose(read_sound(path), tone, atol=0.01)
+    np.testing.assert_allclose(read_audio(path), tone, atol=0.01)
 
 
 def patched(path, place, data):
@@ -111,23 +111,23 @@ def patched(path, place, data):
     return path
 
 
-def test_a_wav_whose_length_was_not_known_when_it_was_begun(tmp_path):
+def test_a_wav_whose_length_was_not_known_when_it_was_started(tmp_path):
     path = wav(tmp_path / "stream.wav", np.zeros((1, 800)), 16000)
     for unknown in (b"\xff" * 4, b"\0" * 4):
-        assert len(read_sound(patched(patched(path, 4, unknown), 40, unknown))) == 800
+        assert len(read_audio(patched(patched(path, 4, unknown), 40, unknown))) == 800
 
 
-def test_sound_of_a_film(tmp_path):
-    path = film(tmp_path / "film.mp4", seconds=1.0)
-    sound = read_sound(path)
-    assert abs(len(sound) - 16000) < 2200  # AAC comes in frames of 1024
-    spectrum = np.abs(np.fft.rfft(sound))
-    assert abs(spectrum.argmax() * 16000 / len(sound) - 440) < 5
+def test_audio_of_a_video(tmp_path):
+    path = video(tmp_path / "video.mp4", seconds=1.0)
+    audio = read_audio(path)
+    assert abs(len(audio) - 16000) < 2200  # AAC comes in frames of 1024
+    spectrum = np.abs(np.fft.rfft(audio))
+    assert abs(spectrum.argmax() * 16000 / len(audio) - 440) < 5
 
 
 @pytest.mark.parametrize("make, said", [
     (lambda p: wav(p, np.zeros((1, 8000)), 8000), "8000 samples a second; at least 16000"),
-    (lambda p: film(p.with_suffix(".mp4"), seconds=0), "has no sound"),
+    (lambda p: video(p.with_suffix(".mp4"), seconds=0), "has no sound"),
     (lambda p: p, "there is no sound file"),
     (lambda p: p.write_bytes(b"no sound") and p, "cannot be decoded"),
     (lambda p: wav(p, np.zeros((1, 0)), 16000), "is empty"),
@@ -135,12 +135,12 @@ def test_sound_of_a_film(tmp_path):
     (lambda p: cut(wav(p, np.zeros((1, 800)), 16000)) or p, "is cut off: it has 822 bytes of 1644"),
     (lambda p: patched(wav(p, np.zeros((1, 800)), 16000), 24, bytes(4)), "cannot be decoded"),
     (lambda p: patched(wav(p, np.zeros((1, 800)), 16000), 24, (10**9).to_bytes(4, "little")),
-     "1000000000 samples a second; .* at most 768000 are read; extract it from the film again"),
+     "1000000000 samples a second; .* at most 768000 are read; extract it from the video again"),
     (lambda p: patched(wav(p, np.zeros((1, 800)), 16000), 20, b"\x34\x12"),
      "has sound of a kind that cannot be decoded"),
     (lambda p: samples_wav(p, "pcm_f32le", "flt", np.full(800, np.nan, np.float32)),
      "has samples that are no numbers"),
 ])
-def test_files_without_usable_sound(tmp_path, make, said):
+def test_files_without_usable_audio(tmp_path, make, said):
     with pytest.raises(ValueError, match=said):
-        read_sound(make(tmp_path / "bad.wav"))
+        read_audio(make(tmp_path / "bad.wav"))

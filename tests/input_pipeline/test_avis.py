@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from archives import cut, wav, youtube_vis
 
-from input_pipeline.builders import avis, files, prepare
-from input_pipeline.instances import InstanceSamples
-from input_pipeline.records import decode_audio, open_dataset
-from input_pipeline.settings import ClipConfig, InstanceConfig
+from vseg_jax.input_pipeline.builders import avis, files, prepare
+from vseg_jax.input_pipeline.instances import InstanceSamples
+from vseg_jax.input_pipeline.records import decode_audio, open_dataset
+from vseg_jax.input_pipeline.settings import ClipConfig, InstanceConfig
 
 
 @pytest.fixture
@@ -13,23 +13,23 @@ def source(tmp_path):
     return youtube_vis(tmp_path / "avis", train=4, audio=True)
 
 
-def test_records_have_the_sound_of_their_film(source, tmp_path):
+def test_records_have_the_audio_of_their_video(source, tmp_path):
     folder = prepare("avis", source, tmp_path / "data")
     dev = open_dataset(folder, "dev")
     assert [e.video_id for e in dev.index] == files.draw([f"vid{k}" for k in range(4)], 1, 0)
     assert len(open_dataset(folder, "train")) == 3
     record = dev[0]
-    sound = decode_audio(record.audio, "a test")
-    assert len(sound) == pytest.approx(16000, abs=20)
+    audio = decode_audio(record.audio, "a test")
+    assert len(audio) == pytest.approx(16000, abs=20)
     assert record.fps == pytest.approx(3, abs=0.01)  # three frames a second of sound
-    assert abs(np.abs(np.fft.rfft(sound)).argmax() - 440) <= 2
-    samples = InstanceSamples(dev, ClipConfig(height=12, width=20), InstanceConfig(hears=True),
+    assert abs(np.abs(np.fft.rfft(audio)).argmax() - 440) <= 2
+    samples = InstanceSamples(dev, ClipConfig(height=12, width=20), InstanceConfig(uses_audio=True),
                               train=False)
     assert samples[2]["audio_valid"].all() and samples[2]["audio"].max() > 0
     assert avis.verify(source, avis.Options()) == []
 
 
-def test_videos_without_sound(source, tmp_path):
+def test_videos_without_audio(source, tmp_path):
     (source / "train/audio/vid1.wav").unlink()
     said = avis.verify(source, avis.Options())
     assert len(said) == 1 and said[0].startswith("train: videos without sound: 1 of 4")
@@ -47,7 +47,7 @@ def test_videos_without_sound(source, tmp_path):
     (lambda p: p.write_bytes(b"RIFF"), "vid0.wav cannot be decoded"),
     (lambda p: cut(p, 0.5), "vid0.wav is cut off: it has 88222 bytes of 176444"),
 ])
-def test_sound_that_cannot_be_used(source, tmp_path, damage, message):
+def test_audio_that_cannot_be_used(source, tmp_path, damage, message):
     damage(source / "train/audio/vid0.wav")
     said = avis.verify(source, avis.Options())
     assert len(said) == 1 and message in said[0]

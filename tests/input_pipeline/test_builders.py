@@ -6,8 +6,8 @@ from typing import Literal
 import pytest
 from archives import davis_2017
 
-from input_pipeline.builders import BUILDERS, files, parse_options, prepare, verify
-from input_pipeline.builders.__main__ import main
+from vseg_jax.input_pipeline.builders import BUILDERS, files, parse_options, prepare, verify
+from vseg_jax.input_pipeline.builders.__main__ import main
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def test_command_line(tmp_path, capsys):
 def test_readers_are_imported_only_where_they_are_used():
     code = (
         "import importlib, sys\n"
-        "from input_pipeline.builders import BUILDERS\n"
+        "from vseg_jax.input_pipeline.builders import BUILDERS\n"
         "[importlib.import_module(m) for m in BUILDERS.values()]\n"
         "print([m for m in ('h5py', 'scipy', 'av', 'tensorflow') if m in sys.modules])\n"
     )

@@ -5,8 +5,8 @@ import pytest
 from archives import PALETTE, box, cut, davis_2016, davis_2017, write
 from PIL import Image
 
-from input_pipeline.builders import davis, prepare, verify
-from input_pipeline.records import decode_image, decode_mask, open_dataset
+from vseg_jax.input_pipeline.builders import davis, prepare, verify
+from vseg_jax.input_pipeline.records import decode_image, decode_mask, open_dataset
 
 COUNTS = {2016: {"train": 1, "val": 2}, 2017: {"val": 1, "test-dev": 1}}
 
@@ -63,15 +63,15 @@ def test_2016_reads_the_lists_and_masks_of_the_2017_download(tmp_path):
 
 def test_masks_of_other_modes(tmp_path):
     path = tmp_path / "mask.png"
-    grey = np.where(box((8, 8), 0, 0, 4), 255, 0).astype(np.uint8)
-    Image.fromarray(grey).save(path)
+    gray = np.where(box((8, 8), 0, 0, 4), 255, 0).astype(np.uint8)
+    Image.fromarray(gray).save(path)
     assert set(np.unique(davis.read_mask(path, single=False))) == {0, 1}  # 255 alone: an object
-    image = Image.fromarray(np.where(grey > 0, 255, 3).astype(np.uint8), "P")
+    image = Image.fromarray(np.where(gray > 0, 255, 3).astype(np.uint8), "P")
     image.putpalette(PALETTE)
     image.save(path)
     assert set(np.unique(davis.read_mask(path, single=False))) == {3, 255}  # 255 beside ids: void
-    Image.fromarray(np.dstack([grey, grey * 0, grey * 0])).save(path)
-    np.testing.assert_array_equal(davis.read_mask(path, single=True), grey > 0)
+    Image.fromarray(np.dstack([gray, gray * 0, gray * 0])).save(path)
+    np.testing.assert_array_equal(davis.read_mask(path, single=True), gray > 0)
     with pytest.raises(ValueError, match=r"mask\.png has the mode RGB"):
         davis.read_mask(path, single=False)
 

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.flow import dis_flow, flow_to_image
+from vseg_jax.input_pipeline.flow import dis_flow, flow_to_image
 
 
 def test_dis_flow_finds_a_shift():
@@ -27,7 +27,7 @@ def test_dis_flow_of_unequal_frames():
         dis_flow(np.zeros((20, 20, 3), np.uint8), np.zeros((20, 21, 3), np.uint8))
 
 
-def test_flow_picture_has_the_colours_of_raft():
+def test_flow_picture_has_the_colors_of_raft():
     # From princeton-vl/RAFT core/utils/flow_viz.py, commit 2888e15a.
     flow = np.array([[[1, 0], [0, 1], [-1, 0]], [[0, -1], [0.5, 0.5], [0, 0]]], np.float32)
     expected = [[[255, 0, 0], [255, 229, 0], [0, 209, 255]],

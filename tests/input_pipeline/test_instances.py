@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from toy_dataset import COLORS, ToyBuilder, toy_record
 
-from input_pipeline.audio import frame_patches, log_mel
-from input_pipeline.builders.moving_shapes import Builder, Options
-from input_pipeline.instances import InstanceSamples
-from input_pipeline.loader import eval_batches, train_batches
-from input_pipeline.records import (
+from vseg_jax.input_pipeline.audio import frame_patches, log_mel
+from vseg_jax.input_pipeline.builders.moving_shapes import Builder, Options
+from vseg_jax.input_pipeline.instances import InstanceSamples
+from vseg_jax.input_pipeline.loader import eval_batches, train_batches
+from vseg_jax.input_pipeline.records import (
     Category,
     Object,
     decode_audio,
@@ -17,7 +17,7 @@ from input_pipeline.records import (
     encode_mask,
     open_dataset,
 )
-from input_pipeline.settings import ClipConfig, InstanceConfig
+from vseg_jax.input_pipeline.settings import ClipConfig, InstanceConfig
 
 CLIP = ClipConfig(height=24, width=32)
 BOXES = InstanceConfig(references=2, objects=3, categories=("lamp", "box"))
@@ -57,7 +57,7 @@ def test_a_target_frame_and_the_frames_before_it(toys):
     np.testing.assert_array_equal(sample["masks_valid"], [True, False, True])
     assert sample["frames_valid"].all()
     assert (sample["masks"][1] == 255).all()
-    for t, frame in ((0, 2), (2, 4)):  # rectangles of three colours, at known places
+    for t, frame in ((0, 2), (2, 4)):  # rectangles of three colors, at known places
         for slot, (name, left) in enumerate((("blue", 2 + frame), ("red", 24 - frame),
                                              ("green", 2 + frame)), 1):
             there = (sample["frames"][t] == COLORS[name]).all(-1)
@@ -131,7 +131,7 @@ def test_categories_of_the_dataset(tmp_path, toys):
         samples_of(toys, instances=InstanceConfig())
 
 
-def test_one_geometry_and_colour_for_the_clip(toys):
+def test_one_geometry_and_color_for_the_clip(toys):
     clip = dataclasses.replace(CLIP, crop=0.5, flip=0.5, color=0.4, resize="pad", height=30)
     samples = samples_of(toys, clip, train=True)
     flips = 0
@@ -177,13 +177,13 @@ def test_a_still_makes_a_clip_in_training(tmp_path):
         assert red[0] > red[1] + 80 and green[1] > green[0] + 80
 
 
-def test_sound(tmp_path):
+def test_audio(tmp_path):
     tone = decode_audio(encode_audio(np.sin(np.arange(32000) / 9)), "a test")
     heard = dataclasses.replace(_three(), audio=encode_audio(tone), fps=1.0)
     unknown = dataclasses.replace(_three(), video_id="no rate", audio=heard.audio, fps=0.0)
     silent = dataclasses.replace(_three(), video_id="silent")
     dataset = built(tmp_path, heard, unknown, silent)
-    samples = samples_of(dataset, instances=dataclasses.replace(BOXES, hears=True))
+    samples = samples_of(dataset, instances=dataclasses.replace(BOXES, uses_audio=True))
     sample = samples[1]
     assert sample["audio"].shape == (3, 96, 64) and sample["audio"].dtype == np.float32
     assert sample["audio_valid"].all()
@@ -200,7 +200,7 @@ def test_batches_and_moving_shapes(tmp_path):
                       flow=False)
     dataset = open_dataset(Builder("", tmp_path, options).build(), "source_train")
     assert [c.name for c in dataset.categories][:2] == ["circle", "square"]
-    config = InstanceConfig(references=1, objects=6, hears=True)
+    config = InstanceConfig(references=1, objects=6, uses_audio=True)
     samples = pickle.loads(pickle.dumps(samples_of(dataset, instances=config, train=True)))
     batch = next(train_batches(samples, 3, seed=1))
     assert batch["frames"].shape == (3, 2, 24, 32, 3) and batch["audio"].shape == (3, 2, 96, 64)

@@ -6,8 +6,8 @@ import scipy.io
 from archives import JHMDB_SIZE, box, cut, jhmdb, write
 from PIL import Image
 
-from input_pipeline.builders import jhmdb_sentences, prepare, verify
-from input_pipeline.records import decode_mask, open_dataset
+from vseg_jax.input_pipeline.builders import jhmdb_sentences, prepare, verify
+from vseg_jax.input_pipeline.records import decode_mask, open_dataset
 
 OFFICIAL = jhmdb_sentences.Official(videos=2)
 MAT = "puppet_mask/run/long_run_1/puppet_mask.mat"

@@ -5,11 +5,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from input_pipeline.loader import eval_batches, train_batches
-from input_pipeline.records import open_dataset
-from input_pipeline.samples import ReferringSamples
-from input_pipeline.settings import ClipConfig
-from input_pipeline.text import WordTokenizer
+from vseg_jax.input_pipeline.loader import eval_batches, train_batches
+from vseg_jax.input_pipeline.records import open_dataset
+from vseg_jax.input_pipeline.samples import ReferringSamples
+from vseg_jax.input_pipeline.settings import ClipConfig
+from vseg_jax.input_pipeline.text import WordTokenizer
 
 CLIP = ClipConfig(length=2, stride=1, target=0, height=16, width=16, crop=0.5, flip=0.5, color=0.2)
 

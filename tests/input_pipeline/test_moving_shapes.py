@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from input_pipeline import records
-from input_pipeline.builders import moving_shapes
-from input_pipeline.builders.moving_shapes import Options, make_clip, make_record, nameable
-from input_pipeline.builders.moving_shapes.scene import SHAPES, Looks, Path, Scene
-from input_pipeline.builders.moving_shapes.sound import TONES, mix
+from vseg_jax.input_pipeline import records
+from vseg_jax.input_pipeline.builders import moving_shapes
+from vseg_jax.input_pipeline.builders.moving_shapes import Options, make_clip, make_record, nameable
+from vseg_jax.input_pipeline.builders.moving_shapes.audio import TONES, mix
+from vseg_jax.input_pipeline.builders.moving_shapes.scene import SHAPES, Looks, Path, Scene
 
 SMALL = Options(height=48, width=64, length=6, train=3, test=2)
 
@@ -45,21 +45,21 @@ def test_encoded_truth_is_what_was_drawn():
 
 
 def test_large_frames_are_stored_as_jpeg():
-    large = dataclasses.replace(SMALL, height=128, width=160, length=2, flow=False, sound=False)
+    large = dataclasses.replace(SMALL, height=128, width=160, length=2, flow=False, audio=False)
     record = make_record(large, "source_test", 0)
     assert record.frames[0][:2] == b"\xff\xd8"
     drawn = make_clip(large, "source_test", 0)[1].frames[0].astype(int)
     assert np.abs(records.decode_image(record.frames[0], "") - drawn).mean() < 4
 
 
-def test_named_actors_and_their_twins_can_be_seen():
+def test_named_actors_and_their_distractors_can_be_seen():
     options = Options()
     for split in ("source_train", "target_train"):
         for number in range(25):
             scene, rendering, visible = make_clip(options, split, number)
             named = nameable(scene, visible)
             assert len(named) >= 2
-            for actor in {*named, *(scene.twins[a] for a in named)}:
+            for actor in {*named, *(scene.distractors[a] for a in named)}:
                 pixels = (rendering.masks == actor + 1).sum(axis=(1, 2))
                 assert (pixels >= 10).mean() >= 0.75
 
@@ -94,12 +94,12 @@ def test_scale_makes_all_actors_larger():
         scenes = [make_clip(options, split, 0)[0] for options in (SMALL, larger)]
         assert scenes[0].looks == scenes[1].looks
         for one, two in zip(scenes[0].paths, scenes[1].paths, strict=True):
-            # 1.5, but for the six per cent either way that every actor draws
+            # 1.5, but for the six percent either way that every actor draws
             np.testing.assert_allclose(two.radius / one.radius, 1.5, rtol=0.13)
 
 
-def test_flow_and_sound_can_be_left_out():
-    record = make_record(dataclasses.replace(SMALL, flow=False, sound=False), "source_test", 0)
+def test_flow_and_audio_can_be_left_out():
+    record = make_record(dataclasses.replace(SMALL, flow=False, audio=False), "source_test", 0)
     assert record.flow == [] and record.audio == b""
 
 
@@ -120,7 +120,7 @@ def _scene(*motions: tuple[str, np.ndarray]) -> Scene:
     return Scene(looks, paths, tuple(range(len(looks))), np.zeros(2), (-1,) * len(looks))
 
 
-def test_only_the_sound_tells_look_alikes_apart():
+def test_only_the_audio_tells_look_alikes_apart():
     options = dataclasses.replace(SMALL, length=16, look_alikes=True)
     heard, discs = set(), 0
     for i in range(25):
@@ -134,35 +134,35 @@ def test_only_the_sound_tells_look_alikes_apart():
         assert one == other
         assert [scene.looks[k].size for k in (sounding - 1, 2 - sounding)] == ["large", "small"]
         heard.add(kinds[sounding])
-        sound = records.decode_audio(record.audio, "a test")
-        assert abs(_loudest(sound) - TONES[kinds[sounding]]) < 8
+        audio = records.decode_audio(record.audio, "a test")
+        assert abs(_loudest(audio) - TONES[kinds[sounding]]) < 8
         # Both are drawn as discs, where they do not touch each other or the border.
         first, second = scene.paths
-        apart = np.linalg.norm(first.centre - second.centre, axis=1) > 2.5 * first.radius[0]
+        apart = np.linalg.norm(first.center - second.center, axis=1) > 2.5 * first.radius[0]
         for k, path in enumerate(scene.paths):
-            inside = (np.abs(path.centre - [32, 24]) < np.array([32, 24]) - path.radius[0]).all(1)
+            inside = (np.abs(path.center - [32, 24]) < np.array([32, 24]) - path.radius[0]).all(1)
             for t in np.flatnonzero(apart & inside):
                 pixels = (rendering.masks[t] == k + 1).sum()
                 discs += 1
                 assert pixels == pytest.approx(np.pi * path.radius[t] ** 2, rel=0.2)
     assert len(heard) >= 5 and discs > 100
     plain = make_clip(SMALL, "source_train", 0)[0]
-    assert plain.looks == make_clip(dataclasses.replace(SMALL, sound=False), "source_train", 0)[
+    assert plain.looks == make_clip(dataclasses.replace(SMALL, audio=False), "source_train", 0)[
         0].looks
     with pytest.raises(ValueError, match="look_alikes are told apart by their sound"):
-        dataclasses.replace(options, sound=False)
+        dataclasses.replace(options, audio=False)
 
 
-def _loudest(sound: np.ndarray) -> float:
-    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound))))
-    return spectrum.argmax() * 16000 / len(sound)
+def _loudest(audio: np.ndarray) -> float:
+    spectrum = np.abs(np.fft.rfft(audio * np.hanning(len(audio))))
+    return spectrum.argmax() * 16000 / len(audio)
 
 
 def test_a_category_hums_its_tone_while_it_moves():
     first_half = np.concatenate([np.linspace(10, 50, 8), np.full(8, 50.0)])
-    sound = mix(_scene(("heart", first_half), ("circle", np.full(16, 20.0))), fps=8.0)
-    assert sound.dtype == np.float32 and sound.shape == (32000,) and np.abs(sound).max() < 1
-    moving, resting = sound[2000:13000], sound[19000:]
+    audio = mix(_scene(("heart", first_half), ("circle", np.full(16, 20.0))), fps=8.0)
+    assert audio.dtype == np.float32 and audio.shape == (32000,) and np.abs(audio).max() < 1
+    moving, resting = audio[2000:13000], audio[19000:]
     assert abs(_loudest(moving) - TONES["heart"]) < 3
     assert np.abs(resting).max() < 1e-6 < np.abs(moving).max()
 
@@ -175,8 +175,8 @@ def test_who_rides_on_the_camera_is_silent():
 
 def test_a_mixture_holds_both_tones():
     way = np.linspace(10, 50, 16)
-    sound = mix(_scene(("ring", way), ("circle", way)), fps=8.0)
-    spectrum = np.abs(np.fft.rfft(sound))
+    audio = mix(_scene(("ring", way), ("circle", way)), fps=8.0)
+    spectrum = np.abs(np.fft.rfft(audio))
     peak = {shape: spectrum[round(TONES[shape] * 2) - 2:round(TONES[shape] * 2) + 3].max()
             for shape in SHAPES}
     assert min(peak["ring"], peak["circle"]) > 10 * max(

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.builders.moving_shapes.render import (
+from vseg_jax.input_pipeline.builders.moving_shapes.render import (
     RGB,
     Style,
     draw_style,
@@ -12,14 +12,20 @@ from input_pipeline.builders.moving_shapes.render import (
     screen_from_shape,
     shape_distance,
 )
-from input_pipeline.builders.moving_shapes.scene import SHAPES, Looks, Path, Scene, draw_scene
+from vseg_jax.input_pipeline.builders.moving_shapes.scene import (
+    SHAPES,
+    Looks,
+    Path,
+    Scene,
+    draw_scene,
+)
 
 SIZE = 64
 
 
-def flat_style(grey: float = 200.0, margin: int = 8) -> Style:
+def flat_style(gray: float = 200.0, margin: int = 8) -> Style:
     side = SIZE + 2 * margin
-    return Style(np.full((side, side, 3), grey, np.float32), margin,
+    return Style(np.full((side, side, 3), gray, np.float32), margin,
                  np.ones((SIZE, SIZE, 3), np.float32), (0.0, 0.0, 0.0), 0.0, 0.0)
 
 
@@ -28,15 +34,15 @@ def scene_of(*actors: tuple[Looks, Path], drift=(0.0, 0.0)) -> Scene:
     return Scene(looks, paths, tuple(range(len(actors))), np.array(drift), (-1,) * len(actors))
 
 
-def path(centre, angle=(0.0, 0.0), radius=(12.0, 12.0)) -> Path:
-    return Path(np.array(centre, float), np.array(angle, float), np.array(radius, float))
+def path(center, angle=(0.0, 0.0), radius=(12.0, 12.0)) -> Path:
+    return Path(np.array(center, float), np.array(angle, float), np.array(radius, float))
 
 
-def looks(shape: str, colour: str = "red", texture: str = "plain") -> Looks:
-    return Looks(colour, shape, "small", texture, "still")
+def looks(shape: str, color: str = "red", texture: str = "plain") -> Looks:
+    return Looks(color, shape, "small", texture, "still")
 
 
-def pixel_centres() -> np.ndarray:
+def pixel_centers() -> np.ndarray:
     axis = np.arange(SIZE) + 0.5
     return np.stack(np.meshgrid(axis, axis), -1)
 
@@ -46,12 +52,12 @@ def draw(scene: Scene, style: Style | None = None):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_masks_are_what_the_shape_covers_at_pixel_centres(shape):
+def test_masks_are_what_the_shape_covers_at_pixel_centers(shape):
     where = path([[31.3, 30.2], [33.0, 30.0]], angle=(0.4, 0.5), radius=(14.0, 15.0))
     masks = draw(scene_of((looks(shape), where))).masks
     for t in range(2):
         to_shape = np.linalg.inv(screen_from_shape(where)[t])
-        own = pixel_centres() @ to_shape[:2, :2].T + to_shape[:2, 2]
+        own = pixel_centers() @ to_shape[:2, :2].T + to_shape[:2, 2]
         distance = shape_distance(shape, own) * where.radius[t]
         clear = np.abs(distance) > 0.25  # pixels; nearer the edge the table's corners are rounded
         np.testing.assert_array_equal(masks[t][clear] == 1, distance[clear] < 0)
@@ -74,10 +80,10 @@ def test_the_nearer_actor_hides_the_farther_one():
     one, two = path([[28.0, 32.0]], [0.0], [12.0]), path([[36.0, 32.0]], [0.0], [12.0])
     scene = scene_of((looks("square"), one), (looks("square", "blue"), two))
     for order, expected in (((0, 1), 2), ((1, 0), 1)):
-        result = draw(Scene(scene.looks, scene.paths, order, scene.drift, scene.twins))
+        result = draw(Scene(scene.looks, scene.paths, order, scene.drift, scene.distractors))
         assert result.masks[0, 32, 32] == expected
-        colour = RGB["blue" if expected == 2 else "red"]
-        assert tuple(result.frames[0, 32, 32]) == colour
+        color = RGB["blue" if expected == 2 else "red"]
+        assert tuple(result.frames[0, 32, 32]) == color
         assert result.masks[0, 32, 20] == 1 and result.masks[0, 32, 44] == 2
 
 
@@ -89,8 +95,8 @@ def test_flow_by_hand():
     assert flow.shape == (1, SIZE, SIZE, 2) and flow.dtype == np.float32
     np.testing.assert_allclose(flow[0, 0, 0], [0.5, -0.25])  # the background goes with the camera
     np.testing.assert_allclose(flow[0, 50, 10], [0, 0], atol=1e-5)
-    # the pixel centre (45.5, 30.5) lies (5.5, 0.5) from the centre; a quarter turn (x, y) ->
-    # (-y, x), twice as far: (-1, 11) from the new centre, which is (41, 40)
+    # the pixel center (45.5, 30.5) lies (5.5, 0.5) from the center; a quarter turn (x, y) ->
+    # (-y, x), twice as far: (-1, 11) from the new center, which is (41, 40)
     np.testing.assert_allclose(flow[0, 30, 45], [41 - 45.5, 40 - 30.5], atol=1e-4)
 
 
@@ -100,12 +106,12 @@ def test_flow_leads_to_the_same_material_point():
                            actors=(3, 4), differs=(1,) * 5, drift=0.1)
         result = draw(scene)
         for t in range(7):
-            there = pixel_centres() + result.flow[t]
+            there = pixel_centers() + result.flow[t]
             for i, where in enumerate(scene.paths):
                 inside = result.masks[t] == i + 1
                 back = [np.linalg.inv(screen_from_shape(where)[s]) for s in (t, t + 1)]
                 own = [p[inside] @ m[:2, :2].T + m[:2, 2]
-                       for p, m in zip((pixel_centres(), there), back, strict=True)]
+                       for p, m in zip((pixel_centers(), there), back, strict=True)]
                 np.testing.assert_allclose(own[0], own[1], atol=1e-4)
             ground = result.masks[t] == 0
             np.testing.assert_allclose(result.flow[t][ground], np.broadcast_to(
@@ -120,7 +126,7 @@ def test_the_next_frame_warped_back_is_this_frame():
                   (0.0, 0.0, 0.0), 0.0, 0.0)
     where = path([[30.0, 30.0], [32.5, 31.0]], angle=(0.1, 0.3), radius=(20.0, 22.0))
     result = draw(scene_of((looks("heart", texture="dotted"), where), drift=drift), style)
-    points = (pixel_centres() - 0.5 + result.flow[0]).astype(np.float32)
+    points = (pixel_centers() - 0.5 + result.flow[0]).astype(np.float32)
     back = cv2.remap(result.frames[1].astype(np.float32), points[..., 0], points[..., 1],
                      cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     error = np.abs(back - result.frames[0]).mean(-1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, Looks, draw_scene
+from vseg_jax.input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, Looks, draw_scene
 
 SETTINGS = dict(height=64, width=64, length=16, actors=(2, 5), differs=(1, 1, 1, 1, 1), drift=0.1)
 
@@ -16,21 +16,21 @@ def scenes():
 def test_the_seed_decides(scenes):
     again = draw_scene(np.random.default_rng(7), **SETTINGS)
     assert again.looks == scenes[7].looks and again.order == scenes[7].order
-    np.testing.assert_array_equal(again.paths[0].centre, scenes[7].paths[0].centre)
+    np.testing.assert_array_equal(again.paths[0].center, scenes[7].paths[0].center)
 
 
-def test_twins_differ_in_one_attribute_and_no_two_actors_are_alike(scenes):
+def test_distractors_differ_in_one_attribute_and_no_two_actors_are_alike(scenes):
     for scene in scenes:
         assert 2 <= len(scene.looks) <= 5
-        assert max(scene.twins) >= 0
+        assert max(scene.distractors) >= 0
         for i, one in enumerate(scene.looks):
-            if scene.twins[i] >= 0:
-                assert one.differs(scene.looks[scene.twins[i]]) == [scene.differs_in(i)]
+            if scene.distractors[i] >= 0:
+                assert one.differs(scene.looks[scene.distractors[i]]) == [scene.differs_in(i)]
             assert all(one.differs(other) for j, other in enumerate(scene.looks) if j != i)
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
-def test_weights_choose_what_twins_differ_in(attribute):
+def test_weights_choose_what_distractors_differ_in(attribute):
     weights = tuple(float(a == attribute) for a in ATTRIBUTES)
     for i in range(20):
         scene = draw_scene(np.random.default_rng(i), **SETTINGS | {"differs": weights})
@@ -55,9 +55,9 @@ def test_a_plain_disc_does_not_turn_and_a_changing_size_is_none():
 
 def _seen_motion(path, drift) -> str:
     """Names a motion from the path alone, by rules that know nothing of how it was made."""
-    centre = path.centre - drift * np.arange(len(path.angle))[:, None]
-    way = np.abs(np.diff(centre, axis=0)).sum(axis=0)
-    net = centre[-1] - centre[0]
+    center = path.center - drift * np.arange(len(path.angle))[:, None]
+    way = np.abs(np.diff(center, axis=0)).sum(axis=0)
+    net = center[-1] - center[0]
     if path.radius[-1] > 1.6 * path.radius[0]:
         return "growing"
     if path.radius[0] > 1.6 * path.radius[-1]:
@@ -88,15 +88,15 @@ def test_small_and_large_are_far_apart_and_a_clip_scale_keeps_their_ratio(scenes
     np.testing.assert_allclose(two.paths[0].radius, 1.2 * one.paths[0].radius)
 
 
-def test_centres_stay_in_the_frame_of_any_format():
+def test_centers_stay_in_the_frame_of_any_format():
     for height, width in ((40, 96), (96, 40)):
         for i in range(30):
             scene = draw_scene(np.random.default_rng(i),
                                **SETTINGS | {"height": height, "width": width})
             for path in scene.paths:
-                assert (path.centre > 0).all() and (path.centre < [width, height]).all()
+                assert (path.center > 0).all() and (path.center < [width, height]).all()
 
 
 def test_one_frame_is_a_clip():
     scene = draw_scene(np.random.default_rng(0), **SETTINGS | {"length": 1})
-    assert scene.paths[0].centre.shape == (1, 2)
+    assert scene.paths[0].center.shape == (1, 2)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, VALUES, draw_scene
-from input_pipeline.builders.moving_shapes.sentences import (
+from vseg_jax.input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, VALUES, draw_scene
+from vseg_jax.input_pipeline.builders.moving_shapes.sentences import (
     MOTION_WORDS,
     RELATIONS,
     SYNONYMS,
@@ -74,7 +74,7 @@ def test_every_sentence_fits_one_actor_only(free):
                 (place,) = [i for i in everyone if fits(scene.looks[i], named)]
                 axis, sign = {"left": (0, -1), "right": (0, 1), "above": (1, -1),
                               "below": (1, 1)}[relation]
-                ahead = [sign * (scene.paths[i].centre - scene.paths[place].centre)[:, axis]
+                ahead = [sign * (scene.paths[i].center - scene.paths[place].center)[:, axis]
                          for i in everyone]
                 assert (ahead[actor] > 0).all()
                 fitting = [i for i in fitting if i != place and (ahead[i] > 0).mean() > 0.1]
@@ -102,7 +102,7 @@ def test_free_sentences_vary_and_keep_some_plain_words():
 def test_a_claim_that_fits_two_is_refused():
     for seed in range(50):
         scene = draw_scene(np.random.default_rng(seed), **SETTINGS)
-        actor = next(i for i, twin in enumerate(scene.twins) if twin >= 0)
+        actor = next(i for i, distractor in enumerate(scene.distractors) if distractor >= 0)
         all_but = tuple(a for a in ATTRIBUTES if a != scene.differs_in(actor))
         assert not names_only(scene, actor, Claim(all_but))
         assert names_only(scene, actor, Claim(ATTRIBUTES))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from archives import OVIS_SIZE, box, cut, ovis, write
 
-from input_pipeline import codecs
-from input_pipeline.builders import files, prepare, verify
-from input_pipeline.builders import ovis as builder
-from input_pipeline.records import decode_mask, open_dataset
+from vseg_jax.input_pipeline import codecs
+from vseg_jax.input_pipeline.builders import files, prepare, verify
+from vseg_jax.input_pipeline.builders import ovis as builder
+from vseg_jax.input_pipeline.records import decode_mask, open_dataset
 
 COUNTS = {"train": 3, "valid": 1}
 

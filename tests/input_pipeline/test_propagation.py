@@ -5,14 +5,20 @@ import numpy as np
 import pytest
 from toy_dataset import ToyBuilder, toy_record
 
-from input_pipeline import records
-from input_pipeline.builders import prepare
-from input_pipeline.clips import propagation_frames
-from input_pipeline.loader import train_batches
-from input_pipeline.propagation import PropagationSamples
-from input_pipeline.records import VOID, decode_image, encode_image, encode_mask, open_dataset
-from input_pipeline.settings import ClipConfig, PropagationConfig
-from input_pipeline.transforms import (
+from vseg_jax.input_pipeline import records
+from vseg_jax.input_pipeline.builders import prepare
+from vseg_jax.input_pipeline.clips import propagation_frames
+from vseg_jax.input_pipeline.loader import train_batches
+from vseg_jax.input_pipeline.propagation import PropagationSamples
+from vseg_jax.input_pipeline.records import (
+    VOID,
+    decode_image,
+    encode_image,
+    encode_mask,
+    open_dataset,
+)
+from vseg_jax.input_pipeline.settings import ClipConfig, PropagationConfig
+from vseg_jax.input_pipeline.transforms import (
     random_affine,
     scaling,
     translation,
@@ -141,7 +147,7 @@ def test_ids_become_slots_and_those_beyond_are_background(tmp_path):
         present = set(np.unique(sample["masks"][0])) - {0, VOID}
         assert present == set(np.flatnonzero(sample["objects"]) + 1) != set()
         assert set(np.unique(sample["masks"])) - {0, VOID} <= present
-        # which object a slot is: its colour, where the warp did not blend it
+        # which object a slot is: its color, where the warp did not blend it
         for slot in present:
             red = sample["frames"][0][..., 0][sample["masks"][0] == slot]
             if len(red) > 30:
@@ -206,7 +212,7 @@ def test_frames_that_shrink_are_averaged():
     np.testing.assert_array_equal(small, np.full((8, 8, 3), 50))
 
 
-def test_an_affine_change_keeps_the_centre_and_its_bounds():
+def test_an_affine_change_keeps_the_center_and_its_bounds():
     rng = np.random.default_rng(0)
     turned = PropagationConfig(rotate=30, shear=0, translate=0, scale=(1, 1))
     angles = []

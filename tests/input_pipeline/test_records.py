@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from archives import wav
 from toy_dataset import ToyBuilder, build_toy, toy_record
 
-from input_pipeline.records import (
+from vseg_jax.input_pipeline.records import (
     Expression,
     VideoBuilder,
     decode_audio,
@@ -80,7 +80,7 @@ def test_bad_bytes_name_the_place(decode, data):
 @pytest.mark.parametrize("channels, rate, said", [
     (1, 44100, "1 channels of 16 bits at 44100 Hz; records hold"), (2, 16000, "2 channels of 16"),
 ])
-def test_sound_of_another_form(tmp_path, channels, rate, said):
+def test_audio_of_another_form(tmp_path, channels, rate, said):
     path = wav(tmp_path / "a.wav", np.zeros((channels, 100)), rate)
     with pytest.raises(ValueError, match=f"the audio of toys video 3 has {said}"):
         decode_audio(path.read_bytes(), "toys video 3")
@@ -93,12 +93,12 @@ def test_records_come_back_as_built_and_in_order(toy_dir):
     assert dataset[1] == toy_record(1, ("blue", "red", "green"))
 
 
-def test_record_without_annotation_flow_or_sound_and_with_them(tmp_path):
+def test_record_without_annotation_flow_or_audio_and_with_them(tmp_path):
     bare = dataclasses.replace(toy_record(0), masks=[b""] * 6, objects=[], expressions=[])
     full = dataclasses.replace(
         toy_record(1), flow=[encode_flow(np.ones((24, 32, 2)))] * 5 + [b""],
         audio=encode_audio(np.zeros(800)),
-        expressions=[Expression("la boîte « rouge »", 1, differs_in="colour")],
+        expressions=[Expression("la boîte « rouge »", 1, differs_in="color")],
     )
     dataset = _build(tmp_path, [bare, full])
     assert dataset[0] == bare
@@ -117,7 +117,7 @@ def test_index_tells_where_objects_are_visible():
 
 
 def test_shards_keep_the_order(tmp_path, monkeypatch):
-    monkeypatch.setattr("input_pipeline.records.RECORDS_PER_SHARD", 2)
+    monkeypatch.setattr("vseg_jax.input_pipeline.records.RECORDS_PER_SHARD", 2)
     dataset = _build(tmp_path, [toy_record(i) for i in range(5)])
     assert [dataset[i].video_id for i in (4, 0, 3)] == ["toy-4", "toy-0", "toy-3"]
 
@@ -205,11 +205,11 @@ def test_half_a_dataset_is_not_opened(tmp_path):
 
 def test_building_and_reading_leave_tensorflow_alone(toy_dir):
     program = (
-        "import sys, tempfile; from input_pipeline import loader, records, samples;"
+        "import sys, tempfile; from vseg_jax.input_pipeline import loader, records, samples;"
         "from toy_dataset import build_toy; d = build_toy(tempfile.mkdtemp(dir=sys.argv[1]));"
         "records.open_dataset(d, 'train')[0]; assert 'tensorflow' not in sys.modules"
     )
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1] / "helpers"
     subprocess.run([sys.executable, "-c", program, str(toy_dir.parent)], check=True, cwd=here,
                    env={"PYTHONPATH": f"{here}:{here.parents[1]}", "PATH": ""})
 

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from archives import box, cut, refer_youtube_vos, write
 
-from input_pipeline.builders import prepare, verify, youtube_vos
-from input_pipeline.builders import refer_youtube_vos as module
-from input_pipeline.builders.refer_youtube_vos import Options, read_splits
-from input_pipeline.builders.refer_youtube_vos import verify as check
-from input_pipeline.records import NOT_TOLD, decode_mask, open_dataset
-from input_pipeline.samples import ReferringSamples
-from input_pipeline.settings import ClipConfig
-from input_pipeline.text import WordTokenizer
+from vseg_jax.input_pipeline.builders import prepare, verify, youtube_vos
+from vseg_jax.input_pipeline.builders import refer_youtube_vos as module
+from vseg_jax.input_pipeline.builders.refer_youtube_vos import Options, read_splits
+from vseg_jax.input_pipeline.builders.refer_youtube_vos import verify as check
+from vseg_jax.input_pipeline.records import NOT_TOLD, decode_mask, open_dataset
+from vseg_jax.input_pipeline.samples import ReferringSamples
+from vseg_jax.input_pipeline.settings import ClipConfig
+from vseg_jax.input_pipeline.text import WordTokenizer
 
 COUNTS = {"train": 4, "valid": 1, "test": 1}
 EXPRESSIONS = "meta_expressions/{}/meta_expressions.json"

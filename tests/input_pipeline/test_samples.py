@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from toy_dataset import COLORS, ToyBuilder, toy_record
 
-from input_pipeline.flow import flow_to_image
-from input_pipeline.records import (
+from vseg_jax.input_pipeline.flow import flow_to_image
+from vseg_jax.input_pipeline.records import (
     Expression,
     Object,
     decode_mask,
@@ -14,9 +14,9 @@ from input_pipeline.records import (
     encode_image,
     open_dataset,
 )
-from input_pipeline.samples import ReferringSamples
-from input_pipeline.settings import ClipConfig
-from input_pipeline.text import WordTokenizer
+from vseg_jax.input_pipeline.samples import ReferringSamples
+from vseg_jax.input_pipeline.settings import ClipConfig
+from vseg_jax.input_pipeline.text import WordTokenizer
 
 CLIP = ClipConfig(length=4, stride=1, target=2, height=24, width=32)
 
@@ -50,7 +50,7 @@ def test_one_sample_a_sentence_and_frame_that_shows_the_object(toys):
     truth = samples.truth(4)
     assert (truth.video_id, truth.frame, truth.object_id) == ("toy-0", 2, 2)
     assert (truth.text, truth.category) == ("the green box that starts on the right", "box")
-    assert truth.differs_in == "colour"
+    assert truth.differs_in == "color"
     numbers = [int(sample[key]) for key in ("video", "sample", "object_id", "target")]
     assert numbers == [0, 4, 2, 2]
     np.testing.assert_array_equal(sample["masks_valid"], [True, False, True, False])
@@ -132,7 +132,7 @@ def test_mirrored_clips_mirror_their_sentence(toys):
     assert (plain["tokens"] != expected).any()
 
 
-def test_colour_is_the_same_for_every_frame_of_a_clip(tmp_path):
+def test_color_is_the_same_for_every_frame_of_a_clip(tmp_path):
     record = toy_record(0)
     record.frames = record.frames[:1] * 6
     clip = dataclasses.replace(CLIP, color=0.5)
@@ -163,7 +163,7 @@ def test_frames_of_a_sentence_are_spread_evenly(tmp_path, frames, expected):
 
 
 def test_shuffled_sentences_name_another_object_of_the_clip(toys):
-    plain, shuffled = samples_of(toys), samples_of(toys, shuffle_sentences=True)
+    plain, shuffled = samples_of(toys), samples_of(toys, shuffle_expressions=True)
     assert len(shuffled) == len(plain) - 3  # toy-2 has one object
     names = {(e.video_id, x.text): x.object_id for e in toys.index for x in e.expressions}
     for i in range(len(shuffled)):
@@ -248,11 +248,11 @@ def test_flow_goes_through_the_geometry_of_its_frame(tmp_path):
     np.testing.assert_array_equal(
         padded[:, :36], [cv2.resize(p, (48, 36)) for p in samples_of(dataset, flow=True)[0]["flow"]]
     )
-    assert (padded[:, 36:] == 0).all()  # as the frame's padding: no colour of the wheel
+    assert (padded[:, 36:] == 0).all()  # as the frame's padding: no color of the wheel
     clip = dataclasses.replace(CLIP, crop=0.5, color=0.4)
     sample = samples_of(dataset, clip, train=True, flow=True)[1]
     same = [(sample["flow"][k] == sample["flow"][0]).all() for k in range(4)]
-    assert all(same)  # the colours tell directions and shares of the longest vector, not speeds
+    assert all(same)  # the colors tell directions and shares of the longest vector, not speeds
     assert (sample["flow"] != samples_of(dataset, flow=True)[1]["flow"]).any()
 
 
@@ -280,7 +280,7 @@ def test_missing_flow_is_named_with_the_command(tmp_path, toys):
 
 
 def numbered(count, annotated, tmp_path):
-    """A video whose frame t is all of the grey t, and whose annotated frames are these."""
+    """A video whose frame t is all of the gray t, and whose annotated frames are these."""
     record = toy_record(0, ("red",), length=count)
     record.frames = [encode_image(np.full((24, 32, 3), t, np.uint8)) for t in range(count)]
     mask = cv2.imencode(".png", np.ones((24, 32), np.uint8))[1].tobytes()
@@ -288,7 +288,7 @@ def numbered(count, annotated, tmp_path):
     return built(tmp_path, record)
 
 
-def greys(samples, i, rng=None):
+def grays(samples, i, rng=None):
     sample = samples[i] if rng is None else samples.sample(i, rng, step=0)
     return sample["frames"][:, 0, 0, 0].tolist(), sample["masks_valid"].tolist()
 
@@ -296,11 +296,11 @@ def greys(samples, i, rng=None):
 def test_clips_of_annotated_frames_alone(tmp_path):
     dataset = numbered(30, (2, 9, 11, 29), tmp_path)
     clip = dataclasses.replace(CLIP, target=1, annotated=True)
-    found = [greys(samples_of(dataset, clip), i) for i in range(4)]
+    found = [grays(samples_of(dataset, clip), i) for i in range(4)]
     assert [frames for frames, _ in found] == [
         [2, 2, 9, 11], [2, 9, 11, 29], [9, 11, 29, 29], [11, 29, 29, 29]]
     assert all(all(valid) for _, valid in found)
-    frames, _ = greys(samples_of(dataset, dataclasses.replace(clip, stride=2)), 0)
+    frames, _ = grays(samples_of(dataset, dataclasses.replace(clip, stride=2)), 0)
     assert frames == [2, 2, 11, 29]
 
 
@@ -308,11 +308,11 @@ def test_strides_are_drawn_in_training(tmp_path):
     dataset = numbered(60, (30,), tmp_path)
     clip = dataclasses.replace(CLIP, length=3, target=1, stride=1, stride_max=5)
     samples, rng = samples_of(dataset, clip, train=True), np.random.default_rng(0)
-    drawn = np.array([greys(samples, 0, rng)[0] for _ in range(200)]) - 30
+    drawn = np.array([grays(samples, 0, rng)[0] for _ in range(200)]) - 30
     assert (drawn[:, 1] == 0).all()
     before, after = -drawn[:, 0], drawn[:, 2]
     assert set(before) == set(after) == {1, 2, 3, 4, 5}
     assert (before != after).any()  # either side for itself
-    assert greys(samples_of(dataset, clip), 0)[0] == [29, 30, 31]
+    assert grays(samples_of(dataset, clip), 0)[0] == [29, 30, 31]
     with pytest.raises(ValueError, match=r"stride_max is 1, .* at least stride \(2\)"):
         ClipConfig(stride=2, stride_max=1)

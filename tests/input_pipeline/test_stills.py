@@ -3,10 +3,10 @@ import pytest
 from archives import box, cut, palette_png, picture, stills
 from PIL import Image
 
-from input_pipeline.builders import prepare, verify
-from input_pipeline.propagation import PropagationSamples
-from input_pipeline.records import VOID, decode_mask, open_dataset
-from input_pipeline.settings import ClipConfig, PropagationConfig
+from vseg_jax.input_pipeline.builders import prepare, verify
+from vseg_jax.input_pipeline.propagation import PropagationSamples
+from vseg_jax.input_pipeline.records import VOID, decode_mask, open_dataset
+from vseg_jax.input_pipeline.settings import ClipConfig, PropagationConfig
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_each_image_is_a_record(source, tmp_path):
     assert len(samples) == 2 and samples[0]["objects"].sum() >= 1
 
 
-def test_folders_of_other_names_and_grey_masks(source, tmp_path):
+def test_folders_of_other_names_and_gray_masks(source, tmp_path):
     (source / "masks").rename(source / "truth")
     Image.fromarray(255 * box((10, 14), 1, 1).astype(np.uint8)).save(source / "truth/a.png")
     options = {"masks": "truth"}

@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from input_pipeline.settings import TextConfig
-from input_pipeline.text import (
+from vseg_jax.input_pipeline.settings import TextConfig
+from vseg_jax.input_pipeline.text import (
     HuggingFaceTokenizer,
     WordTokenizer,
     load_tokenizer,

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from input_pipeline.clips import clip_frames
-from input_pipeline.settings import ClipConfig
-from input_pipeline.transforms import (
+from vseg_jax.input_pipeline.clips import clip_frames
+from vseg_jax.input_pipeline.settings import ClipConfig
+from vseg_jax.input_pipeline.transforms import (
     Geometry,
     apply_color,
     plain_geometry,
@@ -60,7 +60,7 @@ def test_masks_keep_their_values_and_stay_on_their_frame():
     assert clear[[0, 1, 2, 4, 5, 6]][:, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]].all()
 
 
-def test_masks_take_the_pixel_under_each_centre():
+def test_masks_take_the_pixel_under_each_center():
     row = np.arange(9, dtype=np.uint8)[None]
     np.testing.assert_array_equal(Geometry((0, 0, 1, 9), (1, 3), (1, 3)).mask(row), [[1, 4, 7]])
 
@@ -100,12 +100,12 @@ def test_flip_follows_its_probability():
     assert not any(random_geometry(9, 9, config(), rng).flip for _ in range(20))
 
 
-def test_colour_leaves_grey_grey_and_strength_zero_alone():
+def test_color_leaves_gray_gray_and_strength_zero_alone():
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (4, 5, 3), np.uint8)
     np.testing.assert_array_equal(apply_color(rgb, random_color(0.0, rng)), rgb)
-    grey = apply_color(np.full((2, 2, 3), 120, np.uint8), random_color(0.5, rng))
-    assert np.ptp(grey) <= 1
+    gray = apply_color(np.full((2, 2, 3), 120, np.uint8), random_color(0.5, rng))
+    assert np.ptp(gray) <= 1
     changed = apply_color(rgb, random_color(0.5, rng))
     assert changed.dtype == np.uint8 and (changed != rgb).any()
 

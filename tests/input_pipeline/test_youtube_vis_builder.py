@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from archives import OVIS_SIZE, box, runs, write, youtube_vis
 
-from input_pipeline.builders import files, prepare
-from input_pipeline.builders import youtube_vis as builder
-from input_pipeline.builders.__main__ import main
-from input_pipeline.categories import OFFICIAL, from_coco
-from input_pipeline.instances import InstanceSamples, true_tracks
-from input_pipeline.records import VOID, decode_mask, open_dataset
-from input_pipeline.settings import ClipConfig, InstanceConfig
+from vseg_jax.input_pipeline.builders import files, prepare
+from vseg_jax.input_pipeline.builders import youtube_vis as builder
+from vseg_jax.input_pipeline.builders.__main__ import main
+from vseg_jax.input_pipeline.categories import OFFICIAL, from_coco
+from vseg_jax.input_pipeline.instances import InstanceSamples, true_tracks
+from vseg_jax.input_pipeline.records import VOID, decode_mask, open_dataset
+from vseg_jax.input_pipeline.settings import ClipConfig, InstanceConfig
 
 COUNTS = {"train": 3, "valid": 1}
 
@@ -36,7 +36,7 @@ def test_records_of_both_years(year, tmp_path):
     assert builder.verify(source, builder.Options(year), COUNTS) == []
     other = builder.verify(source, builder.Options(2019 + 2021 - year), COUNTS)
     assert len(other) == 1 and "the categories are not the official ones" in other[0]
-    assert builder.verify(source, builder.Options(0)) == []  # films of one's own
+    assert builder.verify(source, builder.Options(0)) == []  # videos of one's own
 
 
 def test_dev_is_drawn_out_of_train(tmp_path):

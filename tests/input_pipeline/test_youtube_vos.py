@@ -5,10 +5,10 @@ import pytest
 from archives import box, cut, palette_png, write, youtube_vos
 from PIL import Image
 
-from input_pipeline.builders import files, prepare, verify
-from input_pipeline.builders.youtube_vos import Options, read_splits
-from input_pipeline.builders.youtube_vos import verify as check
-from input_pipeline.records import decode_mask, open_dataset
+from vseg_jax.input_pipeline.builders import files, prepare, verify
+from vseg_jax.input_pipeline.builders.youtube_vos import Options, read_splits
+from vseg_jax.input_pipeline.builders.youtube_vos import verify as check
+from vseg_jax.input_pipeline.records import decode_mask, open_dataset
 
 COUNTS = {"train": 4, "valid": 1}
 

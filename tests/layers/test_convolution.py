@@ -43,13 +43,13 @@ def test_depthwise_ways_agree_forward_and_backward(size, stride):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(jnp.abs(a).max()))
 
 
-def test_neighbourhoods_times_a_kernel_are_a_convolution():
+def test_neighborhoods_times_a_kernel_are_a_convolution():
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 5, 7, 3)), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 4)), jnp.float32)
     wanted = jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    ours = convolution.neighbourhoods(x, 3) @ kernel.reshape(-1, 4)
+    ours = convolution.neighborhoods(x, 3) @ kernel.reshape(-1, 4)
     np.testing.assert_allclose(ours, wanted, atol=1e-5)
 
 

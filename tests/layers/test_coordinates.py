@@ -13,7 +13,7 @@ def test_hand_computed():
     np.testing.assert_allclose(feature[-1, -1, 2:4], [1, 1])
 
 
-def test_centres_mirror():
+def test_centers_mirror():
     feature = np.asarray(coordinates(3, 5))
     np.testing.assert_allclose(feature[..., 4], -feature[:, ::-1, 4], atol=1e-7)
     np.testing.assert_allclose(feature[..., 5], -feature[::-1, :, 5], atol=1e-7)

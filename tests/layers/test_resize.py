@@ -16,10 +16,10 @@ def test_bilinear_corners_by_hand():
 
 
 def test_bilinear_edges_by_hand():
-    # Centres of the four output cells lie at -0.25, 0.25, 0.75, 1.25 of the input; ends clamp.
+    # Centers of the four output cells lie at -0.25, 0.25, 0.75, 1.25 of the input; ends clamp.
     out = resize.bilinear(row(0, 4), (1, 4), align_corners=False)
     np.testing.assert_allclose(out.ravel(), [0, 1, 3, 4], atol=1e-6)
-    # Going down it reads two neighbours only: no anti-aliasing.
+    # Going down it reads two neighbors only: no anti-aliasing.
     out = resize.bilinear(row(0, 2, 4, 9, 9, 4, 2, 0), (1, 2), align_corners=False)
     np.testing.assert_allclose(out.ravel(), [3, 3], atol=1e-6)
 

@@ -53,7 +53,7 @@ def test_an_iou_of_exactly_k_counts_in_legacy_alone():
         assert found == {"legacy": 1.0, "coco": 0.0}
 
 
-def test_a_faint_answer_is_foreground_in_legacy_alone():
+def test_a_faint_prediction_is_foreground_in_legacy_alone():
     truth = np.zeros((8, 8), bool)
     truth[:4] = True
     probability = np.where(truth, 0.2, 0.1).astype(np.float32)  # 0.1 is half the peak: not above
@@ -146,13 +146,13 @@ def test_hosts_together_are_one(protocol):
 
 def test_groups_stand_beside_the_whole():
     metric = GroupedMetric()
-    metric.add(*areas(50, 50, 50), differs_in="colour", category="ball")
+    metric.add(*areas(50, 50, 50), differs_in="color", category="ball")
     metric.add(*areas(50, 50, 10), differs_in="motion", category="ball")
     metric.add(*areas(50, 50, 50), differs_in="", category="ball")
     result = metric.result()
     assert result["samples"] == 3
     assert set(result["by"]) == {"differs_in", "category"}
-    assert set(result["by"]["differs_in"]) == {"colour", "motion"}  # an empty one is no group
+    assert set(result["by"]["differs_in"]) == {"color", "motion"}  # an empty one is no group
     assert result["by"]["differs_in"]["motion"]["mean_iou"] == pytest.approx(1 / 9, abs=1e-6)
     assert result["by"]["category"]["ball"]["mean_iou"] == pytest.approx(result["mean_iou"])
     assert result["by"]["category"]["ball"]["samples"] == 3

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from vseg_jax.metrics.davis import DavisMetric, main, read_index, score_folders, statistics
-from vseg_jax.metrics.similarity import boundary, boundary_f, boundary_tolerance, jaccard, score
+from vseg_jax.metrics.jf import boundary, boundary_f, boundary_tolerance, jaccard, score
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "davis.npz"
 
@@ -35,7 +35,7 @@ def test_boundary_is_half_a_pixel_towards_the_origin():
     drawn = boundary(square(2, 2, side=2, size=(6, 6)) > 0)
     assert drawn[1:4, 1:4].tolist() == [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
     assert drawn.sum() == 8
-    # At the lower right corner of the frame only neighbours inside count, the last pixel never.
+    # At the lower right corner of the frame only neighbors inside count, the last pixel never.
     assert boundary(square(4, 4, side=2, size=(6, 6)) > 0)[3:, 3:].tolist() == [
         [1, 1, 1], [1, 0, 0], [1, 0, 0]]
     assert boundary(np.ones((3, 3), bool)).sum() == 0
@@ -143,12 +143,12 @@ def test_without_the_overflow_only_the_decay_of_long_sequences_differs(golden):
 def test_which_frames_and_objects_count():
     truth = np.stack([square(2, 2)] * 6)
     truth[3:] += square(9, 9, value=2)   # enters in frame 3
-    answer = truth.copy()
-    answer[[0, -1]] = 0                  # wrong in the first frame and in the last
+    prediction = truth.copy()
+    prediction[[0, -1]] = 0                  # wrong in the first frame and in the last
     results = {}
     for protocol in ("davis", "youtube_vos", "ovis"):
         metric = DavisMetric(protocol)
-        metric.add("a", answer if protocol == "youtube_vos" else answer * (answer == 1),
+        metric.add("a", prediction if protocol == "youtube_vos" else prediction * (prediction == 1),
                    truth)
         results[protocol] = metric.result()
     assert results["davis"]["J&F"] == 1 and results["davis"]["objects"] == 1
@@ -161,22 +161,22 @@ def test_which_frames_and_objects_count():
 
 
 def test_expressions_count_all_frames_and_absence():
-    truth, answer = np.zeros((4, 16, 20), np.uint8), np.zeros((4, 16, 20), np.uint8)
+    truth, prediction = np.zeros((4, 16, 20), np.uint8), np.zeros((4, 16, 20), np.uint8)
     truth[1:] = square(2, 2)
-    answer[0], answer[1] = square(2, 2), square(2, 2)
+    prediction[0], prediction[1] = square(2, 2), square(2, 2)
     metric = DavisMetric("expressions")
-    metric.add("video/0", answer, truth)
+    metric.add("video/0", prediction, truth)
     assert metric.result()["J"]["mean"] == pytest.approx(1 / 4)
 
 
 def test_objects_predicted_one_by_one_and_absence_left_out():
     truth = [square(2, 2) > 0] * 3 + [np.zeros((16, 20), bool)] * 2
-    answer = [square(2, 2) > 0, square(2, 4) > 0, square(2, 2) > 0, square(0, 0) > 0,
+    prediction = [square(2, 2) > 0, square(2, 4) > 0, square(2, 2) > 0, square(0, 0) > 0,
               np.zeros((16, 20), bool)]
     means = {}
     for skip in (False, True):
         metric = DavisMetric("ovis", skip_absent=skip)
-        for pair in zip(answer, truth, strict=True):
+        for pair in zip(prediction, truth, strict=True):
             metric.add_object("a", 7, *pair)
         for pair in zip(truth, truth, strict=True):
             metric.add_object("b", 1, *pair)
@@ -225,11 +225,11 @@ def test_a_frame_of_480p_is_quick():
     y, x = np.mgrid[:480, :854]
     waves = np.hypot(y - 240 + 9 * np.sin(x / 5), x - 427 + 9 * np.sin(y / 7))
     truth = ((waves < 210) + (waves < 150) + (waves < 90)).astype(np.uint8)
-    answer = np.where(generator.random(truth.shape) < 0.02, np.uint8(0), truth)
+    prediction = np.where(generator.random(truth.shape) < 0.02, np.uint8(0), truth)
     metric = DavisMetric()
     started = time.process_time()
     for _ in range(5):
-        metric.add("a", answer, truth)
+        metric.add("a", prediction, truth)
     assert (time.process_time() - started) / 15 < 0.1, "about 5 ms an object"
 
 
@@ -261,12 +261,12 @@ def run(capsys, *arguments):
 
 
 def test_command(folders, golden):
-    truth, answers = folders
+    truth, predictions = folders
     for name in ("00000.png", "00007.png"):   # the first and the last are not asked for
-        (answers / "void" / name).unlink()
+        (predictions / "void" / name).unlink()
     done = subprocess.run(
         [sys.executable, "-m", "vseg_jax.metrics.davis", "--truth", truth, "--predictions",
-         answers], capture_output=True, text=True, check=True)
+         predictions], capture_output=True, text=True, check=True)
     result = json.loads(done.stdout)
     rows = np.concatenate([golden[name]["J"] for name in ("vanishing", "void")])
     assert [result["J"][k] for k in ("mean", "recall", "decay")] == pytest.approx(rows.mean(0))
@@ -274,12 +274,12 @@ def test_command(folders, golden):
 
 
 def test_command_scores_the_listed_sequences_and_writes_json(folders, golden, capsys, tmp_path):
-    truth, answers = folders
+    truth, predictions = folders
     case = golden["three_hundred_frames"]
     write(truth / "long", case["truth"])
-    write(answers / "long", case["prediction"])
+    write(predictions / "long", case["prediction"])
     (tmp_path / "list.txt").write_text("long\n")
-    arguments = ["--truth", str(truth), "--predictions", str(answers), "--sequences",
+    arguments = ["--truth", str(truth), "--predictions", str(predictions), "--sequences",
                  str(tmp_path / "list.txt"), "--official_overflow"]
     main(arguments)
     result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)   # no NaN
@@ -313,17 +313,17 @@ def test_expressions_lie_a_folder_deeper(tmp_path):
 
 
 def test_bad_folders_are_named(folders, capsys, tmp_path):
-    truth, answers = folders
-    arguments = ["--truth", truth, "--predictions", answers]
-    assert run(capsys, "--truth", tmp_path / "no", "--predictions", answers).startswith(
+    truth, predictions = folders
+    arguments = ["--truth", truth, "--predictions", predictions]
+    assert run(capsys, "--truth", tmp_path / "no", "--predictions", predictions).startswith(
         f"error: {tmp_path / 'no'} is no folder")
     (tmp_path / "bare").mkdir()
     assert "holds no sequence" in run(
-        capsys, "--truth", tmp_path / "bare", "--predictions", answers)
-    frame = answers / "void" / "00003.png"
+        capsys, "--truth", tmp_path / "bare", "--predictions", predictions)
+    frame = predictions / "void" / "00003.png"
     kept = frame.read_bytes()
     frame.unlink()
-    assert f"{answers / 'void'} lacks 1 of 6 frames: 00003.png" in run(capsys, *arguments)
+    assert f"{predictions / 'void'} lacks 1 of 6 frames: 00003.png" in run(capsys, *arguments)
     Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(frame)
     assert f"{frame} has the mode RGB" in run(capsys, *arguments)
     Image.fromarray(np.zeros((5, 6), np.uint16)).save(frame)
@@ -335,5 +335,5 @@ def test_bad_folders_are_named(folders, capsys, tmp_path):
     Image.fromarray(np.full((20, 26), 9, np.uint8)).save(frame)
     assert "void, frame 3 (from 0): the prediction has the id 9" in run(capsys, *arguments)
     frame.write_bytes(kept)
-    (answers / "vanishing").rename(answers / "elsewhere")
-    assert f"{answers} lacks 1 of 2 sequences: vanishing" in run(capsys, *arguments)
+    (predictions / "vanishing").rename(predictions / "elsewhere")
+    assert f"{predictions} lacks 1 of 2 sequences: vanishing" in run(capsys, *arguments)

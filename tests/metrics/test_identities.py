@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from input_pipeline.codecs import encode_rle
+from vseg_jax.input_pipeline.codecs import encode_rle
 from vseg_jax.metrics.identities import IdentityMetric, occlusions
 
 SIZE = (4, 12)

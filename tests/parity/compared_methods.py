@@ -115,7 +115,7 @@ def _public_whitening(layers, settings) -> dict[str, np.ndarray]:
     """What deepv3.py does with the two modules, on maps instead of pictures."""
     import torch
 
-    def normalised(maps):
+    def normalized(maps):
         maps = torch.from_numpy(np.moveaxis(maps, -1, 1).copy()).double()
         return layers.InstanceWhitening(CHANNELS)(maps)[1]
 
@@ -125,7 +125,7 @@ def _public_whitening(layers, settings) -> dict[str, np.ndarray]:
     for trial in PAIRS:
         for pair in trial:
             eye, reverse_eye = isw.get_eye_matrix()
-            correlations, _ = layers.get_covariance_matrix(normalised(pair), eye=eye)
+            correlations, _ = layers.get_covariance_matrix(normalized(pair), eye=eye)
             isw.set_variance_of_covariance(torch.var(correlations * reverse_eye, dim=0))
         isw.set_mask_matrix()
         results.setdefault("first mask", isw.mask_matrix.numpy().astype(bool))

@@ -103,7 +103,7 @@ def variables(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     return convert(foreign, RULES, like)
 
 
-def answer(variables: Mapping[str, Any], pyramid: list[Any]) -> dict[str, Any]:
+def prediction(variables: Mapping[str, Any], pyramid: list[Any]) -> dict[str, Any]:
     """Ours, by the same names."""
     out = Network(CONFIG).apply(
         variables, tuple(pyramid), None, None, None, train=False, layers=True

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import seeded
 
-from vseg_jax.layers.normalisation import IMAGENET
+from vseg_jax.layers.normalization import IMAGENET
 from vseg_jax.models.mmvt import Mmvt, MmvtConfig
 from vseg_jax.models.mmvt.network import Sentence
 from vseg_jax.text.bert import BertConfig
@@ -191,13 +191,13 @@ def every_frame(x: np.ndarray) -> Any:
     return torch.from_numpy(x.astype(np.int64))[:, None, None].expand(-1, FRAMES, 1, -1)
 
 
-def answer(model: Mmvt, variables: Any, vision: Any, flow: Any, words: Any, valid: Any,
+def prediction(model: Mmvt, variables: Any, vision: Any, flow: Any, words: Any, valid: Any,
            **options: Any) -> Any:
     """What follows the streams, for the last frame of each clip."""
     target = jax.numpy.full(words.shape[0], FRAMES - 1)
     side = 4 * vision[0].shape[2]
     return model.network.apply(
-        variables, vision, flow, target, Sentence(words, valid), (side, side), method="answer",
+        variables, vision, flow, target, Sentence(words, valid), (side, side), method="prediction",
         **options,
     )
 

@@ -1,4 +1,4 @@
-"""Seeded weights and a short made film for STM and SwiftNet, beside the public code and without."""
+"""Seeded weights and a short made video for STM and SwiftNet, beside the public code and without."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0
 
 
 def state_dict(repository: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Public key -> array; the colour statistics are those of ImageNet."""
+    """Public key -> array; the color statistics are those of ImageNet."""
     state = seeded.state_dict(shapes)
     for key in state:
         for pattern, gain in GAINS[repository]:
@@ -45,7 +45,7 @@ def state_dict(repository: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[s
     return state
 
 
-def film(frames: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+def video(frames: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Frames uint8 [T, H, W, 3] in which two patterned discs move, and index masks [T, H, W]."""
     random = np.random.default_rng(5)
     y, x = np.mgrid[:height, :width]
@@ -66,7 +66,7 @@ def film(frames: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 def example(height: int, width: int) -> tuple[np.ndarray, ...]:
     """A frame in [0, 1], its soft masks (exact in float32), the others' masks, the next frame."""
-    frames, masks = film(2, height, width)
+    frames, masks = video(2, height, width)
     soft = np.stack([masks[:1] == slot for slot in (1, 2)], axis=1) * 0.75 + 0.125
     return frames[:1] / 255, soft, soft[:, ::-1].copy(), frames[1:] / 255
 
@@ -107,7 +107,7 @@ def remember_and_read(network, variables, frame, masks, others, query, read=memo
 
     before = call("encode", frame)
     x = call("fuse", before, frame, masks, others)
-    key, value = call("memorise", x)
+    key, value = call("memorize", x)
     features = call("encode", query)
     query_key, query_value = call("query", features)
     flat = [t[0].reshape(count, -1, t.shape[-1]) for t in (key, value)]

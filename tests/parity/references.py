@@ -195,7 +195,7 @@ def remember_and_read(
 def follow(
     peer: torch.nn.Module, frames: np.ndarray, mask: np.ndarray, every: int = 5
 ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """A film as the public evaluation runs it (eval_DAVIS.py, eval.py: Run_video).
+    """A video as the public evaluation runs it (eval_DAVIS.py, eval.py: Run_video).
 
     Args:
       peer: of `propagation`.

@@ -24,7 +24,7 @@ def test_every_method():
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
-def test_changes_of_colour(name):
+def test_changes_of_color(name):
     """As torchvision makes them of floats."""
     functional = pytest.importorskip("torchvision.transforms.v2.functional")
     clips = np.random.default_rng(0).random((2, 3, 9, 11, 3), np.float32)

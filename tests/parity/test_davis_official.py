@@ -32,12 +32,12 @@ def compare(official, cases):
     metric = DavisMetric(official_overflow=True)
     for name, (truth, prediction) in cases.items():
         metric.add(name, prediction, truth)
-    result, answers = metric.result(), official(cases)
+    result, predictions = metric.result(), official(cases)
     for letter in "JF":
         for name in cases:
             ours = [[found[letter][k] for k in made.KEYS]
                     for found in result["sequences"][name].values()]
-            np.testing.assert_allclose(ours, answers[letter][name], atol=1e-6, err_msg=name)
+            np.testing.assert_allclose(ours, predictions[letter][name], atol=1e-6, err_msg=name)
 
 
 def test_made_cases(official):
@@ -45,14 +45,14 @@ def test_made_cases(official):
 
 
 @pytest.mark.parametrize("size", [(480, 854), (270, 480), (1080, 1920)])
-def test_sizes_of_films(official, size):
+def test_sizes_of_videos(official, size):
     y, x = np.mgrid[:size[0], :size[1]]
     scale = size[0] / 20
     small = made.discs(5, 3, seed=SEED)
     rows, columns = (y / scale).astype(int), np.minimum(x / scale, 25).astype(int)
     truth = small[:, rows, columns]
     prediction = np.roll(made.worn(small, SEED)[:, rows, columns], int(scale / 5), (1, 2))
-    compare(official, {"film": (truth, prediction)})
+    compare(official, {"video": (truth, prediction)})
 
 
 @pytest.mark.parametrize("frames", [3, 4, 257, 258, 259, 600, 1100])
@@ -61,4 +61,4 @@ def test_lengths(official, frames):
         pytest.skip("256 frames count: the official sum 255 + 1 overflows under NumPy 2 alone")
     truth = made.discs(frames, 1, size=(8, 9), seed=SEED + frames)
     truth[0, 0, 0] = 1
-    compare(official, {"film": (truth, made.worn(truth, frames))})
+    compare(official, {"video": (truth, made.worn(truth, frames))})

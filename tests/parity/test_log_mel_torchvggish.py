@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 
 import references
 
-from input_pipeline.audio import frame_patches, log_mel
+from vseg_jax.input_pipeline.audio import frame_patches, log_mel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "goldens"))
 import log_mel as made
@@ -27,13 +27,13 @@ def official():
 
 
 @pytest.mark.parametrize("count", [400, 559, 15600, 48000])
-def test_sounds_of_several_lengths(official, count):
+def test_audio_of_several_lengths(official, count):
     for seed in range(3):
-        samples = made.sound(seed, count) / 32768
+        samples = made.audio(seed, count) / 32768
         np.testing.assert_allclose(log_mel(samples), official(samples), atol=1e-5)
 
 
 def test_the_patch_of_a_frame(official):
-    samples = made.sound(5, 32000) / 32768
+    samples = made.audio(5, 32000) / 32768
     patch = frame_patches(samples, [11], 8.0)[0]
     np.testing.assert_allclose(patch, official(samples[24000 - 15600:24000]), atol=1e-5)

@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parents[1] / "goldens/maskformer.npz"
 def test_the_head_of_maskformer():
     golden = dict(np.load(GOLDEN))
     variables = maskformer_public.variables(json.loads(str(golden.pop("shapes"))))
-    ours = jax.jit(maskformer_public.answer)(variables, maskformer_public.maps())
+    ours = jax.jit(maskformer_public.prediction)(variables, maskformer_public.maps())
     ours["positions"] = sine(5, 7, 64)
     assert set(ours) == set(golden)
     for name, expected in golden.items():

@@ -31,10 +31,10 @@ def test_outputs_and_gradients(root):
     pulls = {name: seeded.inputs(name, tuple(x.shape)) for name, x in expected.items()}
     sum((x * torch.from_numpy(pulls[n])).sum() for n, x in expected.items()).backward()
     variables = jax.tree.map(jax.numpy.asarray, maskformer_public.variables(shapes))
-    answer, back = jax.vjp(jax.jit(lambda maps: maskformer_public.answer(variables, maps)), maps)
+    prediction, back = jax.vjp(jax.jit(lambda maps: maskformer_public.prediction(variables, maps)), maps)
     gradients, = back(pulls)
     for name, x in expected.items():
-        _compare(name, answer[name], x.detach().numpy(), 1e-5)
+        _compare(name, prediction[name], x.detach().numpy(), 1e-5)
     for name, ours, x in zip(maskformer_public.PYRAMID, gradients, theirs, strict=True):
         _compare(f"gradient of {name}", ours, np.moveaxis(x.grad.numpy(), 1, -1), 1e-4)
 

@@ -82,7 +82,7 @@ def test_every_layer_and_block_behind_the_encoders():
 
     @jax.jit
     def run(variables, *inputs):
-        return mmvt_public.answer(
+        return mmvt_public.prediction(
             model, variables, *inputs, train=False, capture_intermediates=True,
             mutable="intermediates",
         )[1]["intermediates"]

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 import raft_reference  # noqa: E402
 import references  # noqa: E402
 
-from input_pipeline.flow import flow_to_image  # noqa: E402
+from vseg_jax.input_pipeline.flow import flow_to_image  # noqa: E402
 from vseg_jax.weights import raft  # noqa: E402
 
 ROOT = references.folder()
@@ -27,20 +27,20 @@ SIZE = (128, 192)  # the smallest that the public code takes is 128 a side
 
 def pairs() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Made frames (one size that 8 does not divide), the repository's own two, and the first of
-    every film in the folder that VSEG_FILMS names."""
+    every video in the folder that VSEG_VIDEOS names."""
     yield "made", *raft_reference.made_pair(*SIZE)
     yield "padded", *raft_reference.made_pair(131, 197)
     demo = [cv2.imread(str(ROOT / f"RAFT/demo-frames/frame_00{n}.png")) for n in (16, 17)]
     yield "demo-frames", *(small(frame[..., ::-1]) for frame in demo)
-    for path in sorted(Path(os.environ["VSEG_FILMS"]).glob("*.mp4")) if films() else ():
-        from vseg_jax.inference.video import Video
+    for path in sorted(Path(os.environ["VSEG_VIDEOS"]).glob("*.mp4")) if videos() else ():
+        from vseg_jax.media.video import Video
 
         frames = [frame for _, frame in zip(range(3), Video(path), strict=False)]
         yield path.name, small(frames[0]), small(frames[2])
 
 
-def films() -> bool:
-    return "VSEG_FILMS" in os.environ
+def videos() -> bool:
+    return "VSEG_VIDEOS" in os.environ
 
 
 def small(frame: np.ndarray) -> np.ndarray:

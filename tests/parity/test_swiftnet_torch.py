@@ -188,7 +188,7 @@ def test_pixel_unshuffle():
 def test_clip(both):
     """Twelve frames of odd size, two objects and an empty slot; frames 5 and 10 stay."""
     name, peer, variables = both
-    frames, masks = propagation.film(12, 100, 150)
+    frames, masks = propagation.video(12, 100, 150)
     with torch.no_grad():
         theirs, kept = references.follow(peer, frames / 255, masks[0])
     settings = {"STM": {"network": "stm", "depth": 50}, "SwiftNet": {"depth": 18}}[name]
@@ -200,8 +200,8 @@ def test_clip(both):
     share = config.kept(places)
     for t in range(1, 12):
         before = state
-        state, answer = step(variables, before, jnp.asarray(frames[t]))
-        ours.append(jax.nn.sigmoid(answer.logits))
+        state, prediction = step(variables, before, jnp.asarray(frames[t]))
+        ours.append(jax.nn.sigmoid(prediction.logits))
         if before.due:
             start = 2 * places + int(before.memory.updates) * share
             ring = state.memory.keys[:2, start : start + share]
@@ -219,5 +219,5 @@ def test_clip(both):
             np.testing.assert_array_equal(np.sort(chosen[t]), positions)
     else:
         assert share == places
-    # The film is no still: what was remembered later has a say.
+    # The video is no still: what was remembered later has a say.
     assert np.abs(theirs[-1] - theirs[0]).max() > 0.1

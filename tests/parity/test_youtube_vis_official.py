@@ -30,22 +30,22 @@ def official():
     return made.official(folder)
 
 
-def compare(official, said, answers, tmp_path):
-    for name, value in (("truth", said), ("results", answers)):
+def compare(official, said, predictions, tmp_path):
+    for name, value in (("truth", said), ("results", predictions)):
         (tmp_path / name).write_text(json.dumps(value))
     ours = score_files(tmp_path / "truth", tmp_path / "results")
-    for key, value in official(said, answers).items():
+    for key, value in official(said, predictions).items():
         assert ours[key] == pytest.approx(math.nan if value == -1 else value, abs=1e-6,
                                           nan_ok=True), key
 
 
 def test_made_cases(official, tmp_path):
-    for said, answers in made.cases().values():
-        compare(official, said, answers, tmp_path)
+    for said, predictions in made.cases().values():
+        compare(official, said, predictions, tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(SEED, SEED + 8))
 def test_random_sets(official, seed, tmp_path):
-    said, answers = made.made(seed, videos=15, missing=0.3, crowds=0.2, digits=1 + seed % 2,
+    said, predictions = made.made(seed, videos=15, missing=0.3, crowds=0.2, digits=1 + seed % 2,
                               sides=(30, 280), extra=5)
-    compare(official, said, answers, tmp_path)
+    compare(official, said, predictions, tmp_path)

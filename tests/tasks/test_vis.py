@@ -17,8 +17,8 @@ def test_void_is_in_no_slot():
     assert masks.sum() == 2
 
 
-def test_shapes_of_a_batch_with_and_without_sound():
-    shapes = batch_shapes(2, 3, 32, 48, 5, hears=True)
+def test_shapes_of_a_batch_with_and_without_audio():
+    shapes = batch_shapes(2, 3, 32, 48, 5, uses_audio=True)
     assert shapes["audio"].shape == (2, 3, 96, 64) and shapes["audio_valid"].shape == (2, 3)
     assert shapes["visible"].shape == (2, 3, 5) and shapes["masks"].shape == (2, 3, 32, 48)
     assert set(shapes) - set(batch_shapes(2, 3, 32, 48, 5)) == {"audio", "audio_valid"}

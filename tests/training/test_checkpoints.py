@@ -10,7 +10,7 @@ import pytest
 import toy_model as toy
 
 from vseg_jax.training import TrainConfig, sharding
-from vseg_jax.training import optimiser as optim
+from vseg_jax.training import optimizer as optim
 from vseg_jax.training import state as train_state
 from vseg_jax.training.checkpoints import Checkpoints, load
 
@@ -20,14 +20,14 @@ CONFIG = TrainConfig(steps=2, batch_size=8)
 @pytest.fixture(scope="module")
 def place():
     """(abstract state with shardings, states at steps 1 to 3)."""
-    optimiser = optim.make(CONFIG)
+    optimizer = optim.make(CONFIG)
     sample = next(toy.batches())
-    abstract = train_state.abstract(toy.Toy(), sample, optimiser, CONFIG)
+    abstract = train_state.abstract(toy.Toy(), sample, optimizer, CONFIG)
     where = sharding.state_shardings(abstract, CONFIG, sharding.make_mesh(CONFIG))
     like = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, where)
     variables = jax.jit(toy.Toy().init)(jax.random.key(0), sample)
-    state = train_state.create(variables, optimiser, CONFIG)
+    state = train_state.create(variables, optimizer, CONFIG)
     states = {n: state.replace(step=state.step + n) for n in (1, 2, 3)}
     return like, states
 
@@ -97,7 +97,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
 
 
 @pytest.mark.parametrize("damage", [pytest.param(d, id=name) for name, d in damages()][:3])
-def test_a_damaged_checkpoint_is_not_answered_with(workdir, damage):
+def test_a_damaged_checkpoint_is_not_predicted_with(workdir, damage):
     assert set(load(workdir)[0]) >= {"params"}
     damage(workdir / "checkpoints" / "2")
     with pytest.raises(ValueError, match="checkpoints/2 cannot be used: damaged files: state/"):

@@ -8,7 +8,7 @@ import toy_model as toy
 from vseg_jax.training.dry_run import count, dry_run
 from vseg_jax.training.settings import TrainConfig
 
-PARAMETERS = (6 * 8 + 8) + (8 + 8) + (8 * 4 + 4)  # encoder, normalisation, head
+PARAMETERS = (6 * 8 + 8) + (8 + 8) + (8 * 4 + 4)  # encoder, normalization, head
 
 
 def shapes():
@@ -30,7 +30,7 @@ def test_counts_and_costs():
     assert "loss" not in report
 
 
-class Answering(toy.Toy):
+class Predicting(toy.Toy):
     """Answers with a matrix product; all other parameters are the training's."""
 
     def predict(self, variables, batch):
@@ -38,7 +38,7 @@ class Answering(toy.Toy):
 
 
 def test_counts_without_compiling():
-    numbers = count(Answering(), shapes(), TrainConfig(steps=1, batch_size=8))
+    numbers = count(Predicting(), shapes(), TrainConfig(steps=1, batch_size=8))
     assert numbers["parameters"] == 6 * 8
     assert numbers["training_parameters"] == PARAMETERS - 6 * 8
     assert numbers["training_state"] == 2 * 8 + 32 * 4 + 1  # statistics, queue and its pointer

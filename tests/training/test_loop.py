@@ -129,10 +129,10 @@ def test_batches_of_another_size_are_refused(tmp_path):
 
 
 def test_a_run_begins_with_the_variables_of_another(unbroken, tmp_path):
-    begun = jax.device_get(unbroken[1].variables)
+    started = jax.device_get(unbroken[1].variables)
     still = dataclasses.replace(CONFIG, steps=1, learning_rate=0.0, ema=0.0)
-    trained = train(toy.Toy(), toy.batches(), still, tmp_path / "next", initial=begun)
-    assert same(trained.variables["params"], begun["params"])
-    begun["params"]["head"].pop("bias")
+    trained = train(toy.Toy(), toy.batches(), still, tmp_path / "next", initial=started)
+    assert same(trained.variables["params"], started["params"])
+    started["params"]["head"].pop("bias")
     with pytest.raises(ValueError, match="missing params/head/bias"):
-        train(toy.Toy(), toy.batches(), still, tmp_path / "third", initial=begun)
+        train(toy.Toy(), toy.batches(), still, tmp_path / "third", initial=started)

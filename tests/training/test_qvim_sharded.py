@@ -10,7 +10,7 @@ from vseg_jax.models.qvim import Config, Model
 from vseg_jax.training import TrainConfig, train
 from vseg_jax.training.reports import read_metrics
 
-CONFIG = dict(steps=3, batch_size=8, optimiser="sgd", learning_rate=0.003, momentum=0.0,
+CONFIG = dict(steps=3, batch_size=8, optimizer="sgd", learning_rate=0.003, momentum=0.0,
               log_every=1)
 # The words' table and the queue are cut; everything else of the model is whole on each device.
 CUT = dict(model_parallel=2, sharding=[["moco/queue$", ["model"]], ["embedding", [None, "model"]]])

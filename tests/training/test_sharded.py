@@ -18,7 +18,7 @@ from vseg_jax.training.reports import read_metrics
 
 # Plain descent: rounding differences stay as small as they are, Adam would blow up those of
 # gradients near zero.
-CONFIG = dict(steps=6, batch_size=8, optimiser="sgd", learning_rate=0.01, log_every=1,
+CONFIG = dict(steps=6, batch_size=8, optimizer="sgd", learning_rate=0.01, log_every=1,
               checkpoint_every=3)
 # The kernels' outputs over `model`, and with the same rule their moments; the queue's slots too.
 TWO = dict(model_parallel=2, sharding=[["head/kernel$", [None, "model"]]])

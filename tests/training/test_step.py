@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import toy_model as toy
 
-from vseg_jax.training import optimiser as optim
+from vseg_jax.training import optimizer as optim
 from vseg_jax.training import state as train_state
 from vseg_jax.training import step as train_step
 from vseg_jax.training.settings import TrainConfig
@@ -40,17 +40,17 @@ def line_batch(rng):
 
 
 def one_step(model, batch, config, state=None):
-    optimiser = optim.make(config)
+    optimizer = optim.make(config)
     if state is None:
         variables = jax.jit(model.init)(jax.random.key(0), batch)
-        state = train_state.create(variables, optimiser, config)
-    return jax.jit(train_step.make(model, optimiser, config))(state, batch)
+        state = train_state.create(variables, optimizer, config)
+    return jax.jit(train_step.make(model, optimizer, config))(state, batch)
 
 
 @pytest.mark.parametrize("number", [2, 4])
 def test_accumulated_gradients_weigh_by_valid_samples(number):
     batch = line_batch(np.random.default_rng(0))
-    settings = dict(steps=1, batch_size=8, optimiser="sgd", momentum=0.0, learning_rate=0.1)
+    settings = dict(steps=1, batch_size=8, optimizer="sgd", momentum=0.0, learning_rate=0.1)
     whole, whole_metrics = one_step(Line(), batch, TrainConfig(**settings))
     parts, metrics = one_step(Line(), batch, TrainConfig(**settings, accumulate=number))
     np.testing.assert_allclose(parts.params["w"], whole.params["w"], rtol=1e-6)
@@ -79,7 +79,7 @@ def test_frozen_parameters_stay_and_are_not_counted_in_the_norm():
 
 def test_averaged_parameters_by_hand():
     batch = line_batch(np.random.default_rng(0))
-    config = TrainConfig(steps=2, batch_size=8, ema=0.75, optimiser="sgd", learning_rate=0.1)
+    config = TrainConfig(steps=2, batch_size=8, ema=0.75, optimizer="sgd", learning_rate=0.1)
     first, _ = one_step(Line(), batch, config)
     second, _ = one_step(Line(), batch, config, first)
     expected = 0.75 * (0.75 * np.ones(3) + 0.25 * first.params["w"]) + 0.25 * second.params["w"]

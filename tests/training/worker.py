@@ -49,7 +49,7 @@ def run(out, workdir, config, distributed=None, dropout=0.3, pause=0.0, model=No
     from vseg_jax.training import runtime
 
     if distributed:
-        runtime.initialise_distributed(**distributed)
+        runtime.initialize_distributed(**distributed)
     import jax
     import numpy as np
     import toy_model as toy

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vseg_jax.layers.convolution import Conv1x1, DepthwiseConv, he_normal
-from vseg_jax.layers.normalisation import BatchNorm, Norm
+from vseg_jax.layers.normalization import BatchNorm, Norm
 
 # A stage: blocks, kernel, stride, expansion, channels out.
 STAGES = (
@@ -28,7 +28,7 @@ STAGES = (
 LAST = (0, 1, 2, 4, 6)  # the last stage at stride 2, 4, 8, 16, 32
 CHANNELS = tuple(STAGES[i][-1] for i in LAST)
 SCALES = (6.0, 8.5, 7.0, 6.0, 2.5)  # root mean square of those maps on photographs, public weights
-COLOURS = ((127 / 255,) * 3, (128 / 255,) * 3)  # mean and deviation its weights were trained with
+COLORS = ((127 / 255,) * 3, (128 / 255,) * 3)  # mean and deviation its weights were trained with
 
 
 class EfficientNetLite(nn.Module):
@@ -48,7 +48,7 @@ class EfficientNetLite(nn.Module):
     def __call__(
         self, x: Float[Array, "B H W 3"], *, train: bool
     ) -> tuple[Float[Array, "B _ _ _"], ...]:
-        """Images in [0, 1] with `COLOURS`' mean taken off, divided by its deviation.
+        """Images in [0, 1] with `COLORS`' mean taken off, divided by its deviation.
 
         Returns:
           `levels` maps, the largest first, with `CHANNELS` channels. They come straight from

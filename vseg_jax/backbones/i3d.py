@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vseg_jax.layers.convolution import Conv1x1, Conv3d, Triple, max_pool
-from vseg_jax.layers.normalisation import BatchNorm, Norm
+from vseg_jax.layers.normalization import BatchNorm, Norm
 
 # Channels of the four branches: 1x1 | 1x1 -> 3x3x3 | 1x1 -> 3x3x3 | pool -> 1x1.
 MIXED = {
@@ -41,7 +41,7 @@ class I3D(nn.Module):
       stages: how many of the five stages are computed.
       width: factor on all channels (rounded, at least 1), for small models.
       norm: see `BatchNorm`.
-      eps: of the batch normalisation: 1e-3 with DeepMind's weights and the public PyTorch
+      eps: of the batch normalization: 1e-3 with DeepMind's weights and the public PyTorch
         conversions, 1e-5 in ACGA's and CSTM's code.
       dtype: of the computation; parameters stay float32.
     """
@@ -98,7 +98,7 @@ class I3D(nn.Module):
 
 
 class Unit(nn.Module):
-    """Convolution without bias, normalisation, ReLU."""
+    """Convolution without bias, normalization, ReLU."""
 
     features: int
     kernel_size: Triple = (1, 1, 1)

@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from vseg_jax.layers.convolution import Conv1x1, he_normal
-from vseg_jax.layers.normalisation import BatchNorm
+from vseg_jax.layers.normalization import BatchNorm
 from vseg_jax.layers.resize import bilinear
 
 Variant = Literal["small", "large"]
@@ -247,9 +247,9 @@ def correlation_pyramid(
 
 
 def lookup(
-    pyramid: tuple[Float[Array, "B h w _ _"], ...], centres: Float[Array, "B h w 2"], radius: int
+    pyramid: tuple[Float[Array, "B h w _ _"], ...], centers: Float[Array, "B h w 2"], radius: int
 ) -> Float[Array, "B h w D"]:
-    """The correlations around each centre, bilinear, zero outside of the map (3.2).
+    """The correlations around each center, bilinear, zero outside of the map (3.2).
 
     All taps of a window lie at the same fraction between two places, so the whole window of
     (2 radius + 2)^2 places is gathered once and then mixed along x and along y. Gathering reads
@@ -258,7 +258,7 @@ def lookup(
 
     Args:
       pyramid: of `correlation_pyramid`.
-      centres: (x, y) in the finest map.
+      centers: (x, y) in the finest map.
       radius: of the window, in places of each level.
 
     Returns:
@@ -270,8 +270,8 @@ def lookup(
         if height == 0 or width == 0:  # halved away
             found.append(jnp.zeros((*batch, (2 * radius + 1) ** 2), volume.dtype))
             continue
-        x, in_x, share_x = _window(centres[..., 0] / 2**level, radius, width)
-        y, in_y, share_y = _window(centres[..., 1] / 2**level, radius, height)
+        x, in_x, share_x = _window(centers[..., 0] / 2**level, radius, width)
+        y, in_y, share_y = _window(centers[..., 1] / 2**level, radius, height)
         places = y[..., None, :] * width + x[..., :, None]  # [B, h, w, x, y]
         taps = jnp.take_along_axis(
             volume.reshape(*batch, height * width), places.reshape(*batch, -1), axis=-1,
@@ -284,14 +284,14 @@ def lookup(
     return jnp.concatenate(found, axis=-1)
 
 
-def _window(centre: Array, radius: int, size: int) -> tuple[Array, Array, Array]:
-    """Along one axis: the places from floor(centre) - radius on, which of them are in the map, and
-    how far the centre is beyond its floor. A centre far outside sees nothing, wherever it is."""
-    centre = jnp.clip(centre, -radius - 2, size + radius + 1)
-    low = jnp.floor(centre)
+def _window(center: Array, radius: int, size: int) -> tuple[Array, Array, Array]:
+    """Along one axis: the places from floor(center) - radius on, which of them are in the map, and
+    how far the center is beyond its floor. A center far outside sees nothing, wherever it is."""
+    center = jnp.clip(center, -radius - 2, size + radius + 1)
+    low = jnp.floor(center)
     places = low[..., None].astype(jnp.int32) + jnp.arange(-radius, radius + 2)
     inside = (places >= 0) & (places < size)
-    return jnp.clip(places, 0, size - 1), inside, centre - low
+    return jnp.clip(places, 0, size - 1), inside, center - low
 
 
 def positions(flow: Float[Array, "B h w 2"]) -> Float[Array, "B h w 2"]:
@@ -303,12 +303,12 @@ def positions(flow: Float[Array, "B h w 2"]) -> Float[Array, "B h w 2"]:
 def convex_upsampling(
     flow: Float[Array, "B h w 2"], mask: Float[Array, "B h w M"]
 ) -> Float[Array, "B H W 2"]:
-    """Each fine place takes a mean of its 3x3 coarse neighbours, weighted by softmax (3.3).
+    """Each fine place takes a mean of its 3x3 coarse neighbors, weighted by softmax (3.3).
 
     Args:
       flow: at stride 8, in pixels of its own.
-      mask: logits; channel (3 dy + dx) * 64 + 8 row + column is of neighbour (dy, dx) for one of
-        the 8x8 places. Neighbours outside of the map count as no motion.
+      mask: logits; channel (3 dy + dx) * 64 + 8 row + column is of neighbor (dy, dx) for one of
+        the 8x8 places. Neighbors outside of the map count as no motion.
     """
     b, h, w, _ = flow.shape
     weights = nn.softmax(mask.reshape(b, h, w, 9, STRIDE, STRIDE), axis=3)

@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vseg_jax.layers.convolution import Conv1x1, he_normal, max_pool
-from vseg_jax.layers.normalisation import BatchNorm, Norm
+from vseg_jax.layers.normalization import BatchNorm, Norm
 
 # Depth -> blocks in each of the four stages.
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -44,7 +44,7 @@ class ResNet(nn.Module):
         *,
         train: bool,
     ) -> tuple[Float[Array, "A _ _ _"], ...]:
-        """Images already normalised as the weights want it (ImageNet mean and deviation).
+        """Images already normalized as the weights want it (ImageNet mean and deviation).
 
         Args:
           x: the images.

@@ -51,10 +51,10 @@ class Swin(nn.Module):
     def __call__(
         self, x: Float[Array, "B H W C"], *, train: bool
     ) -> tuple[Float[Array, "B _ _ _"], ...]:
-        """Images already normalised as the weights want it (ImageNet mean and deviation).
+        """Images already normalized as the weights want it (ImageNet mean and deviation).
 
         Returns:
-          One map a stage, layer-normalised, at strides 4, 8, 16, 32, the largest first. A side that
+          One map a stage, layer-normalized, at strides 4, 8, 16, 32, the largest first. A side that
           a stride does not divide is rounded up: zeros stand beyond the right and lower edge.
         """
         self._check()
@@ -112,7 +112,7 @@ class Block(nn.Module):
         y = _padded(_norm(self.dtype, "norm1")(x), self.window)
         mask = None
         if self.shift:
-            mask = neighbours(y.shape[1], y.shape[2], self.window, self.shift)
+            mask = neighbors(y.shape[1], y.shape[2], self.window, self.shift)
             y = jnp.roll(y, (-self.shift, -self.shift), (1, 2))
         attention = WindowAttention(self.heads, self.window, self.dtype, name="attention")
         y = unite(attention(split(y, self.window), mask), *y.shape[1:3])
@@ -185,8 +185,8 @@ def unite(x: Float[Array, "B M N C"], height: int, width: int) -> Float[Array, "
     return jnp.swapaxes(x, 2, 3).reshape(x.shape[0], height, width, -1)
 
 
-def neighbours(height: int, width: int, window: int, shift: int) -> Bool[np.ndarray, "M N N"]:
-    """Which tokens of a window are neighbours on the map, where it was rolled by `shift`.
+def neighbors(height: int, width: int, window: int, shift: int) -> Bool[np.ndarray, "M N N"]:
+    """Which tokens of a window are neighbors on the map, where it was rolled by `shift`.
 
     A roll carries what leaves on one side in on the other; in the last row and column of windows
     such tokens meet those that were there, and may not look at them.

@@ -17,7 +17,7 @@ STAGES = ((1,), (2,), (4, 4), (8, 8))
 
 
 class Vggish(nn.Module):
-    """A log-mel patch (`input_pipeline.audio`) to the features before the last layer.
+    """A log-mel patch (`vseg_jax.input_pipeline.audio`) to the features before the last layer.
 
     Attributes:
       width: channels of the first convolution; 64 in the paper, fewer for small models.

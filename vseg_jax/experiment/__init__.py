@@ -14,37 +14,37 @@ from typing import Any, Protocol
 
 import jax
 
-from input_pipeline.loader import train_batches
 from vseg_jax import config as configs
 from vseg_jax import models
 from vseg_jax.experiment import rvos, study, vis, vos
-from vseg_jax.inference import checkpoint
+from vseg_jax.inference import restore as checkpoint
+from vseg_jax.input_pipeline.loader import train_batches
 from vseg_jax.models.base import Model, Variables
 from vseg_jax.settings import Settings
 from vseg_jax.training import checkpoints, loop, runtime
 from vseg_jax.training.reports import write_text
-from vseg_jax.training.runtime import initialise_distributed
+from vseg_jax.training.runtime import initialize_distributed
 
 __all__ = [
-    "dry_run", "evaluate", "export", "initialise_distributed", "predict", "read", "run_study",
+    "dry_run", "evaluate", "export", "initialize_distributed", "predict", "read", "run_study",
     "study_cost", "train",
 ]
 
-FILM = "overlay.mp4"  # in the workdir
+OVERLAY = "overlay.mp4"  # in the workdir
 
 
 class Task(Protocol):
     """What a task of the field adds to a run: its samples and its scores."""
 
     def samples(self) -> Any:
-        """What `input_pipeline.loader.train_batches` draws from; writes what else the answering
+        """What `vseg_jax.input_pipeline.loader.train_batches` draws from; writes what else the answering
         will need into the workdir."""
 
     def evaluate(self, variables: Variables, save: Path | None = None) -> dict[str, Any]:
         """{dataset: scores} of every dataset of the evaluation; masks are kept below `save`."""
 
-    def film(self, variables: Variables, path: Path) -> None:
-        """A film that shows answers."""
+    def showcase(self, variables: Variables, path: Path) -> None:
+        """A video that shows answers."""
 
     def report(self, results: dict[str, Any]) -> None:
         """Prints what `evaluate` returned."""
@@ -96,8 +96,8 @@ def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
         return {}
     results = json.loads((workdir / "metrics.json").read_text())
     task.report(results)
-    if settings.evaluation.film and jax.process_index() == 0 and not (workdir / FILM).exists():
-        task.film(trained.variables, workdir / FILM)
+    if settings.evaluation.overlay_clips and jax.process_index() == 0 and not (workdir / OVERLAY).exists():
+        task.showcase(trained.variables, workdir / OVERLAY)
     return results
 
 
@@ -123,7 +123,7 @@ def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
 def predict(workdir: str | Path, video: str, output: str | Path, *, query: str | None = None,
             mask: str | None = None, short_side: int = 0,
             changes: Mapping[str, Any] | None = None, raft: str = "") -> None:
-    """Segments a film: masks, an overlay film and a table of scores in `output`.
+    """Segments a video: masks, an overlay video and a table of scores in `output`.
 
     The prompt is a sentence, a mask or nothing, as the model wants; see
     `vseg_jax.inference.predict`, and `vseg_jax.load` for `changes`. A model that reads optical flow
@@ -133,11 +133,11 @@ def predict(workdir: str | Path, video: str, output: str | Path, *, query: str |
     from vseg_jax.inference import segmenter
 
     if not video:
-        raise ValueError("--video is missing: the film to segment")
+        raise ValueError("--video is missing: the video to segment")
     runtime.enable_compilation_cache()
     flow = None
     if raft:   # its module brings all of tensorflow-datasets
-        from vseg_jax.inference.flow import raft_with
+        from vseg_jax.tools.add_flow import raft_with
 
         flow = raft_with(raft).pairs
     loaded = segmenter.load(workdir, short_side, changes, flow)
@@ -148,7 +148,7 @@ def predict(workdir: str | Path, video: str, output: str | Path, *, query: str |
 def export(workdir: str | Path, output: str | Path, size: tuple[int, int] | None = None,
            changes: Mapping[str, Any] | None = None) -> None:
     """Writes the newest checkpoint and the compiled streaming step into `output`."""
-    from vseg_jax.inference import export as exporting
+    from vseg_jax.export import export as exporting
 
     print(f"wrote {exporting.export(workdir, output, size=size, changes=changes)}")
 
@@ -205,6 +205,6 @@ def _model_settings(settings: Settings) -> dict[str, Any]:
 
 def _initial(settings: Settings) -> Variables | None:
     """The variables of the run that this one goes on from."""
-    if not settings.start_from:
+    if not settings.init_from:
         return None
-    return checkpoint.restore(settings.start_from).variables
+    return checkpoint.restore(settings.init_from).variables

@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 from jax.experimental import multihost_utils
 
-from input_pipeline.builders import prepare
-from input_pipeline.records import Dataset, open_dataset
-from input_pipeline.settings import DatasetConfig
+from vseg_jax.input_pipeline.builders import prepare
+from vseg_jax.input_pipeline.records import Dataset, open_dataset
+from vseg_jax.input_pipeline.settings import DatasetConfig
 from vseg_jax.settings import Settings
 
 

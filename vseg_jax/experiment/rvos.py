@@ -9,15 +9,16 @@ from typing import Any
 
 import jax
 
-from input_pipeline.records import Dataset
-from input_pipeline.samples import ReferringSamples
-from input_pipeline.settings import DatasetConfig
-from input_pipeline.text import Tokenizer, load_tokenizer, make_tokenizer
+from vseg_jax.evaluation import expressions
+from vseg_jax.evaluation import frames as scoring
+from vseg_jax.evaluation import propagation as propagate
 from vseg_jax.experiment.data import open_data, open_scored
-from vseg_jax.inference import evaluate as scoring
-from vseg_jax.inference import expressions, propagate
-from vseg_jax.inference.checkpoint import TOKENIZER
+from vseg_jax.inference.restore import TOKENIZER
 from vseg_jax.inference.segmenter import Segmenter
+from vseg_jax.input_pipeline.records import Dataset
+from vseg_jax.input_pipeline.samples import ReferringSamples
+from vseg_jax.input_pipeline.settings import DatasetConfig
+from vseg_jax.input_pipeline.text import Tokenizer, load_tokenizer, make_tokenizer
 from vseg_jax.models.base import Model, Variables, reads_flow
 from vseg_jax.settings import Settings
 from vseg_jax.tasks import rvos
@@ -51,7 +52,7 @@ class Task:
         return self._of(data, dataset, train=True)
 
     def evaluate(self, variables: Variables, save: Path | None = None) -> dict[str, Any]:
-        """{dataset: scores of `vseg_jax.inference.evaluate`, or of whole videos}."""
+        """{dataset: scores of `vseg_jax.evaluation.frames`, or of whole videos}."""
         if self._tokenizer is None:
             self._tokenizer = load_tokenizer(self._workdir / TOKENIZER, self._settings.text.length)
         e = self._settings.evaluation
@@ -68,17 +69,17 @@ class Task:
             for name, dataset in self._open().items()
         }
 
-    def film(self, variables: Variables, path: Path) -> None:
+    def showcase(self, variables: Variables, path: Path) -> None:
         """Clips side by side, a sentence below each, a row a dataset."""
-        from vseg_jax.inference.showcase import showcase
+        from vseg_jax.evaluation.showcase import showcase
 
         e, segmenter = self._settings.evaluation, self._segmenter(variables)
         shown = [dataset for name, dataset in self._open().items()
-                 if not e.datasets[name].shuffle_sentences]
-        showcase(segmenter, shown, e.film, path)
+                 if not e.datasets[name].shuffle_expressions]
+        showcase(segmenter, shown, e.overlay_clips, path)
 
     def report(self, results: dict[str, Any]) -> None:
-        """A table of the scores, in per cent."""
+        """A table of the scores, in percent."""
         if self._settings.evaluation.protocol == expressions.PROTOCOL:
             propagate.report(results)
             return
@@ -95,7 +96,7 @@ class Task:
         return ReferringSamples(
             dataset, self._settings.clip, self._tokenizer, train=train,
             seed=self._settings.train.seed, styles=data.styles, categories=data.categories,
-            frames=data.frames, shuffle_sentences=data.shuffle_sentences,
+            frames=data.frames, shuffle_expressions=data.shuffle_expressions,
             flow=reads_flow(self._model),
         )
 
@@ -104,7 +105,7 @@ def _of_videos(segmenter: Segmenter, data: DatasetConfig, dataset: Dataset,
                save: Path | None) -> dict[str, Any]:
     return expressions.evaluate(
         segmenter, dataset, styles=data.styles, categories=data.categories,
-        shuffle_sentences=data.shuffle_sentences, save=save,
+        shuffle_expressions=data.shuffle_expressions, save=save,
     )
 
 

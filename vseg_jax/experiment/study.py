@@ -77,7 +77,7 @@ def run(name: str, study: StudyConfig, workdir: str | Path, overrides: Mapping[s
     workdir, elsewhere = Path(workdir), 0
     for seed in study.seeds:
         for title, row in study.rows.items():
-            changes = {**_changes(row, overrides), "train.seed": str(seed), "evaluation.film": "0"}
+            changes = {**_changes(row, overrides), "train.seed": str(seed), "evaluation.overlay_clips": "0"}
             folder = workdir / title / str(seed)
             settings, start = train(row.config, changes, folder)
             settings = json.loads(json.dumps(settings))
@@ -150,7 +150,7 @@ def collect(study: StudyConfig, workdir: Path) -> dict[str, dict[int, list[float
 
 
 def markdown(study: StudyConfig, cells: Mapping[str, Mapping[int, list[float]]]) -> str:
-    """Mean and standard deviation over the seeds, in per cent; a paired two-sided t-test of each
+    """Mean and standard deviation over the seeds, in percent; a paired two-sided t-test of each
     row against the baseline, p below its value, where both have the same two seeds or more."""
     text = _head(["runs", *study.columns])
     base = cells.get(study.baseline, {})
@@ -170,7 +170,7 @@ def markdown(study: StudyConfig, cells: Mapping[str, Mapping[int, list[float]]])
                 if np.ptp(pair[0] - pair[1]) > 1e-9:   # else equal but for rounding
                     texts[-1] += f" (p {stats.ttest_rel(*pair).pvalue:.2g})"
         text += f"| {name} | {len(of_row)} | {' | '.join(texts)} |\n"
-    text += "\nPer cent: mean ± standard deviation over the runs."
+    text += "\nPercent: mean ± standard deviation over the runs."
     if study.baseline:
         text += (f" p: paired two-sided t-test against {study.baseline} on the seeds that both "
                  "have, each by itself, not corrected for their number.")
@@ -256,9 +256,9 @@ def _plot(study: StudyConfig, cells: Mapping[str, Mapping[int, list[float]]], pa
     if study.lines:
         figure.legend(*axes[0][0].get_legend_handles_labels(), fontsize=8, ncols=len(study.lines),
                       loc="outside lower center")
-        axes[0][0].set_ylabel("per cent")
+        axes[0][0].set_ylabel("percent")
     else:
-        figure.supxlabel("per cent", fontsize=9)
+        figure.supxlabel("percent", fontsize=9)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

@@ -11,15 +11,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from input_pipeline.instances import InstanceSamples
-from input_pipeline.records import Dataset, decode_image
+from vseg_jax.evaluation import instances
+from vseg_jax.evaluation.showcase import one_after_another
 from vseg_jax.experiment.data import open_data, open_scored
-from vseg_jax.inference import instances, overlay
-from vseg_jax.inference.answer import INSTANCES
-from vseg_jax.inference.checkpoint import load_categories, save_categories
 from vseg_jax.inference.predict import labels
+from vseg_jax.inference.restore import load_categories, save_categories
+from vseg_jax.inference.segmentation import INSTANCES
 from vseg_jax.inference.segmenter import Segmenter
-from vseg_jax.inference.showcase import one_after_another
+from vseg_jax.input_pipeline.instances import InstanceSamples
+from vseg_jax.input_pipeline.records import Dataset, decode_image
+from vseg_jax.media import overlay
 from vseg_jax.models.base import Model, Variables
 from vseg_jax.settings import Settings
 from vseg_jax.tasks import vis
@@ -29,7 +30,7 @@ def batch_shapes(settings: Settings, model: Model) -> dict[str, jax.ShapeDtypeSt
     """Shapes of one global batch, without any data."""
     clip, wanted = settings.clip, settings.instances
     return vis.batch_shapes(settings.train.batch_size, wanted.references + 1, clip.height,
-                            clip.width, wanted.objects, hears=wanted.hears)
+                            clip.width, wanted.objects, uses_audio=wanted.uses_audio)
 
 
 class Task:
@@ -39,9 +40,9 @@ class Task:
         if settings.evaluation.protocol != INSTANCES:
             raise ValueError(f"evaluation.protocol is {settings.evaluation.protocol!r}; a model "
                              f"that finds objects is scored by {INSTANCES!r}")
-        if settings.instances.hears != model.hears:
-            raise ValueError(f"instances.hears is {settings.instances.hears}, but the model "
-                             f"{'hears' if model.hears else 'does not hear'}; set both alike")
+        if settings.instances.uses_audio != model.uses_audio:
+            raise ValueError(f"instances.uses_audio is {settings.instances.uses_audio}, but the model "
+                             f"{'takes' if model.uses_audio else 'does not take'} audio; set both alike")
         self._settings = settings
         self._model = model
         self._workdir = workdir
@@ -52,7 +53,7 @@ class Task:
         """The samples of every training dataset, with their weights; the names of the classes,
         which are the first dataset's where the config names none, are written down."""
         s = self._settings
-        mixed = [s.data, *s.also.values()]
+        mixed = [s.data, *s.extra_datasets.values()]
         opened = [open_data(data) for data in mixed]
         self._open()
         wanted, samples = s.instances, []
@@ -83,18 +84,18 @@ class Task:
             save_categories(self._workdir, self._categories)
 
     def evaluate(self, variables: Variables, save: Path | None = None) -> dict[str, Any]:
-        """{dataset: `vseg_jax.inference.instances`' scores}."""
+        """{dataset: `vseg_jax.evaluation.instances`' scores}."""
         segmenter = self._segmenter(variables)
         return {name: instances.evaluate(segmenter, dataset, save=save / name if save else None)
                 for name, dataset in self._open().items()}
 
-    def film(self, variables: Variables, path: Path) -> None:
+    def showcase(self, variables: Variables, path: Path) -> None:
         """The first videos of every dataset, one after another."""
-        drawn = functools.partial(_answers, self._segmenter(variables))
-        one_after_another(drawn, self._open().values(), self._settings.evaluation.film, path)
+        drawn = functools.partial(_predictions, self._segmenter(variables))
+        one_after_another(drawn, self._open().values(), self._settings.evaluation.overlay_clips, path)
 
     def report(self, results: dict[str, Any]) -> None:
-        """A table of the scores, in per cent."""
+        """A table of the scores, in percent."""
         instances.report(results)
 
     def _segmenter(self, variables: Variables) -> Segmenter:
@@ -102,11 +103,11 @@ class Task:
         return Segmenter(self._model, variables, clip=self._settings.clip, categories=names)
 
 
-def _answers(segmenter: Segmenter, dataset: Dataset, number: int) -> Iterator[np.ndarray]:
+def _predictions(segmenter: Segmenter, dataset: Dataset, number: int) -> Iterator[np.ndarray]:
     """The drawn frames of one video."""
     record = dataset[number]
     where = f"{dataset.name} video {record.video_id}"
     frames = (decode_image(data, where) for data in record.frames)
-    sounds = instances.heard(record, dataset.name) if segmenter.hears else None
-    for answer in segmenter.segment(frames, audio=sounds):
-        yield overlay.draw(answer.image, answer.index, labels=labels(answer))
+    audio = instances.heard(record, dataset.name) if segmenter.uses_audio else None
+    for prediction in segmenter.segment(frames, audio=audio):
+        yield overlay.draw(prediction.image, prediction.index, labels=labels(prediction))

@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from input_pipeline.propagation import PropagationSamples
-from input_pipeline.records import Dataset, decode_image, decode_mask
+from vseg_jax.evaluation import propagation as propagate
+from vseg_jax.evaluation.showcase import one_after_another
 from vseg_jax.experiment.data import open_data, open_scored
-from vseg_jax.inference import overlay, propagate
 from vseg_jax.inference.segmenter import Segmenter
-from vseg_jax.inference.showcase import one_after_another
+from vseg_jax.input_pipeline.propagation import PropagationSamples
+from vseg_jax.input_pipeline.records import Dataset, decode_image, decode_mask
+from vseg_jax.media import overlay
 from vseg_jax.models.base import Model, Variables
 from vseg_jax.settings import Settings
 from vseg_jax.tasks import vos
@@ -39,7 +40,7 @@ class Task:
     def samples(self) -> list[tuple[PropagationSamples, float]]:
         """The samples of every training dataset, with their weights."""
         s = self._settings
-        mixed = [s.data, *s.also.values()]
+        mixed = [s.data, *s.extra_datasets.values()]
         opened = [open_data(data) for data in mixed]
         self._open()
         return [
@@ -49,7 +50,7 @@ class Task:
         ]
 
     def evaluate(self, variables: Variables, save: Path | None = None) -> dict[str, Any]:
-        """{dataset: `vseg_jax.inference.propagate`'s scores}."""
+        """{dataset: `vseg_jax.evaluation.propagation`'s scores}."""
         segmenter = self._segmenter(variables)
         return {
             name: propagate.evaluate(segmenter, dataset,
@@ -58,25 +59,25 @@ class Task:
             for name, dataset in self._open().items()
         }
 
-    def film(self, variables: Variables, path: Path) -> None:
+    def showcase(self, variables: Variables, path: Path) -> None:
         """The first videos of every dataset, one after another."""
-        drawn = functools.partial(_answers, self._segmenter(variables))
-        one_after_another(drawn, self._open().values(), self._settings.evaluation.film, path)
+        drawn = functools.partial(_predictions, self._segmenter(variables))
+        one_after_another(drawn, self._open().values(), self._settings.evaluation.overlay_clips, path)
 
     def report(self, results: dict[str, Any]) -> None:
-        """A table of the scores, in per cent."""
+        """A table of the scores, in percent."""
         propagate.report(results)
 
     def _segmenter(self, variables: Variables) -> Segmenter:
         return Segmenter(self._model, variables, short_side=self._settings.evaluation.short_side)
 
 
-def _answers(segmenter: Segmenter, dataset: Dataset, number: int):
+def _predictions(segmenter: Segmenter, dataset: Dataset, number: int):
     """The drawn frames of one video, from its first annotated frame on."""
     record = dataset[number]
     where = f"{dataset.name} video {record.video_id}"
     first = dataset.index[number].annotated[0]
     frames = (decode_image(data, where) for data in record.frames[first:])
     mask = decode_mask(record.masks[first], where)
-    for answer in segmenter.segment(frames, mask=np.where(mask == vos.VOID, 0, mask)):
-        yield overlay.draw(answer.image, np.asarray(answer.index), record.video_id)
+    for prediction in segmenter.segment(frames, mask=np.where(mask == vos.VOID, 0, mask)):
+        yield overlay.draw(prediction.image, np.asarray(prediction.index), record.video_id)

@@ -1,4 +1,4 @@
-"""A video file and its prompt to files: index PNGs, a film with the masks drawn in, a table."""
+"""A video file and its prompt to files: index PNGs, a video with the masks drawn in, a table."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import numpy as np
 from jaxtyping import Bool
 from tqdm import tqdm
 
-from vseg_jax.inference import masks, overlay
-from vseg_jax.inference.answer import Segmentation
-from vseg_jax.inference.files import whole_folder
+from vseg_jax.atomic import atomic_folder
+from vseg_jax.inference import index_masks as masks
+from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.inference.segmenter import Segmenter
-from vseg_jax.inference.video import Video, VideoWriter
+from vseg_jax.media import overlay
+from vseg_jax.media.video import Video, VideoWriter
 
 
 def predict(
@@ -32,11 +33,11 @@ def predict(
     "score", "area", "box"}]}]}; areas are in pixels, boxes [left, top, right, bottom] in pixel
     edges, None where nothing was found.
 
-    A model that finds objects by itself takes no prompt. The film then shows each object's category
+    A model that finds objects by itself takes no prompt. The video then shows each object's category
     and identity; an object also has "category", and "value", which is its pixels' in the index PNG
     and its id as long as that is at most 254; and the table has "identities", what the model says
-    of each over the whole film: {"id", "category", "score", "frames"}, the number of frames that
-    show it (see `Session.summary` for films of very many).
+    of each over the whole video: {"id", "category", "score", "frames"}, the number of frames that
+    show it (see `Session.summary` for videos of very many).
 
     Args:
       query: the sentence, for a model of sentences.
@@ -51,40 +52,40 @@ def predict(
     given = {} if mask is None else masks.read(mask)
     prompt = {"mask": Path(mask).name} if mask is not None else {"query": query} if query else {}
     rows: list[dict[str, Any]] = []
-    with whole_folder(output) as folder:
+    with atomic_folder(output) as folder:
         (folder / "masks").mkdir()
-        answers = segmenter.segment(source, query, masks=given)
-        with VideoWriter(folder / "overlay.mp4", source.fps) as film:
-            for answer in tqdm(answers, total=source.length or None, desc="predict",
+        predictions = segmenter.segment(source, query, masks=given)
+        with VideoWriter(folder / "overlay.mp4", source.fps) as video:
+            for prediction in tqdm(predictions, total=source.length or None, desc="predict",
                                unit=" frames", disable=not progress):
-                name = f"masks/{answer.frame:05d}.png"
-                index = answer.index
+                name = f"masks/{prediction.frame:05d}.png"
+                index = prediction.index
                 overlay.save_index(folder / name, index)
-                film.add(overlay.draw(answer.image, index, query or "", labels(answer)))
-                rows.append({"frame": answer.frame, "mask": name, "objects": _objects(answer)})
+                video.add(overlay.draw(prediction.image, index, query or "", labels(prediction)))
+                rows.append({"frame": prediction.frame, "mask": name, "objects": _objects(prediction)})
         table = {"video": Path(video).name, **prompt, "fps": source.fps,
                  "height": index.shape[0], "width": index.shape[1], "frames": rows}
         if segmenter.categories:
             table["identities"] = [
                 {**dataclasses.asdict(track), "score": round(track.score, 6)}
-                for track in answers.summary()
+                for track in predictions.summary()
             ]
         (folder / "predictions.json").write_text(json.dumps(table, indent=1) + "\n")
     return table
 
 
-def labels(answer: Segmentation) -> dict[int, str]:
+def labels(prediction: Segmentation) -> dict[int, str]:
     """What is written on the objects of a model that finds them: {value in the index: text}."""
     return {value: f"{category.replace('_', ' ')} {number}" for value, category, number
-            in zip(answer.values, answer.categories, answer.ids, strict=False)}
+            in zip(prediction.values, prediction.categories, prediction.ids, strict=False)}
 
 
-def _objects(answer: Segmentation) -> list[dict[str, Any]]:
+def _objects(prediction: Segmentation) -> list[dict[str, Any]]:
     rows = [
         {"id": number, "score": round(float(score), 6), "area": int(mask.sum()), "box": _box(mask)}
-        for number, mask, score in zip(answer.ids, answer.masks, answer.scores, strict=True)
+        for number, mask, score in zip(prediction.ids, prediction.masks, prediction.scores, strict=True)
     ]
-    for row, category, value in zip(rows, answer.categories, answer.values, strict=False):
+    for row, category, value in zip(rows, prediction.categories, prediction.values, strict=False):
         row.update(category=category, value=value)
     return rows
 

@@ -18,18 +18,18 @@ objects, and later masks add more:
     answer = session.step(another, mask=newcomer)
 
 A model that finds objects by itself takes no prompt. Its answers name each object's category and
-identity, and one that hears takes the sound of the film, or live that since the last frame:
+identity, and one that hears takes the sound of the video, or live that since the last frame:
 
-    for answer in segmenter.segment("film.mp4"):
+    for answer in segmenter.segment("video.mp4"):
         answer.ids, answer.categories, answer.scores
     session = segmenter.start(frame, audio=samples)
     answer = session.step(next_frame, audio=samples)
     session.summary()                               # category and score of each identity
 
-Many films of one model advance together, in one program (`jax.vmap` of its `step`):
+Many videos of one model advance together, in one program (`jax.vmap` of its `step`):
 
-    session = segmenter.start_many([film[0] for film in films])   # masks or queries: one a film
-    answers = session.step([film[1] for film in films])           # one a film
+    session = segmenter.start_many([video[0] for video in videos])   # masks or queries: one a video
+    answers = session.step([video[1] for video in videos])           # one a video
 """
 
 from __future__ import annotations
@@ -45,15 +45,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from input_pipeline.flow import dis_flows
-from input_pipeline.settings import ClipConfig
-from input_pipeline.text import Tokenizer
-from input_pipeline.transforms import Geometry, plain_geometry
-from vseg_jax.inference import checkpoint, sound
-from vseg_jax.inference import masks as user_masks
-from vseg_jax.inference.answer import EXCLUSIVE, INSTANCES, Segmentation, Track
+from vseg_jax.inference import index_masks as user_masks
+from vseg_jax.inference import restore as checkpoint
+from vseg_jax.inference.segmentation import EXCLUSIVE, INSTANCES, Segmentation, Track
 from vseg_jax.inference.session import Images, Session
-from vseg_jax.inference.video import Video
+from vseg_jax.input_pipeline.flow import dis_flows
+from vseg_jax.input_pipeline.settings import ClipConfig
+from vseg_jax.input_pipeline.text import Tokenizer
+from vseg_jax.input_pipeline.transforms import Geometry, plain_geometry
+from vseg_jax.media import audio as audio
+from vseg_jax.media.video import Video
 from vseg_jax.models.base import Model, Variables, reads_flow
 
 FlowOf = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -71,7 +72,7 @@ class Segmenter:
       tokenizer, protocol: of a model of sentences.
       clip: of a model of sentences, and of one that finds objects.
       flow: of a model that reads optical flow: uint8 RGB frames [B, H, W, 3] twice to the flow
-        [B, H, W, 2] from the first to the second, such as `vseg_jax.inference.flow.raft_with(
+        [B, H, W, 2] from the first to the second, such as `vseg_jax.tools.add_flow.raft_with(
         weights).pairs`; None is OpenCV's DIS. Best what the model was trained with.
       short_side: of a model of masks: the frame's shorter side inside, in pixels; 0 is its own.
       categories: of a model that finds objects: the names of its classes.
@@ -95,14 +96,14 @@ class Segmenter:
         self.short_side = short_side
         self.flow = (flow or dis_flows) if reads_flow(model) else None
         self.categories = tuple(categories)
-        self.hears = getattr(model, "hears", False)
+        self.uses_audio = getattr(model, "uses_audio", False)
         self.threshold = getattr(model.config, "mask_threshold", 0.5)
 
     def segment(
         self, video: str | os.PathLike | np.ndarray | Iterable[np.ndarray],
         query: str | None = None, *, mask: np.ndarray | None = None,
         masks: Mapping[int, np.ndarray] | None = None, audio: Iterable[np.ndarray] | None = None,
-    ) -> Answers:
+    ) -> Predictions:
         """Answers for every frame of a video, in order, as they are made.
 
         Memory does not grow with the video: frames are taken one by one, and only those of the
@@ -115,8 +116,8 @@ class Segmenter:
           masks: more of them by the frame's number, for objects that enter later; may hold frame 0
             in place of `mask`.
           audio: for a model that hears: of each frame the sound since the one before, float [n] in
-            [-1, 1], mono, 16 kHz (`vseg_jax.inference.sound.by_frame` cuts it). Of a file, it is
-            the film's own. Without any sound such a model hears silence, with a warning.
+            [-1, 1], mono, 16 kHz (`vseg_jax.media.audio.by_frame` cuts it). Of a file, it is
+            the video's own. Without any sound such a model hears silence, with a warning.
 
         Raises:
           ValueError: no such file, no frame, an empty sentence, a mask that is none; while
@@ -133,33 +134,33 @@ class Segmenter:
         self.check_prompt(query, mask)
         if isinstance(video, (str, os.PathLike)):
             video = Video(video)
-        frames, sounds = iter(video), self._sounds(video, audio)
+        frames, audio = iter(video), self._audio(video, audio)
         first = next(frames, None)
         if first is None:
             raise ValueError("the video has no frame; give at least one")
-        session = self.start(first, query, mask, next(sounds))
+        session = self.start(first, query, mask, next(audio))
         for number, entering in later.items():   # now, and not after an hour
             user_masks.checked(entering, first.shape[:2], number)
-        return Answers(session, self._run(session, frames, later, sounds))
+        return Predictions(session, self._run(session, frames, later, audio))
 
-    def _sounds(self, video: Any, audio: Iterable[np.ndarray] | None) -> Iterator[Any]:
+    def _audio(self, video: Any, audio: Iterable[np.ndarray] | None) -> Iterator[Any]:
         """The sound of each frame, None where there is none; without an end."""
-        if audio is None and self.hears:
+        if audio is None and self.uses_audio:
             if isinstance(video, Video):
-                audio = sound.of_film(video)
+                audio = audio.of_video(video)
             else:
                 warnings.warn("no sound was given; the model hears silence", stacklevel=3)
         return itertools.chain(audio or (), itertools.repeat(None))
 
     def _run(self, session: Session, frames: Iterator[np.ndarray],
-             masks: dict[int, np.ndarray], sounds: Iterator[Any]) -> Iterator[Segmentation]:
+             masks: dict[int, np.ndarray], audio: Iterator[Any]) -> Iterator[Segmentation]:
         waiting: collections.deque = collections.deque()
         if session.first is not None:
             yield session.first
         for number, frame in enumerate(frames, 1):
             mask = masks.pop(number, None)
             waiting.append(session.push([frame], None if mask is None else [mask],
-                                        audio=[next(sounds)]))
+                                        audio=[next(audio)]))
             if len(waiting) > 1:   # the host resizes one answer while the device makes the next
                 yield from (a for a in session.collect(waiting.popleft()) if a)
         for outputs in waiting:
@@ -220,15 +221,15 @@ class Segmenter:
                              + (f", not {' and '.join(given)}" if given else ""))
 
 
-class Answers(Iterator[Segmentation]):
+class Predictions(Iterator[Segmentation]):
     """The answers for a video's frames, one after another."""
 
-    def __init__(self, session: Session, answers: Iterator[Segmentation]):
+    def __init__(self, session: Session, predictions: Iterator[Segmentation]):
         self._session = session
-        self._answers = answers
+        self._predictions = predictions
 
     def __next__(self) -> Segmentation:
-        return next(self._answers)
+        return next(self._predictions)
 
     def summary(self) -> list[Track]:
         """At the end of the video, category and score of each object that the model found; see

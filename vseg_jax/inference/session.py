@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from input_pipeline.flow import flow_to_image
-from input_pipeline.transforms import Geometry
-from vseg_jax.inference import masks as user_masks
-from vseg_jax.inference import sound
-from vseg_jax.inference.answer import EXCLUSIVE, INSTANCES, Segmentation, Track, Values
+from vseg_jax.inference import index_masks as user_masks
 from vseg_jax.inference.geometry import sigmoid, to_original
+from vseg_jax.inference.segmentation import EXCLUSIVE, INSTANCES, Segmentation, Track, Values
+from vseg_jax.input_pipeline.flow import flow_to_image
+from vseg_jax.input_pipeline.transforms import Geometry
+from vseg_jax.media import audio as audio
 from vseg_jax.models.base import Model, Prediction, Variables
 from vseg_jax.tasks.vis import Instances
 
@@ -63,7 +63,7 @@ class Session:
         self._ids: list[tuple[int, ...]] = [()] * len(frames)
         self._waiting: collections.deque = collections.deque()   # frames and ids, not answered yet
         self._last = list(frames)
-        self._ears = [sound.Ear() for _ in frames]
+        self._ears = [audio.Ear() for _ in frames]
         self.first = self.adaptation = None
         heard = self._hear(audio, 0)
         if finds:
@@ -75,19 +75,19 @@ class Session:
             segmenter.model, segmenter.variables, self._inputs(frames), inputs)
         self.adaptation = _report(self._state)
         if masks is not None:
-            answers = [self._given(*of) for of in zip(frames, masks, self._ids, strict=True)]
-            self.first = answers[0] if single else answers
+            predictions = [self._given(*of) for of in zip(frames, masks, self._ids, strict=True)]
+            self.first = predictions[0] if single else predictions
         else:
             self._waiting.append((list(frames), self._ids))
             if segmenter.model.delay == 0:
-                self.first = self._answer_first()
+                self.first = self._prediction_first()
 
     def _begin(self, frames: Images, heard: dict[str, np.ndarray] | None) -> None:
         self._waiting.append((list(frames), self._ids))
         self._state, prediction = _begin(self._segmenter.model, self._segmenter.variables,
                                          self._inputs(frames), heard)
-        answers = self.collect(prediction)
-        self.first = answers[0] if self._single else answers
+        predictions = self.collect(prediction)
+        self.first = predictions[0] if self._single else predictions
 
     def step(self, frame: Any, mask: Any = None, flow: Any = None, audio: Any = None) -> Any:
         """Takes the next frame (of each stream) and gives the answer that is due.
@@ -123,13 +123,13 @@ class Session:
         The last frame stands in for those that the model would still have looked at, as in its
         training clips.
         """
-        answers = []
+        predictions = []
         if not self._finished:
             for _ in range(self._segmenter.model.delay):
-                answers.append(self.collect(self._advance(self._last)))
+                predictions.append(self.collect(self._advance(self._last)))
             self._finished = True
-        answers = [a for a in answers if a[0] is not None]
-        return [a[0] for a in answers] if self._single else answers
+        predictions = [a for a in predictions if a[0] is not None]
+        return [a[0] for a in predictions] if self._single else predictions
 
     def push(self, frames: Images, masks: Sequence[Any] | np.ndarray | None = None,
              flow: Images | None = None, audio: Sequence[Any] | None = None) -> Outputs:
@@ -163,10 +163,10 @@ class Session:
         images, ids = self._waiting.popleft()
         if self._segmenter.model.task == "vis":
             return self._instances(jax.device_get(prediction), images)
-        return [self._answer(*of)
+        return [self._prediction(*of)
                 for of in zip(numbers, images, ids, self._geometry, logits, scores, strict=True)]
 
-    def _answer(self, number: Any, image: np.ndarray, ids: tuple[int, ...], geometry: Geometry,
+    def _prediction(self, number: Any, image: np.ndarray, ids: tuple[int, ...], geometry: Geometry,
                 logits: np.ndarray, scores: np.ndarray) -> Segmentation:
         size, protocol = image.shape[:2], self._segmenter.protocol
         count = len(ids) or len(scores)   # slots without an object are left out
@@ -179,7 +179,7 @@ class Session:
                             protocol, ids)
 
     def _instances(self, prediction: Instances, images: list[np.ndarray]) -> list[Segmentation]:
-        names, answers = self._segmenter.categories, []
+        names, predictions = self._segmenter.categories, []
         for k, (image, geometry) in enumerate(zip(images, self._geometry, strict=True)):
             found = np.flatnonzero(prediction.identities[k] >= 0)
             ids = tuple((prediction.identities[k][found] + 1).tolist())
@@ -187,18 +187,18 @@ class Session:
             for out, logits in zip(probability, prediction.logits[k][found], strict=True):
                 out[:] = sigmoid(to_original(logits.astype(np.float32), geometry.affine, out.shape))
             classes = prediction.probabilities[k][found, :-1].argmax(-1)
-            answers.append(Segmentation(
+            predictions.append(Segmentation(
                 int(prediction.frame[k]), image, probability,
                 prediction.scores[k][found].astype(np.float32), INSTANCES, ids,
                 tuple(names[c] for c in classes), self._values[k].of(ids),
                 self._segmenter.threshold))
-        return answers
+        return predictions
 
     def summary(self) -> list[Any]:
         """What a model that finds objects says of each over all frames so far: `Track`s in order of
         their ids (a list of them for each of several streams).
 
-        Of a long film they are the objects seen last, as many as the model's state has room for.
+        Of a long video they are the objects seen last, as many as the model's state has room for.
 
         Raises:
           ValueError: a model that is told its objects.
@@ -220,13 +220,13 @@ class Session:
         return Segmentation(0, image, probability.astype(np.float32),
                             np.ones(len(ids), np.float32), self._segmenter.protocol, ids)
 
-    def _answer_first(self) -> Any:
+    def _prediction_first(self) -> Any:
         # A step that sees the first frame again, from a copy of the state, which is then dropped.
         _, prediction = _step(self._segmenter.model, self._segmenter.variables,
                               jax.tree.map(jnp.copy, self._state),
                               self._inputs(self._last), None)
-        answers = self.collect(prediction.replace(frame=jnp.zeros_like(prediction.frame)))
-        return answers[0] if self._single else answers
+        predictions = self.collect(prediction.replace(frame=jnp.zeros_like(prediction.frame)))
+        return predictions[0] if self._single else predictions
 
     def _advance(
         self, frames: Images, flow: Images | None = None, prompts: Any = None
@@ -257,14 +257,14 @@ class Session:
 
     def _hear(self, audio: Sequence[Any] | None, frame: int) -> dict[str, np.ndarray] | None:
         """The streams' sound as the model takes it."""
-        if not self._segmenter.hears:
+        if not self._segmenter.uses_audio:
             if audio is not None and any(samples is not None for samples in audio):
                 raise ValueError("this model does not hear; leave `audio` out")
             return None
         given = audio if audio is not None else [None] * len(self._geometry)
         if len(given) != len(self._geometry):
             raise ValueError(f"{len(given)} sounds for {len(self._geometry)} streams")
-        samples = [sound.checked(one, frame) for one in given]
+        samples = [audio.checked(one, frame) for one in given]
         heard = [ear.hear(one) for ear, one in zip(self._ears, samples, strict=True)]
         return {name: np.stack(arrays) for name, arrays
                 in zip(("audio", "audio_valid"), zip(*heard, strict=True), strict=True)}

@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 Triple = tuple[int, int, int]
-# He et al. 2015 for layers followed by a ReLU, as torchvision's ResNet initialises.
+# He et al. 2015 for layers followed by a ReLU, as torchvision's ResNet initializes.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
@@ -110,11 +110,11 @@ def conv3d_by_taps(
     return out.reshape(x.shape[0], frames, *out.shape[1:])
 
 
-def neighbourhoods(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B H W D"]:
+def neighborhoods(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B H W D"]:
     """What a kernel of size x size sees at each place, zeros outside: D = size * size * C.
 
-    `neighbourhoods(x, n) @ kernel.reshape(-1, K)` is a convolution with `kernel` [n, n, C, K].
-    Where one x meets many kernels, as in an optimisation of the kernel, it is far faster on a CPU.
+    `neighborhoods(x, n) @ kernel.reshape(-1, K)` is a convolution with `kernel` [n, n, C, K].
+    Where one x meets many kernels, as in an optimization of the kernel, it is far faster on a CPU.
     """
     pads = (size // 2, size - 1 - size // 2)
     rows = _windows(x, 1, size, 1, pads, 0.0)

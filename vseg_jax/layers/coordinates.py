@@ -11,7 +11,7 @@ def coordinates(height: int, width: int) -> Float[Array, "H W 8"]:
     """Where each cell of a `height` x `width` map lies in the picture.
 
     Channels, in this order: x of the left edge, y of the top edge, x of the right edge, y of the
-    bottom edge, x and y of the centre (all six in [-1, 1], the picture's edges at -1 and 1), and
+    bottom edge, x and y of the center (all six in [-1, 1], the picture's edges at -1 and 1), and
     the two constants 1/width and 1/height. Source: the public code of ACGA, CSTM and MMVT, which
     agree (docs/parity.md).
     """

@@ -21,7 +21,7 @@ def bilinear(
 ) -> Float[Array, "*B h w C"]:
     """Bilinear interpolation to `size` = (height, width), without anti-aliasing.
 
-    `align_corners=True` maps corner pixel centres onto corner pixel centres; False maps the edges
+    `align_corners=True` maps corner pixel centers onto corner pixel centers; False maps the edges
     of the picture onto each other. Both are `torch.nn.functional.interpolate(mode="bilinear")`.
     """
     _check(size)
@@ -36,7 +36,7 @@ def area(x: Float[Array, "*B H W C"], size: Size) -> Float[Array, "*B h w C"]:
     """The mean over the cells that each output cell covers (`interpolate(mode="area")`).
 
     Where `size` divides the map this is plain average pooling; elsewhere cell i averages the whole
-    input cells from floor(i H / h) to ceil((i + 1) H / h), so neighbours may share one.
+    input cells from floor(i H / h) to ceil((i + 1) H / h), so neighbors may share one.
     """
     _check(size)
     *batch, height, width, channels = x.shape
@@ -48,7 +48,7 @@ def area(x: Float[Array, "*B H W C"], size: Size) -> Float[Array, "*B h w C"]:
 
 
 def nearest(x: Shaped[Array, "*B H W C"], size: Size) -> Shaped[Array, "*B h w C"]:
-    """Nearest neighbour: output i reads input floor(i H / h) (`interpolate(mode="nearest")`)."""
+    """Nearest neighbor: output i reads input floor(i H / h) (`interpolate(mode="nearest")`)."""
     _check(size)
     rows = np.arange(size[0]) * x.shape[-3] // size[0]
     columns = np.arange(size[1]) * x.shape[-2] // size[1]

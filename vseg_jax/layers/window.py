@@ -69,7 +69,7 @@ class Window:
         """That clip."""
         return look_up(state, self.numbers(state))
 
-    def answered(self, state: State) -> Int[Array, ""]:
+    def predicted(self, state: State) -> Int[Array, ""]:
         """The number of the frame that the clip is for; negative before there is one."""
         return state.count - 1 - self.delay
 

@@ -70,7 +70,7 @@ class A2DMetric:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def binarise(self, probability: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    def binarize(self, probability: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
         """The foreground under this protocol."""
         return foreground(probability, self.protocol)
 
@@ -105,7 +105,7 @@ class A2DMetric:
                 f"probabilities are in [{low}, {high}]; they must be finite and in [0, 1] "
                 "(logits go through a sigmoid first)"
             )
-        mask = self.binarise(probability)
+        mask = self.binarize(probability)
         if score is None:
             score = float(probability[mask].mean(dtype=np.float64)) if mask.any() else 0.0
         if not math.isfinite(score):
@@ -272,7 +272,7 @@ def _read_mask(path: Path) -> np.ndarray:
     except (OSError, SyntaxError) as error:
         raise ValueError(f"{path} cannot be read as a mask: {error}") from None
     if mask.ndim != 2:
-        raise ValueError(f"{path} is a colour image; an index PNG with one channel is wanted")
+        raise ValueError(f"{path} is a color image; an index PNG with one channel is wanted")
     return mask != 0
 
 

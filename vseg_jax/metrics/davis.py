@@ -14,7 +14,7 @@ quarter less that of the last). Of all sequences: the mean over objects; J&F is 
 
 Void (255) in the truth is background, as the official code has it in the semi-supervised task.
 Checked against davisvideochallenge/davis2017-evaluation ac7c43f. As a command, over index PNGs
-(0 background, ids from 1; grey masks of 0 and 255 alone hold one object, as those of DAVIS 2016)
+(0 background, ids from 1; gray masks of 0 and 255 alone hold one object, as those of DAVIS 2016)
 `DIR/<sequence>/<frame>.png` of the same names in both folders:
 
     python -m vseg_jax.metrics.davis --truth DIR --predictions DIR [--sequences val.txt]
@@ -34,7 +34,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from vseg_jax.metrics.similarity import score
+from vseg_jax.metrics.jf import score
 
 VOID = 255
 BINS = 4        # of the decay
@@ -281,19 +281,19 @@ def score_folders(
         for number, path in enumerate(frames[name]):
             mask = read_index(path)
             counts = start <= number < len(frames[name]) - end
-            metric.add(name, _answer(predictions / name / path.name, mask, path) if counts
+            metric.add(name, _prediction(predictions / name / path.name, mask, path) if counts
                        else np.zeros_like(mask), mask)
     return metric.result()
 
 
-def _answer(path: Path, truth: np.ndarray, truth_path: Path) -> np.ndarray:
-    answer = read_index(path)
-    if answer.shape != truth.shape:
+def _prediction(path: Path, truth: np.ndarray, truth_path: Path) -> np.ndarray:
+    prediction = read_index(path)
+    if prediction.shape != truth.shape:
         raise ValueError(
-            f"{path} is {answer.shape[1]} x {answer.shape[0]}, its truth {truth_path} is "
+            f"{path} is {prediction.shape[1]} x {prediction.shape[0]}, its truth {truth_path} is "
             f"{truth.shape[1]} x {truth.shape[0]}; save predictions at the size of the truth"
         )
-    return answer
+    return prediction
 
 
 def _frames(folder: Path) -> list[Path]:
@@ -308,10 +308,10 @@ def _some(names: Sequence[str]) -> str:
 
 
 def read_index(path: str | Path) -> UInt8[np.ndarray, "H W"]:
-    """An index PNG; a grey one of 0 and 255 alone holds the object 1.
+    """An index PNG; a gray one of 0 and 255 alone holds the object 1.
 
     Raises:
-      ValueError: it cannot be read, or has colours in place of a palette or 16 bits.
+      ValueError: it cannot be read, or has colors in place of a palette or 16 bits.
     """
     from PIL import Image
 
@@ -321,8 +321,8 @@ def read_index(path: str | Path) -> UInt8[np.ndarray, "H W"]:
     except (OSError, SyntaxError) as error:
         raise ValueError(f"{path} cannot be read as a mask: {error}") from None
     if mode not in ("P", "L", "1"):
-        raise ValueError(f"{path} has the mode {mode}; index masks are palette or 8-bit grey PNGs "
-                         "(saving them as colours loses the ids)")
+        raise ValueError(f"{path} has the mode {mode}; index masks are palette or 8-bit gray PNGs "
+                         "(saving them as colors loses the ids)")
     mask = mask.astype(np.uint8)
     if mode == "L" and _ids(mask) == {VOID}:
         mask = (mask > 0).astype(np.uint8)

@@ -301,10 +301,10 @@ def metric_of_files(
       ValueError: a file that cannot be read or has another form, a category or video that the truth
         does not know, what `YouTubeVISMetric.add` says; names file and entry.
     """
-    said, answers = _read_json(truth), _read_json(predictions)
-    if not isinstance(answers, list):
+    said, predictions = _read_json(truth), _read_json(predictions)
+    if not isinstance(predictions, list):
         raise ValueError(f"{predictions} should be a list of results, it is a "
-                         f"{type(answers).__name__}")
+                         f"{type(predictions).__name__}")
     where = str(truth)
     try:
         categories = {c["id"]: c for c in said["categories"]}
@@ -322,7 +322,7 @@ def metric_of_files(
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(f"{where}: not the form of YouTube-VIS annotations: {error!r}") from error
     true, ours = (_by_video(path, rows, categories, sizes)
-                  for path, rows in ((truth, annotations), (predictions, answers)))
+                  for path, rows in ((truth, annotations), (predictions, predictions)))
     taken = numbers
     if videos is not None:
         wanted = set(videos)

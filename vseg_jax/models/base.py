@@ -2,7 +2,7 @@
 
 A model is an object made from its config (a frozen dataclass); it holds no arrays. Its functions
 are pure and can be jitted, vmapped and scanned. `variables` is a dict of flax collections:
-`params` is what the optimiser trains, every other collection (batch statistics, queues, momentum
+`params` is what the optimizer trains, every other collection (batch statistics, queues, momentum
 encoders) is replaced by what `loss` returns.
 """
 
@@ -97,8 +97,8 @@ class Model(Protocol):
     def start(self, variables: Variables, frame: jax.Array, prompt: Any) -> Any:
         """The streaming state after the first frame ([H, W, 3] uint8); fixed capacity.
 
-        Of a model that reads flow, frames have six channels here and in `step`: behind the colours
-        the picture (`input_pipeline.flow.flow_to_image`) of the flow from the frame before.
+        Of a model that reads flow, frames have six channels here and in `step`: behind the colors
+        the picture (`vseg_jax.input_pipeline.flow.flow_to_image`) of the flow from the frame before.
         """
 
     def step(self, variables: Variables, state: Any, frame: jax.Array) -> tuple[Any, Prediction]:

@@ -29,7 +29,7 @@ class Batch(TypedDict):
     sample: Int[Array, " B"]            # number of the sample in the dataset
     valid: Bool[Array, " B"]            # False: padding of the last evaluation batch
     geometry: Float[Array, "B 4"]       # scale y, x, offset y, x: input = original * scale + offset
-    # Only for models that read it: the picture, on the colour wheel of flow fields, of the flow
+    # Only for models that read it: the picture, on the color wheel of flow fields, of the flow
     # from each frame to the video's next; white (no motion) in the video's last frame.
     flow: NotRequired[UInt8[Array, "B T H W 3"]]
 

@@ -85,7 +85,7 @@ def slot_masks(masks: UInt8[Array, "*B H W"], slots: int) -> Float[Array, "*B {s
 
 
 def batch_shapes(
-    samples: int, frames: int, height: int, width: int, objects: int, *, hears: bool = False
+    samples: int, frames: int, height: int, width: int, objects: int, *, uses_audio: bool = False
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of one global batch, without any data."""
     b, t, m = samples, frames, objects
@@ -97,7 +97,7 @@ def batch_shapes(
         "video": ((b,), jnp.int32), "sample": ((b,), jnp.int32), "valid": ((b,), jnp.bool_),
         "geometry": ((b, 4), jnp.float32),
     }
-    if hears:
+    if uses_audio:
         shapes["audio"] = ((b, t, *PATCH), jnp.float32)
         shapes["audio_valid"] = ((b, t), jnp.bool_)
     return {name: jax.ShapeDtypeStruct(*spec) for name, spec in shapes.items()}

@@ -1,6 +1,6 @@
 """BERT encoder (Devlin et al., NAACL 2019), for any BERT-shaped Hugging Face folder.
 
-Layer order, initial values and dropout places are those of the original release: normalisation
+Layer order, initial values and dropout places are those of the original release: normalization
 after each residual sum, exact GELU, absolute learned positions. All words are of segment 0.
 Intermediate values are had with `capture_intermediates=True` under the names `embeddings`,
 `layer_0`, ... `weights/bert.py` reads pretrained weights.
@@ -88,7 +88,7 @@ class Bert(nn.Module):
 
     Attributes:
       config: sizes.
-      dtype: compute dtype; parameters, normalisation and the softmax stay float32.
+      dtype: compute dtype; parameters, normalization and the softmax stay float32.
     """
 
     config: BertConfig
@@ -128,7 +128,7 @@ class Bert(nn.Module):
 
 
 class _Embeddings(nn.Module):
-    """Word + position + segment vectors, normalised."""
+    """Word + position + segment vectors, normalized."""
 
     config: BertConfig
     dtype: Any
@@ -149,7 +149,7 @@ class _Embeddings(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Self-attention and a two-layer perceptron, each with a residual sum and normalisation."""
+    """Self-attention and a two-layer perceptron, each with a residual sum and normalization."""
 
     config: BertConfig
     dtype: Any

@@ -1,4 +1,4 @@
-"""The one training loop: settings, state, optimiser, step, sharding, checkpoints, reports."""
+"""The one training loop: settings, state, optimizer, step, sharding, checkpoints, reports."""
 
 from vseg_jax.training.loop import NonFiniteLoss, Trained, train
 from vseg_jax.training.settings import TrainConfig

@@ -104,14 +104,14 @@ class Checkpoints:
         """
         steps = self.steps()
         for step in reversed(steps):
-            sound = False  # known to be as it was saved: an error then has another cause
+            audio = False  # known to be as it was saved: an error then has another cause
             try:
-                sound = _verify(self.folder / str(step))
+                audio = _verify(self.folder / str(step))
                 about = self._manager.restore(
                     step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
                 recorded = about["arrays"]
             except Exception as error:
-                if sound:
+                if audio:
                     raise
                 self._set_aside(step, error)
                 continue
@@ -122,7 +122,7 @@ class Checkpoints:
                     state=ocp.args.StandardRestore(like),
                     data=grain.checkpoint.CheckpointRestore(batches)))
             except Exception as error:
-                if sound:
+                if audio:
                     raise
                 self._set_aside(step, error)
                 continue
@@ -245,7 +245,7 @@ def compare(found: dict[str, list], wanted: dict[str, list], where: str) -> None
     if problems:
         more = f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else ""
         raise ValueError(
-            f"the checkpoint {where} is of another model or optimiser ({len(problems)} leaves "
+            f"the checkpoint {where} is of another model or optimizer ({len(problems)} leaves "
             "differ); use the config that it was made with, or another working directory:\n  "
             + "\n  ".join(problems[:20]) + more)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from vseg_jax.models.base import Model
 from vseg_jax.training import loop, sharding
-from vseg_jax.training import optimiser as optim
+from vseg_jax.training import optimizer as optim
 from vseg_jax.training import state as train_state
 from vseg_jax.training.settings import TrainConfig
 
@@ -38,7 +38,7 @@ def dry_run(
       where a backend does not tell.  With `run` also `step_seconds`, `loss`, `finite` and
       `process_peak_bytes` (resident memory of the process, compiling included).
     """
-    shapes, state, optimiser, mesh, shardings = _abstract(model, batch, config)
+    shapes, state, optimizer, mesh, shardings = _abstract(model, batch, config)
     trained, frozen = optim.split(state.params, config)
     report = {
         "parameters": _count({**trained, **frozen}),
@@ -48,7 +48,7 @@ def dry_run(
         "batch": {name: [list(s.shape), str(s.dtype)] for name, s in shapes.items()},
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     }
-    step = loop.jit_step(model, optimiser, config, mesh, shardings)
+    step = loop.jit_step(model, optimizer, config, mesh, shardings)
     start = time.perf_counter()
     compiled = step.lower(state, shapes).compile()
     report["compile_seconds"] = time.perf_counter() - start
@@ -56,12 +56,12 @@ def dry_run(
     report["step_flops"] = cost.get("flops")
     report["step_bytes_accessed"] = cost.get("bytes accessed")
     report["step_memory"] = _memory(compiled.memory_analysis())
-    return report | (_one_step(model, batch, optimiser, config, mesh, shardings, compiled)
+    return report | (_one_step(model, batch, optimizer, config, mesh, shardings, compiled)
                      if run else {})
 
 
 def count(model: Model, batch: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
-    """Parameters, and operations a sample, as the program stands before XLA optimises it.
+    """Parameters, and operations a sample, as the program stands before XLA optimizes it.
 
     Nothing is compiled, so a whole table of models takes minutes. XLA counts an addition and a
     multiplication each as one, a loop as one turn of its body, a branch as its dearest arm; what
@@ -75,7 +75,7 @@ def count(model: Model, batch: dict[str, Any], config: TrainConfig) -> dict[str,
       and `step_flops` of one sample, the batch being as large as it is; None where a backend does
       not tell.
     """
-    shapes, state, optimiser, mesh, shardings = _abstract(model, batch, config)
+    shapes, state, optimizer, mesh, shardings = _abstract(model, batch, config)
     variables, samples = state.variables(), next(iter(shapes.values())).shape[0]
     predict = jax.jit(model.predict)
     read = set(jax.export.export(predict)(variables, shapes).module_kept_var_idx)
@@ -87,18 +87,18 @@ def count(model: Model, batch: dict[str, Any], config: TrainConfig) -> dict[str,
             numbers["training_state"] += leaf.size
     lowered = {
         "predict_flops": predict.lower(variables, shapes),
-        "step_flops": loop.jit_step(model, optimiser, config, mesh, shardings).lower(state, shapes),
+        "step_flops": loop.jit_step(model, optimizer, config, mesh, shardings).lower(state, shapes),
     }
     flops = {name: _cost(program).get("flops") for name, program in lowered.items()}
     return numbers | {name: n if n is None else n / samples for name, n in flops.items()}
 
 
 def _abstract(model: Model, batch: dict[str, Any], config: TrainConfig) -> tuple[Any, ...]:
-    """Shapes of the batch and of the state, the optimiser, the mesh, and the state's layout."""
-    mesh, optimiser = sharding.make_mesh(config), optim.make(config)
+    """Shapes of the batch and of the state, the optimizer, the mesh, and the state's layout."""
+    mesh, optimizer = sharding.make_mesh(config), optim.make(config)
     shapes = sharding.global_shapes(batch)
-    state = train_state.abstract(model, shapes, optimiser, config)
-    return shapes, state, optimiser, mesh, sharding.state_shardings(state, config, mesh)
+    state = train_state.abstract(model, shapes, optimizer, config)
+    return shapes, state, optimizer, mesh, sharding.state_shardings(state, config, mesh)
 
 
 def _cost(program: Any) -> dict[str, float]:
@@ -107,9 +107,9 @@ def _cost(program: Any) -> dict[str, float]:
     return cost[0] if isinstance(cost, list) else cost
 
 
-def _one_step(model, batch, optimiser, config, mesh, shardings, compiled) -> dict[str, Any]:
+def _one_step(model, batch, optimizer, config, mesh, shardings, compiled) -> dict[str, Any]:
     batch = _concrete(batch, config.seed)
-    state = loop.begin(model, batch, optimiser, config, shardings)
+    state = loop.begin(model, batch, optimizer, config, shardings)
     placed = sharding.put_batch(batch, sharding.batch_sharding(mesh))
     jax.block_until_ready((state, placed))
     start = time.perf_counter()

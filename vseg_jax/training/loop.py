@@ -17,7 +17,7 @@ import numpy as np
 
 from vseg_jax.config import shallow
 from vseg_jax.models.base import Model, Variables
-from vseg_jax.training import optimiser as optim
+from vseg_jax.training import optimizer as optim
 from vseg_jax.training import sharding
 from vseg_jax.training import state as train_state
 from vseg_jax.training import step as train_step
@@ -85,12 +85,12 @@ def train(
     workdir.mkdir(parents=True, exist_ok=True)
     description = _plain(description or {"train": shallow(config)})
     mesh = sharding.make_mesh(config)
-    optimiser = optim.make(config)
+    optimizer = optim.make(config)
     place = batches.get_state()
     sample = next(batches)
     batches.set_state(place)
     _check_batch(sample, config)
-    abstract = train_state.abstract(model, sharding.global_shapes(sample), optimiser, config)
+    abstract = train_state.abstract(model, sharding.global_shapes(sample), optimizer, config)
     shardings = sharding.state_shardings(abstract, config, mesh)
     like = jax.tree.map(lambda leaf, where: jax.ShapeDtypeStruct(
         leaf.shape, leaf.dtype, sharding=where), abstract, shardings)
@@ -103,8 +103,8 @@ def train(
             window = about["window"]
         else:
             state, window = begin(
-                model, sample, optimiser, config, shardings, initial), {}
-        run = _Run(model, optimiser, config, workdir, mesh, shardings, checkpoints, preemption,
+                model, sample, optimizer, config, shardings, initial), {}
+        run = _Run(model, optimizer, config, workdir, mesh, shardings, checkpoints, preemption,
                    evaluate)
         run.about = {
             "config": description, "versions": versions(), "processes": jax.process_count(),
@@ -119,7 +119,7 @@ class _Run:
     """What stays the same during a run, and its steps."""
 
     model: Model
-    optimiser: Any
+    optimizer: Any
     config: TrainConfig
     workdir: Path
     mesh: jax.sharding.Mesh
@@ -154,7 +154,7 @@ class _Run:
 
     def _steps(self, state, batches, window, reporter):
         config, first = self.config, int(state.step)
-        step_fn = jit_step(self.model, self.optimiser, config, self.mesh, self.shardings)
+        step_fn = jit_step(self.model, self.optimizer, config, self.mesh, self.shardings)
         by_sample = sharding.batch_sharding(self.mesh)
         window = _Means(window)
         pending = collections.deque()  # results not looked at yet: at most one step runs ahead
@@ -205,10 +205,10 @@ class _Run:
         return shape[1] if len(shape) == 5 else 1
 
 
-def jit_step(model, optimiser, config: TrainConfig, mesh, shardings):
+def jit_step(model, optimizer, config: TrainConfig, mesh, shardings):
     """The compiled step: state laid out by `shardings` and donated, samples over the data axis."""
     return jax.jit(
-        train_step.make(model, optimiser, config),
+        train_step.make(model, optimizer, config),
         in_shardings=(shardings, sharding.batch_sharding(mesh)), out_shardings=(shardings, None),
         donate_argnums=0)
 
@@ -247,9 +247,9 @@ class _Means:
         return means
 
 
-def begin(model, sample, optimiser, config, shardings, initial=None) -> train_state.TrainState:
+def begin(model, sample, optimizer, config, shardings, initial=None) -> train_state.TrainState:
     """The state at step 0.  The variables are made whole on each process (public weights are read
-    by host code), then laid out; the optimiser's state is made where it will lie."""
+    by host code), then laid out; the optimizer's state is made where it will lie."""
     shapes = sharding.global_shapes(sample)
     init = jax.jit(lambda key: model.init(
         key, {name: jnp.zeros(s.shape, s.dtype) for name, s in shapes.items()}))
@@ -257,14 +257,14 @@ def begin(model, sample, optimiser, config, shardings, initial=None) -> train_st
     if initial is None:
         variables = model.pretrained(init(key))
     else:
-        compare(describe(initial), describe(jax.eval_shape(init, key)), "of start_from")
+        compare(describe(initial), describe(jax.eval_shape(init, key)), "of init_from")
         variables = initial
     layout = {"params": shardings.params, **shardings.collections}
     if variables.keys() != layout.keys():
         raise ValueError(f"the model's pretrained() returned the collections {sorted(variables)}, "
                          f"its init() {sorted(layout)}; they must be the same")
     variables = sharding.put_tree(variables, layout)
-    return jax.jit(lambda v: train_state.create(v, optimiser, config),
+    return jax.jit(lambda v: train_state.create(v, optimizer, config),
                    out_shardings=shardings)(variables)
 
 
@@ -296,9 +296,9 @@ def _may_change(key: str) -> bool:
             or key.rsplit(".", 1)[-1] in ("source", "prepared", "total_steps"))
 
 
-def _check_config(workdir: Path, description: dict[str, Any], begun: bool) -> None:
+def _check_config(workdir: Path, description: dict[str, Any], started: bool) -> None:
     path = workdir / "config.json"
-    if not begun or not path.exists():
+    if not started or not path.exists():
         return
     try:
         before = _flat(json.loads(path.read_text(encoding="utf-8")))

@@ -16,10 +16,10 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
             "tensorflow-datasets", "opencv-python-headless", "clu", "vseg_jax")
 
 
-def initialise_distributed(**where) -> None:
+def initialize_distributed(**where) -> None:
     """Joins the processes of a job; call before anything else of JAX, in each process alike.
 
-    SLURM, GKE and TPU pods are recognised by JAX itself; elsewhere give `coordinator_address`,
+    SLURM, GKE and TPU pods are recognized by JAX itself; elsewhere give `coordinator_address`,
     `num_processes` and `process_id` (see `jax.distributed.initialize`).
     """
     jax.distributed.initialize(**where)

@@ -23,11 +23,11 @@ class TrainConfig:
       ValueError: a value out of range; the message names the key.
     """
 
-    steps: int  # optimiser steps of the whole run
-    batch_size: int = 8  # samples an optimiser step sees, over all processes and devices
+    steps: int  # optimizer steps of the whole run
+    batch_size: int = 8  # samples an optimizer step sees, over all processes and devices
     seed: int = 0  # of the initial parameters and of every random draw inside the step
 
-    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     beta1: float = 0.9  # adam, adamw
     beta2: float = 0.999  # adam, adamw
     epsilon: float = 1e-8  # adam, adamw
@@ -45,7 +45,7 @@ class TrainConfig:
     window: int = 1000  # schedule="plateau": steps whose mean loss is compared
 
     # (regex, multiplier) on the parameter's path, such as "text_encoder/"; the first one found
-    # (re.search) counts, others have 1.  0 freezes: no gradient, no optimiser state.
+    # (re.search) counts, others have 1.  0 freezes: no gradient, no optimizer state.
     groups: tuple[tuple[str, float], ...] = ()
 
     accumulate: int = 1  # micro-batches that `batch_size` is cut into, one after another

@@ -10,7 +10,7 @@ import optax
 from flax import struct
 
 from vseg_jax.models.base import Model, Variables
-from vseg_jax.training import optimiser as optim
+from vseg_jax.training import optimizer as optim
 from vseg_jax.training.settings import TrainConfig
 
 
@@ -19,7 +19,7 @@ class TrainState:
     """Also holds its own shapes or shardings, leaf by leaf, which is why no type is written.
 
     Attributes:
-      step: [] int32, optimiser steps done.
+      step: [] int32, optimizer steps done.
       params: the model's parameters, float32.
       collections: every other collection of the model: batch statistics, queues, momentum encoders.
       opt_state: optax's state over the trained parameters only.
@@ -44,7 +44,7 @@ class TrainState:
 
 
 def create(
-    variables: Variables, optimiser: optax.GradientTransformation, config: TrainConfig
+    variables: Variables, optimizer: optax.GradientTransformation, config: TrainConfig
 ) -> TrainState:
     """The state at step 0 around the model's variables."""
     params = variables["params"]
@@ -53,7 +53,7 @@ def create(
         step=jnp.zeros((), jnp.int32),
         params=params,
         collections={name: value for name, value in variables.items() if name != "params"},
-        opt_state=optimiser.init(trained),
+        opt_state=optimizer.init(trained),
         ema=jax.tree.map(jnp.copy, params) if config.ema else {},
         key=jax.random.key(config.seed),
     )
@@ -62,11 +62,11 @@ def create(
 def abstract(
     model: Model,
     batch: dict[str, Any],
-    optimiser: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
     config: TrainConfig,
 ) -> TrainState:
     """The state's shapes and dtypes; nothing is computed."""
     return jax.eval_shape(
-        lambda key, b: create(model.init(key, b), optimiser, config),
+        lambda key, b: create(model.init(key, b), optimizer, config),
         jax.random.key(config.seed), batch,
     )

@@ -1,4 +1,4 @@
-"""One optimiser step as a pure function of state and batch."""
+"""One optimizer step as a pure function of state and batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from vseg_jax.models.base import Batch, Model
-from vseg_jax.training import optimiser as optim
+from vseg_jax.training import optimizer as optim
 from vseg_jax.training.settings import TrainConfig
 from vseg_jax.training.state import TrainState
 
@@ -18,7 +18,7 @@ StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def make(
-    model: Model, optimiser: optax.GradientTransformationExtraArgs, config: TrainConfig
+    model: Model, optimizer: optax.GradientTransformationExtraArgs, config: TrainConfig
 ) -> StepFn:
     """The step to be jitted.
 
@@ -50,7 +50,7 @@ def make(
             value, collections, metrics, gradient = _accumulate(
                 grad, trained, state.collections, batch, key, config.accumulate)
 
-        updates, opt_state = optimiser.update(gradient, state.opt_state, trained, value=value)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, trained, value=value)
         params = optim.unflatten({**frozen, **optax.apply_updates(trained, updates)})
         ema = state.ema
         if config.ema:

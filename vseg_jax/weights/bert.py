@@ -1,7 +1,7 @@
 """Public BERT weights (Hugging Face layout) -> our tree.
 
 Reads `model.safetensors` of any folder whose config.json `BertConfig.from_folder` takes: keys with
-and without the prefix `bert.`, normalisation as `weight`/`bias` or with the older `gamma`/`beta`.
+and without the prefix `bert.`, normalization as `weight`/`bias` or with the older `gamma`/`beta`.
 The heads of the pretraining tasks (`cls.*`) and the `position_ids` buffer are known and dropped;
 any other key is an error.
 """

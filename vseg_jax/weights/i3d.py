@@ -103,7 +103,7 @@ def from_public(foreign: Foreign, like: Mapping[str, Any]) -> dict[str, Any]:
     """The same from arrays already read, in any of the three forms."""
     foreign = dict(foreign)
     for key in [k for k in foreign if k.endswith("/batch_norm/beta")]:
-        # Sonnet's batch normalisation has no scale of its own: it is one.
+        # Sonnet's batch normalization has no scale of its own: it is one.
         foreign.setdefault(key.removesuffix("beta") + "gamma", np.ones_like(foreign[key]))
     every = ("conv_2", "mixed_3", "mixed_4", "mixed_5")  # begins stage 2, 3, 4, 5
     absent = [name for name in every if not any(k.startswith(name) for k in like["params"])]

@@ -33,7 +33,7 @@ def _layer(pattern: str, target: str) -> list[Rule]:
 
 
 def _encoder(pattern: str, target: str) -> list[Rule]:
-    """A ResNet, its stages called res2, res3 and res4; the colour statistics are our model's."""
+    """A ResNet, its stages called res2, res3 and res4; the color statistics are our model's."""
     rules = [
         *_layer(rf"{pattern}\.conv1", f"{target}/conv1"),
         *batch_norm(rf"{pattern}\.bn1", f"{target}/norm1"),

@@ -1,7 +1,7 @@
 """`moving_shapes`: made videos with exact truth, deterministic from a seed, nothing to download.
 
 Two to five actors a clip; every actor that a sentence names has a twin that differs from it in a
-single attribute, so that no colour, no shape and no still frame alone finds it. Two domains share
+single attribute, so that no color, no shape and no still frame alone finds it. Two domains share
 categories and motions and differ in everything else: `source` and `target` (see `Options.shifts`).
 Masks, flow and sound are computed from the same paths that are drawn.
 """
@@ -13,9 +13,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from input_pipeline import records
-from input_pipeline.builders.moving_shapes.render import Rendering, draw_style, render
-from input_pipeline.builders.moving_shapes.scene import (
+from vseg_jax.input_pipeline import records
+from vseg_jax.input_pipeline.builders.moving_shapes.audio import mix
+from vseg_jax.input_pipeline.builders.moving_shapes.render import Rendering, draw_style, render
+from vseg_jax.input_pipeline.builders.moving_shapes.scene import (
     ATTRIBUTES,
     MUTE,
     SHAPES,
@@ -23,12 +24,11 @@ from input_pipeline.builders.moving_shapes.scene import (
     draw_look_alikes,
     draw_scene,
 )
-from input_pipeline.builders.moving_shapes.sentences import describe
-from input_pipeline.builders.moving_shapes.sound import mix
+from vseg_jax.input_pipeline.builders.moving_shapes.sentences import describe
 
 SPLITS = ("source_train", "source_test", "target_train", "target_test")
 SHIFTS = ("background", "light", "noise", "size", "wording")
-# Small frames are stored without loss, for JPEG halves the resolution of colour; in large ones it
+# Small frames are stored without loss, for JPEG halves the resolution of color; in large ones it
 # does not show and PNGs of noise are big.
 _JPEG_FROM = 128  # pixels of the smaller side
 _QUALITY = 95
@@ -50,7 +50,7 @@ class Options:
         options below, so a larger build begins with the clips of a smaller one.
       splits: which of `SPLITS` to build.
       actors: least and greatest number of actors in a clip, within 2 to 8.
-      differs: how often twins differ in colour, shape, size, texture, motion (weights).
+      differs: how often twins differ in color, shape, size, texture, motion (weights).
       drift: greatest way of the camera over a clip, in smaller sides of the frame; 0: none.
       scale: factor on the size of all actors, within 0.5 to 2.
       shifts: what sets the target domain apart from the source, any of `SHIFTS`; a clip's
@@ -76,7 +76,7 @@ class Options:
     scale: float = 1.0
     shifts: tuple[str, ...] = SHIFTS
     flow: bool = True
-    sound: bool = True
+    audio: bool = True
     look_alikes: bool = False
 
     def __post_init__(self):
@@ -102,7 +102,7 @@ class Options:
                              f"{', '.join(ATTRIBUTES)}, not all 0, got {self.differs}")
         if not 0 <= self.drift <= 0.3:
             raise ValueError(f"moving_shapes: drift must lie within 0 to 0.3, got {self.drift}")
-        if self.look_alikes and not self.sound:
+        if self.look_alikes and not self.audio:
             raise ValueError("moving_shapes: look_alikes are told apart by their sound; leave "
                              "sound=True")
         if not 0.5 <= self.scale <= 2:
@@ -174,7 +174,7 @@ def make_record(options: Options, split: str, number: int) -> records.Record:
             for i in nameable(scene, visible)
         ],
         flow=flow,
-        audio=records.encode_audio(mix(scene, options.fps)) if options.sound else b"",
+        audio=records.encode_audio(mix(scene, options.fps)) if options.audio else b"",
     )
 
 
@@ -197,7 +197,7 @@ def _size_factor(rng: np.random.Generator) -> float:
 
 def nameable(scene: Scene, visible: list[int]) -> list[int]:
     """Actors that can be seen, and so can their twins."""
-    return [i for i in visible if scene.twins[i] in visible]
+    return [i for i in visible if scene.distractors[i] in visible]
 
 
 def _visible(scene: Scene, masks: np.ndarray) -> list[int]:

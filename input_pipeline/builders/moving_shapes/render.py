@@ -2,7 +2,7 @@
 
 A shape is a table of signed distances in units of its radius, a texture a table of signed
 distances to its pattern. One affine warp a frame brings both to the screen, and a distance there
-gives the mask (its sign at the pixel's centre) and the soft edge (half a pixel to either side).
+gives the mask (its sign at the pixel's center) and the soft edge (half a pixel to either side).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 import cv2
 import numpy as np
 
-from input_pipeline.builders.moving_shapes.scene import Looks, Path, Scene
+from vseg_jax.input_pipeline.builders.moving_shapes.scene import Looks, Path, Scene
 
 Box = tuple[slice, slice]  # rows and columns of a frame
 
@@ -34,9 +34,9 @@ class Style:
     Attributes:
       canvas: float32 [H + 2m, W + 2m, 3], what the camera sees of the background as it drifts.
       margin: m.
-      gain: float32 [H, W, 3], factor on every frame (light and its colour).
+      gain: float32 [H, W, 3], factor on every frame (light and its color).
       shadow: (dx, dy, strength), offset in radii.
-      noise: standard deviation, grey levels.
+      noise: standard deviation, gray levels.
       blur: standard deviation, pixels; 0 for none.
     """
 
@@ -72,7 +72,7 @@ def render(scene: Scene, style: Style, rng: np.random.Generator) -> Rendering:
         frame = _background(style, scene.drift * t)
         for actor in scene.order:
             path = scene.paths[actor]
-            box = _box(path.centre[t], _REACH * path.radius[t], (height, width))
+            box = _box(path.center[t], _REACH * path.radius[t], (height, width))
             if box is None:
                 continue
             inside = _paint(frame, box, to_shape[actor, t], float(path.radius[t]),
@@ -95,7 +95,7 @@ def screen_from_shape(path: Path) -> np.ndarray:
     matrix = np.zeros((len(path.angle), 3, 3))
     c, s = path.radius * np.cos(path.angle), path.radius * np.sin(path.angle)
     matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 1, 0], matrix[:, 1, 1] = c, -s, s, c
-    matrix[:, :2, 2], matrix[:, 2, 2] = path.centre, 1
+    matrix[:, :2, 2], matrix[:, 2, 2] = path.center, 1
     return matrix
 
 
@@ -125,7 +125,7 @@ def _paint(frame: np.ndarray, box: Box, to_shape: np.ndarray, radius: float, loo
         first, second = first * (1 - pattern), cover * pattern
     patch = frame[box]
     patch *= _rgb(1 - cover)
-    patch += cv2.transform(cv2.merge((first, second)), _colours(looks.colour))
+    patch += cv2.transform(cv2.merge((first, second)), _colors(looks.color))
     return distance < 0
 
 
@@ -158,16 +158,16 @@ def _shade(frame, distance, rows: slice, columns: slice, shadow, radius: float) 
         frame[top:bottom, left:right] *= _rgb(1 - dark)
 
 
-def _box(centre: np.ndarray, reach: float, shape) -> Box | None:
-    left, top = np.floor(centre - reach).astype(int)
-    right, bottom = np.ceil(centre + reach).astype(int)
+def _box(center: np.ndarray, reach: float, shape) -> Box | None:
+    left, top = np.floor(center - reach).astype(int)
+    right, bottom = np.ceil(center + reach).astype(int)
     top, left, bottom, right = max(top, 0), max(left, 0), min(bottom, shape[0]), min(
         right, shape[1])
     return None if top >= bottom or left >= right else (slice(top, bottom), slice(left, right))
 
 
 def _warp(table: np.ndarray, to_shape: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-    """The table's values at the centres of the pixels of a box."""
+    """The table's values at the centers of the pixels of a box."""
     per_unit = (_TABLE - 1) / (2 * _REACH)
     matrix = to_shape[:2] * per_unit
     matrix[:, 2] += _REACH * per_unit
@@ -178,9 +178,9 @@ def _warp(table: np.ndarray, to_shape: np.ndarray, rows: slice, columns: slice) 
 
 
 @functools.cache
-def _colours(colour: str) -> np.ndarray:
-    """float32 [3, 2]: a colour and that of its pattern, light on dark colours, dark on light."""
-    base = np.array(RGB[colour], np.float32)
+def _colors(color: str) -> np.ndarray:
+    """float32 [3, 2]: a color and that of its pattern, light on dark colors, dark on light."""
+    base = np.array(RGB[color], np.float32)
     light = base @ np.array([0.299, 0.587, 0.114], np.float32) > 150
     return np.stack([base, base * 0.42 if light else base * 0.2 + 0.8 * 255], 1)
 
@@ -257,7 +257,7 @@ def _polygon_distance(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _pattern(texture: str, points: np.ndarray) -> np.ndarray:
-    """Signed distance, negative inside, to what a texture paints in the second colour."""
+    """Signed distance, negative inside, to what a texture paints in the second color."""
     x, y = points[..., 0], points[..., 1]
     if texture == "striped":
         period = 0.62
@@ -314,7 +314,7 @@ def _field(rng: np.random.Generator, cells: int, height: int, width: int, channe
 
 
 def _soft(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Two pale colours that run into each other."""
+    """Two pale colors that run into each other."""
     first, second = rng.uniform(196, 246, (2, 3)).astype(np.float32)
     mix = 0.5 + 0.5 * np.clip(_field(rng, 1, height, width), -1, 1)
     return first + mix * (second - first) + 5 * _field(rng, 3, height, width)
@@ -326,19 +326,19 @@ def _clutter(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     ground = rng.uniform(70, 170, 3) + 28 * _field(rng, 3, height, width, 3)
     canvas = np.clip(ground, 0, 255).astype(np.uint8)  # OpenCV draws soft edges in 8 bits only
     for _ in range(int(rng.integers(14, 22))):
-        grey = rng.uniform(45, 195)
-        colour = tuple(float(c) for c in grey + rng.uniform(-26, 26, 3))
+        gray = rng.uniform(45, 195)
+        color = tuple(float(c) for c in gray + rng.uniform(-26, 26, 3))
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         angle = rng.uniform(0, 180)
         long, short = side * rng.uniform(0.15, 0.7), side * rng.uniform(0.03, 0.16)
         box = cv2.boxPoints(((x, y), (long, short), angle))
-        cv2.fillConvexPoly(canvas, np.rint(box * 16).astype(np.int32), colour, cv2.LINE_AA, 4)
+        cv2.fillConvexPoly(canvas, np.rint(box * 16).astype(np.int32), color, cv2.LINE_AA, 4)
     grain = 13 * _field(rng, side // 6, height, width) + 9 * _field(rng, side // 3, height, width)
     return np.clip(canvas + grain, 0, 255)
 
 
 def _side_light(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Light from one side, of some colour."""
+    """Light from one side, of some color."""
     heading = rng.uniform(0, 2 * np.pi)
     x = np.linspace(-1, 1, width, dtype=np.float32)
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]

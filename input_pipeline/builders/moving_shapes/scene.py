@@ -12,12 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "heart", "crescent")
-COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
+COLORS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 SIZES = ("small", "large")
 TEXTURES = ("plain", "striped", "dotted", "checkered")
 MOTIONS = ("left", "right", "up", "down", "still", "rotating", "growing", "shrinking", "bouncing",
            "circling")
-VALUES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES, "texture": TEXTURES,
+VALUES = {"color": COLORS, "shape": SHAPES, "size": SIZES, "texture": TEXTURES,
           "motion": MOTIONS}
 ATTRIBUTES = tuple(VALUES)
 
@@ -25,7 +25,7 @@ MUTE = "circle"  # what look-alikes are drawn as
 _SLIDING = ("left", "right", "up", "down", "bouncing", "circling")  # motions that a disc shows
 _DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 _RADII = {"small": 0.1, "large": 0.165}  # of the frame's smaller side; bounds of a size change
-_TWIN = 0.7  # how often a further actor copies an earlier one but for one attribute
+_DISTRACTOR = 0.7  # how often a further actor copies an earlier one but for one attribute
 _CANDIDATES = 24  # paths tried at a time for one actor
 _CROSSING = 0.25  # of the frames in which two actors may overlap
 
@@ -37,7 +37,7 @@ class Looks:
     `size` is "" where the motion is a change of size: such an actor is neither small nor large.
     """
 
-    colour: str
+    color: str
     shape: str
     size: str
     texture: str
@@ -60,9 +60,9 @@ class Looks:
 
 @dataclasses.dataclass(frozen=True)
 class Path:
-    """Where an actor is, a value a frame: centre [T, 2], angle [T], radius [T]."""
+    """Where an actor is, a value a frame: center [T, 2], angle [T], radius [T]."""
 
-    centre: np.ndarray
+    center: np.ndarray
     angle: np.ndarray
     radius: np.ndarray
 
@@ -83,12 +83,12 @@ class Scene:
     paths: tuple[Path, ...]
     order: tuple[int, ...]
     drift: np.ndarray
-    twins: tuple[int, ...]
+    distractors: tuple[int, ...]
 
     def differs_in(self, actor: int) -> str:
         """The attribute that tells an actor from its twin, "" for a bystander."""
-        twin = self.twins[actor]
-        return self.looks[actor].differs(self.looks[twin])[0] if twin >= 0 else ""
+        distractor = self.distractors[actor]
+        return self.looks[actor].differs(self.looks[distractor])[0] if distractor >= 0 else ""
 
 
 def draw_scene(rng: np.random.Generator, *, height: int, width: int, length: int,
@@ -106,10 +106,10 @@ def draw_scene(rng: np.random.Generator, *, height: int, width: int, length: int
       drift: greatest way of the camera over the clip, in smaller sides of the frame.
       scale: factor on all radii.
     """
-    looks, twins = _draw_looks(rng, int(rng.integers(actors[0], actors[1] + 1)), differs)
+    looks, distractors = _draw_looks(rng, int(rng.integers(actors[0], actors[1] + 1)), differs)
     paths, step = _place_all(rng, looks, height, width, length, drift, scale)
     order = tuple(int(i) for i in rng.permutation(len(looks)))
-    return Scene(tuple(looks), paths, order, step, tuple(twins))
+    return Scene(tuple(looks), paths, order, step, tuple(distractors))
 
 
 def _place_all(rng: np.random.Generator, looks: Sequence[Looks], height: int, width: int,
@@ -132,7 +132,7 @@ def draw_look_alikes(rng: np.random.Generator, *, height: int, width: int, lengt
     larger, so that a single frame shows which of them it is; which of the other categories it is
     of, nothing but its sound tells. They have no twins. Arguments as of `draw_scene`.
     """
-    still = Looks(colour=_pick(rng, COLOURS), shape=MUTE, size="small",
+    still = Looks(color=_pick(rng, COLORS), shape=MUTE, size="small",
                   texture=_pick(rng, TEXTURES), motion="still")
     heard = dataclasses.replace(still, shape=_pick(rng, [s for s in SHAPES if s != MUTE]),
                                 size="large", motion=_pick(rng, _SLIDING))
@@ -151,8 +151,8 @@ def _draw_looks(rng: np.random.Generator, count: int,
             if len(looks) == count:
                 return _shuffled(rng, looks, pairs)
             first = int(rng.integers(len(looks)))
-            copies = len(looks) == 1 or rng.uniform() < _TWIN
-            new = _twin(rng, looks[first], differs) if copies else _random_looks(rng)
+            copies = len(looks) == 1 or rng.uniform() < _DISTRACTOR
+            new = _distractor(rng, looks[first], differs) if copies else _random_looks(rng)
             if new.can_be_seen() and all(new.differs(other) for other in looks):
                 looks.append(new)
                 if copies:
@@ -163,13 +163,13 @@ def _shuffled(rng: np.random.Generator, looks: list[Looks],
               pairs: list[tuple[int, int]]) -> tuple[list[Looks], list[int]]:
     """Actors in random order, each with one of its twins (-1: it has none)."""
     place = rng.permutation(len(looks))
-    shuffled, twins = list(looks), [-1] * len(looks)
+    shuffled, distractors = list(looks), [-1] * len(looks)
     for i, one in enumerate(looks):
         shuffled[place[i]] = one
         mine = [b for a, b in pairs if a == i]
         if mine:
-            twins[place[i]] = int(place[mine[int(rng.integers(len(mine)))]])
-    return shuffled, twins
+            distractors[place[i]] = int(place[mine[int(rng.integers(len(mine)))]])
+    return shuffled, distractors
 
 
 def _random_looks(rng: np.random.Generator) -> Looks:
@@ -181,16 +181,16 @@ def _random_looks(rng: np.random.Generator) -> Looks:
             return looks
 
 
-def _twin(rng: np.random.Generator, looks: Looks, differs: tuple[float, ...]) -> Looks:
+def _distractor(rng: np.random.Generator, looks: Looks, differs: tuple[float, ...]) -> Looks:
     weights = np.asarray(differs, float)
     name = str(rng.choice(ATTRIBUTES, p=weights / weights.sum()))
     old = getattr(looks, name)
     if not old:  # the size of an actor that grows: no twin differs in it, the caller tries again
         return looks
-    twin = dataclasses.replace(looks, **{name: _pick(rng, [v for v in VALUES[name] if v != old])})
-    if twin.motion in ("growing", "shrinking"):
-        return dataclasses.replace(twin, size="")
-    return twin if twin.size else dataclasses.replace(twin, size=_pick(rng, SIZES))
+    distractor = dataclasses.replace(looks, **{name: _pick(rng, [v for v in VALUES[name] if v != old])})
+    if distractor.motion in ("growing", "shrinking"):
+        return dataclasses.replace(distractor, size="")
+    return distractor if distractor.size else dataclasses.replace(distractor, size=_pick(rng, SIZES))
 
 
 def _pick(rng: np.random.Generator, values) -> str:
@@ -201,7 +201,7 @@ def _place(rng: np.random.Generator, looks: Looks, others: list[Path], frame: np
            length: int, step: np.ndarray, scale: float) -> Path:
     """A path inside the frame that crosses the others but does not stay on them."""
     shape = _motion(rng, looks, min(frame), length, scale)
-    track = shape.centre + step * np.arange(length)[:, None]
+    track = shape.center + step * np.arange(length)[:, None]
     margin = 0.95 * shape.radius[:, None]
     low = (margin - track).max(axis=0)
     high = (frame - margin - track).min(axis=0)
@@ -210,14 +210,14 @@ def _place(rng: np.random.Generator, looks: Looks, others: list[Path], frame: np
     best, best_cost = None, np.inf
     for _ in range(3):
         starts = rng.uniform(low, high, (_CANDIDATES, 2))
-        centres = starts[:, None] + track  # [candidates, T, 2]
+        centers = starts[:, None] + track  # [candidates, T, 2]
         cost = np.zeros(_CANDIDATES)
         for other in others:
-            gap = np.linalg.norm(centres - other.centre, axis=-1) / (shape.radius + other.radius)
+            gap = np.linalg.norm(centers - other.center, axis=-1) / (shape.radius + other.radius)
             cost = np.maximum(cost, (gap < 0.95).mean(axis=1))
         i = int(np.argmax(cost <= _CROSSING) if cost.min() <= _CROSSING else cost.argmin())
         if cost[i] < best_cost:
-            best, best_cost = centres[i], cost[i]
+            best, best_cost = centers[i], cost[i]
         if best_cost <= _CROSSING:
             break
     return Path(best, shape.angle, shape.radius)
@@ -227,14 +227,14 @@ def _motion(rng: np.random.Generator, looks: Looks, side: float, length: int,
             scale: float) -> Path:
     """The path around the origin, without the camera's drift."""
     phase = np.linspace(0.0, 1.0, length)
-    centre = np.zeros((length, 2))
+    center = np.zeros((length, 2))
     angle = np.full(length, rng.uniform(-0.3, 0.3))
     jitter = scale * side * rng.uniform(0.94, 1.06)
     radius = np.full(length, _RADII.get(looks.size, 0.0) * jitter)
     turn, sign, start = rng.uniform(), rng.choice([-1.0, 1.0]), rng.uniform()
     if looks.motion in _DIRECTIONS:
         way = side * (0.42 + 0.16 * turn)
-        centre = np.outer(phase - 0.5, _DIRECTIONS[looks.motion]) * way
+        center = np.outer(phase - 0.5, _DIRECTIONS[looks.motion]) * way
     elif looks.motion == "rotating":
         angle = angle + sign * 2 * np.pi * (0.55 + 0.25 * turn) * phase
     elif looks.motion in ("growing", "shrinking"):
@@ -243,8 +243,8 @@ def _motion(rng: np.random.Generator, looks: Looks, side: float, length: int,
         radius = jitter * small * (large / small) ** p
     elif looks.motion == "bouncing":
         hop = np.abs(np.sin(np.pi * (3 * phase + start)))
-        centre[:, 1] = -side * (0.24 + 0.06 * turn) * (hop - 0.5)
+        center[:, 1] = -side * (0.24 + 0.06 * turn) * (hop - 0.5)
     elif looks.motion == "circling":
         around = 2 * np.pi * (sign * (1.1 + 0.25 * turn) * phase + start)
-        centre = side * (0.13 + 0.03 * turn) * np.stack([np.cos(around), np.sin(around)], -1)
-    return Path(centre, angle, radius)
+        center = side * (0.13 + 0.03 * turn) * np.stack([np.cos(around), np.sin(around)], -1)
+    return Path(center, angle, radius)

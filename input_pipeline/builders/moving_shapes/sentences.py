@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, Scene
+from vseg_jax.input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, Scene
 
 # Other words for the free sentences, beside the plain word itself.
 SYNONYMS = {
@@ -53,7 +53,7 @@ MOTION_WORDS = {
 RELATIONS = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
 _PLACED = 0.4  # of the free sentences try to name a place
 _PLAIN_WORD = 0.5  # of the words of free sentences are those of the plain ones
-_CHANCE = {"colour": 0.85, "motion": 0.85, "size": 0.2, "texture": 0.2}  # of a word not needed
+_CHANCE = {"color": 0.85, "motion": 0.85, "size": 0.2, "texture": 0.2}  # of a word not needed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +68,11 @@ class Claim:
 def names_only(scene: Scene, actor: int, claim: Claim) -> bool:
     """True if the claim holds for the actor and could be taken to hold for no other.
 
-    A reference is named by colour and shape, which must be its own alone. Places are judged
+    A reference is named by color and shape, which must be its own alone. Places are judged
     cautiously: the actor must stand clearly there in every frame, any other in hardly any.
     """
     if claim.relation:
-        nouns = [(looks.colour, looks.shape) for looks in scene.looks]
+        nouns = [(looks.color, looks.shape) for looks in scene.looks]
         if (claim.reference == actor or nouns.count(nouns[claim.reference]) > 1
                 or not _beside(scene, actor, claim).all()):
             return False
@@ -91,7 +91,7 @@ def _beside(scene: Scene, actor: int, claim: Claim, margin: float = 0.6) -> np.n
     one, two = scene.paths[actor], scene.paths[claim.reference]
     axis = 0 if claim.relation in ("left", "right") else 1
     sign = 1 if claim.relation in ("right", "below") else -1
-    ahead = sign * (one.centre[:, axis] - two.centre[:, axis])
+    ahead = sign * (one.center[:, axis] - two.center[:, axis])
     return ahead > margin * (one.radius + two.radius)
 
 
@@ -136,7 +136,7 @@ def _ordered(attributes: set[str]) -> tuple[str, ...]:
 
 def _plain(scene: Scene, actor: int, claim: Claim) -> str:
     looks = scene.looks[actor]
-    words = [getattr(looks, a) for a in ("size", "texture", "colour", "shape")
+    words = [getattr(looks, a) for a in ("size", "texture", "color", "shape")
              if a in claim.attributes]
     motion = [MOTION_WORDS[looks.motion][0][0]] if "motion" in claim.attributes else []
     return " ".join(["the", *words, *motion])
@@ -146,7 +146,7 @@ def _free(rng: np.random.Generator, scene: Scene, actor: int, claim: Claim) -> s
     """One of several word orders; a relation comes after the noun or at the front."""
     looks = scene.looks[actor]
     word = {a: _synonym(rng, getattr(looks, a)) for a in claim.attributes if a != "motion"}
-    before = [word[a] for a in ("size", "texture", "colour") if a in word]
+    before = [word[a] for a in ("size", "texture", "color") if a in word]
     if len(before) > 1 and rng.uniform() < 0.5:
         before = [before[i] for i in rng.permutation(len(before))]
     noun = " ".join([*before, word["shape"]])
@@ -156,7 +156,7 @@ def _free(rng: np.random.Generator, scene: Scene, actor: int, claim: Claim) -> s
     place = ""
     if claim.relation:
         reference = scene.looks[claim.reference]
-        place = (f"{RELATIONS[claim.relation]} the {_synonym(rng, reference.colour)} "
+        place = (f"{RELATIONS[claim.relation]} the {_synonym(rng, reference.color)} "
                  f"{_synonym(rng, reference.shape)}")
     if "motion" not in claim.attributes:
         orders = [f"{_article(noun)}{after} {place}", f"look for the {noun}{after} {place}",

@@ -117,12 +117,12 @@ def two_sentences():
 
 def test_it_learns_a_made_clip(loss_and_gradient, variables):
     batch = two_sentences()
-    optimiser = optax.adam(5e-3)
-    state = optimiser.init(variables["params"])
+    optimizer = optax.adam(5e-3)
+    state = optimizer.init(variables["params"])
 
     @quick_jit
     def update(params, gradient, state):
-        change, state = optimiser.update(gradient, state)
+        change, state = optimizer.update(gradient, state)
         return optax.apply_updates(params, change), state
 
     history = []

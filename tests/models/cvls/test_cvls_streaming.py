@@ -30,56 +30,56 @@ def test_the_ring_holds_the_pipelines_clips(backbone, length, stride, target):
     state = config.window.start(frames[0], jnp.zeros((1, 4)))
     delay = config.window.delay
     assert delay == (0 if backbone == "resnet18" else (length - 1 - target) * stride)
-    answers = 0
+    predictions = 0
     for frame in frames[1:] + frames[-1:] * delay:
         state = push(state, frame)
-        clip, number = config.window.clip(state), config.window.answered(state)
+        clip, number = config.window.clip(state), config.window.predicted(state)
         if number >= 0:
             np.testing.assert_array_equal(clip[:, 0, 0, 0], wanted_clip(config, int(number), 30))
-            answers += 1
-    assert answers == 30 - (delay == 0)
+            predictions += 1
+    assert predictions == 30 - (delay == 0)
 
 
 def prompt(batch, sample):
     return {name: batch[name][sample] for name in ("tokens", "tokens_valid")}
 
 
-def answers_of(model, variables):
-    """{frame: answer} of a film of all `FRAMES`."""
+def predictions_of(model, variables):
+    """{frame: answer} of a video of all `FRAMES`."""
     step = quick_jit(model.step)
     state = quick_jit(model.start)(variables, FRAMES[0], prompt(make_batch(), 0))
-    answers = {}
+    predictions = {}
     for frame in [*FRAMES[1:], *FRAMES[-1:].repeat(model.delay, axis=0)]:
-        state, answer = step(variables, state, frame)
-        answers[int(answer.frame)] = answer
-    return answers
+        state, prediction = step(variables, state, frame)
+        predictions[int(prediction.frame)] = prediction
+    return predictions
 
 
-def check_against_predict(model, variables, predict, answers, numbers):
+def check_against_predict(model, variables, predict, predictions, numbers):
     batch = make_batch()
     clips = np.stack([FRAMES[wanted_clip(model.config, n, len(FRAMES))] for n in numbers])
     alike = {name: np.repeat(value[:1], len(numbers), axis=0) for name, value in batch.items()}
     target = np.full(len(numbers), model.config.window.target, np.int32)
     wanted = predict(variables, {**alike, "frames": clips, "target": target})
     for i, n in enumerate(numbers):
-        np.testing.assert_allclose(answers[n].logits, wanted.logits[i], rtol=1e-3, atol=1e-4)
-        np.testing.assert_allclose(answers[n].scores, wanted.scores[i], rtol=1e-3)
+        np.testing.assert_allclose(predictions[n].logits, wanted.logits[i], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(predictions[n].scores, wanted.scores[i], rtol=1e-3)
 
 
-def test_a_stream_answers_as_predict_does(model, variables):
-    answers = answers_of(model, variables)
-    assert set(answers) == {1, 2, 3, 4}
-    check_against_predict(model, variables, quick_jit(model.predict), answers, [1, 4])
+def test_a_stream_predictions_as_predict_does(model, variables):
+    predictions = predictions_of(model, variables)
+    assert set(predictions) == {1, 2, 3, 4}
+    check_against_predict(model, variables, quick_jit(model.predict), predictions, [1, 4])
 
 
 @pytest.mark.slow  # I3D compiles for 20 s
-def test_a_stream_of_clips_answers_as_predict_does():
+def test_a_stream_of_clips_predictions_as_predict_does():
     model = build(**I3D)
     assert model.delay == 2
     variables = quick_jit(model.init)(jax.random.key(0), make_batch(length=3))
-    answers = answers_of(model, variables)
-    assert set(answers) == {-1, 0, 1, 2, 3, 4}
-    check_against_predict(model, variables, quick_jit(model.predict), answers, [0, 4])
+    predictions = predictions_of(model, variables)
+    assert set(predictions) == {-1, 0, 1, 2, 3, 4}
+    check_against_predict(model, variables, quick_jit(model.predict), predictions, [0, 4])
 
 
 def test_many_streams_at_once(model, variables):

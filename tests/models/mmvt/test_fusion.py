@@ -55,7 +55,7 @@ def test_dynamic_filters_by_hand():
     words, valid = jnp.ones((1, 1, 2)), jnp.ones((1, 1), bool)
     module = DynamicFilter(3)
     params = quick_jit(module.init)(KEYS[5], x, words, valid)["params"]
-    # The same filter everywhere: channel 0 takes its left neighbour, channel 1 twice itself.
+    # The same filter everywhere: channel 0 takes its left neighbor, channel 1 twice itself.
     bias = np.zeros((9, 2), np.float32)
     bias[3, 0], bias[4, 1] = 1, 2
     filters = {"kernel": jnp.zeros_like(params["filters"]["kernel"]), "bias": bias.ravel()}

@@ -30,10 +30,10 @@ def test_the_ring_holds_the_pipelines_clips(motion, length, stride, target):
     ]
     again = frames[-1].at[..., 3:].set(still)
     state = config.window.start(frames[0], NOTHING)
-    late, answers = config.window.delay, 0
+    late, predictions = config.window.delay, 0
     for frame in frames[1:] + [again] * late:
         state = push(state, frame)
-        number = int(config.window.answered(state))
+        number = int(config.window.predicted(state))
         if number < 0:
             continue
         wanted = clip_numbers(config, number, count)
@@ -44,11 +44,11 @@ def test_the_ring_holds_the_pipelines_clips(motion, length, stride, target):
             np.testing.assert_array_equal(flow[:, 0, 0, 0], leaving)
         else:
             assert flow is None
-        answers += 1
-    assert answers == count - (late == 0)
+        predictions += 1
+    assert predictions == count - (late == 0)
 
 
-def test_a_stream_answers_as_predict_does(model, variables, predict):
+def test_a_stream_predictions_as_predict_does(model, variables, predict):
     random = np.random.default_rng(0)
     frames, flow = random.integers(0, 256, (2, 4, 32, 32, 3), np.uint8)
     batch = make_batch()
@@ -57,26 +57,26 @@ def test_a_stream_answers_as_predict_does(model, variables, predict):
     arriving = [np.concatenate([frames[n], flow[n - 1]], axis=-1) for n in range(4)]
     arriving += [np.concatenate([frames[3], flow[3]], axis=-1)] * 2
     state = quick_jit(model.start)(variables, arriving[0], prompt)
-    step, answers = quick_jit(model.step), {}
+    step, predictions = quick_jit(model.step), {}
     for frame in arriving[1:]:
-        state, answer = step(variables, state, frame)
-        answers[int(answer.frame)] = answer
-    assert set(answers) == {-1, 0, 1, 2, 3}
+        state, prediction = step(variables, state, frame)
+        predictions[int(prediction.frame)] = prediction
+    assert set(predictions) == {-1, 0, 1, 2, 3}
     numbers = [0, 3]  # the edges
     clips = np.stack([clip_numbers(model.config, n, 4) for n in numbers])
     alike = {name: np.repeat(value[:1], 2, axis=0) for name, value in batch.items()}
     wanted = predict(variables, {**alike, "frames": frames[clips], "flow": flow[clips]})
     for i, n in enumerate(numbers):
-        np.testing.assert_allclose(answers[n].logits, wanted.logits[i], rtol=1e-3, atol=1e-4)
-        np.testing.assert_allclose(answers[n].scores, wanted.scores[i], rtol=1e-3)
+        np.testing.assert_allclose(predictions[n].logits, wanted.logits[i], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(predictions[n].scores, wanted.scores[i], rtol=1e-3)
 
 
-def test_without_delay_the_first_frame_is_answered_by_answer():
+def test_without_delay_the_first_frame_is_predicted_by_prediction():
     model = build(clip_target=2, motion=False)
     batch = make_batch()
     assert model.delay == 0
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)
     prompt = {name: batch[name][0] for name in ("tokens", "tokens_valid")}
     state = jax.eval_shape(model.start, shapes, batch["frames"][0, 0], prompt)
-    logits = jax.eval_shape(lambda v, s: model.answer(v, s).logits, shapes, state)
+    logits = jax.eval_shape(lambda v, s: model.prediction(v, s).logits, shapes, state)
     assert logits.shape == (1, 32, 32)

@@ -17,7 +17,7 @@ def test_restyle_by_hand():
     out = am_adain.restyle(
         C, jnp.asarray([[0.8, 0.2]]), jnp.asarray([[0.4, 0.1]]), jnp.asarray([[0.5, 0.25]]), 0.0
     )
-    # word 0: mean (0.4 + 0.8) / 2, deviation (0.2 + 0.4) / 2, normalised values -1 and 1;
+    # word 0: mean (0.4 + 0.8) / 2, deviation (0.2 + 0.4) / 2, normalized values -1 and 1;
     # word 1: mean 0.75 * 0.6 + 0.25 * 0.2, deviation 0.75 * 0.2 + 0.25 * 0.1, values 1 and -1.
     np.testing.assert_allclose(out, [[[0.3, 0.675], [0.9, 0.325]]], rtol=1e-5)
 
@@ -46,6 +46,6 @@ def test_alpha_is_0_where_either_sentence_has_no_word():
     np.testing.assert_allclose(alpha, [[0.3, 0, 0], [0.4, 0.4, 0]])
 
 
-def test_renormalise():
-    out = am_adain.renormalise(jnp.asarray([[[0.6, -0.1, 0.2], [0.0, 0.0, 0.0]]]))
+def test_renormalize():
+    out = am_adain.renormalize(jnp.asarray([[[0.6, -0.1, 0.2], [0.0, 0.0, 0.0]]]))
     np.testing.assert_allclose(out, [[[0.75, 0, 0.25], [0, 0, 0]]], rtol=1e-6)

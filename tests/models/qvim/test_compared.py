@@ -76,8 +76,8 @@ def test_how_often():
 
 
 def test_sfa_begins_when_told():
-    for step, begun in ((499, False), (500, True)):
-        assert (drawn(method="sfa", step=step).visual(1, V) != V).any() == begun
+    for step, started in ((499, False), (500, True)):
+        assert (drawn(method="sfa", step=step).visual(1, V) != V).any() == started
 
 
 @pytest.mark.parametrize("method", ["adain", "mixstyle", "dsu"])
@@ -125,7 +125,7 @@ def measured():
 
     @jax.jit
     def follow(state, step):
-        looks = iter([MAPS.at[..., 1].add(2 * MAPS[..., 0]), MAPS])  # other colours, and as it is
+        looks = iter([MAPS.at[..., 1].add(2 * MAPS[..., 0]), MAPS])  # other colors, and as it is
 
         def see(frames):
             return (None, next(looks), None, None, None)
@@ -185,7 +185,7 @@ def test_every_method_fits_into_training(method, modality):
     assert jax.tree.structure(plain["params"]) == jax.tree.structure(variables["params"])
 
 
-def test_inference_is_the_baselines_but_for_the_normalisation():
+def test_inference_is_the_baselines_but_for_the_normalization():
     batch = tiny_qvim.make_batch()
     variables = jax.eval_shape(tiny_qvim.build(**BASELINE).init, jax.random.key(0), batch)
 

@@ -102,7 +102,7 @@ def test_prediction(predict, variables):
     assert ((out.scores > 0) & (out.scores < 1)).all()
 
 
-def test_a_sample_is_answered_the_same_in_any_batch(predict, variables):
+def test_a_sample_is_predicted_the_same_in_any_batch(predict, variables):
     batch = make_batch()
     out = predict(variables, batch).logits
     order = np.array([2, 0, 3, 1])

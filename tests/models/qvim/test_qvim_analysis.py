@@ -43,8 +43,8 @@ def test_looking_changes_nothing_and_qfa_mixes_what_was_seen():
                 analysis.augment(model, variables, batch, 2, beta))
 
     beta = float(np.median(see(variables, batch, 0.0)[-1].pointed))
-    answer, seen, features, mixed = see(variables, batch, beta)
-    np.testing.assert_allclose(answer.logits[:, 0], seen.logits, rtol=1e-4, atol=1e-5)
+    prediction, seen, features, mixed = see(variables, batch, beta)
+    np.testing.assert_allclose(prediction.logits[:, 0], seen.logits, rtol=1e-4, atol=1e-5)
     assert sorted(features) == [1, 2, 3, 4, 5]
     np.testing.assert_array_equal(mixed.other, mixed.features[::-1])
     np.testing.assert_allclose(mixed.pointed.max((1, 2)), 1)

@@ -28,16 +28,16 @@ def test_the_ring_holds_the_pipelines_clips(length, stride, target):
     frames = [jnp.full((1, 1, 3), v, jnp.uint8) for v in video]
     state = config.window.start(frames[0], NO_QUERY)
     assert state.frames.shape[0] == (length - 1) * stride + 1
-    assert config.window.answered(state) == -config.window.delay
-    answers = 0
+    assert config.window.predicted(state) == -config.window.delay
+    predictions = 0
     for frame in frames[1:] + frames[-1:] * config.window.delay:
         state = push(state, frame)
-        number = int(config.window.answered(state))
+        number = int(config.window.predicted(state))
         if number >= 0:
             seen = config.window.clip(state)[:, 0, 0, 0]
             np.testing.assert_array_equal(seen, wanted_clip(config, number, 40))
-            answers += 1
-    assert answers == 40 - (config.window.delay == 0)
+            predictions += 1
+    assert predictions == 40 - (config.window.delay == 0)
 
 
 @pytest.fixture(scope="module")
@@ -54,22 +54,22 @@ def prompt(batch, sample):
     return {name: batch[name][sample] for name in ("tokens", "tokens_valid")}
 
 
-def test_a_stream_answers_as_predict_does(model, variables, predict, start, step):
+def test_a_stream_predictions_as_predict_does(model, variables, predict, start, step):
     assert model.delay == 2
     batch = make_batch()
     state = start(variables, FRAMES[0], prompt(batch, 0))
-    answers = {}
+    predictions = {}
     for frame in [*FRAMES[1:], FRAMES[-1], FRAMES[-1]]:
-        state, answer = step(variables, state, frame)
-        answers[int(answer.frame)] = answer
-    assert set(answers) == {-1, *range(7)}
+        state, prediction = step(variables, state, frame)
+        predictions[int(prediction.frame)] = prediction
+    assert set(predictions) == {-1, *range(7)}
     numbers = [0, 1, 4, 6]  # as many as a batch holds, the edges among them
     clips = np.stack([FRAMES[wanted_clip(model.config, n, 7)] for n in numbers])
     alike = {name: np.repeat(value[:1], 4, axis=0) for name, value in batch.items()}
     wanted = predict(variables, {**alike, "frames": clips})
     for i, n in enumerate(numbers):
-        np.testing.assert_allclose(answers[n].logits, wanted.logits[i], rtol=1e-3, atol=1e-4)
-        np.testing.assert_allclose(answers[n].scores, wanted.scores[i], rtol=1e-3)
+        np.testing.assert_allclose(predictions[n].logits, wanted.logits[i], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(predictions[n].scores, wanted.scores[i], rtol=1e-3)
 
 
 def test_many_streams_at_once(model, variables, start, step):
@@ -90,8 +90,8 @@ def test_the_step_exports_with_its_memory(model, variables, start, step):
     leaves, tree = jax.tree.flatten(state)
 
     def program(leaves, frame):
-        state, answer = model.step(variables, jax.tree.unflatten(tree, leaves), frame)
-        return jax.tree.leaves(state), answer.logits
+        state, prediction = model.step(variables, jax.tree.unflatten(tree, leaves), frame)
+        return jax.tree.leaves(state), prediction.logits
 
     exported = jax.export.export(quick_jit(program))(leaves, FRAMES[1])
     again = jax.export.deserialize(exported.serialize())
@@ -101,10 +101,10 @@ def test_the_step_exports_with_its_memory(model, variables, start, step):
     jax.tree.map(np.testing.assert_array_equal, after[:2], jax.tree.leaves(wanted_state)[:2])
 
 
-def test_without_delay_the_first_frame_is_answered_by_answer(variables):
+def test_without_delay_the_first_frame_is_predicted_by_prediction(variables):
     model = build(clip_target=2)
     batch = make_batch()
     state = jax.eval_shape(model.start, variables, FRAMES[0], prompt(batch, 0))
     assert model.delay == 0
-    logits = jax.eval_shape(lambda v, s: model.answer(v, s).logits, variables, state)
+    logits = jax.eval_shape(lambda v, s: model.prediction(v, s).logits, variables, state)
     assert logits.shape == (1, 32, 32)

@@ -11,7 +11,7 @@ from vseg_jax.models.rcf import analysis
 RANDOM = np.random.default_rng(0)
 
 
-def test_fired_slots_are_normalised_by_category():
+def test_fired_slots_are_normalized_by_category():
     table = analysis.fired_slots(np.array([0, 0, 0, 2]), np.array([1, 1, 1, 1]), 3, 3)
     np.testing.assert_allclose(table, [[0, 0, 0], [0.75, 0, 0.25], [0, 0, 0]])
 
@@ -113,9 +113,9 @@ def test_latency_is_the_formulas_and_table_1s():
 def test_the_t_test_takes_pairs_above_the_threshold():
     without = RANDOM.uniform(0.55, 0.9, 40)
     better = without + RANDOM.normal(0.05, 0.01, 40)
-    assert analysis.sound_p_value(better, without, 0.5) < 1e-6
+    assert analysis.audio_p_value(better, without, 0.5) < 1e-6
     same = without + RANDOM.normal(0, 0.01, 40) - 0.0
     low = np.concatenate([same, np.full(50, 0.2)]), np.concatenate([without, np.full(50, 0.4)])
-    assert analysis.sound_p_value(*low, 0.5) == analysis.sound_p_value(same, without, 0.5)
+    assert analysis.audio_p_value(*low, 0.5) == analysis.audio_p_value(same, without, 0.5)
     with pytest.raises(ValueError, match="0 samples"):
-        analysis.sound_p_value(better, without, 0.99)
+        analysis.audio_p_value(better, without, 0.99)

@@ -21,50 +21,50 @@ def boxes(*places, slots=4):
     return masks
 
 
-def film(*frames, override=0.5):
+def video(*frames, override=0.5):
     """The identities of each frame of (fired slots, masks)."""
-    who, before, masks_before, answers = identity.first(4), NOBODY, boxes(), []
+    who, before, masks_before, predictions = identity.first(4), NOBODY, boxes(), []
     for masks in frames:
         fired = masks.any((1, 2))
         who, before = FOLLOW(who, fired, masks, before, masks_before, override=override)
         masks_before = masks
-        answers.append(before.tolist())
-    return answers
+        predictions.append(before.tolist())
+    return predictions
 
 
 def test_slots_are_identities_also_after_an_absence():
-    assert film(boxes(0, None, 8), boxes(0), boxes(None, 20), boxes(2, 20, 30)) == [
+    assert video(boxes(0, None, 8), boxes(0), boxes(None, 20), boxes(2, 20, 30)) == [
         [0, -1, 2, -1], [0, -1, -1, -1], [-1, 1, -1, -1], [0, 1, 2, -1]]
 
 
 def test_masks_pass_their_identity_on():
     # Slots 0 and 1 change places, then slot 3 takes over from slot 0.
-    assert film(boxes(0, 20), boxes(20, 0), boxes(None, 0, None, 21)) == [
+    assert video(boxes(0, 20), boxes(20, 0), boxes(None, 0, None, 21)) == [
         [0, 1, -1, -1], [1, 0, -1, -1], [-1, 0, -1, 1]]
-    assert film(boxes(0, 20), boxes(20, 0), override=None)[1] == [0, 1, -1, -1]
+    assert video(boxes(0, 20), boxes(20, 0), override=None)[1] == [0, 1, -1, -1]
 
 
 def test_an_overlap_of_exactly_the_threshold_is_none():
     half = boxes(0)
     half[0, 2:] = False                      # IoU 1 / 2 with the whole
     moved = half[[3, 0, 1, 2]]               # in slot 1
-    assert film(boxes(0), moved, override=0.5)[1] == [-1, 1, -1, -1]
-    assert film(boxes(0), moved, override=0.49)[1] == [-1, 0, -1, -1]
+    assert video(boxes(0), moved, override=0.5)[1] == [-1, 1, -1, -1]
+    assert video(boxes(0), moved, override=0.49)[1] == [-1, 0, -1, -1]
 
 
 def test_the_larger_overlap_wins_and_the_loser_gets_a_new_identity():
     # Both slots 1 and 2 overlap what slot 0 was; slot 0 fires elsewhere.
     masks = boxes(30, 1, 0)
     masks[1, :, 1:5] = True
-    assert film(boxes(0), masks)[1] == [4, 1, 0, -1]
+    assert video(boxes(0), masks)[1] == [4, 1, 0, -1]
     # The next new identity is the next number; slot 0 stays 4 from now on.
-    assert film(boxes(0), masks, boxes(30, None, None, 0))[2] == [4, -1, -1, 0]
+    assert video(boxes(0), masks, boxes(30, None, None, 0))[2] == [4, -1, -1, 0]
 
 
 def test_two_slots_with_one_identity_never_share_it():
     # Slot 1 took identity 0 over from slot 0 while that was empty; then both fire elsewhere.
-    answers = film(boxes(0), boxes(None, 0), boxes(10, 30))
-    assert answers == [[0, -1, -1, -1], [-1, 0, -1, -1], [0, 4, -1, -1]]
+    predictions = video(boxes(0), boxes(None, 0), boxes(10, 30))
+    assert predictions == [[0, -1, -1, -1], [-1, 0, -1, -1], [0, 4, -1, -1]]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -42,7 +42,7 @@ def test_the_defaults_are_the_papers():
 ])
 def test_every_switch_makes_a_model(changes, tokens):
     model = build(**changes)
-    c, batch = model.config, make_batch(length=1 + model.config.references, audio=model.hears)
+    c, batch = model.config, make_batch(length=1 + model.config.references, audio=model.uses_audio)
     kept = {}
 
     def run(key, batch):

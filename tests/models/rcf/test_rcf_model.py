@@ -55,27 +55,27 @@ def test_masks_of_references_are_read_for_the_order_alone(variables, loss_and_gr
     assert means["loss"][1] == 4 and means["iou"][1] == 8 and value != changed
 
 
-def test_predict_answers_for_the_target(variables, predict):
-    answer = predict(variables, BATCH)
-    assert answer.logits.shape == (2, 4, 64, 64) and answer.probabilities.shape == (2, 4, 4)
-    np.testing.assert_allclose(answer.probabilities.sum(-1), 1, rtol=1e-5)
-    np.testing.assert_array_equal(answer.scores, answer.probabilities[..., :3].max(-1))
-    np.testing.assert_array_equal(answer.frame, [1, 1])
+def test_predict_predictions_for_the_target(variables, predict):
+    prediction = predict(variables, BATCH)
+    assert prediction.logits.shape == (2, 4, 64, 64) and prediction.probabilities.shape == (2, 4, 4)
+    np.testing.assert_allclose(prediction.probabilities.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(prediction.scores, prediction.probabilities[..., :3].max(-1))
+    np.testing.assert_array_equal(prediction.frame, [1, 1])
     slots = np.broadcast_to(np.arange(4), (2, 4))
-    np.testing.assert_array_equal(answer.identities, np.where(answer.scores >= 0.4, slots, -1))
+    np.testing.assert_array_equal(prediction.identities, np.where(prediction.scores >= 0.4, slots, -1))
     # The past matters, and samples do not see one another.
     frames = BATCH["frames"].copy()
     frames[1, 0] = 255 - frames[1, 0]
     other = predict(variables, {**BATCH, "frames": frames})
-    np.testing.assert_allclose(answer.logits[0], other.logits[0], atol=1e-5)
-    assert (answer.logits[1] != other.logits[1]).any()
+    np.testing.assert_allclose(prediction.logits[0], other.logits[0], atol=1e-5)
+    assert (prediction.logits[1] != other.logits[1]).any()
 
 
 def test_it_learns_a_clip(variables, loss_and_gradient):
-    optimiser = optax.adam(0.01)
+    optimizer = optax.adam(0.01)
     variables = dict(variables)
-    state = optimiser.init(variables["params"])
-    update = jax.jit(optimiser.update)
+    state = optimizer.init(variables["params"])
+    update = jax.jit(optimizer.update)
     first = None
     for _ in range(40):
         (value, (updates, means)), gradient = loss_and_gradient(variables, BATCH)

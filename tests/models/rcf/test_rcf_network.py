@@ -67,39 +67,39 @@ def fuse(references=2, **changes):
     module, random = Fusion(config), jax.random.split(jax.random.key(2), 3)
     maps = jax.random.normal(random[0], (1, 3, 3, 8))
     others = jax.random.normal(random[1], (1, references, 3, 3, 8))
-    sound = valid = None
+    audio = valid = None
     if config.audio:
-        sound = jax.random.normal(random[2], (1, 1 + references, 8))
-        valid = jnp.ones(sound.shape[:2], bool)
+        audio = jax.random.normal(random[2], (1, 1 + references, 8))
+        valid = jnp.ones(audio.shape[:2], bool)
     variables = quick_jit(lambda *x: module.init(*x, train=False))(
-        jax.random.key(0), maps, others, sound, valid)
+        jax.random.key(0), maps, others, audio, valid)
     run = quick_jit(lambda *x: module.apply(variables, maps, *x, train=False))
-    return run, (others, sound, valid)
+    return run, (others, audio, valid)
 
 
 @pytest.mark.parametrize(("fusion", "reached"), [
     ("reference_token", True), ("full_enc", True), ("full_dec", False)])
 def test_what_references_reach(fusion, reached):
     """With "full_dec" they meet the target in the decoder only."""
-    run, (others, *sound) = fuse(fusion=fusion)
-    before, after = run(others, *sound), run(others + 1, *sound)
+    run, (others, *audio) = fuse(fusion=fusion)
+    before, after = run(others, *audio), run(others + 1, *audio)
     assert bool((before.target != after.target).any()) == reached
     assert (before.tokens != after.tokens).any()
-    swapped = run(others[:, ::-1], *sound)
+    swapped = run(others[:, ::-1], *audio)
     assert (before.tokens[:, 9:] != swapped.tokens[:, 9:]).any()
 
 
 @pytest.mark.parametrize("fusion", ["reference_token", "full_dec"])
-def test_frames_without_sound_leave_no_trace(fusion):
-    run, (others, sound, valid) = fuse(fusion=fusion, **HEARING)
+def test_frames_without_audio_leave_no_trace(fusion):
+    run, (others, audio, valid) = fuse(fusion=fusion, **HEARING)
     silent = valid.at[0, 1].set(False)
-    one, other = run(others, sound, silent), run(others, sound.at[0, 1].add(9), silent)
+    one, other = run(others, audio, silent), run(others, audio.at[0, 1].add(9), silent)
     np.testing.assert_array_equal(one.target, other.target)
-    assert (run(others, sound.at[0, 1].add(9), valid).target != one.target).any()
+    assert (run(others, audio.at[0, 1].add(9), valid).target != one.target).any()
     # All silent: as good as no sound, whatever was heard.
     deaf = jnp.zeros_like(valid)
     np.testing.assert_array_equal(
-        run(others, sound, deaf).target, run(others, 5 * sound, deaf).target)
+        run(others, audio, deaf).target, run(others, 5 * audio, deaf).target)
 
 
 def test_frames_are_padded_below_and_on_the_right():

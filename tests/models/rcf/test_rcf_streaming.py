@@ -20,16 +20,16 @@ def close(ours, theirs):
             getattr(ours, name), getattr(theirs, name)[0], atol=1e-4, err_msg=name)
 
 
-def test_a_stream_answers_as_its_clips(variables, begin, step, predict):
-    state, answer = begin(variables, FRAMES[0])
-    close(answer, predict(variables, clip_of(FRAMES, 0, 1)))
+def test_a_stream_predictions_as_its_clips(variables, begin, step, predict):
+    state, prediction = begin(variables, FRAMES[0])
+    close(prediction, predict(variables, clip_of(FRAMES, 0, 1)))
     for t in range(1, 4):
-        state, answer = step(variables, state, FRAMES[t])
-        assert answer.frame == t
-        close(answer, predict(variables, clip_of(FRAMES, t, 1)))
+        state, prediction = step(variables, state, FRAMES[t])
+        assert prediction.frame == t
+        close(prediction, predict(variables, clip_of(FRAMES, t, 1)))
 
 
-def test_three_references_and_sound():
+def test_three_references_and_audio():
     model = build(references=3, fusion="full_enc", decoder_layers=1, **HEARING)
     batch = make_batch(length=4, audio=True)
     variables = made_variables(model, batch)
@@ -41,24 +41,24 @@ def test_three_references_and_sound():
     for t in range(1, 5):
         before = state
         prompt = {"audio": patches[t], "audio_valid": there[t]}
-        state, answer = step(variables, state, FRAMES[t], prompt)
+        state, prediction = step(variables, state, FRAMES[t], prompt)
         numbers = np.maximum(np.arange(t - 3, t + 1), 0)
         clip = {**batch, **clip_of(FRAMES, t, 3), "audio": np.stack([patches[numbers]] * 2),
                 "audio_valid": np.stack([there[numbers]] * 2)}
-        close(answer, predict(variables, clip))
+        close(prediction, predict(variables, clip))
     # No sound is no sound, whatever the patch holds.
     silent, other = (step(variables, before, FRAMES[4], {
         "audio": p, "audio_valid": np.array(False)})[1].logits for p in patches[4:])
     np.testing.assert_array_equal(silent, other)
-    assert (silent != answer.logits).any()
+    assert (silent != prediction.logits).any()
 
 
-def test_no_prompt_is_no_sound():
+def test_no_prompt_is_no_audio():
     model, frame = build(**HEARING), jnp.asarray(FRAMES[0])
     variables = jax.eval_shape(model.init, jax.random.key(0), make_batch())
     state = jax.eval_shape(lambda v: model.start(v, frame), variables)
     after, _ = jax.eval_shape(model.step, variables, state, frame)
-    assert after.sound.shape == (1, 8) and after.sound_valid.shape == (1,)
+    assert after.audio.shape == (1, 8) and after.audio_valid.shape == (1,)
 
 
 def stems(jaxpr):
@@ -88,12 +88,12 @@ def test_a_frame_goes_through_the_backbone_once(variables, changes):
         assert stems(loss(variables).jaxpr) == [8]  # two clips of four frames
 
 
-def test_a_film_of_any_length_is_one_program(variables, begin, step):
+def test_a_video_of_any_length_is_one_program(variables, begin, step):
     state, _ = begin(variables, FRAMES[0])
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype), state)
     for t in range(1, 12):
-        state, answer = step(variables, state, FRAMES[t % 6])
-        assert answer.frame == t
+        state, prediction = step(variables, state, FRAMES[t % 6])
+        assert prediction.frame == t
     assert step._cache_size() == 1 and state.count == 12
     assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == shapes
 
@@ -102,39 +102,39 @@ def test_without_references_nothing_is_kept_of_the_past():
     model, frame = build(references=0), jnp.asarray(FRAMES[0])
     variables = jax.eval_shape(model.init, jax.random.key(0), make_batch(length=1))
     state = jax.eval_shape(lambda v: model.start(v, frame), variables)
-    assert state.features is None and state.sound is None
+    assert state.features is None and state.audio is None
     after, _ = jax.eval_shape(model.step, variables, state, frame)
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 
-def test_streams_that_are_vmapped_and_scanned_answer_as_single_ones(model, variables, begin, step):
+def test_streams_that_are_vmapped_and_scanned_prediction_as_single_ones(model, variables, begin, step):
     clips = np.stack([make_clip(length=4, seed=s)[0] for s in range(8)])
     clips[4:] = clips[4:, :, :, ::-1]
     single = [begin(variables, clip[0])[0] for clip in clips]
     states = jax.tree.map(lambda *x: jnp.stack(x), *single)
     run = jax.vmap(lambda state, frames: jax.lax.scan(
         lambda s, f: model.step(variables, s, f), state, frames))
-    states, answers = quick_jit(run)(states, clips[:, 1:])
+    states, predictions = quick_jit(run)(states, clips[:, 1:])
     for s in range(8):
         for t in range(1, 4):
-            single[s], answer = step(variables, single[s], clips[s, t])
-            np.testing.assert_allclose(answers.logits[s, t - 1], answer.logits, atol=1e-4)
-            np.testing.assert_array_equal(answers.identities[s, t - 1], answer.identities)
+            single[s], prediction = step(variables, single[s], clips[s, t])
+            np.testing.assert_allclose(predictions.logits[s, t - 1], prediction.logits, atol=1e-4)
+            np.testing.assert_array_equal(predictions.identities[s, t - 1], prediction.identities)
         np.testing.assert_array_equal(states.tracks.frames[s], single[s].tracks.frames)
 
 
-def test_identities_and_sums_of_a_film(model, variables, begin, step):
+def test_identities_and_sums_of_a_video(model, variables, begin, step):
     """A class head that always says class 1 with 0.9: every slot fires in every frame."""
     classes = {"kernel": jnp.zeros((16, 4)), "bias": jnp.log(jnp.array([0.02, 0.9, 0.03, 0.05]))}
     params = {**variables["params"], "head": {**variables["params"]["head"], "classes": classes}}
     variables = {**variables, "params": params}
-    state, answer = begin(variables, FRAMES[0])
-    np.testing.assert_array_equal(answer.identities, np.arange(4))
+    state, prediction = begin(variables, FRAMES[0])
+    np.testing.assert_array_equal(prediction.identities, np.arange(4))
     for _ in range(4):
-        state, answer = step(variables, state, FRAMES[0])
-        np.testing.assert_array_equal(answer.identities, state.given)
+        state, prediction = step(variables, state, FRAMES[0])
+        np.testing.assert_array_equal(prediction.identities, state.given)
     # The same frame again and again: nobody changes.
-    np.testing.assert_array_equal(answer.identities, np.arange(4))
+    np.testing.assert_array_equal(prediction.identities, np.arange(4))
     summary = model.summary(state)
     seen = {int(n): (int(c), float(s), int(f)) for n, c, s, f in
             zip(summary.identity, summary.category, summary.score, summary.frames, strict=True)

@@ -49,7 +49,7 @@ def built(request):
 
 @pytest.fixture(scope="module")
 def run(built):
-    """(frames, masks, others) -> what is memorised, the answer; compiled once."""
+    """(frames, masks, others) -> what is memorized, the answer; compiled once."""
     network, variables, *_ = built
 
     @jax.jit
@@ -97,7 +97,7 @@ def test_every_part_says_its_shape(built):
         features = call("encode", frames)
         query = call("query", features)
         x = call("fuse", features, frames, masks, others)
-        memory = call("memorise", x)
+        memory = call("memorize", x)
         return features, query, x, memory, call("decode", memory[1], query[1], features)
 
     features, query, x, memory, probability = jax.tree.map(
@@ -149,9 +149,9 @@ def test_everything_learns_but_the_batch_norm():
 
         features = call("encode", frames)
         key, value = call("query", features)
-        keys, values = call("memorise", call("fuse", features, None, masks, 1 - masks))
-        answer = call("decode", values * keys.sum() * key.sum(), value, features)
-        return (answer * weights).sum()
+        keys, values = call("memorize", call("fuse", features, None, masks, 1 - masks))
+        prediction = call("decode", values * keys.sum() * key.sum(), value, features)
+        return (prediction * weights).sum()
 
     for path, leaf in jax.tree.leaves_with_path(gradient(variables["params"])):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -179,7 +179,7 @@ def test_unshuffle():
     np.testing.assert_array_equal(out[1, 1, 2], [x[1, 2, 4], x[1, 2, 5], x[1, 3, 4], x[1, 3, 5]])
 
 
-def test_half_precision_answers_in_float32():
+def test_half_precision_predictions_in_float32():
     output, variables = abstract(SwiftNetwork(**SMALL, dtype=jnp.bfloat16))
     assert output.dtype == jnp.float32
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))

@@ -16,7 +16,7 @@ def frame(number, objects=1):
     return key, jnp.full((objects, P, V), float(number))
 
 
-def film(kept, capacity, length, every=1):
+def video(kept, capacity, length, every=1):
     """The memory before each frame from the second on, every `every`-th frame being kept."""
     memory = mem.create(*frame(0), ONE, capacity * kept, "float32")
     states = [memory]
@@ -46,7 +46,7 @@ def test_recall_block_by_block_is_read():
     query = 3 * jax.random.normal(jax.random.key(9), (5, K))
     recall = jax.jit(mem.recall, static_argnums=2)
     for kept, every in ((P, 1), (3, 2)):   # 3: the last block is not a whole one
-        for memory in film(kept, capacity=3, length=6, every=every):
+        for memory in video(kept, capacity=3, length=6, every=every):
             memory = memory.replace(
                 values=memory.values + jax.random.normal(jax.random.key(8), memory.values.shape))
             wanted = mem.read(query, memory.keys, memory.values, memory.valid)
@@ -68,7 +68,7 @@ def test_a_place_that_is_not_valid_has_no_gradient():
 
 
 def test_the_ring_evicts_the_oldest_and_never_the_first_frame():
-    states = film(kept=P, capacity=2, length=8)
+    states = video(kept=P, capacity=2, length=8)
     for t, memory in enumerate(states):
         assert (memory.values[0, :P] == 0).all() and memory.valid[0, :P].all()
         if t:
@@ -80,14 +80,14 @@ def test_the_ring_evicts_the_oldest_and_never_the_first_frame():
 
 
 def test_a_frame_that_is_not_due_leaves_the_ring_alone():
-    before = film(kept=P, capacity=2, length=4)[-1]
+    before = video(kept=P, capacity=2, length=4)[-1]
     after = mem.keep_previous(before, jnp.asarray(False), P, P)
     jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
 @pytest.mark.parametrize("kept", [1, 3])
 def test_the_pixels_kept_are_those_that_numpy_finds(kept):
-    for memory in film(kept, capacity=3, length=6, every=2)[1:]:
+    for memory in video(kept, capacity=3, length=6, every=2)[1:]:
         keys, valid = np.asarray(memory.keys[0]), np.asarray(memory.valid[0])
         new, stored = keys[P : 2 * P], np.r_[keys[:P], keys[2 * P :][valid[2 * P :]]]
         cosine = (new / np.linalg.norm(new, axis=1, keepdims=True)) @ (
@@ -121,7 +121,7 @@ def test_an_object_that_enters_has_its_own_first_frame():
 
 
 def test_memory_in_half_precision_reads_nearly_the_same():
-    memory = film(kept=P, capacity=2, length=4)[-1]
+    memory = video(kept=P, capacity=2, length=4)[-1]
     query = jax.random.normal(jax.random.key(9), (3, K))
     half = [x.astype(jnp.bfloat16) for x in (memory.keys, memory.values)]
     out = mem.read(query, *half, memory.valid)

@@ -58,8 +58,8 @@ def test_stm_has_a_loss_and_streams():
     variables = quick_jit(model.init)(jax.random.key(0), batch)
     loss, updates, _ = quick_jit(model.loss)(variables, batch, jax.random.key(1), jnp.int32(0))
     assert np.isfinite(loss) and updates == {}
-    answer = quick_jit(model.predict)(variables, batch)
-    assert answer.logits.shape == (1, 2, 40, 44) and answer.frame == 2
+    prediction = quick_jit(model.predict)(variables, batch)
+    assert prediction.logits.shape == (1, 2, 40, 44) and prediction.frame == 2
     state = jax.eval_shape(
         model.start, variables, batch["frames"][0, 0], {"mask": batch["masks"][0, 0]})
     assert state.memory.keys.shape[1] == 9 * (2 + 2)
@@ -69,7 +69,7 @@ def test_it_learns_a_clip():
     model, batch = build(key_channels=8), make_batch(1)
     variables = quick_jit(model.init)(jax.random.key(0), batch)
     rest = {"batch_stats": variables["batch_stats"]}
-    optimiser = optax.adam(3e-3)
+    optimizer = optax.adam(3e-3)
 
     @quick_jit
     def train(params, state, batch, key):
@@ -78,10 +78,10 @@ def test_it_learns_a_clip():
             return value, means["iou"][0] / means["iou"][1]
 
         (value, iou), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, state = optimiser.update(gradient, state)
+        updates, state = optimizer.update(gradient, state)
         return optax.apply_updates(params, updates), state, value, iou
 
-    params, state = variables["params"], optimiser.init(variables["params"])
+    params, state = variables["params"], optimizer.init(variables["params"])
     history = []
     for _ in range(60):
         params, state, *numbers = train(params, state, batch, jax.random.key(0))
@@ -89,11 +89,11 @@ def test_it_learns_a_clip():
     (first_loss, first_iou), (last_loss, last_iou) = history[0], history[-1]
     assert last_loss < 0.3 * first_loss
     assert last_iou > 0.65 > first_iou
-    answer = quick_jit(model.predict)({"params": params, **rest}, batch)
-    assert answer.logits.shape == (1, 2, 40, 44) and answer.frame == 2
-    found = index(jax.nn.sigmoid(answer.logits))[0]
+    prediction = quick_jit(model.predict)({"params": params, **rest}, batch)
+    assert prediction.logits.shape == (1, 2, 40, 44) and prediction.frame == 2
+    found = index(jax.nn.sigmoid(prediction.logits))[0]
     assert (found == batch["masks"][0, -1]).mean() > 0.9
-    assert ((answer.scores > 0.5) & (answer.scores <= 1)).all()
+    assert ((prediction.scores > 0.5) & (prediction.scores <= 1)).all()
 
 
 def test_no_weights_named_changes_nothing(model, variables):

@@ -14,8 +14,8 @@ def only(slot, mask=MASKS[0]):
     return {"mask": np.where(mask == slot, mask, 0).astype(np.uint8)}
 
 
-def probability(answer):
-    return np.asarray(jax.nn.sigmoid(answer.logits))
+def probability(prediction):
+    return np.asarray(jax.nn.sigmoid(prediction.logits))
 
 
 @pytest.mark.parametrize(("size", "pads"), [
@@ -30,14 +30,14 @@ def test_padding_is_that_of_the_public_code(size, pads):
     np.testing.assert_array_equal(streaming.crop(padded, *size), masks)
 
 
-def test_frames_are_padded_with_black_then_normalised():
+def test_frames_are_padded_with_black_then_normalized():
     x = streaming.prepare(jnp.full((10, 16, 3), 255, jnp.uint8))
     assert x.shape == (16, 16, 3)
     np.testing.assert_allclose(x[0, 0], [-2.1179, -2.0357, -1.8044], atol=1e-3)
     np.testing.assert_allclose(x[8, 0], [2.2489, 2.4286, 2.64], atol=1e-3)
 
 
-def test_a_film_of_any_length_is_one_program(model, variables, start):
+def test_a_video_of_any_length_is_one_program(model, variables, start):
     traces = []
 
     def step(variables, state, frame, prompt):
@@ -48,9 +48,9 @@ def test_a_film_of_any_length_is_one_program(model, variables, start):
     state = start(variables, FRAMES[0], only(1))
     shapes = jax.tree.map(jnp.shape, state)
     for t in range(1, 8):
-        state, answer = step(variables, state, FRAMES[t], only(2, MASKS[t]) if t == 4 else EMPTY)
-        assert answer.frame == t and answer.logits.shape == (2, 40, 44)
-        assert (answer.scores[1] > 0) == (t >= 4)
+        state, prediction = step(variables, state, FRAMES[t], only(2, MASKS[t]) if t == 4 else EMPTY)
+        assert prediction.frame == t and prediction.logits.shape == (2, 40, 44)
+        assert (prediction.scores[1] > 0) == (t >= 4)
     assert len(traces) == 1 and jax.tree.map(jnp.shape, state) == shapes
     assert state.count == 8 and state.present.all()
 
@@ -60,8 +60,8 @@ def test_an_object_that_enters(variables, start, step):
     state, before = step(variables, state, FRAMES[1])
     assert (probability(before)[1] < 1e-6).all() and before.scores[1] == 0
     untouched, plain = step(variables, state, FRAMES[2])
-    state, answer = step(variables, state, FRAMES[2], only(2, MASKS[2]))
-    named, p = MASKS[2] == 2, probability(answer)
+    state, prediction = step(variables, state, FRAMES[2], only(2, MASKS[2]))
+    named, p = MASKS[2] == 2, probability(prediction)
     assert (p[1][named] > 0.999).all() and (p[0][named] < 1e-3).all()
     assert (p[1][~named] < 1e-3).all()
     np.testing.assert_allclose(p[0][~named], probability(plain)[0][~named], rtol=1e-4, atol=1e-6)
@@ -72,14 +72,14 @@ def test_an_object_that_enters(variables, start, step):
     assert (state.memory.values[1, :places] != untouched.memory.values[1, :places]).any()
     np.testing.assert_array_equal(state.memory.valid[:, 0], [True, True])
     np.testing.assert_array_equal(state.memory.valid[:, places], [True, False])
-    state, answer = step(variables, state, FRAMES[3])
-    assert answer.scores[1] > 0 and state.memory.valid[:, places].all()
+    state, prediction = step(variables, state, FRAMES[3])
+    assert prediction.scores[1] > 0 and state.memory.valid[:, places].all()
 
 
 def test_a_correction_stands_and_is_kept(variables, start, step):
     state = start(variables, FRAMES[0], {"mask": MASKS[0]})
-    state, answer = step(variables, state, FRAMES[1], only(1, MASKS[1]))
-    assert (probability(answer)[0][MASKS[1] == 1] > 0.999).all()
+    state, prediction = step(variables, state, FRAMES[1], only(1, MASKS[1]))
+    assert (probability(prediction)[0][MASKS[1] == 1] > 0.999).all()
     assert state.due
     state, _ = step(variables, state, FRAMES[2])
     assert state.memory.updates == 1
@@ -97,7 +97,7 @@ def test_every_second_frame_is_kept(variables, start, step):
     assert state.memory.keys.shape[1] == 9 + 9 + 2 * 3  # ceil(0.3 * 9) pixels, two updates
 
 
-def test_streams_that_are_vmapped_answer_as_single_ones(model, variables, start, step):
+def test_streams_that_are_vmapped_prediction_as_single_ones(model, variables, start, step):
     clips = [make_clip(length=4, seed=s) for s in range(8)]
     frames, masks = (np.stack(x) for x in zip(*clips, strict=True))
     states = quick_jit(jax.vmap(model.start, (None, 0, 0)))(
@@ -105,11 +105,11 @@ def test_streams_that_are_vmapped_answer_as_single_ones(model, variables, start,
     together = quick_jit(jax.vmap(model.step, (None, 0, 0)))
     single = [start(variables, f[0], {"mask": m[0]}) for f, m in clips]
     for t in range(1, 4):
-        states, answers = together(variables, states, frames[:, t])
+        states, predictions = together(variables, states, frames[:, t])
         for s in range(8):
-            single[s], answer = step(variables, single[s], frames[s, t])
+            single[s], prediction = step(variables, single[s], frames[s, t])
             np.testing.assert_allclose(
-                probability(answers)[s], probability(answer), atol=1e-4)
+                probability(predictions)[s], probability(prediction), atol=1e-4)
 
 
 def test_static_memory_reads_the_first_frame_only(variables):
@@ -150,8 +150,8 @@ def test_the_variation_aware_trigger(variables, start):
 
 def test_a_stream_scans(model, variables, start, step):
     state = start(variables, FRAMES[0], {"mask": MASKS[0]})
-    _, answers = quick_jit(lambda s: jax.lax.scan(
+    _, predictions = quick_jit(lambda s: jax.lax.scan(
         lambda s, f: model.step(variables, s, f), s, FRAMES[1:4]))(state)
     for t in range(1, 4):
-        state, answer = step(variables, state, FRAMES[t])
-        np.testing.assert_allclose(probability(answers)[t - 1], probability(answer), atol=1e-4)
+        state, prediction = step(variables, state, FRAMES[t])
+        np.testing.assert_allclose(probability(predictions)[t - 1], probability(prediction), atol=1e-4)

@@ -29,7 +29,7 @@ class CvlsConfig:
     resnet_width: int = 64              # channels of the ResNet's stem
     i3d_width: float = 1.0              # multiplies every channel number of I3D
     i3d_input: Literal["signed", "unit"] = "signed"  # [-1, 1] as DeepMind's weights want, or [0, 1]
-    i3d_eps: float = 1e-3               # of its normalisation, as DeepMind's weights want
+    i3d_eps: float = 1e-3               # of its normalization, as DeepMind's weights want
     backbone_norm: Literal["batch", "frozen"] = "batch"  # inferred; frozen keeps loaded statistics
     backbone_weights: str = ""          # checkpoint file that `pretrained` reads
     channels: int = 256                 # C; inferred

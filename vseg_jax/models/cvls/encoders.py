@@ -11,7 +11,7 @@ from vseg_jax.backbones.i3d import I3D
 from vseg_jax.backbones.resnet import ResNet
 from vseg_jax.layers.convolution import Conv1x1
 from vseg_jax.layers.coordinates import append_coordinates
-from vseg_jax.layers.normalisation import imagenet_colours
+from vseg_jax.layers.normalization import imagenet_colors
 from vseg_jax.layers.resize import bilinear, nearest
 from vseg_jax.models.cvls.config import LEVELS, CvlsConfig
 from vseg_jax.text.recurrent import Lstm, WordEmbedding
@@ -85,7 +85,7 @@ class VisualEncoder(nn.Module):
                 _frames_at(stage, asked * stage.shape[1] // frames.shape[1]) for stage in stages
             )
         images = _frames_at(frames, asked)
-        images = imagenet_colours(images.reshape(-1, *frames.shape[2:]), dtype)
+        images = imagenet_colors(images.reshape(-1, *frames.shape[2:]), dtype)
         network = ResNet(
             int(c.backbone.removeprefix("resnet")), width=c.resnet_width, norm=c.backbone_norm,
             dtype=dtype, name="resnet",

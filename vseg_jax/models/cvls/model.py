@@ -101,8 +101,8 @@ class Cvls:
             _network(variables), self.window.clip(state)[None],
             jnp.full((1, 1), self.window.target, jnp.int32), state.query, train=False,
         )
-        answer = one_object(output.logits[:, 0], self.window.answered(state)[None])
-        return state, jax.tree.map(lambda x: x[0], answer)
+        prediction = one_object(output.logits[:, 0], self.window.predicted(state)[None])
+        return state, jax.tree.map(lambda x: x[0], prediction)
 
 
 def _network(variables: Variables) -> Variables:

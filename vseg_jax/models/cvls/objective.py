@@ -1,4 +1,4 @@
-"""What training minimises: segmentation and contrast, weighted (Section 3.1, Eq. 3 and 4)."""
+"""What training minimizes: segmentation and contrast, weighted (Section 3.1, Eq. 3 and 4)."""
 
 from __future__ import annotations
 

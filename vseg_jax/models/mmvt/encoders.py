@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from vseg_jax.backbones.resnet import BLOCKS, Block, ResNet
 from vseg_jax.layers.convolution import Conv1x1, he_normal
 from vseg_jax.layers.coordinates import append_coordinates
-from vseg_jax.layers.normalisation import BatchNorm, Norm, imagenet_colours
+from vseg_jax.layers.normalization import BatchNorm, Norm, imagenet_colors
 from vseg_jax.models.mmvt.config import MmvtConfig
 from vseg_jax.models.mmvt.transformer import default_init
 from vseg_jax.text.bert import Bert
@@ -34,8 +34,8 @@ class Stream(nn.Module):
     def __call__(
         self, pictures: UInt8[Array, "B H W 3"], *, train: bool
     ) -> tuple[Float[Array, "B _ _ _"], ...]:
-        """Frames, or flow as pictures; both are normalised with ImageNet's statistics."""
-        x = imagenet_colours(pictures, self.dtype)
+        """Frames, or flow as pictures; both are normalized with ImageNet's statistics."""
+        x = imagenet_colors(pictures, self.dtype)
         bottleneck = self.depth >= 50
         network = ResNet(
             self.depth, dilated=(False, False, bottleneck), stages=4 if bottleneck else 3,

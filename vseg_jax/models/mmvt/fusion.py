@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from vseg_jax.layers.attention import attention
 from vseg_jax.layers.coordinates import append_coordinates
-from vseg_jax.layers.normalisation import BatchNorm
+from vseg_jax.layers.normalization import BatchNorm
 from vseg_jax.layers.resize import bilinear
 from vseg_jax.models.mmvt.config import MmvtConfig
 from vseg_jax.models.mmvt.encoders import conv, pointwise

@@ -1,4 +1,4 @@
-"""mmvt: modelling motion with multi-modal features for text-based video segmentation.
+"""mmvt: modeling motion with multi-modal features for text-based video segmentation.
 
 docs/papers/mmvt.md holds each part, number and switch of the paper beside its place here.
 """
@@ -24,7 +24,7 @@ class Mmvt:
     """The model of models/base.py; see there for what each function is for.
 
     With the motion stream a batch has one entry more: `flow`, uint8 [B, T, H, W, 3], for each frame
-    of the clip the colour picture of the flow from it to the video's next frame, through the same
+    of the clip the color picture of the flow from it to the video's next frame, through the same
     geometry as the frame. A stream's frames then have six channels: see streaming.py.
 
     Attributes:
@@ -110,9 +110,9 @@ class Mmvt:
     ) -> tuple[State, Prediction]:
         self._check_frame(frame)
         state = push(state, frame)
-        return state, self.answer(variables, state)
+        return state, self.prediction(variables, state)
 
-    def answer(self, variables: Variables, state: State) -> Prediction:
+    def prediction(self, variables: Variables, state: State) -> Prediction:
         """What `step` says of its state; alone it answers for the first frame if `delay` is 0."""
         frames, flow = clip(self.config, state)
         target = jnp.full((1,), self.config.clip_target, jnp.int32)
@@ -120,7 +120,7 @@ class Mmvt:
             variables, frames[None], None if flow is None else flow[None], target,
             Sentence(*state.query), train=False,
         )
-        number = self.window.answered(state)
+        number = self.window.predicted(state)
         return jax.tree.map(lambda x: x[0], one_object(output.logits, number[None]))
 
     def _inputs(self, batch: Batch) -> tuple[jax.Array, jax.Array | None, jax.Array]:
@@ -138,5 +138,5 @@ class Mmvt:
         if frame.shape[-1] != wanted:
             raise ValueError(
                 f"mmvt with motion={self.flow} takes frames of {wanted} channels, got "
-                f"{frame.shape[-1]}; beside the colours there is the flow's picture with motion"
+                f"{frame.shape[-1]}; beside the colors there is the flow's picture with motion"
             )

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from vseg_jax.layers.normalisation import BatchNorm
+from vseg_jax.layers.normalization import BatchNorm
 from vseg_jax.layers.resize import bilinear
 from vseg_jax.models.mmvt.alignment import Align, Embeddings
 from vseg_jax.models.mmvt.config import LEVELS, STRIDE, MmvtConfig
@@ -125,14 +125,14 @@ class Network(nn.Module):
             target = jnp.zeros_like(target)
         vision_maps = self.each(self.vision, frames, train=train)
         flow_maps = None if flow is None else self.each(self.flow, flow, train=train)
-        return self.answer(vision_maps, flow_maps, target, sentence, frames.shape[2:4], train=train)
+        return self.prediction(vision_maps, flow_maps, target, sentence, frames.shape[2:4], train=train)
 
     def each(self, stream, pictures, *, train):
         """A stream's maps [B, T, ...] of all pictures."""
         maps = stream(pictures.reshape(-1, *pictures.shape[2:]), train=train)
         return tuple(x.reshape(*pictures.shape[:2], *x.shape[1:]) for x in maps)
 
-    def answer(
+    def prediction(
         self,
         vision_maps: tuple[Float[Array, "B T _ _ _"], ...],
         flow_maps: tuple[Float[Array, "B T _ _ _"], ...] | None,
@@ -188,7 +188,7 @@ class Network(nn.Module):
 
 
 class Words(nn.Module):
-    """Words to the width of all tokens, normalised."""
+    """Words to the width of all tokens, normalized."""
 
     features: int
     dtype: jnp.dtype

@@ -1,4 +1,4 @@
-"""Referring segmentation that generalises to unseen domains (docs/papers/qvim.md)."""
+"""Referring segmentation that generalizes to unseen domains (docs/papers/qvim.md)."""
 
 from vseg_jax.models.qvim.config import QvimConfig
 from vseg_jax.models.qvim.config import QvimConfig as Config

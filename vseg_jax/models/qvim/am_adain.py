@@ -1,4 +1,4 @@
-"""Adaptive instance normalisation of the attention map, AM-AdaIN (Section 3.4); training only."""
+"""Adaptive instance normalization of the attention map, AM-AdaIN (Section 3.4); training only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def restyle(
     return new_deviation[:, None] * normal + new_mean[:, None]
 
 
-def renormalise(attention: Float[Array, "B P L"]) -> Float[Array, "B P L"]:
+def renormalize(attention: Float[Array, "B P L"]) -> Float[Array, "B P L"]:
     """The map without its negative values, each pixel's words summing to 1 again."""
     positive = jnp.maximum(attention, 0)
     return positive / jnp.maximum(positive.sum(-1, keepdims=True), 1e-6)

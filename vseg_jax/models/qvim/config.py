@@ -25,7 +25,7 @@ class ComparedConfig:
     """
 
     method: Literal["none", "sfa", "adain", "mixstyle", "dsu", "in", "irw", "isw"] = "none"
-    #                            in, irw, isw: RobustNet's plain instance normalisation,
+    #                            in, irw, isw: RobustNet's plain instance normalization,
     #                            instance-relaxed and instance-selective whitening
     scales: tuple[int, ...] = (1,)  # inferred: where QFA acts
     modality: Literal["visual", "text", "both"] = "visual"  # A.2: the paper's comparison is visual
@@ -38,7 +38,7 @@ class ComparedConfig:
     irw_relax: float = 2.0       # margin: one so-manieth of the covariances; 0 for none
     isw_start: float = 0.1       # share of the training after which ISW measures covariances, and
     #                              then whitens; inferred from 5 epochs of some 50
-    isw_images: int = 500        # clips measured, with and without a change of colour, for a mask
+    isw_images: int = 500        # clips measured, with and without a change of color, for a mask
     isw_trials: int = 10         # masks of which the intersection is taken
     isw_clusters: int = 3        # of variances; the lowest is left as it is
 
@@ -52,7 +52,7 @@ class ComparedConfig:
         if self.method == "isw" and self.modality != "visual":
             raise ValueError(
                 f"compared.modality is {self.modality!r}, but isw compares a picture with the same "
-                "in other colours, and there is no such thing for sentences; use 'visual', or irw"
+                "in other colors, and there is no such thing for sentences; use 'visual', or irw"
             )
         for name in ("isw_images", "isw_trials", "isw_clusters"):
             if getattr(self, name) < 1:
@@ -72,8 +72,8 @@ class ComparedConfig:
         return self.method in ("sfa", "adain", "mixstyle", "dsu")
 
     @property
-    def normalises(self) -> bool:
-        """Whether features are instance-normalised, at inference too."""
+    def normalizes(self) -> bool:
+        """Whether features are instance-normalized, at inference too."""
         return self.method in ("in", "irw", "isw")
 
     @property
@@ -84,7 +84,7 @@ class ComparedConfig:
 
 @dataclasses.dataclass(frozen=True)
 class QvimConfig:
-    """Config of the referring segmenter with cross-modal domain generalisation."""
+    """Config of the referring segmenter with cross-modal domain generalization."""
 
     # Clip: must be what the input pipeline cuts; only streaming reads these.
     clip_length: int = 8    # frames; the predecessor CSTM takes every 2nd of 16
@@ -98,7 +98,7 @@ class QvimConfig:
     resnet_width: int = 64                    # channels of the ResNet's stem
     i3d_input: Literal["signed", "unit"] = "signed"  # [-1, 1] as DeepMind's weights want, or
     #                                         [0, 1]; inferred
-    i3d_eps: float = 1e-3                     # of its normalisation: 1e-3 with DeepMind's weights,
+    i3d_eps: float = 1e-3                     # of its normalization: 1e-3 with DeepMind's weights,
     #                                         1e-5 in the predecessors' code
     backbone_norm: Literal["batch", "frozen"] = "batch"  # inferred; frozen keeps loaded statistics
     backbone_weights: str = ""                # checkpoint file that `pretrained` reads

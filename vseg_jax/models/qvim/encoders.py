@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from vseg_jax.backbones.i3d import I3D
 from vseg_jax.backbones.resnet import ResNet
-from vseg_jax.layers.normalisation import imagenet_colours
+from vseg_jax.layers.normalization import imagenet_colors
 from vseg_jax.models.qvim.config import SCALES, QvimConfig
 from vseg_jax.text.bert import Bert
 from vseg_jax.text.recurrent import Gru, WordEmbedding
@@ -56,7 +56,7 @@ class VisualEncoder(nn.Module):
     def _per_frame(self, frames, dtype, train):
         """ResNet's stem and four stages of every frame, the time axis put back."""
         c = self.config
-        images = imagenet_colours(frames.reshape(-1, *frames.shape[2:]), dtype)
+        images = imagenet_colors(frames.reshape(-1, *frames.shape[2:]), dtype)
         network = ResNet(
             int(c.backbone.removeprefix("resnet")), width=c.resnet_width, norm=c.backbone_norm,
             dtype=dtype, name="resnet",
@@ -112,7 +112,7 @@ class TextEncoder(nn.Module):
             words, _ = Bert(c.bert, dtype, name="bert")(tokens, valid, train=train)
         else:
             words = WordEmbedding(c.vocabulary, c.word_width, dtype, name="embedding")(tokens)
-        # Words start larger than features: U of Eq. 7 is a mean over them, and a colour is one of
+        # Words start larger than features: U of Eq. 7 is a mean over them, and a color is one of
         # six. With the usual start a sentence is not heard for hundreds of steps (inferred).
         loud = nn.initializers.variance_scaling(25.0, "fan_in", "normal")
         words = nn.Dense(c.channels, dtype=dtype, kernel_init=loud, name="project")(words)

@@ -1,4 +1,4 @@
-"""qvim: cross-modal domain generalisation for query-based video segmentation.
+"""qvim: cross-modal domain generalization for query-based video segmentation.
 
 docs/papers/qvim.md holds each equation, table and switch of the paper beside its place here.
 """
@@ -154,15 +154,15 @@ class Qvim:
         self, variables: Variables, state: State, frame: jax.Array
     ) -> tuple[State, Prediction]:
         state = push(state, frame)
-        return state, self.answer(variables, state)
+        return state, self.prediction(variables, state)
 
-    def answer(self, variables: Variables, state: State) -> Prediction:
+    def prediction(self, variables: Variables, state: State) -> Prediction:
         """What `step` says of its state; alone it answers for the first frame if `delay` is 0."""
         output = self.network.apply(
             network_variables(variables), self.window.clip(state)[None],
             jnp.full((1,), self.config.clip_target, jnp.int32), Query(*state.query), train=False,
         )
-        number = self.window.answered(state)
+        number = self.window.predicted(state)
         return jax.tree.map(lambda x: x[0], one_object(output.logits, number[None]))
 
 

@@ -1,8 +1,8 @@
 """The network of Section 3.2: encoders, one query-vision interaction a scale, decoder.
 
-The domain generalisation of Sections 3.3 and 3.4 is no part of it: training hands in functions
+The domain generalization of Sections 3.3 and 3.4 is no part of it: training hands in functions
 (`Perturbations`) that are called where QFA, AM-AdaIN and the compared methods stand, and inference
-hands in none, so nothing of them is in its trace. Only RobustNet's instance normalisation stays.
+hands in none, so nothing of them is in its trace. Only RobustNet's instance normalization stays.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from vseg_jax.layers.attention import attention
 from vseg_jax.layers.convolution import Conv1x1, he_normal
 from vseg_jax.layers.coordinates import append_coordinates
-from vseg_jax.layers.normalisation import BatchNorm
+from vseg_jax.layers.normalization import BatchNorm
 from vseg_jax.layers.resize import area, bilinear
 from vseg_jax.models.qvim.config import SCALES, ComparedConfig, QvimConfig
 from vseg_jax.models.qvim.encoders import TextEncoder, VisualEncoder, pool_time
@@ -160,7 +160,7 @@ def given(
 ) -> tuple[Float[Array, "B H W D"], Query]:
     """What the interaction of scale k is given: the encoders' features, or what a compared method
     leaves of them. q, a single vector without statistics of its own, stays as it is (inferred)."""
-    if compared.normalises and k in compared.scales:
+    if compared.normalizes and k in compared.scales:
         if compared.visual:
             visual = instance_norm(visual)
         if compared.text:
@@ -337,8 +337,8 @@ class Decoder(nn.Module):
             stack = [bilinear(r, finest, align_corners=c.align_corners) for r in responses]
             fused = conv(1, "fuse")(jnp.concatenate(stack, axis=-1)).astype(jnp.float32)
             responses.append(fused)
-        answer = responses[-1] if c.fuse == "conv" else responses[0]
-        logits = bilinear(answer, size, align_corners=False)[..., 0]
+        prediction = responses[-1] if c.fuse == "conv" else responses[0]
+        logits = bilinear(prediction, size, align_corners=False)[..., 0]
         return logits, tuple(r[..., 0] for r in responses)
 
 

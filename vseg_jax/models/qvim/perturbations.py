@@ -33,11 +33,11 @@ def _compared(config: ComparedConfig, valid: jax.Array, key: jax.Array, step: ja
             f"{config.method} takes styles from other samples, but the batch has one; use a batch "
             "size of 2 or more, or set compared.method='none'"
         )
-    begun = step >= config.sfa_start if config.method == "sfa" else True
+    started = step >= config.sfa_start if config.method == "sfa" else True
 
     def change(number: int, x: jax.Array, there: jax.Array | None) -> jax.Array:
         use_key, style_key = jax.random.split(jax.random.fold_in(key, number))
-        use = begun & jax.random.bernoulli(use_key, config.prob)
+        use = started & jax.random.bernoulli(use_key, config.prob)
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         return jnp.where(use, _styled(config, wide, valid, there, style_key).astype(x.dtype), x)
 
@@ -118,6 +118,6 @@ def _am_adain(config, batch, key):
         by_word = am_adain.word_alpha(alpha, words, jnp.roll(words, shift, 0))
         out = am_adain.restyle(attention, mean, deviation, by_word, config.am_adain_eps)
         out = jnp.where(words[:, None], out, 0)
-        return am_adain.renormalise(out) if config.am_adain_renorm else out
+        return am_adain.renormalize(out) if config.am_adain_renorm else out
 
     return attention

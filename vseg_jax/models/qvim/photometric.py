@@ -1,6 +1,6 @@
-"""Changes of colour and sharpness, by which RobustNet tells style from content (`whitening.py`).
+"""Changes of color and sharpness, by which RobustNet tells style from content (`whitening.py`).
 
-Colour jitter as torchvision defines it on floats in [0, 1], then a Gaussian blur. The strengths
+Color jitter as torchvision defines it on floats in [0, 1], then a Gaussian blur. The strengths
 are those of github.com/shachoi/RobustNet (datasets/__init__.py).
 """
 
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, UInt8
 STRENGTH, HUE = 0.8, 0.3  # factors from 1 - STRENGTH to 1 + STRENGTH; turns of at most HUE
 SIGMA = (0.15, 1.3)  # pixels
 _RADIUS = int(4 * SIGMA[1] + 0.5)  # a blur ends after four deviations, as SciPy's
-_GREY = (0.2989, 0.587, 0.114)
+_GRAY = (0.2989, 0.587, 0.114)
 
 
 def photometric(
@@ -21,7 +21,7 @@ def photometric(
 ) -> UInt8[Array, "B T H W 3"]:
     """Every clip changed by its own strengths, all its frames alike.
 
-    The order of the four changes of colour is drawn once for the batch (the public code draws it
+    The order of the four changes of color is drawn once for the batch (the public code draws it
     for each picture).
     """
     count = frames.shape[0]
@@ -49,19 +49,19 @@ def brightness(
 def contrast(
     x: Float[Array, "B T H W 3"], factor: Float[Array, " B"]
 ) -> Float[Array, "B T H W 3"]:
-    """1 leaves frames as they are, 0 makes each its mean grey."""
-    return _mixed(x, _grey(x).mean((2, 3, 4), keepdims=True), factor)
+    """1 leaves frames as they are, 0 makes each its mean gray."""
+    return _mixed(x, _gray(x).mean((2, 3, 4), keepdims=True), factor)
 
 
 def saturation(
     x: Float[Array, "B T H W 3"], factor: Float[Array, " B"]
 ) -> Float[Array, "B T H W 3"]:
-    """1 leaves frames as they are, 0 makes them grey."""
-    return _mixed(x, _grey(x), factor)
+    """1 leaves frames as they are, 0 makes them gray."""
+    return _mixed(x, _gray(x), factor)
 
 
 def hue(x: Float[Array, "B T H W 3"], turn: Float[Array, " B"]) -> Float[Array, "B T H W 3"]:
-    """Turns the colour wheel; 1 is a whole turn, red to green to blue is upwards."""
+    """Turns the color wheel; 1 is a whole turn, red to green to blue is upwards."""
     value, least = x.max(-1), x.min(-1)
     chroma = value - least
     safe = jnp.where(chroma > 0, chroma, 1)
@@ -99,8 +99,8 @@ def _mixed(x: Array, other: Array, factor: Array) -> Array:
     return jnp.clip(share * x + (1 - share) * other, 0, 1)
 
 
-def _grey(x: Array) -> Array:
-    return (x * jnp.asarray(_GREY)).sum(-1, keepdims=True)
+def _gray(x: Array) -> Array:
+    return (x * jnp.asarray(_GRAY)).sum(-1, keepdims=True)
 
 
 def _over_clips(numbers: Array, x: Array) -> Array:

@@ -1,7 +1,7 @@
 """RobustNet's whitening losses in qvim, and the measuring that ISW's takes (`whitening.py`).
 
 The public code stops training after its sixth epoch, runs 500 pictures through the network ten
-times over, each beside a copy in other colours, and clusters the variances of their covariances.
+times over, each beside a copy in other colors, and clusters the variances of their covariances.
 Here the pass runs inside of training: from `isw_start` on every step measures its batch, in
 evaluation mode and without gradient, until `isw_trials` masks of `isw_images` clips each are found.
 The network goes on learning meanwhile; the loss begins when the last mask is there.
@@ -59,7 +59,7 @@ def loss(
       config: method "irw" or "isw".
       state: of `init`; None for "irw".
       batch: the batch.
-      output: its `visual` and `sentences` are normalised already.
+      output: its `visual` and `sentences` are normalized already.
     """
     c, terms = config.compared, []
     for k in c.scales:
@@ -99,7 +99,7 @@ def measure(
       state: before the step.
       batch: whose frames are looked at.
       see: frames -> the maps V^k.
-      key: of the changes of colour.
+      key: of the changes of color.
       step: of the training.
     """
     c = config.compared
@@ -129,8 +129,8 @@ def measure(
     def found(state: State, k: str) -> Bool[Array, "C C"]:
         return sensitive(state["total"][k] / state["count"], c.isw_clusters)
 
-    begun = step >= c.isw_start * config.total_steps
+    started = step >= c.isw_start * config.total_steps
     state = jax.lax.stop_gradient(state)
     return jax.lax.cond(
-        begun & (state["trials"] < c.isw_trials), look, lambda state: state, state
+        started & (state["trials"] < c.isw_trials), look, lambda state: state, state
     )

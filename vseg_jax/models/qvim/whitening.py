@@ -1,8 +1,8 @@
-"""RobustNet (Choi et al., CVPR 2021): instance normalisation, and losses on covariances.
+"""RobustNet (Choi et al., CVPR 2021): instance normalization, and losses on covariances.
 
-Normalised features stay normalised at inference. While training, the covariances between their
+Normalized features stay normalized at inference. While training, the covariances between their
 channels are pushed towards 0: all of them down to a margin (IRW, instance-relaxed whitening), or
-those alone that a change of colour and sharpness moves (ISW, instance-selective whitening). Source:
+those alone that a change of color and sharpness moves (ISW, instance-selective whitening). Source:
 github.com/shachoi/RobustNet, network/instance_whitening.py and cov_settings.py.
 """
 
@@ -29,7 +29,7 @@ def instance_norm(
 def covariance(
     x: Float[Array, "B *N C"], there: Bool[Array, "B *N"] | None = None
 ) -> Float[Array, "B C C"]:
-    """Of normalised features: sum x x^T / (N - 1), and 1e-5 on the diagonal."""
+    """Of normalized features: sum x x^T / (N - 1), and 1e-5 on the diagonal."""
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     count = x.size // (x.shape[0] * x.shape[-1])
     if there is not None:
@@ -81,7 +81,7 @@ def sensitive(variance: Float[Array, "C C"], clusters: int) -> Bool[Array, "C C"
 
 
 def kmeans(values: Float[np.ndarray, " n"], clusters: int) -> Int[np.ndarray, " n"]:
-    """The clusters that minimise the sum of squared distances to their means, the lowest being 0.
+    """The clusters that minimize the sum of squared distances to their means, the lowest being 0.
 
     Exact, by dynamic programming over the sorted values: the last cluster of the first m values
     begins no earlier than that of fewer, so each row takes O(n log n).
@@ -114,7 +114,7 @@ def kmeans(values: Float[np.ndarray, " n"], clusters: int) -> Int[np.ndarray, " 
 def _next_row(best: np.ndarray, cost) -> tuple[np.ndarray, np.ndarray]:
     """One cluster more: the least cost of the first m values, and where the last cluster begins.
 
-    Every second m first, then those between, each searching between its neighbours' answers only;
+    Every second m first, then those between, each searching between its neighbors' answers only;
     level by level, so that NumPy does a level at once.
     """
     n = len(best) - 1

@@ -24,7 +24,7 @@ from vseg_jax.models.rcf.model import Rcf
 def fired_slots(
     slots: Int[np.ndarray, " E"], categories: Int[np.ndarray, " E"], queries: int, count: int
 ) -> Float[np.ndarray, "K N"]:
-    """Figure 9: how often each slot fires for each category, normalised by category.
+    """Figure 9: how often each slot fires for each category, normalized by category.
 
     Args:
       slots: of E events, in which a slot of a frame fired.
@@ -68,15 +68,15 @@ def reference_attention(
         for t in range(batch["frames"].shape[1])
     ]
     references = jnp.stack([p[-1] for p in pyramids[-2::-1]], axis=1)
-    sound = valid = None
+    audio = valid = None
     if c.audio:
-        sound = jnp.stack([
+        audio = jnp.stack([
             network.apply(variables, batch["audio"][:, t], method="hear")
             for t in range(len(pyramids))
         ], axis=1)
         valid = batch["audio_valid"]
     _, state = network.apply(
-        variables, pyramids[-1], references, sound, valid, train=False,
+        variables, pyramids[-1], references, audio, valid, train=False,
         capture_intermediates=kept,
     )
     heads = state["intermediates"]["fusion"]["encoder"][name]["attention"]
@@ -211,7 +211,7 @@ def order_constant(
     Args:
       before: what each slot says of a frame, its class probabilities and mask in one row.
       after: of the next frame.
-      inputs: the two frames, normalised.
+      inputs: the two frames, normalized.
       p: of the norm.
       fired: slots that have an object; at least two.
     """
@@ -239,17 +239,17 @@ def offline_latency(stream_fps: float, model_fps: float, frames: int) -> float:
     return frames * online_latency(stream_fps, model_fps)
 
 
-def sound_p_value(
-    with_sound: Float[np.ndarray, " S"], without: Float[np.ndarray, " S"], threshold: float
+def audio_p_value(
+    with_audio: Float[np.ndarray, " S"], without: Float[np.ndarray, " S"], threshold: float
 ) -> float:
     """Tables X and XII: the p-value of a t-test between two models' IoU on the same S samples.
 
     Over the samples that both models answer with an IoU above `threshold`, in pairs; which test
     the paper takes is not said (inferred).
     """
-    kept = (with_sound > threshold) & (without > threshold)
+    kept = (with_audio > threshold) & (without > threshold)
     if kept.sum() < 2:
         raise ValueError(
             f"{kept.sum()} samples have an IoU above {threshold} in both; a t-test needs two"
         )
-    return float(stats.ttest_rel(with_sound[kept], without[kept]).pvalue)
+    return float(stats.ttest_rel(with_audio[kept], without[kept]).pvalue)

@@ -64,8 +64,8 @@ class Fusion(nn.Module):
         self,
         target: Float[Array, "B H W C"],
         references: Float[Array, "B R H W C"] | None,
-        sound: Float[Array, "B S A"] | None,
-        sound_valid: Bool[Array, "B S"] | None,
+        audio: Float[Array, "B S A"] | None,
+        audio_valid: Bool[Array, "B S"] | None,
         *,
         train: bool,
     ) -> Fused:
@@ -81,12 +81,12 @@ class Fusion(nn.Module):
         elif c.references and c.fusion == "full_enc":
             parts += self._whole(references, places)
         if c.audio:
-            parts.append((self.audio(sound, sound_valid), self.audio_time))
+            parts.append((self.audio(audio, audio_valid), self.audio_time))
         tokens, positions = self._joined(parts)
         mask = None
         if c.audio:
-            there = jnp.ones((batch, tokens.shape[1] - sound.shape[1]), bool)
-            mask = jnp.concatenate([there, sound_valid], axis=1)[:, None]
+            there = jnp.ones((batch, tokens.shape[1] - audio.shape[1]), bool)
+            mask = jnp.concatenate([there, audio_valid], axis=1)[:, None]
         tokens = self._encode(tokens, positions, mask, train)
         fused = tokens[:, :cells].reshape(batch, height, width, -1)
         if c.references and c.fusion == "full_dec":

@@ -111,8 +111,8 @@ def follow(
         own = identities.slots[slot]
         asks = fired[slot] & (given[slot] < 0)
         new = asks & (given == own).any()
-        answer = jnp.where(new, unused, own)
-        given = given.at[slot].set(jnp.where(asks, answer, given[slot]))
+        prediction = jnp.where(new, unused, own)
+        given = given.at[slot].set(jnp.where(asks, prediction, given[slot]))
         return (given, unused + new), None
 
     number = jnp.arange(fired.shape[0])

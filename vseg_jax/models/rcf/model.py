@@ -35,19 +35,19 @@ class Rcf:
 
     def __init__(self, config: RcfConfig):
         self.config = config
-        self.hears = config.audio
+        self.uses_audio = config.audio
         self.network = Network(config)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         # The parameters depend neither on the frames' size nor on the number of objects.
         frame = jnp.zeros((1, STRIDE, STRIDE, 3), jnp.uint8)
-        patch = jnp.zeros((1, *PATCH)) if self.hears else None
+        patch = jnp.zeros((1, *PATCH)) if self.uses_audio else None
         return dict(self.network.init(quick_key(key), frame, patch, train=False, method="full"))
 
     def pretrained(self, variables: Variables) -> Variables:
         c = self.config
         parts = [("backbone", swin if c.backbone == "swin" else resnet, c.backbone_weights)]
-        if self.hears:
+        if self.uses_audio:
             parts.append(("vggish", vggish, c.vggish_weights))
         for name, weights, path in parts:
             if path:
@@ -66,7 +66,7 @@ class Rcf:
         del step  # nothing changes in the course of training
         c = self.config
         frames = batch["frames"].shape[1] if c.order_supervision else 1
-        output, updates = self._answers(variables, batch, frames, key)
+        output, updates = self._predictions(variables, batch, frames, key)
         targets = truth(batch, frames)
         each = jax.vmap(lambda classes, masks: terms(classes, masks, targets, c.eos_coef))(
             self._by_frame(output.classes, frames), self._by_frame(output.masks, frames)
@@ -82,7 +82,7 @@ class Rcf:
 
     def predict(self, variables: Variables, batch: Batch) -> Instances:
         """Slots of the target frames; identities are the slots' numbers, -1 where none is."""
-        output, _ = self._answers(variables, batch, 1, None)
+        output, _ = self._predictions(variables, batch, 1, None)
         number = jnp.full(batch["frames"].shape[:1], batch["frames"].shape[1] - 1, jnp.int32)
         return streaming.instances(self.config, output, batch["frames"].shape[2:4], number)
 
@@ -108,7 +108,7 @@ class Rcf:
         """Category and score of each identity, over all frames seen."""
         return identity.summary(state.tracks, self.config.vis_agg)
 
-    def _answers(
+    def _predictions(
         self, variables: Variables, batch: Batch, targets: int, key: jax.Array | None
     ) -> tuple[Output, Variables]:
         """Answers for the last `targets` frames of each clip, a leading axis of B * targets.
@@ -143,15 +143,15 @@ class Rcf:
             picked = jnp.stack([x[:, n] for n in numbers.ravel()], axis=1)
             return picked.reshape(samples * targets, *numbers.shape[1:], *x.shape[2:])
 
-        sound = valid = None
+        audio = valid = None
         if c.audio:
             heard = self._heard(variables, batch)
             order = np.concatenate([before[:, ::-1], target[:, None]], axis=1)
-            sound, valid = merged(heard, order), merged(batch["audio_valid"], order)
+            audio, valid = merged(heard, order), merged(batch["audio_valid"], order)
         references = merged(pyramid[-1], before) if c.references else None
         layers = train and c.aux_loss
         output = self.network.apply(
-            variables, tuple(merged(x, target) for x in pyramid), references, sound, valid,
+            variables, tuple(merged(x, target) for x in pyramid), references, audio, valid,
             train=train, layers=layers, rngs=rngs,
         )
         return output, updates

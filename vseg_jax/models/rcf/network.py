@@ -12,10 +12,10 @@ from jaxtyping import Array, Bool, Float, UInt8
 from vseg_jax.backbones.resnet import ResNet
 from vseg_jax.backbones.swin import SIZES, Swin
 from vseg_jax.backbones.vggish import Vggish
-from vseg_jax.layers.normalisation import imagenet_colours
+from vseg_jax.layers.normalization import imagenet_colors
 from vseg_jax.models.rcf.config import STRIDE, RcfConfig
 from vseg_jax.models.rcf.fusion import Fusion
-from vseg_jax.models.rcf.masks import Heads, MaskDecoder
+from vseg_jax.models.rcf.pixel_decoder import Heads, MaskDecoder
 from vseg_jax.models.rcf.transformer import Decoder
 
 Pyramid = tuple[Float[Array, "B _ _ _"], ...]
@@ -67,12 +67,12 @@ class Network(nn.Module):
     ) -> Output:
         """All parts in turn, each frame being its own past: for `init`."""
         c, valid = self.config, None
-        pyramid, sound = self.encode(frame, train=train), None
+        pyramid, audio = self.encode(frame, train=train), None
         if c.audio:
-            sound = jnp.repeat(self.hear(patch)[:, None], 1 + c.references, axis=1)
-            valid = jnp.ones(sound.shape[:2], bool)
+            audio = jnp.repeat(self.hear(patch)[:, None], 1 + c.references, axis=1)
+            valid = jnp.ones(audio.shape[:2], bool)
         references = jnp.repeat(pyramid[-1][:, None], c.references, axis=1)
-        return self(pyramid, references, sound, valid, train=train)
+        return self(pyramid, references, audio, valid, train=train)
 
     def encode(self, frames: UInt8[Array, "B H W 3"], *, train: bool) -> Pyramid:
         """Maps at strides 4, 8, 16 and 32 of frames padded to multiples of 32."""
@@ -87,8 +87,8 @@ class Network(nn.Module):
         self,
         pyramid: Pyramid,
         references: Float[Array, "B R h w C"] | None,
-        sound: Float[Array, "B S A"] | None,
-        sound_valid: Bool[Array, "B S"] | None,
+        audio: Float[Array, "B S A"] | None,
+        audio_valid: Bool[Array, "B S"] | None,
         *,
         train: bool,
         layers: bool = False,
@@ -103,7 +103,7 @@ class Network(nn.Module):
           train: whether layers drop.
           layers: whether all decoder layers answer, and not the last alone.
         """
-        fused = self.fusion(pyramid[-1], references, sound, sound_valid, train=train)
+        fused = self.fusion(pyramid[-1], references, audio, audio_valid, train=train)
         maps = self.mask_decoder(fused.target, pyramid[:-1])
         codes = self.decoder(fused.tokens, fused.positions, fused.mask, train=train)
         classes, masks = self.head(codes if layers else codes[-1:], maps)
@@ -111,7 +111,7 @@ class Network(nn.Module):
 
 
 def prepare(frames: UInt8[Array, "*B H W 3"]) -> Float[Array, "*B h w 3"]:
-    """Frames normalised, then padded below and on the right with zeros, as detectron2 does."""
-    x = imagenet_colours(frames)
+    """Frames normalized, then padded below and on the right with zeros, as detectron2 does."""
+    x = imagenet_colors(frames)
     below, right = (-n % STRIDE for n in frames.shape[-3:-1])
     return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(0, below), (0, right), (0, 0)])

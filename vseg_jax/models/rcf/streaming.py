@@ -1,4 +1,4 @@
-"""A film as a stream: maps and sound of the frames before, identities, and what they add up to."""
+"""A video as a stream: maps and sound of the frames before, identities, and what they add up to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vseg_jax.tasks.vis import PATCH, Instances, Prompt, fired
 
 @struct.dataclass
 class State:
-    """The memory of one stream with N slots; it does not depend on how long the film is.
+    """The memory of one stream with N slots; it does not depend on how long the video is.
 
     Attributes:
       features: [delta, h, w, C], the last maps of the frames before, the newest first, so that no
@@ -35,8 +35,8 @@ class State:
     """
 
     features: Any  # arrays; `jax.eval_shape` and `jax.vmap` put other things here
-    sound: Any
-    sound_valid: Any
+    audio: Any
+    audio_valid: Any
     identities: identity.Identities
     tracks: identity.Tracks
     given: Any
@@ -49,21 +49,21 @@ def begin(
     prompt: Prompt | None,
 ) -> tuple[State, Instances]:
     """The state after the first frame, and the answer for it; the frame stands for its own past."""
-    features = sound = valid = None
+    features = audio = valid = None
     pyramid, heard, hearable = _encode(config, network, variables, frame, prompt)
     if config.references:
         features = jnp.repeat(pyramid[-1], config.references, axis=0)
         if config.audio:
-            sound = jnp.repeat(heard, config.references, axis=0)
+            audio = jnp.repeat(heard, config.references, axis=0)
             valid = jnp.repeat(hearable, config.references, axis=0)
     cells = tuple(-(-n // 4) for n in frame.shape[:2])
     state = State(
-        features, sound, valid, identity.first(config.queries),
+        features, audio, valid, identity.first(config.queries),
         identity.no_tracks(config.tracks, config.categories),
         jnp.full(config.queries, -1, jnp.int32), jnp.zeros((config.queries, *cells), bool),
         jnp.zeros((), jnp.int32),
     )
-    return _answer(config, network, variables, state, frame, pyramid, heard, hearable)
+    return _prediction(config, network, variables, state, frame, pyramid, heard, hearable)
 
 
 def step(
@@ -72,7 +72,7 @@ def step(
 ) -> tuple[State, Instances]:
     """Answers for the next frame and remembers it."""
     encoded = _encode(config, network, variables, frame, prompt)
-    return _answer(config, network, variables, state, frame, *encoded)
+    return _prediction(config, network, variables, state, frame, *encoded)
 
 
 def instances(
@@ -109,36 +109,36 @@ def _encode(
     return pyramid, heard, jnp.asarray(prompt.get("audio_valid", True))[None]
 
 
-def _answer(
+def _prediction(
     config: RcfConfig, network: nn.Module, variables: Variables, state: State, frame: Array,
     pyramid: Any, heard: Array | None, hearable: Array | None,
 ) -> tuple[State, Instances]:
-    references = sound = valid = None
+    references = audio = valid = None
     if config.references:
         references = state.features[None]
     if config.audio:
-        sound, valid = heard[None], hearable[None]
+        audio, valid = heard[None], hearable[None]
         if config.references:
-            sound = jnp.concatenate([state.sound[None, ::-1], sound], axis=1)
-            valid = jnp.concatenate([state.sound_valid[None, ::-1], valid], axis=1)
-    output = network.apply(variables, pyramid, references, sound, valid, train=False)
-    answer = instances(config, output, frame.shape[:2], state.count[None])
-    answer = jax.tree.map(lambda x: x[0], answer)
+            audio = jnp.concatenate([state.audio[None, ::-1], audio], axis=1)
+            valid = jnp.concatenate([state.audio_valid[None, ::-1], valid], axis=1)
+    output = network.apply(variables, pyramid, references, audio, valid, train=False)
+    prediction = instances(config, output, frame.shape[:2], state.count[None])
+    prediction = jax.tree.map(lambda x: x[0], prediction)
     height, width = state.masks.shape[1:]
     masks = jax.nn.sigmoid(output.masks[-1, 0, :, :height, :width]) > config.mask_threshold
     identities, given = identity.follow(
-        state.identities, answer.identities >= 0, masks, state.given, state.masks,
+        state.identities, prediction.identities >= 0, masks, state.given, state.masks,
         config.override_iou if config.iou_override else None,
     )
     tracks = identity.record(
-        state.tracks, given, answer.probabilities[:, :-1], state.count
+        state.tracks, given, prediction.probabilities[:, :-1], state.count
     )
     state = state.replace(
-        features=_newest(state.features, pyramid[-1]), sound=_newest(state.sound, heard),
-        sound_valid=_newest(state.sound_valid, hearable), identities=identities, tracks=tracks,
+        features=_newest(state.features, pyramid[-1]), audio=_newest(state.audio, heard),
+        audio_valid=_newest(state.audio_valid, hearable), identities=identities, tracks=tracks,
         given=given, masks=masks, count=state.count + 1,
     )
-    return state, answer.replace(identities=given)
+    return state, prediction.replace(identities=given)
 
 
 def _newest(kept: Array | None, new: Array | None) -> Array | None:

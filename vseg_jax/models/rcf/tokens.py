@@ -101,10 +101,10 @@ class AudioToken(nn.Module):
 
     @nn.compact
     def __call__(
-        self, sound: Float[Array, "B S C"], valid: Bool[Array, "B S"]
+        self, audio: Float[Array, "B S C"], valid: Bool[Array, "B S"]
     ) -> Float[Array, "B S D"]:
         """`sound` in the order of time; frames without sound are passed over by the LSTM."""
-        x = sound
+        x = audio
         for layer in range(2):
             x, _ = Lstm(self.hidden, dtype=self.dtype, name=f"lstm{layer + 1}")(x, valid)
         x = nn.relu(nn.Dense(2 * self.hidden, dtype=self.dtype, name="dense1")(x))

@@ -37,7 +37,7 @@ class _Layer(nn.Module):
         return module(query, key, value, mask=mask)
 
     def join(self, x: Array, more: Array, name: str, train: bool) -> Array:
-        """The sum, normalised."""
+        """The sum, normalized."""
         more = nn.Dropout(self.dropout)(more, deterministic=not train)
         return _norm(self.dtype, name)(x + more)
 

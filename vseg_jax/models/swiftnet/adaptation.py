@@ -1,4 +1,4 @@
-"""First-frame adaptation: the two key convolutions, tuned to one film (Sections 3.2, 3.3, 4.1).
+"""First-frame adaptation: the two key convolutions, tuned to one video (Sections 3.2, 3.3, 4.1).
 
 The first frame is both query and memory. What the key convolutions read (the query's r4, and the
 map of frame and mask) does not depend on them and is given; a step computes keys and affinities

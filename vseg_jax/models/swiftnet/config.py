@@ -40,13 +40,13 @@ class SwiftnetConfig:
     trigger: Literal["every_k", "vat"] = "every_k"  # when a frame stays: every k-th as in both
     #                                     public codes, or by SwiftNet's variation-aware trigger
     every: int = 5                      # k
-    vat_frame: float = 1.0              # a pixel varies if its grey level, 0 ... 255, moved by more
+    vat_frame: float = 1.0              # a pixel varies if its gray level, 0 ... 255, moved by more
     vat_pixels: int = 200               # pixels that vary before a frame stays; numbers inferred
     share: float | None = None          # of a frame's pixels that stay, the least similar ones;
     #                                     None: SwiftNet's 0.1, STM's 1
     capacity: int = 20                  # frames that stay, beside the first and the previous one;
     #                                     the oldest makes room. The public codes keep all: 20 last
-    #                                     for DAVIS' longest film (104 frames)
+    #                                     for DAVIS' longest video (104 frames)
 
     # First-frame adaptation (Sections 3.2, 3.3, 4.1).
     adaptation_steps: int = 0           # Section 4.1: 50; 0 is the paper's "without adaptation"

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from vseg_jax.backbones import efficientnet
 from vseg_jax.backbones.resnet import ResNet
-from vseg_jax.layers.normalisation import IMAGENET
+from vseg_jax.layers.normalization import IMAGENET
 from vseg_jax.models.swiftnet.blocks import conv, default_init
 
 STRIDE = 16  # of the last map; frames are padded to a multiple of it
@@ -49,7 +49,7 @@ class LiteEncoder(nn.Module):
     def __call__(
         self, x: Float[Array, "B H W 3"], *, train: bool
     ) -> tuple[Float[Array, "B _ _ _"], ...]:
-        (mean, deviation), wanted = (jnp.asarray(c) for c in (IMAGENET, efficientnet.COLOURS))
+        (mean, deviation), wanted = (jnp.asarray(c) for c in (IMAGENET, efficientnet.COLORS))
         x = ((x * deviation + mean - wanted[0]) / wanted[1]).astype(self.dtype)
         lite = efficientnet.EfficientNetLite(levels=4, dtype=self.dtype, name="lite")
         maps = zip(lite(x, train=train), efficientnet.SCALES, strict=False)

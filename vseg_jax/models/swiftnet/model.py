@@ -13,8 +13,8 @@ from vseg_jax.models.base import Batch, Prediction, Variables, quick_key
 from vseg_jax.models.swiftnet import memory, streaming
 from vseg_jax.models.swiftnet.aggregation import aggregate, others, probabilities
 from vseg_jax.models.swiftnet.config import SwiftnetConfig
+from vseg_jax.models.swiftnet.init import matched
 from vseg_jax.models.swiftnet.network import StmNetwork, SwiftNetwork
-from vseg_jax.models.swiftnet.start import matched
 from vseg_jax.models.swiftnet.streaming import crop, pad_masks, prepare
 from vseg_jax.tasks.vos import VOID, Prompt, one_hot, overlap
 from vseg_jax.tasks.vos import index as most_probable
@@ -110,7 +110,7 @@ class Swiftnet:
             masks = pad_masks(masks)
             fused = run(before, images[t - 1], masks, others(masks), method="fuse")
             remembered.append([
-                x.reshape(*x.shape[:2], -1, x.shape[-1]) for x in run(fused, method="memorise")
+                x.reshape(*x.shape[:2], -1, x.shape[-1]) for x in run(fused, method="memorize")
             ])
             keys, contents = (jnp.concatenate(x, axis=2) for x in zip(*remembered, strict=True))
             everything = jnp.ones(keys.shape[:3], bool)
@@ -137,10 +137,10 @@ class Swiftnet:
         nothing = jax.tree.map(
             lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(advance, state, frames[1])[1]
         )
-        (_, answer), _ = jax.lax.scan(
+        (_, prediction), _ = jax.lax.scan(
             lambda carry, frame: (advance(carry[0], frame), None), (state, nothing), frames[1:]
         )
-        return answer
+        return prediction
 
     def start(
         self, variables: Variables, frame: jax.Array, prompt: Prompt

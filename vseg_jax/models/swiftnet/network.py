@@ -1,7 +1,7 @@
 """The two networks of mask propagation, STM and SwiftNet, cut at the same five places.
 
-Frames are float, normalised with ImageNet's mean and deviation, and padded (with black, before the
-normalisation) to a multiple of 16; h, w = H / 16, W / 16. Masks are probabilities in [0, 1], padded
+Frames are float, normalized with ImageNet's mean and deviation, and padded (with black, before the
+normalization) to a multiple of 16; h, w = H / 16, W / 16. Masks are probabilities in [0, 1], padded
 with 0. `others` of object n is the sum of the masks of all other objects clipped to [0, 1]; both
 public repositories build it so. Reading from the memory lies between `query` and `decode`, and is
 no part of the network: it has no parameters.
@@ -77,7 +77,7 @@ class _Network(nn.Module):
         """All parts in turn, each frame's memory being its own values: for `init`."""
         features = self.encode(frames)
         _, value = self.query(features)
-        _, values = self.memorise(self.fuse(features, frames, masks, others))
+        _, values = self.memorize(self.fuse(features, frames, masks, others))
         return self.decode(values, value, features)
 
     def encode(self, frames: Float[Array, "B H W 3"]) -> Features:
@@ -91,7 +91,7 @@ class _Network(nn.Module):
         """Keys to search the memory with, and values for the decoder."""
         return self.query_kv(features.r4)
 
-    def memorise(
+    def memorize(
         self, x: Float[Array, "B N h w C"]
     ) -> tuple[Float[Array, "B N h w K"], Float[Array, "B N h w V"]]:
         """Keys and values of what `fuse` returned."""

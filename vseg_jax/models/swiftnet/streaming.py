@@ -1,8 +1,8 @@
-"""One film as a stream: what is remembered between frames, and what a frame does to it.
+"""One video as a stream: what is remembered between frames, and what a frame does to it.
 
 A frame is read against the memory of all frames before it; then it becomes the previous frame.
 What stays of a previous frame enters the ring after the next one was read, as in the public code.
-Everything has a fixed size, so nothing is compiled again as a film goes on or an object enters.
+Everything has a fixed size, so nothing is compiled again as a video goes on or an object enters.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, UInt8
 
-from vseg_jax.layers.convolution import matrix_product, neighbourhoods
-from vseg_jax.layers.normalisation import imagenet_colours
+from vseg_jax.layers.convolution import matrix_product, neighborhoods
+from vseg_jax.layers.normalization import imagenet_colors
 from vseg_jax.models.base import Prediction, Variables
 from vseg_jax.models.swiftnet import adaptation
 from vseg_jax.models.swiftnet import memory as mem
@@ -52,7 +52,7 @@ class State:
       due: [] bool, whether the last frame is to stay in the ring.
       last: see `Last`; None unless `trigger` is "vat".
       keys: adapted parameters of the key convolutions; None where there is no adaptation. The
-        model's variables are never changed, so the next film starts from them.
+        model's variables are never changed, so the next video starts from them.
       adaptation: see `Adaptation`; None likewise.
     """
 
@@ -72,9 +72,9 @@ def padding(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def prepare(frames: UInt8[Array, "*B H W 3"]) -> Float[Array, "*B h w 3"]:
-    """Frames as the network takes them: padded with black, then normalised."""
+    """Frames as the network takes them: padded with black, then normalized."""
     pads = [(0, 0)] * (frames.ndim - 3) + [*padding(*frames.shape[-3:-1]), (0, 0)]
-    return imagenet_colours(jnp.pad(frames, pads))
+    return imagenet_colors(jnp.pad(frames, pads))
 
 
 def pad_masks(masks: Float[Array, "*B H W"]) -> Float[Array, "*B h w"]:
@@ -101,7 +101,7 @@ def start(
     keys, report = None, None
     if config.adaptation_steps:
         keys, report = _adapt(config, network, variables, features, fused, masks, present)
-    key, value = _memorise(network, adaptation.with_keys(variables, keys), fused)
+    key, value = _memorize(network, adaptation.with_keys(variables, keys), fused)
     ring = config.capacity * config.kept(key.shape[1]) if config.memory_update else None
     last = None
     if config.trigger == "vat":
@@ -135,7 +135,7 @@ def step(
     memory = state.memory
     if config.memory_update or prompt is not None:
         fused = _fuse(network, variables, features, image, probability)
-        key, value = _memorise(network, variables, fused)
+        key, value = _memorize(network, variables, fused)
         if config.memory_update:
             places = key.shape[1]
             memory = mem.keep_previous(memory, state.due, places, config.kept(places))
@@ -146,10 +146,10 @@ def step(
     due, last = _trigger(config, state, frame, slots)
     if prompt is not None:
         due |= (named & ~entering).any()
-    answer = Prediction(log_odds(probability), _scores(probability, slots), state.count)
+    prediction = Prediction(log_odds(probability), _scores(probability, slots), state.count)
     return state.replace(
         memory=memory, present=present, count=state.count + 1, due=due, last=last
-    ), answer
+    ), prediction
 
 
 def _segment(
@@ -172,10 +172,10 @@ def _fuse(
     return network.apply(variables, features, image, masks, others(masks), method="fuse")
 
 
-def _memorise(
+def _memorize(
     network: nn.Module, variables: Variables, fused: Float[Array, "1 N _ _ C"]
 ) -> tuple[Float[Array, "N P K"], Float[Array, "N P V"]]:
-    key, value = network.apply(variables, fused, method="memorise")
+    key, value = network.apply(variables, fused, method="memorize")
     return tuple(x.reshape(fused.shape[1], -1, x.shape[-1]) for x in (key, value))
 
 
@@ -187,7 +187,7 @@ def _adapt(
         # The values computed beside them are read by nobody and dropped by the compiler.
         mine = adaptation.with_keys(variables, keys)
         query, _ = network.apply(mine, features, method="query")
-        reference, _ = _memorise(network, mine, fused)
+        reference, _ = _memorize(network, mine, fused)
         return query.reshape(-1, query.shape[-1]), reference
 
     if jax.default_backend() == "cpu":
@@ -201,8 +201,8 @@ def _adapt(
 def _keys_by_products(
     r4: Float[Array, "1 h w C"], fused: Float[Array, "N h w C"]
 ) -> adaptation.KeysOf:
-    """The same keys: every step sees the same neighbourhoods, so they are gathered once."""
-    seen = {"query_kv": neighbourhoods(r4, 3), "memory_kv": neighbourhoods(fused, 3)}
+    """The same keys: every step sees the same neighborhoods, so they are gathered once."""
+    seen = {"query_kv": neighborhoods(r4, 3), "memory_kv": neighborhoods(fused, 3)}
 
     def keys_of_frame(keys: adaptation.Keys) -> tuple[jax.Array, jax.Array]:
         query, reference = (

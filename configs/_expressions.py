@@ -1,0 +1,66 @@
+"""What the configs of qvim, cvls and mmvt share, so that the three are compared on the same."""
+
+from ml_collections import ConfigDict
+
+from vseg_jax.config import section
+from vseg_jax.input_pipeline.settings import DatasetConfig, TextConfig
+from vseg_jax.settings import EvaluationConfig
+from vseg_jax.training.settings import TrainConfig
+
+MADE = {"height": 48, "width": 48, "length": 8, "train": 3000, "test": 200, "flow": False,
+        "audio": False, "splits": ("source_train", "source_test", "target_test"), "actors": (2, 3),
+        "scale": 1.2, "differs": (5.0, 3.0, 1.0, 1.0, 1.0), "seed": 0}
+
+
+def davis(frozen: str) -> ConfigDict:
+    """DAVIS 2016 with queries; the backbone `frozen` (a pattern) and BERT stay as they were."""
+    config = ConfigDict()
+    config.data = section(
+        DatasetConfig, name="davis", split="train", source="data/DAVIS", styles=("plain",),
+        options={"year": 2016, "queries": "data/davis_queries.json"},
+    )
+    config.text = section(TextConfig, tokenizer="data/minilm", length=24)
+    config.train = section(
+        TrainConfig, steps=400, batch_size=4, optimizer="adamw", weight_decay=1e-3,
+        learning_rate=1e-3, schedule="cosine", warmup=50, clip_norm=1.0,
+        groups=((frozen, 0.0), ("^text/bert/", 0.0)), log_every=20, checkpoint_every=200,
+    )
+    val = {"name": "davis", "split": "val"}
+    config.evaluation = section(EvaluationConfig, batch_size=4, datasets={
+        "val_plain": DatasetConfig(styles=("plain",), **val),
+        "val_free": DatasetConfig(styles=("free",), **val),
+    })
+    for dataset in config.evaluation.datasets.values():
+        dataset.source = config.data.get_ref("source")
+    return _same_options(config)
+
+
+def made() -> ConfigDict:
+    """`moving_shapes`, two or three actors; scored on `source`, `target`, and `source` with
+    exchanged sentences."""
+    config = ConfigDict()
+    config.data = section(
+        DatasetConfig, name="moving_shapes", split="source_train", options=MADE
+    )
+    config.text = section(TextConfig, length=12)
+    config.train = section(
+        TrainConfig, steps=5500, batch_size=8, learning_rate=3e-3, beta2=0.98, schedule="cosine",
+        warmup=50, optimizer="adamw", weight_decay=1e-4, clip_norm=1.0, log_every=50,
+        checkpoint_every=1500,
+    )
+    test = {"name": "moving_shapes", "frames": 1}
+    config.evaluation = section(EvaluationConfig, batch_size=32, overlay_clips=2, datasets={
+        "source": DatasetConfig(split="source_test", **test),
+        "target": DatasetConfig(split="target_test", **test),
+        "source_shuffled_expressions": DatasetConfig(
+            split="source_test", shuffle_expressions=True, **test
+        ),
+    })
+    return _same_options(config)
+
+
+def _same_options(config: ConfigDict) -> ConfigDict:
+    for dataset in config.evaluation.datasets.values():
+        dataset.options = config.data.options
+    config.workers = 0
+    return config

@@ -1,0 +1,105 @@
+"""The sound of videos: in step with the pictures, whatever the container says, and where none is."""
+
+import itertools
+import struct
+import warnings
+
+import numpy as np
+import pytest
+import standin_vis
+from standin_vis import Finder, FinderConfig
+
+from vseg_jax.inference.segmenter import Segmenter
+from vseg_jax.input_pipeline.audio import read_audio
+from vseg_jax.media import audio as audio
+from vseg_jax.media.video import Video
+
+av = pytest.importorskip("av")
+FPS = 10
+
+
+def write(path, samples=None, rate=16000, delay=0.0, frames=20, codec="pcm_s16le"):
+    """A video of a green square with the sound `samples`, which begins `delay` seconds late."""
+    picture = np.zeros((24, 32, 3), np.uint8)
+    picture[4:20, 4:20, 1] = 255
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=FPS)
+        video.width, video.height, video.pix_fmt = 32, 24, "yuv420p"
+        track = container.add_stream(codec, rate=rate, layout="stereo") \
+            if samples is not None else None
+        for _ in range(frames):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(video.encode())
+        if track is not None and len(samples):
+            kind, scaled = ("flt", samples) if codec == "pcm_f32le" else \
+                ("s16", np.rint(samples * 32767).astype(np.int16))
+            frame = av.AudioFrame.from_ndarray(np.repeat(scaled, 2)[None], format=kind,
+                                               layout="stereo")
+            frame.sample_rate, frame.pts = rate, round(delay * rate)
+            container.mux(track.encode(frame))
+            container.mux(track.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def samples():
+    """Silence for a second, then a tone of 2.5 seconds, at 16 kHz."""
+    tone = 0.5 * np.sin(np.arange(40000) * 0.3)
+    return np.concatenate([np.zeros(16000), tone]).astype(np.float32)
+
+
+def cut(path, frames):
+    return list(itertools.islice(audio.of_video(Video(path)), frames))
+
+
+def test_each_frame_gets_its_part_of_the_videos_audio(samples, tmp_path):
+    path = write(tmp_path / "video.mkv", samples)
+    parts = cut(path, 40)
+    assert {len(p) for p in parts[:35]} == {1600} and not any(len(p) for p in parts[35:])
+    np.testing.assert_allclose(np.concatenate(parts), samples, atol=1e-4)
+    np.testing.assert_array_equal(np.concatenate(parts), read_audio(path))
+    assert not np.abs(parts[9]).any() and np.abs(parts[10]).max() > 0.4
+
+
+def test_audio_that_begins_with_the_second_frame_or_has_another_rate(samples, tmp_path):
+    late = cut(write(tmp_path / "late.mkv", samples, delay=0.1), 20)
+    np.testing.assert_allclose(np.concatenate(late)[1600:], samples[:30400], atol=1e-4)
+    assert not late[0].any() and len(late[0]) == 1600
+    tone = 0.5 * np.sin(np.arange(96000) * 0.1).astype(np.float32)   # 764 Hz at 48 kHz
+    parts = cut(write(tmp_path / "fine.mkv", tone, rate=48000), 20)
+    wanted = 0.5 * np.sin(np.arange(32000) * 0.3)
+    np.testing.assert_allclose(np.concatenate(parts)[100:31000], wanted[100:31000], atol=0.01)
+
+
+def test_videos_without_audio_are_segmented_with_a_warning(samples, tmp_path):
+    hearing = Segmenter(Finder(FinderConfig(audio=True)), standin_vis.variables(),
+                        clip=standin_vis.CLIP, categories=standin_vis.NAMES)
+    heard = write(tmp_path / "heard.mkv", samples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        names = [a.categories for a in hearing.segment(heard)]
+    assert names == [("square",)] * 10 + [("big_box",)] * 10, "the tone is heard as it begins"
+    low = write(tmp_path / "low.mkv", samples, rate=8000)
+    high, unknown = tmp_path / "high.mkv", tmp_path / "unknown.mkv"
+    broken = write(tmp_path / "broken.mkv", samples + np.float32(np.nan), codec="pcm_f32le")
+    rates = struct.pack(">d", 16000), struct.pack(">d", 1e9)
+    high.write_bytes(heard.read_bytes().replace(*rates))
+    unknown.write_bytes(heard.read_bytes().replace(b"A_PCM/INT/LIT", b"A_XYZ/INT/LIT"))
+    for path, said in ((write(tmp_path / "silent.mkv"), "silent.mkv has no sound; the model hears"),
+                       (write(tmp_path / "empty.mkv", samples[:0]), "sound track with no sample"),
+                       (low, "low.mkv has sound of 8000 samples a second; at least 16000"),
+                       (high, "of 1000000000 samples a second; .* at most 768000 are read"),
+                       (unknown, "unknown.mkv has sound of a kind that cannot be decoded"),
+                       (broken, "broken.mkv cannot be decoded further .it has samples that are")):
+        with pytest.warns(UserWarning, match=said):
+            predictions = list(hearing.segment(path))
+        assert [a.categories for a in predictions] == [("square",)] * 20
+
+
+def test_a_model_without_ears_does_not_open_the_audio(samples, tmp_path):
+    deaf = Segmenter(Finder(), standin_vis.variables(), clip=standin_vis.CLIP,
+                     categories=standin_vis.NAMES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predictions = list(deaf.segment(write(tmp_path / "silent.mkv")))
+    assert len(predictions) == 20

@@ -1,0 +1,41 @@
+"""The start for short trainings: keys of a frame and of its memory are alike from step 0."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_swiftnet import build
+
+from vseg_jax.models.swiftnet.aggregation import others
+from vseg_jax.models.swiftnet.streaming import prepare
+
+
+@pytest.mark.parametrize("settings", [
+    {"network": "stm"}, {"network": "swiftnet"}, {"backbone": "efficientnet_lite0"},
+])
+def test_a_frame_finds_itself_in_a_memory_without_training(settings):
+    """With random key convolutions of their own the best match is anywhere."""
+    frame = jax.random.randint(jax.random.key(3), (1, 96, 96, 3), 0, 256).astype(jnp.uint8)
+    found = {}
+    for start in (0.0, 1.5):
+        model = build(**settings, matched_start=start, key_channels=32)
+        variables = model.init(jax.random.key(0), {})
+        if "lite" in variables["params"]["encoder"]:   # random weights leave its last map tiny
+            lite = variables["params"]["encoder"]["lite"]
+            for block in (8, 9, 10):
+                lite[f"block{block}_norm2"]["scale"] *= 100
+
+        def run(*inputs, method, model=model, variables=variables):
+            return model.network.apply(variables, *inputs, method=method)
+
+        image, masks = prepare(frame), jnp.zeros((1, 1, 96, 96))
+        features = run(image, method="encode")
+        query, _ = run(features, method="query")
+        keys, _ = run(run(features, image, masks, others(masks), method="fuse"),
+                      method="memorize")
+        query, keys = (np.asarray(x).reshape(36, -1) for x in (query, keys))
+        query, keys = (x - x.mean(0) for x in (query, keys))
+        query, keys = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, keys))
+        best = (query @ keys.T).argmax(1)
+        found[start] = (best == np.arange(36)).mean()
+    assert found[1.5] > 0.6 and found[0.0] < 0.3

@@ -1,0 +1,103 @@
+import json
+
+import numpy as np
+import pytest
+
+from vseg_jax.input_pipeline.records import (
+    Object,
+    Record,
+    VideoBuilder,
+    decode_flow,
+    encode_image,
+    encode_mask,
+    open_dataset,
+)
+from vseg_jax.tools.add_flow import Estimator, add_flow, dis, main
+
+LENGTHS = {"train": (4, 1, 5), "valid": (2,)}  # frames of each video
+
+
+class Builder(VideoBuilder):
+    """Coarse noise that moves 2 to the right."""
+
+    name = "shifts"
+
+    def splits(self):
+        return {split: self._records(split) for split in LENGTHS}
+
+    def _records(self, split):
+        rng = np.random.default_rng(len(split))
+        for number, length in enumerate(LENGTHS[split]):
+            scene = rng.integers(0, 256, (12, 14, 3), np.uint8).repeat(4, 0).repeat(4, 1)
+            frames = [scene[4 : 36, 16 - 2 * t : 48 - 2 * t] for t in range(length)]
+            mask = np.ones((32, 32), np.uint8)
+            yield Record(
+                video_id=f"{split}-{number}", frames=[encode_image(f) for f in frames],
+                masks=[encode_mask(mask)] * length, height=32, width=32, fps=5.0,
+                objects=[Object(1)],
+            )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Builder(source="", prepared=tmp_path / "data").build()
+
+
+class Counted:
+    """An estimator whose flow is the number of the call; it can be interrupted."""
+
+    def __init__(self, stop_after: int = 100):
+        self.shapes, self.stop_after = [], stop_after
+
+    def __call__(self, first, second):
+        if len(self.shapes) == self.stop_after:
+            raise KeyboardInterrupt
+        self.shapes.append(first.shape)
+        return np.full((*first.shape[:3], 2), len(self.shapes), np.float32)
+
+
+def test_dis_fills_a_copy_and_leaves_the_original(folder, capsys):
+    assert main(["--prepared", str(folder)]) == 0
+    copy = folder.parents[2].with_name("data-dis") / "shifts" / "default" / "1.0.0"
+    assert capsys.readouterr().out.splitlines()[-1] == str(copy)
+    assert json.loads((copy / "flow.json").read_text())["method"] == "dis"
+    for split, lengths in LENGTHS.items():
+        before, after = open_dataset(folder, split), open_dataset(copy, split)
+        assert before.index == after.index and before.name == after.name
+        for old, new, length in zip(before, after, lengths, strict=True):
+            assert new.flow[-1] == b"" and len(new.flow) == length and old.flow == []
+            assert (old.frames, old.masks, old.objects) == (new.frames, new.masks, new.objects)
+    flow = decode_flow(open_dataset(copy, "train")[0].flow[2], "it")
+    np.testing.assert_allclose(np.median(flow[8:-8, 8:-8], axis=(0, 1)), [2, 0], atol=0.3)
+    assert list(copy.parent.iterdir()) == [copy]
+
+
+def test_an_interrupted_run_goes_on(folder, tmp_path):
+    target = tmp_path / "flow" / "shifts" / "default" / "1.0.0"
+    first = Counted(stop_after=3)  # two batches of the first video, one of two of the third
+    with pytest.raises(KeyboardInterrupt):
+        add_flow(folder, Estimator({"method": "count"}, first), tmp_path / "flow", batch=2)
+    assert not target.exists()
+    with pytest.raises(ValueError, match="half-built"):
+        open_dataset(target, "train")
+    with pytest.raises(ValueError, match=r"'other'.*or remove it"):
+        add_flow(folder, Estimator({"method": "other"}, first), tmp_path / "flow", batch=2)
+    second = Counted()
+    arguments = folder, Estimator({"method": "count"}, second), tmp_path / "flow"
+    assert add_flow(*arguments, batch=2, progress=False) == target
+    assert second.shapes == [(2, 32, 32, 3)] * 3  # the third video whole and that of valid
+    videos = [*open_dataset(target, "train"), *open_dataset(target, "valid")]
+    values = [[decode_flow(f, "it")[0, 0, 0] for f in v.flow if f] for v in videos]
+    assert values == [[1, 1, 2], [], [1, 1, 2, 2], [3]]
+    assert add_flow(*arguments, batch=2) == target and len(second.shapes) == 3  # all there
+    with pytest.raises(ValueError, match="name another --output"):
+        add_flow(folder, dis(), tmp_path / "flow")
+
+
+def test_what_is_refused(folder, tmp_path, capsys):
+    with pytest.raises(ValueError, match="would overwrite"):
+        add_flow(folder, dis(), folder.parents[2])
+    assert main(["--prepared", str(tmp_path / "nothing")]) == 2
+    assert "not built" in capsys.readouterr().err
+    assert main(["--prepared", str(folder), "--weights", str(tmp_path / "raft.pth")]) == 2
+    assert "no weights at" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Scores a model on datasets, by the protocols of the field."""

@@ -1,0 +1,118 @@
+"""What a segmenter says of a frame, and of an object over all frames of a video."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from vseg_jax.metrics.a2d import foreground
+
+EXCLUSIVE = "exclusive"
+INSTANCES = "youtube_vis"
+_VALUES = 254  # of an index PNG that name objects: 0 is background, 255 void
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmentation:
+    """The answer for one frame.
+
+    Attributes:
+      frame: its number, from 0.
+      image: the frame.
+      probability: of each of N objects, in [0, 1], at the frame's size.
+      scores: confidence in each object, in [0, 1].
+      protocol: how probabilities become masks: "legacy" takes those above half the frame's peak,
+        "coco" and "expressions" those above one half, "youtube_vis" those above `threshold`, and
+        objects may overlap; "exclusive" gives each pixel to the most probable of the objects and
+        the background, whose probability is 1 - their sum.
+      ids: of the objects; those of the given masks; of a model that finds objects by itself their
+        identities, numbers from 1 that mean the same object in all frames; else 1 to N.
+      categories: the name of each object's category, of a model that finds objects; else ().
+      values: 1 to 254, of the objects in `index`; their ids, as long as these are small enough.
+      threshold: see `protocol`.
+    """
+
+    frame: int
+    image: UInt8[np.ndarray, "H W 3"]
+    probability: Float[np.ndarray, "N H W"]
+    scores: Float[np.ndarray, " N"]
+    protocol: str = "legacy"
+    ids: tuple[int, ...] = ()
+    categories: tuple[str, ...] = ()
+    values: tuple[int, ...] = ()
+    threshold: float = 0.5
+
+    def __post_init__(self):
+        if not self.ids:
+            object.__setattr__(self, "ids", tuple(range(1, len(self.scores) + 1)))
+        if not self.values:
+            object.__setattr__(self, "values", self.ids)
+
+    @property
+    def masks(self) -> Bool[np.ndarray, "N H W"]:
+        """Where each object is."""
+        if self.protocol == EXCLUSIVE:
+            return self.index == np.array(self.values, np.uint8)[:, None, None]
+        if self.protocol == INSTANCES:
+            return self.probability > self.threshold
+        return foreground(self.probability, self.protocol)
+
+    @property
+    def index(self) -> UInt8[np.ndarray, "H W"]:
+        """0 background, else an object's value; where objects overlap, the most probable one's."""
+        if not self.values:
+            return np.zeros(self.image.shape[:2], np.uint8)
+        if self.protocol == EXCLUSIVE:
+            weighed, background = self.probability, 1 - self.probability.sum(axis=0)
+        else:
+            weighed, background = np.where(self.masks, self.probability, 0), 0
+        values = np.array(self.values, np.uint8)[weighed.argmax(axis=0)]
+        return np.where(weighed.max(axis=0) > background, values, 0).astype(np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+    """What a video says of one object that a model found.
+
+    Attributes:
+      id: its identity, as in `Segmentation.ids`.
+      category: its name.
+      score: in [0, 1].
+      frames: in how many frames it was found.
+    """
+
+    id: int
+    category: str
+    score: float
+    frames: int
+
+
+class Values:
+    """Numbers of 8 bits for identities, of which a long video has any number.
+
+    An identity up to 254 is its own value. Where that is taken, or the identity is larger, it gets
+    the smallest value that is free, and where none is, that of the identity not seen for longest.
+    One that is in every frame keeps its value.
+    """
+
+    def __init__(self):
+        self._of: dict[int, int] = {}   # the identity not seen for longest comes first
+
+    def of(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """The values of a frame's identities (at most 254, all different)."""
+        self._of.update({i: self._of.pop(i) for i in ids if i in self._of})   # now the last ones
+        for i in ids:
+            if i not in self._of:
+                self._of[i] = self._free(i)
+        return tuple(self._of[i] for i in ids)
+
+    def _free(self, identity: int) -> int:
+        if len(self._of) == _VALUES:
+            return self._of.pop(next(iter(self._of)))
+        taken = set(self._of.values())
+        if identity <= _VALUES and identity not in taken:
+            return identity
+        return next(v for v in range(1, _VALUES + 1) if v not in taken)

@@ -1,0 +1,180 @@
+"""Masks to look at: colors, outlines and labels over the frame, the sentence below, palette PNGs.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+# Apart from one another in hue and lightness, and from most of what is seen.
+COLORS = np.array([
+    (0, 176, 255), (255, 87, 51), (126, 217, 87), (255, 200, 30), (186, 104, 255), (0, 214, 186),
+    (255, 105, 180), (160, 190, 220), (205, 255, 60), (110, 80, 255), (255, 30, 90), (0, 120, 95),
+], np.uint8)
+_FILL = 0.42  # opacity of an object's color
+
+
+def draw(
+    frame: UInt8[np.ndarray, "H W 3"], index: UInt8[np.ndarray, "H W"], caption: str = "",
+    labels: Mapping[int, str] | None = None,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The frame with each object of an index mask filled and outlined, and the caption over it.
+
+    Args:
+      frame: RGB.
+      index: 0 background, object ids from 1; 255 (void) is not drawn.
+      caption: what was asked for; broken into lines and shrunk so that it fits the width, and cut
+        with an ellipsis where even that would cover a third of the height.
+      labels: of ids, written above their objects on their colors; one that is wider than the frame
+        is left out.
+    """
+    out = frame.astype(np.float32)
+    unit = max(min(frame.shape[:2]) / 360.0, 0.5)   # a line of 2 pixels at 360p
+    for number in np.unique(index):
+        if number in (0, 255):
+            continue
+        color = COLORS[(int(number) - 1) % len(COLORS)].astype(np.float32)
+        x, y, w, h = cv2.boundingRect((index == number).astype(np.uint8))
+        reach = int(np.ceil(4 * unit)) + 1   # of the outline
+        window = np.s_[max(y - reach, 0):y + h + reach, max(x - reach, 0):x + w + reach]
+        mask, part = index[window] == number, out[window]
+        part[mask] += _FILL * (color - part[mask])
+        _outline(part, mask, np.minimum(color * 1.1 + 30, 255), unit)
+    out = np.rint(out).astype(np.uint8)
+    for number, text in (labels or {}).items():
+        _label(out, index == number, text, COLORS[(number - 1) % len(COLORS)])
+    return _with_caption(out, caption) if caption.strip() else out
+
+
+def _outline(out: np.ndarray, mask: np.ndarray, color: np.ndarray, unit: float) -> None:
+    """A bright line along the border and a soft shade outside it that lifts it off the scene."""
+    border = np.pad(mask.astype(np.uint8), 1)   # objects at the frame's edge are closed there
+    inner = cv2.distanceTransform(border, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    outer = cv2.distanceTransform(1 - border, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    distance = np.where(mask, 0.5 - inner, outer - 0.5)   # signed, 0 on the border
+    shade = 0.5 * np.clip(1.0 - (distance - 0.8 * unit) / (2.5 * unit), 0, 1) * (distance > 0)
+    line = np.clip(1.0 * unit + 0.5 - np.abs(distance), 0, 1)
+    out *= (1.0 - shade)[..., None]
+    out += line[..., None] * (color - out)
+
+
+def _label(out: np.ndarray, mask: np.ndarray, text: str, color: np.ndarray) -> None:
+    """Writes on a tag over the mask, or at its upper edge where there is no room above."""
+    x, y, w, _ = cv2.boundingRect(mask.astype(np.uint8))
+    height, width = mask.shape
+    size = max(9, round(min(height, width * 0.75) / 24))
+    font = ImageFont.load_default(size)
+    tall, wide = round(size * 1.4), round(font.getlength(text) + 0.6 * size)
+    if not w or tall > height or wide > width:
+        return
+    top, left = max(y - tall, 0), min(max(x + (w - wide) // 2, 0), width - wide)
+    tag = Image.new("RGB", (wide, tall), tuple(color.tolist()))
+    ink = (0, 0, 0) if color @ (0.299, 0.587, 0.114) > 110 else (255, 255, 255)
+    ImageDraw.Draw(tag).text((0.3 * size, tall / 2), text, font=font, fill=ink, anchor="lm")
+    out[top:top + tall, left:left + wide] = np.asarray(tag)
+
+
+def _with_caption(frame: np.ndarray, caption: str) -> np.ndarray:
+    height, width = frame.shape[:2]
+    strip = _caption(caption, height, width)
+    if strip is None:
+        return frame
+    color, alpha = strip[..., :3].astype(np.float32), strip[..., 3:].astype(np.float32) / 255
+    below = frame[height - strip.shape[0]:]
+    below[...] = np.rint(below + alpha * (color - below)).astype(np.uint8)
+    return frame
+
+
+@functools.lru_cache(maxsize=8)
+def _caption(text: str, height: int, width: int) -> np.ndarray | None:
+    """uint8 RGBA strip [h, width, 4] for the lower edge; None where no letter would be legible."""
+    text = " ".join(text.split())
+    margin = max(2, round(width * 0.03))
+    room, tallest = width - 2 * margin, height / 3
+    for size in range(max(9, round(min(height, width * 0.75) / 16)), 8, -1):
+        font = ImageFont.load_default(size)
+        lines = _lines(text, font, room)
+        step = round(size * 1.35)
+        if len(lines) * step + size <= tallest:
+            break
+    else:
+        fitting = int((tallest - size) // step)
+        if fitting < 1:
+            return None
+        lines = lines[:fitting]
+        while lines[-1] and font.getlength(lines[-1] + "…") > room:
+            lines[-1] = lines[-1][:-1]
+        lines[-1] += "…"
+    fade = size
+    tall = min(height, len(lines) * step + size + fade)
+    # Darkness that grows from nothing, as the lower edge of a video's subtitle band.
+    ramp = np.clip(np.arange(tall) / (1.6 * fade), 0, 1) ** 1.5 * 165
+    strip = np.zeros((tall, width, 4), np.uint8)
+    strip[..., 3] = ramp[:, None].astype(np.uint8)
+    letters = Image.new("L", (width, tall))
+    pen = ImageDraw.Draw(letters)
+    for number, line in enumerate(lines):
+        at = ((width - font.getlength(line)) / 2,
+              tall - size * 0.55 - (len(lines) - number) * step + (step - size) / 2)
+        pen.text(at, line, font=font, fill=255)
+    ink = np.asarray(letters).astype(np.float32)[..., None] / 255
+    strip[..., :3] = np.rint(ink * 255).astype(np.uint8)
+    strip[..., 3:] = np.rint(np.maximum(strip[..., 3:], ink * 255)).astype(np.uint8)
+    return strip
+
+
+def _lines(text: str, font: ImageFont.FreeTypeFont, room: int) -> list[str]:
+    """The words in lines no wider than `room`; a word that is wider alone is broken."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= room:
+            lines[-1] = longer
+            continue
+        if lines[-1]:
+            lines.append("")
+        for letter in word:
+            if lines[-1] and font.getlength(lines[-1] + letter) > room:
+                lines.append("")
+            lines[-1] += letter
+    return lines
+
+
+@functools.cache
+def palette() -> tuple[int, ...]:
+    """The 256 colors of DAVIS' and PASCAL VOC's index PNGs, as PIL wants them: r, g, b, r, ..."""
+    values = []
+    for index in range(256):
+        for channel in range(3):
+            # Bits 0, 3, 6 of the index are the channel's highest bits, from the top down.
+            value = sum(((index >> (3 * place + channel)) & 1) << (7 - place) for place in range(3))
+            values.append(value)
+    return tuple(values)
+
+
+def save_index(path: str | os.PathLike, index: UInt8[np.ndarray, "H W"]) -> None:
+    """Writes an index mask as PNG: pixel values are ids, the palette makes them visible."""
+    image = Image.fromarray(index)
+    image.putpalette(palette())
+    image.save(Path(path))
+
+
+def fit(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture as large as `size` (width, height) lets it be, in the middle of black."""
+    height, width = picture.shape[:2]
+    scale = min(size[0] / width, size[1] / height)
+    if scale != 1:
+        inner = max(1, round(width * scale)), max(1, round(height * scale))
+        shrinks = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        picture = cv2.resize(picture, inner, interpolation=shrinks)
+    out = np.zeros((size[1], size[0], 3), np.uint8)
+    top, left = (size[1] - picture.shape[0]) // 2, (size[0] - picture.shape[1]) // 2
+    out[top:top + picture.shape[0], left:left + picture.shape[1]] = picture
+    return out

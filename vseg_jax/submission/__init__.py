@@ -1,0 +1,1 @@
+"""Files that the benchmarks' servers take, written and checked."""

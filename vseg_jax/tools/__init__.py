@@ -1,0 +1,1 @@
+"""Commands beside training and prediction: optical flow, figures of the papers."""

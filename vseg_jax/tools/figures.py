@@ -1,0 +1,94 @@
+"""What the analyses of the papers, as commands, have in common: samples one by one, numbers as
+JSON, pictures, the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+
+def evenly(samples: Any, limit: int) -> list[int]:
+    """Numbers of up to `limit` samples, evenly spread."""
+    spread = np.linspace(0, len(samples) - 1, min(limit, len(samples)))
+    return np.unique(spread.astype(int)).tolist()
+
+
+def batch_of(samples: Any, numbers: Sequence[int]) -> dict[str, np.ndarray]:
+    """The batch of these samples."""
+    items = [samples[n] for n in numbers]
+    return {**{k: np.stack([np.asarray(item[k]) for item in items]) for k in items[0]},
+            "valid": np.ones(len(items), bool)}
+
+
+def batches(samples: Any, limit: int) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of one of up to `limit` samples."""
+    return (batch_of(samples, [number]) for number in evenly(samples, limit))
+
+
+def write(folder: Path, name: str, numbers: Any) -> None:
+    """Writes `<name>.json` and says where it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    print(f"{folder / name}.json")
+
+
+def figure(path: Path, columns: int, draw: Callable[[Any], None],
+           rows: int | None = None, side: float = 3.0) -> None:
+    """Calls `draw` and saves a PNG, where matplotlib is installed.
+
+    Args:
+      path: of the file.
+      columns, rows: of panels, `side` inches each way.
+      draw: is given the panels, [columns] or, where `rows` is given, [rows, columns].
+    """
+    try:
+        import matplotlib
+    except ImportError:  # an extra; the numbers are in the JSON
+        return
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    canvas, axes = plt.subplots(
+        rows or 1, columns, squeeze=False, layout="constrained",
+        figsize=(side * columns, side * (rows or 1)),
+    )
+    draw(axes if rows else axes[0])
+    canvas.savefig(path, dpi=120)
+    plt.close(canvas)
+    print(path)
+
+
+def principal_colors(maps: Float[np.ndarray, "C h w"]) -> Float[np.ndarray, "h w 3"]:
+    """The first three principal components of the channels as colors in [0, 1]."""
+    channels, height, width = maps.shape
+    x = maps.reshape(channels, -1).T
+    x = x - x.mean(0)
+    _, _, axes = np.linalg.svd(x, full_matrices=False)
+    colors = x @ axes[:3].T
+    colors = np.pad(colors, ((0, 0), (0, 3 - colors.shape[1])))
+    low, high = colors.min(0), colors.max(0)
+    colors = (colors - low) / np.where(high > low, high - low, 1)
+    return colors.reshape(height, width, 3)
+
+
+def takes_dataset(command: argparse.ArgumentParser) -> None:
+    """Adds what names the samples of an analysis and the folder of its results."""
+    command.add_argument("--dataset", type=Path, required=True, help="prepared dataset")
+    command.add_argument("--split", required=True)
+    command.add_argument("--output", type=Path, required=True, help="folder")
+
+
+def run(parser: argparse.ArgumentParser, arguments: list[str] | None) -> None:
+    """Calls the chosen command's `function`; bad input ends the process with one line."""
+    chosen = parser.parse_args(arguments)
+    try:
+        chosen.function(chosen)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
