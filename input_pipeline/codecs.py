@@ -12,7 +12,6 @@ import wave
 import cv2
 import numpy as np
 
-VOID = 255  # mask value of pixels that neither train nor score
 SAMPLE_RATE = 16000  # of encoded audio, Hz
 
 

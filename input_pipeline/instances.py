@@ -7,17 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.audio import frame_patches, silent_patches
 from vseg_jax.input_pipeline.clips import clip_frames
 from vseg_jax.input_pipeline.codecs import encode_rle
-from vseg_jax.input_pipeline.records import (
-    SAMPLE_RATE,
-    VOID,
-    Dataset,
-    Record,
-    decode_audio,
-    decode_mask,
-)
+from vseg_jax.input_pipeline.records import SAMPLE_RATE, Dataset, Record, decode_audio, decode_mask
 from vseg_jax.input_pipeline.samples import read_frame, read_mask
 from vseg_jax.input_pipeline.settings import ClipConfig, InstanceConfig, PropagationConfig
 from vseg_jax.input_pipeline.transforms import (

@@ -9,8 +9,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.clips import propagation_frames
-from vseg_jax.input_pipeline.records import VOID, Dataset, IndexEntry, Record
+from vseg_jax.input_pipeline.records import Dataset, IndexEntry, Record
 from vseg_jax.input_pipeline.samples import read_frame, read_mask
 from vseg_jax.input_pipeline.settings import ClipConfig, PropagationConfig
 from vseg_jax.input_pipeline.transforms import (

@@ -22,9 +22,9 @@ from array_record.python import array_record_module
 from grain.sources import ArrayRecordDataSource
 from tqdm import tqdm
 
+from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.codecs import (
     SAMPLE_RATE,
-    VOID,
     check_size,
     decode_audio,
     decode_flow,
@@ -48,7 +48,7 @@ from vseg_jax.input_pipeline.index import (
 )
 
 __all__ = [  # with the encodings, which are part of what a record is
-    "NOT_TOLD", "SAMPLE_RATE", "VOID", "Dataset", "Expression", "IndexEntry", "IndexedObject",
+    "NOT_TOLD", "SAMPLE_RATE", "Dataset", "Expression", "IndexEntry", "IndexedObject",
     "Object", "Record", "VideoBuilder", "check_size", "decode_audio", "decode_flow", "decode_image",
     "decode_mask", "encode_audio", "encode_flow", "encode_image", "encode_mask", "from_example",
     "index_entry", "index_name", "open_dataset", "to_example",

@@ -6,11 +6,11 @@ import dataclasses
 
 import numpy as np
 
+from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.clips import clip_frames
 from vseg_jax.input_pipeline.flow import flow_to_image
 from vseg_jax.input_pipeline.records import (
     NOT_TOLD,
-    VOID,
     Dataset,
     IndexEntry,
     Record,

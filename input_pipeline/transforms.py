@@ -10,7 +10,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from vseg_jax.input_pipeline.records import VOID
+from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.settings import ClipConfig, PropagationConfig
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601

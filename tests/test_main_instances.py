@@ -113,7 +113,7 @@ def test_prediction_hears_the_film_and_an_export_says_the_same(trained, video, c
         patch, valid = ear.hear(heard)
         given = {"audio": patch[None], "audio_valid": valid[None]}
         state, prediction = (stream.step(state, frame[None], **given) if state
-                         else stream.begin(frame[None], **given))
+                         else stream.first_step(frame[None], **given))
         one = {name: np.asarray(array[0]) for name, array in prediction.items()}
         found = one["identities"] >= 0
         assert (one["identities"][found] + 1).tolist() == [o["id"] for o in row["objects"]]

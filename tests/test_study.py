@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 from scipy import stats
 
-import configs.studies
+import vseg_jax.configs.studies
 from vseg_jax import experiment
 from vseg_jax.experiment.study import COSTS, cost, load, markdown, run
 from vseg_jax.settings import RowConfig, StudyConfig
@@ -155,7 +155,7 @@ def test_wrong_studies_are_named(study, message):
 def cells():
     """{(study, row): settings} of the library's studies, at the first seed."""
     found = {}
-    for variant in configs.studies.VARIANTS:
+    for variant in vseg_jax.configs.studies.VARIANTS:
         name, study = load(f"{STUDIES}:{variant}")
         assert name == variant
         for title, row in study.rows.items():

@@ -38,6 +38,12 @@ def atomic_folder(path: str | Path, replaces: str = "") -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text file atomically (UTF-8)."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """A temporary file beside `path` that becomes `path` when the block ends without an error."""

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
 from vseg_jax.input_pipeline.categories import OFFICIAL as CATEGORIES
@@ -150,7 +151,7 @@ def record(image: Image) -> records.Record:
     index = files.paint(list(enumerate(masks, 1)), image.size)
     for crowd, mask in drawn:
         if crowd:
-            index[mask & (index == 0)] = records.VOID
+            index[mask & (index == 0)] = VOID
     kinds = [kind for kind, crowd, *_ in image.parts if not crowd]
     return records.Record(
         video_id=image.path.stem, frames=[data], masks=[records.encode_mask(index)],

@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 
+from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
 
@@ -210,7 +211,7 @@ def record(sequence: Sequence, options: Options, queries: dict) -> records.Recor
         files.check_size(mask_path, mask.shape, size, frame_path)
         ids |= {int(i) for i in np.flatnonzero(np.bincount(mask.ravel(), minlength=256))}
         masks.append(records.encode_mask(mask))
-    objects = sorted(ids - {0, records.VOID})
+    objects = sorted(ids - {0, VOID})
     return records.Record(
         video_id=sequence.name, frames=frames, masks=masks, height=size[0], width=size[1], fps=FPS,
         objects=[records.Object(i) for i in objects],

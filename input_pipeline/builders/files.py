@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vseg_jax.input_pipeline.codecs import VOID
+from vseg_jax.index_masks import VOID
 
 SHOWN = 3  # names of missing things that a message lists before it only counts
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
 
@@ -96,5 +97,5 @@ def record(name: str, image_path: Path, mask_path: Path) -> records.Record:
     return records.Record(
         video_id=name, frames=[data], masks=[records.encode_mask(mask)],
         height=size[0], width=size[1],
-        objects=[records.Object(int(i)) for i in ids if i not in (0, records.VOID)],
+        objects=[records.Object(int(i)) for i in ids if i not in (0, VOID)],
     )

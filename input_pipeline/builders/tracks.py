@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
 from vseg_jax.input_pipeline.codecs import decode_rle, rle_runs
@@ -260,7 +261,7 @@ def record(video: Video, fps: float = 0.0, audio: bytes = b"") -> records.Record
             continue
         index = files.paint(list(_seen(video, tracks, t)), video.size)
         for _, crowd in _seen(video, crowds, t):
-            index[crowd & (index == 0)] = records.VOID
+            index[crowd & (index == 0)] = VOID
         masks.append(records.encode_mask(index))
     return records.Record(
         video_id=video.name, frames=frames, masks=masks, height=video.size[0],

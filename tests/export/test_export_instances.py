@@ -25,7 +25,7 @@ def restored(**changes):
 
 
 def test_the_stream_says_the_same_without_the_models_code(tmp_path):
-    """Two streams, the second one's sound stops; the first answer comes with `begin`."""
+    """Two streams, the second one's sound stops; the first answer comes with `first_step`."""
     hearing = restored(audio=True)
     export.export_stream(hearing, tmp_path, platforms=("cpu",))
     videos = [standin_vis.video(4, green=range(4))[0], standin_vis.video(4, green=(1, 2, 3))[0]]
@@ -43,7 +43,7 @@ stream, given = Stream({str(tmp_path)!r}), np.load({str(tmp_path / "in.npz")!r})
 assert stream.description["categories"] == ["square", "big_box"]
 frames, out = given["frames"], []
 sound = [{{k: given[k][t] for k in ("audio", "audio_valid")}} for t in range(3)]
-state, answer = stream.begin(frames[0], **sound[0])
+state, answer = stream.first_step(frames[0], **sound[0])
 out.append(answer)
 for t in (1, 2):
     state, answer = stream.step(state, frames[t], **sound[t])
@@ -73,16 +73,16 @@ np.savez({str(tmp_path / "out.npz")!r}, **{{k: np.stack([a[k] for a in out]) for
 
 def test_a_stream_without_audio_takes_frames_alone(tmp_path):
     export.export_stream(restored(), tmp_path, platforms=("cpu",))
-    assert sorted(p.name for p in tmp_path.glob("*.bin")) == ["begin.bin", "step.bin"]
+    assert sorted(p.name for p in tmp_path.glob("*.bin")) == ["first_step.bin", "step.bin"]
     stream = exported.Stream(tmp_path)
     assert stream.description["prompt"] == [] and len(stream.description["prediction"]) == 5
     frames, _ = standin_vis.video(4)
-    state, first = stream.begin(frames[:1])
+    state, first = stream.first_step(frames[:1])
     assert first["identities"].tolist() == [[0, 1, -1]]
     _, second = stream.step(stream.start(frames[:1]), frames[1:2])
     assert second["identities"].tolist() == [[0, 1, -1]] and second["frame"].tolist() == [1]
     with pytest.raises(ValueError, match=r"the prompt has \['audio'\]; it must have \[\]"):
-        stream.begin(frames[:1], audio=silent_patches(1))
+        stream.first_step(frames[:1], audio=silent_patches(1))
     with pytest.raises(ValueError, match="takes a prompt when a stream starts, and no other"):
         stream.step(state, frames[1:2], audio=silent_patches(1))
 

@@ -73,10 +73,10 @@ class Finder:
         raise NotImplementedError
 
     def start(self, variables, frame, prompt=None):
-        return self.begin(variables, frame, prompt)[0]
+        return self.first_step(variables, frame, prompt)[0]
 
-    def begin(self, variables, frame, prompt=None):
-        TRACES["begin"] += 1
+    def first_step(self, variables, frame, prompt=None):
+        TRACES["first_step"] += 1
         none = jnp.arange(3, dtype=jnp.int32) + self.config.first
         state = State(jnp.ones(3, bool), none, jnp.int32(self.config.first + 3), jnp.zeros((3, 2)),
                       jnp.zeros(3, jnp.int32), jnp.int32(0))

@@ -10,7 +10,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from vseg_jax.models.base import Prediction
 from vseg_jax.tasks import vos
 
 TRACES = collections.Counter()
@@ -57,11 +56,9 @@ class Follower:
         score = jnp.where(present[:, None, None], -variables["params"]["gain"] * distance, -1e9)
         probability = jax.nn.softmax(score, axis=0)[1:]
         probability = jnp.where(given.any(0), given, probability)
-        probability = jnp.clip(probability, 1e-6, 1 - 1e-6)
         count = state["count"] + 1
-        logits = jnp.log(probability) - jnp.log1p(-probability)
         return ({"colors": colors, "present": present, "count": count},
-                Prediction(logits, probability.max((-2, -1)), count))
+                vos.SlotMasks(probability, probability.max((-2, -1)), count))
 
     def _colors(self, frame, mask, background):
         """[1 + N, 3] mean colors and [1 + N] whether there is such a pixel."""

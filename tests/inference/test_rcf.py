@@ -25,11 +25,11 @@ class Counted(Rcf):
 
     def __init__(self, config):
         super().__init__(config)
-        self.traces = {"begin": 0, "step": 0}
+        self.traces = {"first_step": 0, "step": 0}
 
-    def begin(self, *inputs):
-        self.traces["begin"] += 1
-        return super().begin(*inputs)
+    def first_step(self, *inputs):
+        self.traces["first_step"] += 1
+        return super().first_step(*inputs)
 
     def step(self, *inputs):
         self.traces["step"] += 1
@@ -80,7 +80,7 @@ def test_eight_videos_together_are_eight_alone(segmenter):
             assert (ours.id, ours.category, ours.frames) == (
                 theirs.id, theirs.category, theirs.frames)
             assert ours.score == pytest.approx(theirs.score, abs=1e-5)
-    assert {n: segmenter.model.traces[n] - before[n] for n in before} == {"begin": 2, "step": 2}, (
+    assert {n: segmenter.model.traces[n] - before[n] for n in before} == {"first_step": 2, "step": 2}, (
         "one program for eight, one for one")
     ids = [[prediction[k].ids for prediction in predictions] for k in range(8)]
     assert all(len({len(found) for found in of_video}) > 1 for of_video in ids), "objects come and go"

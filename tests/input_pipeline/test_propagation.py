@@ -5,18 +5,13 @@ import numpy as np
 import pytest
 from toy_dataset import ToyBuilder, toy_record
 
+from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import prepare
 from vseg_jax.input_pipeline.clips import propagation_frames
 from vseg_jax.input_pipeline.loader import train_batches
 from vseg_jax.input_pipeline.propagation import PropagationSamples
-from vseg_jax.input_pipeline.records import (
-    VOID,
-    decode_image,
-    encode_image,
-    encode_mask,
-    open_dataset,
-)
+from vseg_jax.input_pipeline.records import decode_image, encode_image, encode_mask, open_dataset
 from vseg_jax.input_pipeline.settings import ClipConfig, PropagationConfig
 from vseg_jax.input_pipeline.transforms import (
     random_affine,

@@ -3,9 +3,10 @@ import pytest
 from archives import box, cut, palette_png, picture, stills
 from PIL import Image
 
+from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.builders import prepare, verify
 from vseg_jax.input_pipeline.propagation import PropagationSamples
-from vseg_jax.input_pipeline.records import VOID, decode_mask, open_dataset
+from vseg_jax.input_pipeline.records import decode_mask, open_dataset
 from vseg_jax.input_pipeline.settings import ClipConfig, PropagationConfig
 
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from archives import OVIS_SIZE, box, runs, write, youtube_vis
 
+from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.builders import files, prepare
 from vseg_jax.input_pipeline.builders import youtube_vis as builder
 from vseg_jax.input_pipeline.builders.__main__ import main
 from vseg_jax.input_pipeline.categories import OFFICIAL, from_coco
 from vseg_jax.input_pipeline.instances import InstanceSamples, true_tracks
-from vseg_jax.input_pipeline.records import VOID, decode_mask, open_dataset
+from vseg_jax.input_pipeline.records import decode_mask, open_dataset
 from vseg_jax.input_pipeline.settings import ClipConfig, InstanceConfig
 
 COUNTS = {"train": 3, "valid": 1}

@@ -201,7 +201,7 @@ def test_clip(both):
     for t in range(1, 12):
         before = state
         state, prediction = step(variables, before, jnp.asarray(frames[t]))
-        ours.append(jax.nn.sigmoid(prediction.logits))
+        ours.append(prediction.probability)
         if before.due:
             start = 2 * places + int(before.memory.updates) * share
             ring = state.memory.keys[:2, start : start + share]

@@ -27,7 +27,7 @@ from vseg_jax.inference.segmentation import INSTANCES
 from vseg_jax.input_pipeline.codecs import encode_rle
 from vseg_jax.input_pipeline.instances import true_tracks
 from vseg_jax.input_pipeline.records import SAMPLE_RATE, Record, decode_audio, decode_image
-from vseg_jax.media import audio as audio
+from vseg_jax.media import audio as media_audio
 from vseg_jax.metrics.identities import IdentityMetric
 from vseg_jax.metrics.youtube_vis import YouTubeVISMetric
 
@@ -161,7 +161,7 @@ def heard(record: Record, where: str) -> Iterator[np.ndarray] | None:
     samples = decode_audio(record.audio, f"{where} video {record.video_id}")
     # Sound and frames of a record begin and, where no rate is known, end together.
     fps = record.fps or len(record.frames) * SAMPLE_RATE / max(len(samples), 1)
-    return audio.by_frame([samples], fps)
+    return media_audio.by_frame([samples], fps)
 
 
 def gathered(

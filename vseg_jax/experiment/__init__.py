@@ -16,13 +16,13 @@ import jax
 
 from vseg_jax import config as configs
 from vseg_jax import models
+from vseg_jax.atomic import write_text
 from vseg_jax.experiment import rvos, study, vis, vos
 from vseg_jax.inference import restore as checkpoint
 from vseg_jax.input_pipeline.loader import train_batches
 from vseg_jax.models.base import Model, Variables
 from vseg_jax.settings import Settings
 from vseg_jax.training import checkpoints, loop, runtime
-from vseg_jax.training.reports import write_text
 from vseg_jax.training.runtime import initialize_distributed
 
 __all__ = [

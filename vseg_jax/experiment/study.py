@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from vseg_jax.atomic import write_text
 from vseg_jax.settings import RowConfig, StudyConfig
-from vseg_jax.training.reports import write_text
 
 SCORES, LOCK = "scores.json", "lock"  # of a cell
 # {key of what `count` returns: (heading, unit)}

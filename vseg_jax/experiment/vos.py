@@ -12,6 +12,7 @@ import numpy as np
 from vseg_jax.evaluation import propagation as propagate
 from vseg_jax.evaluation.showcase import one_after_another
 from vseg_jax.experiment.data import open_data, open_scored
+from vseg_jax.index_masks import VOID
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.propagation import PropagationSamples
 from vseg_jax.input_pipeline.records import Dataset, decode_image, decode_mask
@@ -79,5 +80,5 @@ def _predictions(segmenter: Segmenter, dataset: Dataset, number: int):
     first = dataset.index[number].annotated[0]
     frames = (decode_image(data, where) for data in record.frames[first:])
     mask = decode_mask(record.masks[first], where)
-    for prediction in segmenter.segment(frames, mask=np.where(mask == vos.VOID, 0, mask)):
+    for prediction in segmenter.segment(frames, mask=np.where(mask == VOID, 0, mask)):
         yield overlay.draw(prediction.image, np.asarray(prediction.index), record.video_id)

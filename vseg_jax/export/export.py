@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -21,8 +22,6 @@ from vseg_jax.tasks import vis
 from vseg_jax.training.checkpoints import path_name
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-PREDICTION = ("logits", "scores", "frame")   # of vseg_jax.models.base.Prediction
-INSTANCES = (*PREDICTION, "probabilities", "identities")   # of vseg_jax.tasks.vis.Instances
 
 
 def export(
@@ -33,7 +32,7 @@ def export(
 
     The folder is what `vseg_jax.load` reads (`about.json`, `tokenizer/` for a model of sentences,
     `categories.json` for one that finds objects, `variables/`: an orbax checkpoint without the
-    optimizer), and `stream/`, the model's `start` (or `begin`) and `step` with the memory between
+    optimizer), and `stream/`, the model's `start` (or `first_step`) and `step` with the memory between
     them as `jax.export` programs, which `vseg_jax.export.stream` runs without any code of the
     model; it may be moved alone.
 
@@ -97,7 +96,6 @@ def _export(
     frame, prompt = _inputs(restored, size)
     inputs = list(prompt.values())
     finds = model.task == "vis"
-    predicted = INSTANCES if finds else PREDICTION
     seen: dict[str, Any] = {}   # the state's structure, known once `start` is traced
 
     def started(function, arrays, frame, inputs):
@@ -110,20 +108,21 @@ def _export(
         seen["names"] = [path_name(path) for path, _ in jax.tree.leaves_with_path(state)]
         return jax.tree.leaves(state)
 
-    def begin(arrays, frame, inputs):
-        state, prediction = started(model.begin, arrays, frame, inputs)
-        return jax.tree.leaves(state), [getattr(prediction, name) for name in predicted]
+    def first_step(arrays, frame, inputs):
+        state, prediction = started(model.first_step, arrays, frame, inputs)
+        return jax.tree.leaves(state), list(_fields(prediction).values())
 
     def step(arrays, state, frame, inputs=None):
         given = () if inputs is None else (dict(zip(prompt, inputs, strict=True)),)
         state, prediction = over_streams(model.step)(
             jax.tree.unflatten(tree, arrays), jax.tree.unflatten(seen["tree"], state), frame,
             *given)
-        return jax.tree.leaves(state), [getattr(prediction, name) for name in predicted]
+        seen["fields"] = list(_fields(prediction))
+        return jax.tree.leaves(state), list(_fields(prediction).values())
 
     state = jax.eval_shape(start, shapes, frame, inputs)
     prediction = jax.eval_shape(step, shapes, state, frame)[1]
-    first = {"begin": (begin, frame, inputs)} if finds else {"start": (start, frame, inputs)}
+    first = {"first_step": (first_step, frame, inputs)} if finds else {"start": (start, frame, inputs)}
     programs = {**first, "step": (step, state, frame)}
     if prompt and model.task != "rvos":
         programs["step_prompt"] = (step, state, frame, inputs)
@@ -141,12 +140,17 @@ def _export(
         "version": exported.VERSION, "delay": model.delay, "platforms": list(platforms),
         "frame": _entry(frame), "prompt": [{"name": k, **_entry(v)} for k, v in prompt.items()],
         "state": [{"name": k, **_entry(v)} for k, v in zip(seen["names"], state, strict=True)],
-        "prediction": [{"name": k, **_entry(v)} for k, v in zip(predicted, prediction, strict=True)],
+        "prediction": [{"name": k, **_entry(v)} for k, v in zip(seen["fields"], prediction, strict=True)],
         "categories": list(restored.categories),
         "variables": {name: [(names[i], str(shapes[i].dtype)) for i in indices]
                       for name, indices in used.items()},
     }
     (folder / "stream.json").write_text(json.dumps(description, indent=1) + "\n")
+
+
+def _fields(prediction: Any) -> dict[str, Any]:
+    return {field.name: getattr(prediction, field.name)
+            for field in dataclasses.fields(prediction)}
 
 
 def _inputs(restored: Restored, size: tuple[int, int] | None) -> tuple[Any, dict[str, Any]]:

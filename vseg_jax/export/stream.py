@@ -4,7 +4,7 @@
     state = stream.start(frames, mask=masks)          # or tokens=..., tokens_valid=...
     state, answer = stream.step(state, next_frames)   # {"logits", "scores", "frame"}
 
-    state, answer = stream.begin(frames)              # a model that finds objects by itself
+    state, answer = stream.first_step(frames)              # a model that finds objects by itself
 
 Any number S of streams advance together: every array has a leading axis for them, [S, H, W, 3]
 frames, which are uint8 RGB; one video alone is `frame[None]`. The first answers of a model with a
@@ -21,7 +21,7 @@ log-mel patches that end with the frames (`input_pipeline/audio.py` of the libra
 `audio_valid`, bool [S], with the first frame, and with each later one that has sound.
 
 A folder holds `stream.json` (names, shapes and dtypes of all that goes in and out), `start.bin` or
-`begin.bin`, `step.bin`, for masks and sound `step_prompt.bin` (StableHLO, made by jax.export), and
+`first_step.bin`, `step.bin`, for masks and sound `step_prompt.bin` (StableHLO, made by jax.export), and
 `variables.npz` (what they read of the model). This file and such a folder may be copied out of the
 library.
 """
@@ -37,7 +37,7 @@ import jax
 import jax.export
 import numpy as np
 
-VERSION = 2
+VERSION = 3
 STREAMS = "S"   # in `stream.json`, a number that the caller chooses
 
 
@@ -59,7 +59,7 @@ class Stream:
                 arrays = {name: stored[name] for name in stored.files}
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder} is no exported stream ({error}); it must hold stream.json, "
-                             "start.bin or begin.bin, step.bin and variables.npz") from error
+                             "start.bin or first_step.bin, step.bin and variables.npz") from error
         if self.description.get("version") != VERSION:
             raise ValueError(f"{folder} has version {self.description.get('version')}, this code "
                              f"reads {VERSION}; export the model again")
@@ -68,7 +68,7 @@ class Stream:
             if name not in programs:
                 raise ValueError(f"{folder} has no {name}.bin; export the model again")
             call = jax.export.deserialize(bytearray(programs[name])).call
-            donated = () if name in ("start", "begin") else (1,)   # a memory changes in place
+            donated = () if name in ("start", "first_step") else (1,)   # a memory changes in place
             self._programs[name] = jax.jit(call, donate_argnums=donated)
             self._variables[name] = [
                 jax.device_put(arrays[key].view(np.dtype(dtype))) for key, dtype in variables
@@ -77,15 +77,15 @@ class Stream:
     def start(self, frames: Any, **prompt: Any) -> list[jax.Array]:
         """The state after the first frames; `prompt` has the entries that `stream.json` lists."""
         if "start" not in self._programs:
-            return self.begin(frames, **prompt)[0]
+            return self.first_step(frames, **prompt)[0]
         return list(self._first("start", frames, prompt))
 
-    def begin(self, frames: Any, **prompt: Any) -> tuple[list[jax.Array], dict[str, jax.Array]]:
+    def first_step(self, frames: Any, **prompt: Any) -> tuple[list[jax.Array], dict[str, jax.Array]]:
         """`start` and the answers for the first frames, of a model that needs no prompt for them.
         """
-        if "begin" not in self._programs:
+        if "first_step" not in self._programs:
             raise ValueError("this model is told its objects; use start, and step for the answers")
-        state, prediction = self._first("begin", frames, prompt)
+        state, prediction = self._first("first_step", frames, prompt)
         return list(state), self._named(prediction)
 
     def step(

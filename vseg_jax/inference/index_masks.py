@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-VOID = 255
+from vseg_jax.index_masks import VOID
+
 _INDEX_PNG = ("a mask is an index PNG (gray or palette), 0 for background and an object's id on "
               "its pixels: PIL.Image.fromarray(index.astype('uint8')).save('mask.png')")
 

@@ -53,7 +53,7 @@ from vseg_jax.input_pipeline.flow import dis_flows
 from vseg_jax.input_pipeline.settings import ClipConfig
 from vseg_jax.input_pipeline.text import Tokenizer
 from vseg_jax.input_pipeline.transforms import Geometry, plain_geometry
-from vseg_jax.media import audio as audio
+from vseg_jax.media import audio as media_audio
 from vseg_jax.media.video import Video
 from vseg_jax.models.base import Model, Variables, reads_flow
 
@@ -147,7 +147,7 @@ class Segmenter:
         """The sound of each frame, None where there is none; without an end."""
         if audio is None and self.uses_audio:
             if isinstance(video, Video):
-                audio = audio.of_video(video)
+                audio = media_audio.of_video(video)
             else:
                 warnings.warn("no sound was given; the model hears silence", stacklevel=3)
         return itertools.chain(audio or (), itertools.repeat(None))

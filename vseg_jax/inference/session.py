@@ -17,15 +17,16 @@ from vseg_jax.inference.geometry import sigmoid, to_original
 from vseg_jax.inference.segmentation import EXCLUSIVE, INSTANCES, Segmentation, Track, Values
 from vseg_jax.input_pipeline.flow import flow_to_image
 from vseg_jax.input_pipeline.transforms import Geometry
-from vseg_jax.media import audio as audio
+from vseg_jax.media import audio as media_audio
 from vseg_jax.models.base import Model, Prediction, Variables
 from vseg_jax.tasks.vis import Instances
+from vseg_jax.tasks.vos import SlotMasks
 
 if TYPE_CHECKING:
     from vseg_jax.inference.segmenter import Segmenter
 
 Images = Sequence[np.ndarray] | np.ndarray   # one a stream
-Outputs = Prediction | Instances             # what the model says of a frame of each
+Outputs = Prediction | SlotMasks | Instances             # what the model says of a frame of each
 
 
 class Session:
@@ -63,12 +64,12 @@ class Session:
         self._ids: list[tuple[int, ...]] = [()] * len(frames)
         self._waiting: collections.deque = collections.deque()   # frames and ids, not answered yet
         self._last = list(frames)
-        self._ears = [audio.Ear() for _ in frames]
+        self._ears = [media_audio.Ear() for _ in frames]
         self.first = self.adaptation = None
         heard = self._hear(audio, 0)
         if finds:
             self._values = [Values() for _ in frames]
-            self._begin(frames, heard)
+            self._first_step(frames, heard)
             return
         inputs = self._sentences(queries) if masks is None else self._masks(masks, 0)
         self._state = _start(
@@ -82,9 +83,9 @@ class Session:
             if segmenter.model.delay == 0:
                 self.first = self._prediction_first()
 
-    def _begin(self, frames: Images, heard: dict[str, np.ndarray] | None) -> None:
+    def _first_step(self, frames: Images, heard: dict[str, np.ndarray] | None) -> None:
         self._waiting.append((list(frames), self._ids))
-        self._state, prediction = _begin(self._segmenter.model, self._segmenter.variables,
+        self._state, prediction = _first_step(self._segmenter.model, self._segmenter.variables,
                                          self._inputs(frames), heard)
         predictions = self.collect(prediction)
         self.first = predictions[0] if self._single else predictions
@@ -159,20 +160,22 @@ class Session:
         numbers = np.asarray(prediction.frame)
         if numbers[0] < 0:
             return [None] * len(numbers)
-        logits, scores = np.asarray(prediction.logits), np.asarray(prediction.scores)
+        slots = isinstance(prediction, SlotMasks)
+        maps = np.asarray(prediction.probability if slots else prediction.logits)
+        scores = np.asarray(prediction.scores)
         images, ids = self._waiting.popleft()
         if self._segmenter.model.task == "vis":
             return self._instances(jax.device_get(prediction), images)
         return [self._prediction(*of)
-                for of in zip(numbers, images, ids, self._geometry, logits, scores, strict=True)]
+                for of in zip(numbers, images, ids, self._geometry, maps, scores, strict=True)]
 
     def _prediction(self, number: Any, image: np.ndarray, ids: tuple[int, ...], geometry: Geometry,
-                logits: np.ndarray, scores: np.ndarray) -> Segmentation:
+                maps: np.ndarray, scores: np.ndarray) -> Segmentation:
         size, protocol = image.shape[:2], self._segmenter.protocol
         count = len(ids) or len(scores)   # slots without an object are left out
-        maps = logits[:count].astype(np.float32)
+        maps = maps[:count].astype(np.float32)
         if protocol == EXCLUSIVE:   # so that resized probabilities still have a sum of 1
-            maps = [to_original(m, geometry.affine, size) for m in sigmoid(maps)]
+            maps = [to_original(m, geometry.affine, size) for m in maps]
         else:
             maps = [sigmoid(to_original(m, geometry.affine, size)) for m in maps]
         return Segmentation(int(number), image, np.stack(maps), scores[:count].astype(np.float32),
@@ -264,7 +267,7 @@ class Session:
         given = audio if audio is not None else [None] * len(self._geometry)
         if len(given) != len(self._geometry):
             raise ValueError(f"{len(given)} sounds for {len(self._geometry)} streams")
-        samples = [audio.checked(one, frame) for one in given]
+        samples = [media_audio.checked(one, frame) for one in given]
         heard = [ear.hear(one) for ear, one in zip(self._ears, samples, strict=True)]
         return {name: np.stack(arrays) for name, arrays
                 in zip(("audio", "audio_valid"), zip(*heard, strict=True), strict=True)}
@@ -300,12 +303,12 @@ def _start(model: Model, variables: Variables, frames: jax.Array, prompts: Any) 
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _begin(
+def _first_step(
     model: Model, variables: Variables, frames: jax.Array, prompts: Any
 ) -> tuple[Any, Outputs]:
     """`_start` of a model that answers for the first frame without a prompt, with that answer."""
     inputs = (frames,) if prompts is None else (frames, prompts)
-    return over_streams(model.begin)(variables, *inputs)
+    return over_streams(model.first_step)(variables, *inputs)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -34,9 +34,9 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from vseg_jax.index_masks import VOID
 from vseg_jax.metrics.jf import score
 
-VOID = 255
 BINS = 4        # of the decay
 
 

@@ -301,28 +301,28 @@ def metric_of_files(
       ValueError: a file that cannot be read or has another form, a category or video that the truth
         does not know, what `YouTubeVISMetric.add` says; names file and entry.
     """
-    said, predictions = _read_json(truth), _read_json(predictions)
-    if not isinstance(predictions, list):
+    annotation_file, results = _read_json(truth), _read_json(predictions)
+    if not isinstance(results, list):
         raise ValueError(f"{predictions} should be a list of results, it is a "
-                         f"{type(predictions).__name__}")
+                         f"{type(results).__name__}")
     where = str(truth)
     try:
-        categories = {c["id"]: c for c in said["categories"]}
+        categories = {c["id"]: c for c in annotation_file["categories"]}
         sizes, names = {}, {}
-        for v in said["videos"]:
+        for v in annotation_file["videos"]:
             where = f"{truth}, video {v.get('id')}"
             size = operator.index(v["height"]), operator.index(v["width"])
             sizes[v["id"]] = size, len(v["file_names"])
             names[v["id"]] = str(v["file_names"][0]).rpartition("/")[0]
         where, numbers = str(truth), sorted(sizes)
-        if said.get("annotations") is None:
+        if annotation_file.get("annotations") is None:
             raise ValueError(f"{truth} has no annotations: a test set without a truth is not "
                              "scored")
-        annotations = list(said["annotations"])
+        annotations = list(annotation_file["annotations"])
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(f"{where}: not the form of YouTube-VIS annotations: {error!r}") from error
     true, ours = (_by_video(path, rows, categories, sizes)
-                  for path, rows in ((truth, annotations), (predictions, predictions)))
+                  for path, rows in ((truth, annotations), (predictions, results)))
     taken = numbers
     if videos is not None:
         wanted = set(videos)

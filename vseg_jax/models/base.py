@@ -68,7 +68,7 @@ class Model(Protocol):
 
     A model that reads tokens may also have `vocabulary`, the number of token ids it knows: a
     tokenizer with more of them is then refused before training. One that reads optical flow has
-    `flow` (see `reads_flow`). One of the task "vis" has `hears`; `begin(variables, frame, prompt)`,
+    `flow` (see `reads_flow`). One of the task "vis" has `hears`; `first_step(variables, frame, prompt)`,
     which is `start` with the first frame's answer; and `summary(state)`, category and score of each
     identity.
     """

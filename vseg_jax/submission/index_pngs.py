@@ -37,8 +37,8 @@ import numpy as np
 from PIL import Image
 
 from vseg_jax.atomic import atomic_file, atomic_folder
+from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.builders import davis, refer_youtube_vos, youtube_vos
-from vseg_jax.input_pipeline.records import VOID
 from vseg_jax.media import overlay
 from vseg_jax.submission import results_json as results
 

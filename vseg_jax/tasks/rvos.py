@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-VOID = 255  # value of mask pixels that are neither foreground nor background
+from vseg_jax.index_masks import VOID
 
 
 class Batch(TypedDict):

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-VOID = 255  # value of mask pixels of which nothing is known: no object, no background
 PATCH = (96, 64)  # windows and mel bands of the sound of one frame, 0.96 s
 
 

@@ -6,13 +6,14 @@ corner of the upper-left pixel. Samples with `valid` False fill up a batch and c
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
-VOID = 255  # value of mask pixels of which nothing is known: no object, no background
+from vseg_jax.index_masks import VOID
 
 
 class Batch(TypedDict):
@@ -35,6 +36,23 @@ class Prompt(TypedDict):
     """
 
     mask: UInt8[Array, "H W"]
+
+
+@struct.dataclass
+class SlotMasks:
+    """The prediction of a VOS model for one frame, or for one frame of each sample of a batch.
+
+    The fields are typed `Any` because JAX also puts shapes and axis numbers in their place.
+
+    Attributes:
+      probability: [..., N, H, W] float in [0, 1], one map per slot; the background has the rest.
+      scores: [..., N] float in [0, 1], confidence in each slot's object.
+      frame: [...] int32, index of the frame.
+    """
+
+    probability: Any
+    scores: Any
+    frame: Any
 
 
 def one_hot(masks: UInt8[Array, "*B H W"], objects: int) -> Float[Array, "*B {objects} H W"]:

@@ -17,7 +17,6 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
+from vseg_jax.atomic import atomic_file
 from vseg_jax.input_pipeline.flow import dis_flows
 from vseg_jax.input_pipeline.records import (
     Dataset,
@@ -211,11 +211,8 @@ def _load(path: Path) -> list[bytes]:
 
 
 def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """The file appears whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    with open(partial, "wb") as file:
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
         write(file)
-    os.replace(partial, path)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
-from vseg_jax.training.reports import write_text
+from vseg_jax.atomic import write_text
 from vseg_jax.training.sharding import path_name
 
 _CORRUPT = "unreadable"  # folder, inside the working directory, that bad checkpoints are moved to

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vseg_jax.atomic import write_text
 from vseg_jax.config import shallow
 from vseg_jax.models.base import Model, Variables
 from vseg_jax.training import optimizer as optim
@@ -22,7 +23,7 @@ from vseg_jax.training import sharding
 from vseg_jax.training import state as train_state
 from vseg_jax.training import step as train_step
 from vseg_jax.training.checkpoints import Checkpoints, compare, describe
-from vseg_jax.training.reports import Reporter, last_evaluation, read_metrics, write_text
+from vseg_jax.training.reports import Reporter, last_evaluation, read_metrics
 from vseg_jax.training.runtime import Preemption, versions
 from vseg_jax.training.settings import MAY_CHANGE, TrainConfig
 

@@ -8,7 +8,6 @@ before clu is imported; the version of clu is pinned for that.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 import types
@@ -24,6 +23,8 @@ from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util import tensor_util
 from tqdm import tqdm
+
+from vseg_jax.atomic import write_text
 
 
 class SummaryWriter:
@@ -209,10 +210,3 @@ def _cut(path: Path, step: int) -> None:
     kept = [line for line in read_metrics(path.parent) if line["step"] <= step]
     if path.exists():
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

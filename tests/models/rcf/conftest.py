@@ -17,8 +17,8 @@ def variables(model):
 
 
 @pytest.fixture(scope="session")
-def begin(model):
-    return tiny_rcf.quick_jit(model.begin)
+def first_step(model):
+    return tiny_rcf.quick_jit(model.first_step)
 
 
 @pytest.fixture(scope="session")

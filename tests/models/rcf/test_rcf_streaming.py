@@ -20,8 +20,8 @@ def close(ours, theirs):
             getattr(ours, name), getattr(theirs, name)[0], atol=1e-4, err_msg=name)
 
 
-def test_a_stream_predictions_as_its_clips(variables, begin, step, predict):
-    state, prediction = begin(variables, FRAMES[0])
+def test_a_stream_predictions_as_its_clips(variables, first_step, step, predict):
+    state, prediction = first_step(variables, FRAMES[0])
     close(prediction, predict(variables, clip_of(FRAMES, 0, 1)))
     for t in range(1, 4):
         state, prediction = step(variables, state, FRAMES[t])
@@ -88,8 +88,8 @@ def test_a_frame_goes_through_the_backbone_once(variables, changes):
         assert stems(loss(variables).jaxpr) == [8]  # two clips of four frames
 
 
-def test_a_video_of_any_length_is_one_program(variables, begin, step):
-    state, _ = begin(variables, FRAMES[0])
+def test_a_video_of_any_length_is_one_program(variables, first_step, step):
+    state, _ = first_step(variables, FRAMES[0])
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype), state)
     for t in range(1, 12):
         state, prediction = step(variables, state, FRAMES[t % 6])
@@ -107,10 +107,10 @@ def test_without_references_nothing_is_kept_of_the_past():
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 
-def test_streams_that_are_vmapped_and_scanned_prediction_as_single_ones(model, variables, begin, step):
+def test_streams_that_are_vmapped_and_scanned_prediction_as_single_ones(model, variables, first_step, step):
     clips = np.stack([make_clip(length=4, seed=s)[0] for s in range(8)])
     clips[4:] = clips[4:, :, :, ::-1]
-    single = [begin(variables, clip[0])[0] for clip in clips]
+    single = [first_step(variables, clip[0])[0] for clip in clips]
     states = jax.tree.map(lambda *x: jnp.stack(x), *single)
     run = jax.vmap(lambda state, frames: jax.lax.scan(
         lambda s, f: model.step(variables, s, f), state, frames))
@@ -123,12 +123,12 @@ def test_streams_that_are_vmapped_and_scanned_prediction_as_single_ones(model, v
         np.testing.assert_array_equal(states.tracks.frames[s], single[s].tracks.frames)
 
 
-def test_identities_and_sums_of_a_video(model, variables, begin, step):
+def test_identities_and_sums_of_a_video(model, variables, first_step, step):
     """A class head that always says class 1 with 0.9: every slot fires in every frame."""
     classes = {"kernel": jnp.zeros((16, 4)), "bias": jnp.log(jnp.array([0.02, 0.9, 0.03, 0.05]))}
     params = {**variables["params"], "head": {**variables["params"]["head"], "classes": classes}}
     variables = {**variables, "params": params}
-    state, prediction = begin(variables, FRAMES[0])
+    state, prediction = first_step(variables, FRAMES[0])
     np.testing.assert_array_equal(prediction.identities, np.arange(4))
     for _ in range(4):
         state, prediction = step(variables, state, FRAMES[0])

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vseg_jax.models.swiftnet.aggregation import aggregate, log_odds, others, probabilities
+from vseg_jax.models.swiftnet.aggregation import aggregate, others, probabilities
 
 
 def maps(*values):
@@ -51,7 +51,5 @@ def test_leading_axes():
     assert (probabilities(one_by_one[2]) == 0).all()
 
 
-def test_others_and_log_odds():
+def test_others():
     np.testing.assert_allclose(others(maps(0.6, 0.7, 0.2))[:, 0, 0], [0.9, 0.8, 1.0], rtol=1e-6)
-    np.testing.assert_allclose(jax.nn.sigmoid(log_odds(maps(0.25)))[0, 0, 0], 0.25, rtol=1e-6)
-    assert np.isfinite(log_odds(maps(0.0, 1.0))).all()

@@ -59,7 +59,7 @@ def test_stm_has_a_loss_and_streams():
     loss, updates, _ = quick_jit(model.loss)(variables, batch, jax.random.key(1), jnp.int32(0))
     assert np.isfinite(loss) and updates == {}
     prediction = quick_jit(model.predict)(variables, batch)
-    assert prediction.logits.shape == (1, 2, 40, 44) and prediction.frame == 2
+    assert prediction.probability.shape == (1, 2, 40, 44) and prediction.frame == 2
     state = jax.eval_shape(
         model.start, variables, batch["frames"][0, 0], {"mask": batch["masks"][0, 0]})
     assert state.memory.keys.shape[1] == 9 * (2 + 2)
@@ -90,8 +90,8 @@ def test_it_learns_a_clip():
     assert last_loss < 0.3 * first_loss
     assert last_iou > 0.65 > first_iou
     prediction = quick_jit(model.predict)({"params": params, **rest}, batch)
-    assert prediction.logits.shape == (1, 2, 40, 44) and prediction.frame == 2
-    found = index(jax.nn.sigmoid(prediction.logits))[0]
+    assert prediction.probability.shape == (1, 2, 40, 44) and prediction.frame == 2
+    found = index(prediction.probability)[0]
     assert (found == batch["masks"][0, -1]).mean() > 0.9
     assert ((prediction.scores > 0.5) & (prediction.scores <= 1)).all()
 

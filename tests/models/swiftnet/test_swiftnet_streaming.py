@@ -15,7 +15,7 @@ def only(slot, mask=MASKS[0]):
 
 
 def probability(prediction):
-    return np.asarray(jax.nn.sigmoid(prediction.logits))
+    return np.asarray(prediction.probability)
 
 
 @pytest.mark.parametrize(("size", "pads"), [
@@ -49,7 +49,7 @@ def test_a_video_of_any_length_is_one_program(model, variables, start):
     shapes = jax.tree.map(jnp.shape, state)
     for t in range(1, 8):
         state, prediction = step(variables, state, FRAMES[t], only(2, MASKS[t]) if t == 4 else EMPTY)
-        assert prediction.frame == t and prediction.logits.shape == (2, 40, 44)
+        assert prediction.frame == t and prediction.probability.shape == (2, 40, 44)
         assert (prediction.scores[1] > 0) == (t >= 4)
     assert len(traces) == 1 and jax.tree.map(jnp.shape, state) == shapes
     assert state.count == 8 and state.present.all()
@@ -122,7 +122,7 @@ def test_static_memory_reads_the_first_frame_only(variables):
     for t in (1, 2):
         after, _ = step(variables, after, FRAMES[t])
     _, later = step(variables, after, FRAMES[5])  # whatever came between changes nothing
-    np.testing.assert_array_equal(first.logits, later.logits)
+    np.testing.assert_array_equal(first.probability, later.probability)
 
 
 def test_the_variation_aware_trigger(variables, start):

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vseg_jax.index_masks import VOID
 from vseg_jax.layers.resize import area
-from vseg_jax.tasks.rvos import VOID, Batch
+from vseg_jax.tasks.rvos import Batch
 
 
 class Regions(NamedTuple):

@@ -89,13 +89,13 @@ class Rcf:
     def start(
         self, variables: Variables, frame: jax.Array, prompt: Prompt | None = None
     ) -> streaming.State:
-        return self.begin(variables, frame, prompt)[0]
+        return self.first_step(variables, frame, prompt)[0]
 
-    def begin(
+    def first_step(
         self, variables: Variables, frame: jax.Array, prompt: Prompt | None = None
     ) -> tuple[streaming.State, Instances]:
         """`start`, with the answer for the first frame."""
-        return streaming.begin(self.config, self.network, variables, frame, prompt)
+        return streaming.first_step(self.config, self.network, variables, frame, prompt)
 
     def step(
         self, variables: Variables, state: streaming.State, frame: jax.Array,

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from vseg_jax.index_masks import VOID
 from vseg_jax.layers.resize import area
 from vseg_jax.losses.masks import dice_coefficients
 from vseg_jax.models.rcf.config import STRIDE
-from vseg_jax.tasks.vis import VOID, Batch, slot_masks
+from vseg_jax.tasks.vis import Batch, slot_masks
 
 SHRINK = 4  # stride of the maps
 

@@ -44,7 +44,7 @@ class State:
     count: Any
 
 
-def begin(
+def first_step(
     config: RcfConfig, network: nn.Module, variables: Variables, frame: UInt8[Array, "H W 3"],
     prompt: Prompt | None,
 ) -> tuple[State, Instances]:

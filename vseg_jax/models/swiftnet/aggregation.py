@@ -40,12 +40,6 @@ def probabilities(logits: Float[Array, "*B M H W"]) -> Float[Array, "*B N H W"]:
     return jax.nn.softmax(logits, axis=-3)[..., 1:, :, :]
 
 
-def log_odds(probability: Float[Array, "*B N H W"]) -> Float[Array, "*B N H W"]:
-    """What a sigmoid takes back to the probability (to `EPS`)."""
-    p = jnp.clip(probability, EPS, 1 - EPS)
-    return jnp.log(p) - jnp.log1p(-p)
-
-
 def others(masks: Float[Array, "*B N H W"]) -> Float[Array, "*B N H W"]:
     """For each object, where the other ones are: the sum of their masks, at most 1."""
     return jnp.clip(masks.sum(axis=-3, keepdims=True) - masks, 0, 1)

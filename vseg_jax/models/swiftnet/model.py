@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vseg_jax.models.base import Batch, Prediction, Variables, quick_key
+from vseg_jax.index_masks import VOID
+from vseg_jax.models.base import Batch, Variables, quick_key
 from vseg_jax.models.swiftnet import memory, streaming
 from vseg_jax.models.swiftnet.aggregation import aggregate, others, probabilities
 from vseg_jax.models.swiftnet.config import SwiftnetConfig
 from vseg_jax.models.swiftnet.init import matched
 from vseg_jax.models.swiftnet.network import StmNetwork, SwiftNetwork
 from vseg_jax.models.swiftnet.streaming import crop, pad_masks, prepare
-from vseg_jax.tasks.vos import VOID, Prompt, one_hot, overlap
+from vseg_jax.tasks.vos import Prompt, SlotMasks, one_hot, overlap
 from vseg_jax.tasks.vos import index as most_probable
 from vseg_jax.weights import swiftnet
 
@@ -125,7 +126,7 @@ class Swiftnet:
             masks = jax.lax.stop_gradient(probabilities(logits[-1]))
         return jnp.stack(logits)
 
-    def predict(self, variables: Variables, batch: Batch) -> Prediction:
+    def predict(self, variables: Variables, batch: Batch) -> SlotMasks:
         """Streams over each clip from its first frame's masks; the answer is the last frame's."""
         first = jax.vmap(lambda frame, mask: streaming.start(
             self.config, self.network, variables, frame, {"mask": mask},
@@ -152,5 +153,5 @@ class Swiftnet:
     def step(
         self, variables: Variables, state: streaming.State, frame: jax.Array,
         prompt: Prompt | None = None,
-    ) -> tuple[streaming.State, Prediction]:
+    ) -> tuple[streaming.State, SlotMasks]:
         return streaming.step(self.config, self.network, variables, state, frame, prompt)

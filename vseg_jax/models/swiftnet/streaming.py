@@ -17,13 +17,13 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from vseg_jax.layers.convolution import matrix_product, neighborhoods
 from vseg_jax.layers.normalization import imagenet_colors
-from vseg_jax.models.base import Prediction, Variables
+from vseg_jax.models.base import Variables
 from vseg_jax.models.swiftnet import adaptation
 from vseg_jax.models.swiftnet import memory as mem
-from vseg_jax.models.swiftnet.aggregation import aggregate, log_odds, others, probabilities
+from vseg_jax.models.swiftnet.aggregation import aggregate, others, probabilities
 from vseg_jax.models.swiftnet.config import SwiftnetConfig
 from vseg_jax.models.swiftnet.encoders import STRIDE, Features
-from vseg_jax.tasks.vos import Prompt, index, one_hot
+from vseg_jax.tasks.vos import Prompt, SlotMasks, index, one_hot
 
 
 @struct.dataclass
@@ -115,7 +115,7 @@ def start(
 def step(
     config: SwiftnetConfig, network: nn.Module, variables: Variables, state: State,
     frame: UInt8[Array, "H W 3"], prompt: Prompt | None = None,
-) -> tuple[State, Prediction]:
+) -> tuple[State, SlotMasks]:
     """Answers for the next frame and remembers it.
 
     Where a prompt names a slot, its answer stands: the slot's probability is 1 and every other's 0.
@@ -146,7 +146,7 @@ def step(
     due, last = _trigger(config, state, frame, slots)
     if prompt is not None:
         due |= (named & ~entering).any()
-    prediction = Prediction(log_odds(probability), _scores(probability, slots), state.count)
+    prediction = SlotMasks(probability, _scores(probability, slots), state.count)
     return state.replace(
         memory=memory, present=present, count=state.count + 1, due=due, last=last
     ), prediction
