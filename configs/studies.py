@@ -155,7 +155,7 @@ def _references() -> StudyConfig:
         rows={"delta_0": RowConfig(shapes, {"model.references": 0}), "delta_1": RowConfig(shapes),
               "ordered": RowConfig(shapes, {"model.order_supervision": True})},
         columns={**_instances("source"), "target AP50": "target/AP50",
-                 "target followed": "target/followed"},
+                 "target track recall": "target/track_recall"},
         baseline="delta_0",
     )
 
@@ -170,8 +170,8 @@ def _hearing() -> StudyConfig:
 
 
 def _instances(dataset: str) -> dict[str, str]:
-    names = ("AP", "AP50", "AP75", "AR1", "AR10", "followed", "kept")
-    return {name: f"{dataset}/{name}" for name in names}
+    names = ("AP", "AP50", "AP75", "AR1", "AR10", "track_recall", "identity_preservation")
+    return {name.replace("_", " "): f"{dataset}/{name}" for name in names}
 
 
 def _paper(variant: str) -> StudyConfig:

@@ -44,8 +44,8 @@ def test_average_precision_by_hand():
     assert result["AP"] == pytest.approx((1 + 0.1) / 2)
     assert result["AR1"] == pytest.approx((1 + 0.1) / 2) == result["AR10"]
     assert result["APl"] is None and result["APs"] == result["AP"], "no object of that size"
-    assert result["followed"] == pytest.approx(4 / 5), "nobody was with the box at first"
-    assert (result["occlusions"], result["kept"]) == (1, 0)
+    assert result["track_recall"] == pytest.approx(4 / 5), "nobody was with the box at first"
+    assert (result["occlusions"], result["identity_preservation"]) == (1, 0)
     assert result["frames_per_second"] > 0 and result["seconds_to_start"] > 0
 
 

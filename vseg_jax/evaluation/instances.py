@@ -32,7 +32,7 @@ from vseg_jax.metrics.identities import IdentityMetric
 from vseg_jax.metrics.youtube_vis import YouTubeVISMetric
 
 TABLE, TRUTH, RESULTS = "scores.json", "instances.json", "results.json"   # what is kept
-COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10", "followed", "kept")
+COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10", "track_recall", "identity_preservation")
 
 
 def evaluate(

@@ -1,12 +1,15 @@
-"""Whether tracks keep their objects: switches of identity, and what occlusions do to them.
+"""How well tracks keep their objects: track recall, identity switches and identity preservation.
 
-Average precision of whole tracks says that something was lost, not what. In each frame the tracks
-are paired with the true objects such that the overlaps add up to the most, pairs of an IoU below
-0.5 being none (categories and scores do not matter). A *switch* is an object that is paired with
-another track than the last time, as CLEAR MOT counts them (Bernardin and Stiefelhagen, 2008). An
-*occlusion* is a stretch of frames in which less than half of an object is seen of what is seen of
-it at the most, with frames in which more is seen before and after; it is *kept* where the object is
-paired with the same track the last time before and the next time after.
+The average precision of whole tracks shows that something was lost, but not what. In each frame,
+tracks are matched to ground-truth objects so that the sum of their IoUs is largest; a pair with an
+IoU below 0.5 is not a match. Categories and scores do not matter.
+
+- *Track recall* is the share of the frames in which an object is visible that have a match.
+- An *identity switch* is a match to another track than the object's match before it, as CLEAR MOT
+  counts them (Bernardin and Stiefelhagen, 2008).
+- An *occlusion* is a run of frames in which less than half of the object's largest visible area
+  is visible, with frames before and after it in which more is visible. *Identity preservation* is
+  the share of occlusions whose last match before and first match after are the same track.
 """
 
 from __future__ import annotations
@@ -20,45 +23,49 @@ from scipy.optimize import linear_sum_assignment
 
 from vseg_jax.metrics.run_lengths import Spans
 
-OVERLAP = 0.5  # least IoU of a pair
-SEEN = 0.5     # share of an object's largest area from which it is not occluded
+MIN_IOU = 0.5      # of a match
+MIN_VISIBLE = 0.5  # share of an object's largest area from which on it is not occluded
+COUNTS = ("object_frames", "matched_frames", "identity_switches", "occlusions", "preserved")
 
 
 class IdentityMetric:
-    """Collects videos, `add` by `add`, and counts them together in `result`."""
+    """Collects videos with `add` and counts them together in `result`.
 
-    def __init__(self):
-        self.rows: list[dict[str, int]] = []  # one a video; JSON
+    Attributes:
+      rows: the counts `COUNTS` of each video, ready for JSON.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, int]] = []
 
     def add(
         self, size: tuple[int, int], truth: Sequence[Mapping[str, Any]],
         predictions: Sequence[Mapping[str, Any]], where: str = "",
     ) -> None:
-        """Takes a whole video.
+        """Adds a whole video.
 
         Args:
           size: height and width of its frames.
-          truth: objects with `segmentations`, a run-length code or None of each frame.
-          predictions: tracks, likewise.
-          where: of the video, for errors.
+          truth: objects with `segmentations`, a run-length code or None for each frame.
+          predictions: tracks in the same form.
+          where: the video, for error messages.
 
         Raises:
-          ValueError: a code that cannot be read or is of another size.
+          ValueError: a code cannot be read or has another size.
         """
-        true, ours = (_read(rows, size, f"{where}, {name}") for name, rows in
-                      (("true object", truth), ("prediction", predictions)))
-        pairs = _pairs(true, ours)
-        count = {"seen": 0, "paired": 0, "switches": 0, "occlusions": 0, "kept": 0}
-        for masks, tracks in zip(true, pairs, strict=True):
+        objects, tracks = (_read(rows, size, f"{where}, {name}") for name, rows in
+                           (("ground-truth object", truth), ("prediction", predictions)))
+        count = dict.fromkeys(COUNTS, 0)
+        for masks, matches in zip(objects, _match(objects, tracks), strict=True):
             areas = np.array([0 if mask is None else mask.area for mask in masks])
-            found = tracks[tracks >= 0]
-            count["seen"] += int((areas > 0).sum())
-            count["paired"] += len(found)
-            count["switches"] += int((found[1:] != found[:-1]).sum())
+            found = matches[matches >= 0]
+            count["object_frames"] += int((areas > 0).sum())
+            count["matched_frames"] += len(found)
+            count["identity_switches"] += int((found[1:] != found[:-1]).sum())
             for first, last in occlusions(areas):
-                before, after = (part[part >= 0] for part in (tracks[:first], tracks[last:]))
+                before, after = (part[part >= 0] for part in (matches[:first], matches[last:]))
                 count["occlusions"] += 1
-                count["kept"] += bool(len(before) and len(after) and before[-1] == after[0])
+                count["preserved"] += bool(len(before) and len(after) and before[-1] == after[0])
         self.rows.append(count)
 
     def add_rows(self, rows: Iterable[Mapping[str, int]]) -> None:
@@ -66,28 +73,31 @@ class IdentityMetric:
         self.rows += [dict(row) for row in rows]
 
     def result(self) -> dict[str, float]:
-        """`followed`, the share of objects' frames that are paired; `switches`, their number;
-        `occlusions`, their number; `kept`, the share of them that were kept. NaN where there is
-        nothing to take a share of."""
-        sums = {key: sum(row[key] for row in self.rows)
-                for key in ("seen", "paired", "switches", "occlusions", "kept")}
+        """Returns all numbers over the videos added.
+
+        Returns:
+          `track_recall` and `identity_preservation` as fractions, NaN where there is no frame or
+          occlusion to count; `identity_switches` and `occlusions`, their numbers.
+        """
+        sums = {key: sum(row[key] for row in self.rows) for key in COUNTS}
+        frames, occluded = sums["object_frames"], sums["occlusions"]
         return {
-            "followed": sums["paired"] / sums["seen"] if sums["seen"] else math.nan,
-            "switches": sums["switches"],
-            "occlusions": sums["occlusions"],
-            "kept": sums["kept"] / sums["occlusions"] if sums["occlusions"] else math.nan,
+            "track_recall": sums["matched_frames"] / frames if frames else math.nan,
+            "identity_switches": sums["identity_switches"],
+            "occlusions": occluded,
+            "identity_preservation": sums["preserved"] / occluded if occluded else math.nan,
         }
 
 
 def occlusions(areas: np.ndarray) -> list[tuple[int, int]]:
-    """(first frame, frame after the last) of each occlusion of an object.
+    """Returns (first frame, frame after the last) of each occlusion of an object.
 
     Args:
-      areas: [T] pixels that are seen of it; 0 where it is not.
+      areas: [T] visible pixels of the object in each frame; 0 where it is not visible.
     """
-    hidden = areas < SEEN * areas.max(initial=0)
+    hidden = areas < MIN_VISIBLE * areas.max(initial=0)
     edges = np.flatnonzero(np.diff(hidden)) + 1
-    if hidden[:1].any():  # what begins hidden was not seen before
+    if hidden[:1].any():  # an object that is hidden at first was not visible before
         edges = edges[1:]
     return [(int(a), int(b)) for a, b in zip(edges[0::2], edges[1::2], strict=False)]
 
@@ -99,16 +109,18 @@ def _read(
              for t, code in enumerate(row["segmentations"])] for k, row in enumerate(rows)]
 
 
-def _pairs(true: list[list[Spans | None]], ours: list[list[Spans | None]]) -> list[np.ndarray]:
-    """Of each object the track that it is paired with in each frame, -1 for none."""
-    pairs = [np.full(len(masks), -1) for masks in true]
-    for t in range(len(true[0]) if true else 0):
-        ious = np.array([[_iou(masks[t], track[t]) for track in ours] for masks in true])
-        ious = np.where(ious >= OVERLAP, ious, 0).reshape(len(true), len(ours))
+def _match(
+    objects: list[list[Spans | None]], tracks: list[list[Spans | None]]
+) -> list[np.ndarray]:
+    """Returns, for each object, the track that it is matched to in each frame, -1 for none."""
+    matches = [np.full(len(masks), -1) for masks in objects]
+    for t in range(len(objects[0]) if objects else 0):
+        ious = np.array([[_iou(masks[t], track[t]) for track in tracks] for masks in objects])
+        ious = np.where(ious >= MIN_IOU, ious, 0).reshape(len(objects), len(tracks))
         for row, column in zip(*linear_sum_assignment(-ious), strict=True):
             if ious[row, column]:
-                pairs[row][t] = column
-    return pairs
+                matches[row][t] = column
+    return matches
 
 
 def _iou(one: Spans | None, other: Spans | None) -> float:
