@@ -13,7 +13,7 @@ from vseg_jax import experiment
 from vseg_jax.experiment import vis
 from vseg_jax.export.stream import Stream
 from vseg_jax.input_pipeline.records import decode_audio, decode_image, open_dataset
-from vseg_jax.media.audio import Ear, by_frame
+from vseg_jax.media.audio import AudioStream, split_by_frame
 from vseg_jax.media.video import Video, VideoWriter
 
 av = pytest.importorskip("av")
@@ -107,10 +107,10 @@ def test_prediction_hears_the_film_and_an_export_says_the_same(trained, video, c
                            tmp_path / "exported")
     assert code == 0, err
     names = vseg_jax.load(tmp_path / "exported").categories
-    stream, ear, state = Stream(tmp_path / "exported/stream"), Ear(), None
+    stream, audio_stream, state = Stream(tmp_path / "exported/stream"), AudioStream(), None
     assert tuple(stream.description["categories"]) == names
-    for frame, heard, row in zip(clip[0], by_frame([clip[1]], 8.0), table["frames"], strict=False):
-        patch, valid = ear.hear(heard)
+    for frame, heard, row in zip(clip[0], split_by_frame([clip[1]], 8.0), table["frames"], strict=False):
+        patch, valid = audio_stream.push(heard)
         given = {"audio": patch[None], "audio_valid": valid[None]}
         state, prediction = (stream.step(state, frame[None], **given) if state
                          else stream.first_step(frame[None], **given))

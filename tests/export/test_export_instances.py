@@ -13,7 +13,7 @@ from vseg_jax.export import stream as exported
 from vseg_jax.inference import restore as checkpoint
 from vseg_jax.inference import segmenter
 from vseg_jax.input_pipeline.audio import silent_patches
-from vseg_jax.media.audio import Ear
+from vseg_jax.media.audio import AudioStream
 
 
 def restored(**changes):
@@ -29,9 +29,9 @@ def test_the_stream_says_the_same_without_the_models_code(tmp_path):
     hearing = restored(audio=True)
     export.export_stream(hearing, tmp_path, platforms=("cpu",))
     videos = [standin_vis.video(4, green=range(4))[0], standin_vis.video(4, green=(1, 2, 3))[0]]
-    frames, ears = np.stack(videos, 1), (Ear(), Ear())
+    frames, streams = np.stack(videos, 1), (AudioStream(), AudioStream())
     tone = (0.5 * np.sin(np.arange(1600) * 0.3)).astype(np.float32)
-    heard = [[ear.hear(s) for ear, s in zip(ears, now, strict=True)]
+    heard = [[audio_stream.push(s) for audio_stream, s in zip(streams, now, strict=True)]
              for now in ((tone * 0, tone), (tone, tone), (tone, None))]
     patches, valid = (np.stack([[one[k] for one in now] for now in heard]) for k in (0, 1))
     np.savez(tmp_path / "in.npz", frames=frames, audio=patches, audio_valid=valid)

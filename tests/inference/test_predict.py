@@ -8,7 +8,7 @@ import standin
 import standin_vos
 from PIL import Image
 
-from vseg_jax.inference.predict import predict
+from vseg_jax.inference.predict import predict_to_folder
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.media import overlay
 from vseg_jax.media.video import Video, VideoWriter
@@ -32,7 +32,7 @@ def video(tmp_path_factory):
 
 def test_masks_video_and_table(segmenter, video, tmp_path):
     out = tmp_path / "answers" / "one"
-    table = predict(segmenter, video, out, query="the red square", progress=False)
+    table = predict_to_folder(segmenter, video, out, query="the red square", progress=False)
     assert json.loads((out / "predictions.json").read_text()) == table
     assert sorted(p.name for p in out.iterdir()) == ["masks", "overlay.mp4", "predictions.json"]
     assert (table["height"], table["width"], table["fps"]) == (48, 64, 12.5)
@@ -61,14 +61,14 @@ def test_nothing_is_left_of_a_prediction_that_fails(segmenter, video, tmp_path):
     noise.write_bytes(data[:start] + bytes(len(data) - start))
     out = tmp_path / "out"
     with pytest.raises(ValueError, match="no frame"):
-        predict(segmenter, noise, out, query="red", progress=False)
+        predict_to_folder(segmenter, noise, out, query="red", progress=False)
     with pytest.raises(ValueError, match="has no word"):
-        predict(segmenter, video, out, query="...", progress=False)
+        predict_to_folder(segmenter, video, out, query="...", progress=False)
     assert [p.name for p in tmp_path.iterdir()] == ["noise.mp4"]
     out.mkdir()
     (out / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="is there already"):
-        predict(segmenter, video, out, query="red", progress=False)
+        predict_to_folder(segmenter, video, out, query="red", progress=False)
     assert [p.name for p in out.iterdir()] == ["mine.txt"]
 
 
@@ -123,10 +123,10 @@ def test_given_masks_are_followed_and_keep_their_ids(video, tmp_path):
     overlay.save_index(tmp_path / "given" / "2.png", (truth[2] == 2) * np.uint8(2))
     overlay.save_index(tmp_path / "first.png", truth[0] * np.uint8(3))   # ids 3 and 6
     with pytest.warns(UserWarning, match="ids jump: 3, 6"):
-        table = predict(follower, video, tmp_path / "one", mask=tmp_path / "first.png",
+        table = predict_to_folder(follower, video, tmp_path / "one", mask=tmp_path / "first.png",
                         progress=False)
     assert table["mask"] == "first.png" and "query" not in table
-    later = predict(follower, video, tmp_path / "two", mask=tmp_path / "given", progress=False)
+    later = predict_to_folder(follower, video, tmp_path / "two", mask=tmp_path / "given", progress=False)
     for t, (row, other) in enumerate(zip(table["frames"], later["frames"], strict=True)):
         with Image.open(tmp_path / "one" / row["mask"]) as image:
             assert (np.asarray(image) == 3 * truth[t]).mean() > 0.97
@@ -136,9 +136,9 @@ def test_given_masks_are_followed_and_keep_their_ids(video, tmp_path):
     towards = [drawn[truth[3] == k].mean(0) for k in (1, 2)]
     assert np.abs(towards[0] - towards[1]).sum() > 50
     with pytest.raises(ValueError, match="as mask, not query and mask"):
-        predict(follower, video, tmp_path / "x", query="red", mask=tmp_path / "first.png")
+        predict_to_folder(follower, video, tmp_path / "x", query="red", mask=tmp_path / "first.png")
     with pytest.raises(ValueError, match="there is no mask"):
-        predict(follower, video, tmp_path / "x", mask=tmp_path / "none.png")
+        predict_to_folder(follower, video, tmp_path / "x", mask=tmp_path / "none.png")
     assert not (tmp_path / "x").exists()
 
 

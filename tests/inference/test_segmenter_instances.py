@@ -10,7 +10,7 @@ import pytest
 import standin_vis
 from standin_vis import Finder, FinderConfig
 
-from vseg_jax.inference.segmentation import Segmentation, Track, Values
+from vseg_jax.inference.segmentation import PixelValues, Segmentation, Track
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.audio import patch_ending_at
 
@@ -72,13 +72,13 @@ def test_identities_beyond_eight_bits():
     assert [a.ids for a in predictions] == [(401, 402)] * 2
     assert predictions[0].values == predictions[1].values == (1, 2)
     assert (predictions[1].index == truth[1]).all() and predictions[1].masks.sum() == (truth[1] > 0).sum()
-    values = Values()
-    assert values.of((3, 254, 255)) == (3, 254, 1)
-    assert values.of((1, 255)) == (2, 1), "1 is taken"
+    values = PixelValues()
+    assert values.assign((3, 254, 255)) == (3, 254, 1)
+    assert values.assign((1, 255)) == (2, 1), "1 is taken"
     for i in range(256, 256 + 250):
-        assert values.of((i, 255))[1] == 1, "what stays in sight keeps its value"
-    assert values.of((3,)) == (3,), "254 others were seen: all values are given"
-    returned = values.of((600, 601, 255, 3))
+        assert values.assign((i, 255))[1] == 1, "what stays in sight keeps its value"
+    assert values.assign((3,)) == (3,), "254 others were seen: all values are given"
+    returned = values.assign((600, 601, 255, 3))
     assert returned[2:] == (1, 3) and len(set(returned)) == 4
     assert returned[:2] == (254, 2), "those of the identities 254 and 1, not seen for longest"
 
@@ -118,18 +118,18 @@ def test_the_audio_is_heard_in_step_with_the_frames():
 
 def test_a_stream_hears_what_a_sample_of_training_would():
     """The model gets the very patches of `vseg_jax.input_pipeline.audio`, however the sound is cut."""
-    from vseg_jax.media.audio import Ear, by_frame
+    from vseg_jax.media.audio import AudioStream, split_by_frame
 
     random = np.random.default_rng(0)
     samples = random.uniform(-1, 1, 2 * RATE).astype(np.float32)
     pieces = np.split(samples, [3, 5000, 5001, 20000])
     for whole in ([samples], pieces):
-        ear, fps = Ear(), 7.3
-        for t, heard in enumerate(itertools.islice(by_frame(whole, fps), 20)):   # 2.7 s
-            patch, valid = ear.hear(heard)
+        audio_stream, fps = AudioStream(), 7.3
+        for t, heard in enumerate(itertools.islice(split_by_frame(whole, fps), 20)):   # 2.7 s
+            patch, valid = audio_stream.push(heard)
             np.testing.assert_array_equal(patch, patch_ending_at(samples, (t + 1) / fps))
             assert valid
-    assert not ear.hear(None)[1]
+    assert not audio_stream.push(None)[1]
 
 
 def test_a_long_video_compiles_one_step_and_keeps_memory_flat():

@@ -9,7 +9,7 @@ import standin
 import standin_vos
 from PIL import Image
 
-from vseg_jax.inference import index_masks as masks
+from vseg_jax.inference.prompts import masks
 from vseg_jax.inference.segmenter import Segmenter
 
 SIZE = (24, 32)

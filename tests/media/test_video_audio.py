@@ -11,7 +11,7 @@ from standin_vis import Finder, FinderConfig
 
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.audio import read_audio
-from vseg_jax.media import audio as audio
+from vseg_jax.media import audio
 from vseg_jax.media.video import Video
 
 av = pytest.importorskip("av")
@@ -49,7 +49,7 @@ def samples():
 
 
 def cut(path, frames):
-    return list(itertools.islice(audio.of_video(Video(path)), frames))
+    return list(itertools.islice(audio.audio_of_video(Video(path)), frames))
 
 
 def test_each_frame_gets_its_part_of_the_videos_audio(samples, tmp_path):

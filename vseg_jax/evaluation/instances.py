@@ -161,7 +161,7 @@ def heard(record: Record, where: str) -> Iterator[np.ndarray] | None:
     samples = decode_audio(record.audio, f"{where} video {record.video_id}")
     # Sound and frames of a record begin and, where no rate is known, end together.
     fps = record.fps or len(record.frames) * SAMPLE_RATE / max(len(samples), 1)
-    return media_audio.by_frame([samples], fps)
+    return media_audio.split_by_frame([samples], fps)
 
 
 def gathered(

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from vseg_jax.binarize import foreground
 from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.records import Dataset, decode_image
 from vseg_jax.media import overlay
 from vseg_jax.media.video import VideoWriter
-from vseg_jax.metrics.a2d import foreground
 
 CELL = 256  # side of a clip in the video, pixels
 _GAP = 8

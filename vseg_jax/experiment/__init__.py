@@ -129,8 +129,8 @@ def predict(workdir: str | Path, video: str, output: str | Path, *, query: str |
     `vseg_jax.inference.predict`, and `vseg_jax.load` for `changes`. A model that reads optical flow
     gets RAFT's with the weights `raft`, OpenCV's DIS without.
     """
-    from vseg_jax.inference import predict as prediction
     from vseg_jax.inference import segmenter
+    from vseg_jax.inference.predict import predict_to_folder
 
     if not video:
         raise ValueError("--video is missing: the video to segment")
@@ -141,7 +141,7 @@ def predict(workdir: str | Path, video: str, output: str | Path, *, query: str |
 
         flow = raft_with(raft).pairs
     loaded = segmenter.load(workdir, short_side, changes, flow)
-    prediction.predict(loaded, video, output, query=query, mask=mask)
+    predict_to_folder(loaded, video, output, query=query, mask=mask)
     print(f"wrote {output}")
 
 

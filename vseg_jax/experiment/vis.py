@@ -14,7 +14,7 @@ import numpy as np
 from vseg_jax.evaluation import instances
 from vseg_jax.evaluation.showcase import one_after_another
 from vseg_jax.experiment.data import open_data, open_scored
-from vseg_jax.inference.predict import labels
+from vseg_jax.inference.predict import instance_labels
 from vseg_jax.inference.restore import load_categories, save_categories
 from vseg_jax.inference.segmentation import INSTANCES
 from vseg_jax.inference.segmenter import Segmenter
@@ -110,4 +110,4 @@ def _predictions(segmenter: Segmenter, dataset: Dataset, number: int) -> Iterato
     frames = (decode_image(data, where) for data in record.frames)
     audio = instances.heard(record, dataset.name) if segmenter.uses_audio else None
     for prediction in segmenter.segment(frames, audio=audio):
-        yield overlay.draw(prediction.image, prediction.index, labels=labels(prediction))
+        yield overlay.draw(prediction.image, prediction.index, labels=instance_labels(prediction))

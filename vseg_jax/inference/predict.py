@@ -14,14 +14,14 @@ from jaxtyping import Bool
 from tqdm import tqdm
 
 from vseg_jax.atomic import atomic_folder
-from vseg_jax.inference import index_masks as masks
+from vseg_jax.inference.prompts import masks
 from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.media import overlay
 from vseg_jax.media.video import Video, VideoWriter
 
 
-def predict(
+def predict_to_folder(
     segmenter: Segmenter, video: str | os.PathLike, output: str | os.PathLike, *,
     query: str | None = None, mask: str | os.PathLike | None = None, progress: bool = True,
 ) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def predict(
                 name = f"masks/{prediction.frame:05d}.png"
                 index = prediction.index
                 overlay.save_index(folder / name, index)
-                video.add(overlay.draw(prediction.image, index, query or "", labels(prediction)))
+                video.add(overlay.draw(prediction.image, index, query or "", instance_labels(prediction)))
                 rows.append({"frame": prediction.frame, "mask": name, "objects": _objects(prediction)})
         table = {"video": Path(video).name, **prompt, "fps": source.fps,
                  "height": index.shape[0], "width": index.shape[1], "frames": rows}
@@ -74,7 +74,7 @@ def predict(
     return table
 
 
-def labels(prediction: Segmentation) -> dict[int, str]:
+def instance_labels(prediction: Segmentation) -> dict[int, str]:
     """What is written on the objects of a model that finds them: {value in the index: text}."""
     return {value: f"{category.replace('_', ' ')} {number}" for value, category, number
             in zip(prediction.values, prediction.categories, prediction.ids, strict=False)}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from vseg_jax.metrics.a2d import foreground
+from vseg_jax.binarize import foreground
 
 EXCLUSIVE = "exclusive"
 INSTANCES = "youtube_vis"
@@ -90,7 +90,7 @@ class Track:
     frames: int
 
 
-class Values:
+class PixelValues:
     """Numbers of 8 bits for identities, of which a long video has any number.
 
     An identity up to 254 is its own value. Where that is taken, or the identity is larger, it gets
@@ -101,7 +101,7 @@ class Values:
     def __init__(self):
         self._of: dict[int, int] = {}   # the identity not seen for longest comes first
 
-    def of(self, ids: Sequence[int]) -> tuple[int, ...]:
+    def assign(self, ids: Sequence[int]) -> tuple[int, ...]:
         """The values of a frame's identities (at most 254, all different)."""
         self._of.update({i: self._of.pop(i) for i in ids if i in self._of})   # now the last ones
         for i in ids:

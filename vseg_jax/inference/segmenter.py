@@ -45,8 +45,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from vseg_jax.inference import index_masks as user_masks
 from vseg_jax.inference import restore as checkpoint
+from vseg_jax.inference.prompts import masks as user_masks
 from vseg_jax.inference.segmentation import EXCLUSIVE, INSTANCES, Segmentation, Track
 from vseg_jax.inference.session import Images, Session
 from vseg_jax.input_pipeline.flow import dis_flows
@@ -116,7 +116,7 @@ class Segmenter:
           masks: more of them by the frame's number, for objects that enter later; may hold frame 0
             in place of `mask`.
           audio: for a model that hears: of each frame the sound since the one before, float [n] in
-            [-1, 1], mono, 16 kHz (`vseg_jax.media.audio.by_frame` cuts it). Of a file, it is
+            [-1, 1], mono, 16 kHz (`vseg_jax.media.audio.split_by_frame` cuts it). Of a file, it is
             the video's own. Without any sound such a model hears silence, with a warning.
 
         Raises:
@@ -147,7 +147,7 @@ class Segmenter:
         """The sound of each frame, None where there is none; without an end."""
         if audio is None and self.uses_audio:
             if isinstance(video, Video):
-                audio = media_audio.of_video(video)
+                audio = media_audio.audio_of_video(video)
             else:
                 warnings.warn("no sound was given; the model hears silence", stacklevel=3)
         return itertools.chain(audio or (), itertools.repeat(None))

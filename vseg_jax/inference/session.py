@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vseg_jax.inference import index_masks as user_masks
 from vseg_jax.inference.geometry import sigmoid, to_original
-from vseg_jax.inference.segmentation import EXCLUSIVE, INSTANCES, Segmentation, Track, Values
+from vseg_jax.inference.prompts import masks as user_masks
+from vseg_jax.inference.segmentation import EXCLUSIVE, INSTANCES, PixelValues, Segmentation, Track
 from vseg_jax.input_pipeline.flow import flow_to_image
 from vseg_jax.input_pipeline.transforms import Geometry
 from vseg_jax.media import audio as media_audio
@@ -64,11 +64,11 @@ class Session:
         self._ids: list[tuple[int, ...]] = [()] * len(frames)
         self._waiting: collections.deque = collections.deque()   # frames and ids, not answered yet
         self._last = list(frames)
-        self._ears = [media_audio.Ear() for _ in frames]
+        self._audio_streams = [media_audio.AudioStream() for _ in frames]
         self.first = self.adaptation = None
         heard = self._hear(audio, 0)
         if finds:
-            self._values = [Values() for _ in frames]
+            self._values = [PixelValues() for _ in frames]
             self._first_step(frames, heard)
             return
         inputs = self._sentences(queries) if masks is None else self._masks(masks, 0)
@@ -193,7 +193,7 @@ class Session:
             predictions.append(Segmentation(
                 int(prediction.frame[k]), image, probability,
                 prediction.scores[k][found].astype(np.float32), INSTANCES, ids,
-                tuple(names[c] for c in classes), self._values[k].of(ids),
+                tuple(names[c] for c in classes), self._values[k].assign(ids),
                 self._segmenter.threshold))
         return predictions
 
@@ -267,8 +267,8 @@ class Session:
         given = audio if audio is not None else [None] * len(self._geometry)
         if len(given) != len(self._geometry):
             raise ValueError(f"{len(given)} sounds for {len(self._geometry)} streams")
-        samples = [media_audio.checked(one, frame) for one in given]
-        heard = [ear.hear(one) for ear, one in zip(self._ears, samples, strict=True)]
+        samples = [media_audio.check_samples(one, frame) for one in given]
+        heard = [audio_stream.push(one) for audio_stream, one in zip(self._audio_streams, samples, strict=True)]
         return {name: np.stack(arrays) for name, arrays
                 in zip(("audio", "audio_valid"), zip(*heard, strict=True), strict=True)}
 

@@ -19,19 +19,19 @@ from vseg_jax.media.video import Video
 _HEARD = (PATCH - 1) * HOP + WINDOW  # samples of a log-mel patch
 
 
-class Ear:
+class AudioStream:
     """What one stream has heard: of the last frames as many samples as a log-mel patch holds."""
 
     def __init__(self):
         self._kept = np.zeros(0, np.float32)
 
-    def hear(
+    def push(
         self, samples: Float[np.ndarray, " n"] | None
     ) -> tuple[Float[np.ndarray, "96 64"], np.bool_]:
         """The patch that ends with a frame, and whether there is anything to be heard.
 
         Args:
-          samples: of the time since the frame before, as `checked` returns them; None for a frame
+          samples: of the time since the frame before, as `check_samples` returns them; None for a frame
             without sound, after which the sound begins anew.
         """
         if samples is None:
@@ -41,7 +41,7 @@ class Ear:
         return patch_ending_at(self._kept, len(self._kept) / SAMPLE_RATE), np.True_
 
 
-def checked(samples: Any, frame: int) -> Float[np.ndarray, " n"] | None:
+def check_samples(samples: Any, frame: int) -> Float[np.ndarray, " n"] | None:
     """The samples that come with frame number `frame`, as float32.
 
     Raises:
@@ -58,7 +58,7 @@ def checked(samples: Any, frame: int) -> Float[np.ndarray, " n"] | None:
     return array.astype(np.float32)
 
 
-def by_frame(pieces: Iterable[np.ndarray], fps: float) -> Iterator[Float[np.ndarray, " n"]]:
+def split_by_frame(pieces: Iterable[np.ndarray], fps: float) -> Iterator[Float[np.ndarray, " n"]]:
     """The samples of each frame of a video, without an end: no samples where the sound is over.
 
     Frame t is seen from t / fps to (t + 1) / fps seconds, as in training.
@@ -81,7 +81,7 @@ def by_frame(pieces: Iterable[np.ndarray], fps: float) -> Iterator[Float[np.ndar
         held, begin = held[end - begin:], end
 
 
-def of_video(video: Video) -> Iterator[Float[np.ndarray, " n"]] | None:
+def audio_of_video(video: Video) -> Iterator[Float[np.ndarray, " n"]] | None:
     """The samples of each frame of a video, read as it goes on; None, with a warning, where it has
     no sound that could be used."""
     import av
@@ -95,7 +95,7 @@ def of_video(video: Video) -> Iterator[Float[np.ndarray, " n"]] | None:
     if reason:
         warnings.warn(f"{video.path} {reason}; the model hears silence", stacklevel=2)
         return None
-    return by_frame(_decoded(video), video.fps)
+    return split_by_frame(_decoded(video), video.fps)
 
 
 def _decoded(video: Video) -> Iterator[np.ndarray]:

@@ -38,20 +38,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from vseg_jax.binarize import foreground
+
 PROTOCOLS = ("legacy", "coco")
 PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
 # The ten thresholds of every mAP here; np.linspace, as pycocotools has them to the last bit.
 MAP_AT = np.linspace(0.5, 0.95, 10)
 SMOOTH = 1e-6
-
-
-def foreground(
-    probability: Float[np.ndarray, "*N H W"], protocol: str = "legacy"
-) -> Bool[np.ndarray, "*N H W"]:
-    """The pixels that a protocol takes for the object, map by map."""
-    if protocol == "legacy":
-        return probability > 0.5 * probability.max(axis=(-2, -1), keepdims=True)
-    return probability > 0.5
 
 
 class A2DMetric:

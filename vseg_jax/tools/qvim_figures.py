@@ -21,11 +21,11 @@ import jax
 import numpy as np
 from scipy.special import expit
 
+from vseg_jax.binarize import foreground
 from vseg_jax.inference.restore import restore
 from vseg_jax.input_pipeline.records import open_dataset
 from vseg_jax.input_pipeline.samples import ReferringSamples
 from vseg_jax.media import overlay
-from vseg_jax.metrics.a2d import foreground
 from vseg_jax.models.qvim import Qvim, analysis
 from vseg_jax.models.qvim.config import SCALES
 from vseg_jax.tools.figures import (

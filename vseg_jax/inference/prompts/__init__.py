@@ -1,0 +1,1 @@
+"""Prompts of users, task by task: checked, encoded, and the predictions for them decoded."""
