@@ -144,7 +144,7 @@ def test_hosts_together_are_one(protocol):
         whole.merge(other)
 
 
-def test_groups_stand_beside_the_whole():
+def test_scores_of_each_group():
     metric = GroupedMetric()
     metric.add(*areas(50, 50, 50), differs_in="color", category="ball")
     metric.add(*areas(50, 50, 10), differs_in="motion", category="ball")
@@ -152,20 +152,20 @@ def test_groups_stand_beside_the_whole():
     result = metric.result()
     assert result["samples"] == 3
     assert set(result["by"]) == {"differs_in", "category"}
-    assert set(result["by"]["differs_in"]) == {"color", "motion"}  # an empty one is no group
+    assert set(result["by"]["differs_in"]) == {"color", "motion"}  # an empty one is not a group
     assert result["by"]["differs_in"]["motion"]["mean_iou"] == pytest.approx(1 / 9, abs=1e-6)
     assert result["by"]["category"]["ball"]["mean_iou"] == pytest.approx(result["mean_iou"])
     assert result["by"]["category"]["ball"]["samples"] == 3
 
 
-def test_bad_input_says_what_is_wanted():
+def test_bad_input_is_named():
     probability, truth = areas(50, 50, 50)
     with pytest.raises(ValueError, match="'legacy' or 'coco'"):
         A2DMetric("voc")
     metric = A2DMetric()
     with pytest.raises(ValueError, match="nothing to score"):
         metric.result()
-    with pytest.raises(ValueError, match="size of the truth"):
+    with pytest.raises(ValueError, match="ground truth's size"):
         metric.add(probability, truth[1:])
     with pytest.raises(ValueError, match="sigmoid"):
         metric.add(probability * 7, truth)
@@ -197,21 +197,21 @@ def test_command_scores_saved_masks(tmp_path, capsys):
         samples.append((probability, truth, {"score": 0.1 * i,
                                              "differs_in": "shape" if i % 2 else ""}))
     save_masks(tmp_path, samples)
-    main(["--predictions", str(tmp_path)])
+    assert main(["--predictions", str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out) == metric.result()
     assert score_folder(tmp_path, "legacy")["mAP"] != metric.result()["mAP"]
 
 
-def test_command_names_the_faulty_file(tmp_path):
-    with pytest.raises(SystemExit, match=r"predictions\.json is not there"):
-        main(["--predictions", str(tmp_path)])
+def test_command_names_the_faulty_file(tmp_path, capsys):
+    assert main(["--predictions", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: there is no {tmp_path}/predictions.json; ")
     probability, truth = areas(50, 50, 50)
     save_masks(tmp_path, [(probability, truth[1:], {})])
-    with pytest.raises(ValueError, match=r"000000\.png is 20 x 20, its truth 19 x 20"):
+    with pytest.raises(ValueError, match=r"000000\.png is 20 x 20, its ground truth 19 x 20"):
         score_folder(tmp_path)
     (tmp_path / "truth" / "000000.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"truth/000000\.png cannot be read"):
         score_folder(tmp_path)
     (tmp_path / "predictions.json").write_text("[]")
-    with pytest.raises(ValueError, match="no table of predictions"):
+    with pytest.raises(ValueError, match="is not a table of predictions"):
         score_folder(tmp_path)

@@ -214,7 +214,7 @@ def test_what_cannot_be_scored_is_named():
     metric = DavisMetric()
     for value in (1, 1, 3, 1):
         metric.add("b", square(2, 2, value=value), square(2, 2))
-    with pytest.raises(ValueError, match=r"b, frame 2 .* id 3, the truth no id above 1"):
+    with pytest.raises(ValueError, match=r"b, frame 2 .* id 3, the ground truth no id above 1"):
         metric.result()
 
 
@@ -249,14 +249,12 @@ def write(folder, masks, mode="P"):
 def folders(tmp_path, golden):
     for name in ("vanishing", "void"):
         write(tmp_path / "truth" / name, golden[name]["truth"])
-        write(tmp_path / "answers" / name, golden[name]["prediction"])
-    return tmp_path / "truth", tmp_path / "answers"
+        write(tmp_path / "predictions" / name, golden[name]["prediction"])
+    return tmp_path / "truth", tmp_path / "predictions"
 
 
 def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stopped:
-        main([str(a) for a in arguments])
-    assert stopped.value.code == 2
+    assert main([str(a) for a in arguments]) == 2
     return capsys.readouterr().err
 
 
@@ -281,7 +279,7 @@ def test_command_scores_the_listed_sequences_and_writes_json(folders, golden, ca
     (tmp_path / "list.txt").write_text("long\n")
     arguments = ["--truth", str(truth), "--predictions", str(predictions), "--sequences",
                  str(tmp_path / "list.txt"), "--official_overflow"]
-    main(arguments)
+    assert main(arguments) == 0
     result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)   # no NaN
     assert list(result["sequences"]) == ["long"]
     assert result["J"]["decay"] is None
@@ -294,8 +292,8 @@ def test_command_scores_the_listed_sequences_and_writes_json(folders, golden, ca
 def test_masks_of_davis_2016(tmp_path):
     masks = np.stack([square(2, 2 + t, value=255) for t in range(4)])
     write(tmp_path / "truth" / "a", masks, mode="L")
-    write(tmp_path / "answers" / "a", masks[[0, 0, 1, 2]] // 255)
-    result = score_folders(tmp_path / "truth", tmp_path / "answers")
+    write(tmp_path / "predictions" / "a", masks[[0, 0, 1, 2]] // 255)
+    result = score_folders(tmp_path / "truth", tmp_path / "predictions")
     assert result["objects"] == 1
     assert result["J"]["mean"] == pytest.approx(12 / 20)
     write(tmp_path / "void", masks[:1])   # in a palette 255 is void
@@ -304,10 +302,10 @@ def test_masks_of_davis_2016(tmp_path):
 
 def test_expressions_lie_a_folder_deeper(tmp_path):
     masks = np.stack([square(2, 2, value=255)] * 3)
-    for folder in ("truth", "answers"):
+    for folder in ("truth", "predictions"):
         for name in ("one/0", "one/1"):
             write(tmp_path / folder / name, masks, mode="L")
-    result = score_folders(tmp_path / "truth", tmp_path / "answers", protocol="expressions")
+    result = score_folders(tmp_path / "truth", tmp_path / "predictions", protocol="expressions")
     assert list(result["sequences"]) == ["one/0", "one/1"]
     assert result["sequences"]["one/0"]["1"]["frames"] == 3
 
@@ -316,7 +314,7 @@ def test_bad_folders_are_named(folders, capsys, tmp_path):
     truth, predictions = folders
     arguments = ["--truth", truth, "--predictions", predictions]
     assert run(capsys, "--truth", tmp_path / "no", "--predictions", predictions).startswith(
-        f"error: {tmp_path / 'no'} is no folder")
+        f"error: {tmp_path / 'no'} is not a folder")
     (tmp_path / "bare").mkdir()
     assert "holds no sequence" in run(
         capsys, "--truth", tmp_path / "bare", "--predictions", predictions)
@@ -329,7 +327,7 @@ def test_bad_folders_are_named(folders, capsys, tmp_path):
     Image.fromarray(np.zeros((5, 6), np.uint16)).save(frame)
     assert f"{frame} has the mode I;16" in run(capsys, *arguments)
     Image.fromarray(np.zeros((5, 6), np.uint8)).save(frame)
-    assert f"{frame} is 6 x 5, its truth" in run(capsys, *arguments)
+    assert f"{frame} is 6 x 5, its ground truth" in run(capsys, *arguments)
     frame.write_bytes(kept[:60])
     assert f"{frame} cannot be read" in run(capsys, *arguments)
     Image.fromarray(np.full((20, 26), 9, np.uint8)).save(frame)

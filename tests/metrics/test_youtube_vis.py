@@ -152,19 +152,20 @@ def test_runs_of_no_length():
 
 
 @pytest.mark.parametrize("row, said", [
-    (true(code(), code(size=(16, 12))), "video 0, true object 0, frame 1 is 16x12 .* is 12x16"),
+    (true(code(), code(size=(16, 12))),
+     "video 0, ground-truth object 0, frame 1 is 16x12 .* is 12x16"),
     (true({"size": [12, 16], "counts": [5]}, None), "frame 0 has 5 pixels, its size is 12x16"),
     (true({"size": [12, 16], "counts": "d\x7f"}, None), "frame 0 cannot be read"),
     (true({"size": [12, 16], "counts": ""}, None), "frame 0 cannot be read"),
-    (true([[0, 0, 4, 0, 4, 4]], None), "true object 0, frame 0 cannot be read"),
+    (true([[0, 0, 4, 0, 4, 4]], None), "ground-truth object 0, frame 0 cannot be read"),
     (true({"size": None, "counts": [192]}, None), "frame 0 cannot be read: TypeError"),
     (true({"size": ["12", "16"], "counts": [192]}, None), "frame 0 cannot be read: TypeError"),
     (true({"size": [12, 16], "counts": [10**30]}, None), "frame 0 cannot be read: OverflowError"),
-    (true(code(), None, areas=["16", None]), r"the areas are \['16', None\]; wanted is a list"),
-    (true(code(), None, areas=16), "the areas are 16; wanted is a list"),
-    (true(code()), "true object 0 has 1 segmentations; .* the video's 2 frames"),
-    (dict(true(), segmentations=None), "true object 0 has None; wanted is a list"),
-    ({"segmentations": []}, "true object 0 has no 'category_id'"),
+    (true(code(), None, areas=["16", None]), r"the areas are \['16', None\]; they must be a list"),
+    (true(code(), None, areas=16), "the areas are 16; they must be a list"),
+    (true(code()), "ground-truth object 0 has 1 segmentations; .* the video's 2 frames"),
+    (dict(true(), segmentations=None), "ground-truth object 0 has None; it must have a list"),
+    ({"segmentations": []}, "ground-truth object 0 has no 'category_id'"),
 ])
 def test_objects_that_cannot_be_scored(row, said):
     with pytest.raises(ValueError, match=said):
@@ -205,24 +206,23 @@ def test_a_part_of_the_videos(files, tmp_path, capsys):
     assert score_files(*files, videos=["v1"])["AP"] == ONE
     assert score_files(*files, videos=["2"])["AP75"] == 0
     (tmp_path / "names").write_text("v1\nv3\n")
-    with pytest.raises(SystemExit) as stopped:
-        main(["--truth", str(files[0]), "--predictions", str(files[1]),
-              "--videos", str(tmp_path / "names")])
-    assert stopped.value.code == 2
+    assert main(["--truth", str(files[0]), "--predictions", str(files[1]),
+                 "--videos", str(tmp_path / "names")]) == 2
     assert "has no video v3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("which, text, said", [
     (1, '[{"video_id": 1, "category_id": 5}]',
-     "entry 0: the category_id is 5, which the truth does not list; it has 1"),
+     "entry 0: the category_id is 5, which the annotation file does not list; it has 1"),
     (1, '[{"video_id": 1, "category_id": [1]}]', r"entry 0: the category_id is \[1\], which"),
     (1, '[{"video_id": 9}]', "entry 0: the video_id is 9, which .*; it has 1, 2"),
     (1, '[{"video_id": {}}]', "entry 0: the video_id is {}, which"),
     (1, "[7]", "entry 0 is 7, not an object"),
-    (1, "{}", "should be a list of results, it is a dict"),
+    (1, "{}", "must be a list of results, it is a dict"),
     (1, "[", "results.json cannot be read as JSON"),
-    (0, "{}", "truth.json: not the form of YouTube-VIS annotations: KeyError"),
-    (0, '{"categories": [], "videos": [{"id": 3, "width": 9}]}', "video 3: not the form .* KeyErr"),
+    (0, "{}", "truth.json: not in the format of YouTube-VIS annotations: KeyError"),
+    (0, '{"categories": [], "videos": [{"id": 3, "width": 9}]}',
+     "video 3: not in the format .* KeyErr"),
     (0, '{"categories": [], "videos": [{"id": 3, "height": "9"}]}', "video 3: .* TypeError"),
     (0, '{"categories": [], "videos": [], "annotations": null}', "truth.json has no annotations"),
 ])
@@ -230,10 +230,9 @@ def test_damaged_files(files, which, text, said, capsys):
     files[which].write_text(text)
     with pytest.raises(ValueError, match=said):
         score_files(*files)
-    with pytest.raises(SystemExit) as stopped:
-        main(["--truth", str(files[0]), "--predictions", str(files[1])])
+    status = main(["--truth", str(files[0]), "--predictions", str(files[1])])
     out, err = capsys.readouterr()
-    assert stopped.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1
+    assert status == 2 and err.startswith("error: ") and err.count("\n") == 1
     assert not out and len(list(files[0].parent.iterdir())) == 2
 
 
@@ -241,15 +240,14 @@ def test_damaged_files(files, which, text, said, capsys):
     ({"segmentations": [code(size=(16, 12)), None]}, "prediction 0, frame 0 is 16x12"),
     ({"segmentations": [{"size": [12, 16], "counts": [9]}, None]}, "frame 0 has 9 pixels, its si"),
     ({"segmentations": [[[0, 0, 4, 0, 4, 4]], None]}, "prediction 0, frame 0 cannot be read"),
-    ({"segmentations": [None]}, "prediction 0 has 1 segmentations; wanted is a list"),
-    ({"segmentations": None}, "prediction 0 has None; wanted is a list"),
+    ({"segmentations": [None]}, "prediction 0 has 1 segmentations; it must have a list"),
+    ({"segmentations": None}, "prediction 0 has None; it must have a list"),
     ({"score": "high"}, "prediction 0: the score is 'high'"),
 ])
 def test_the_command_names_a_bad_result(files, change, said, capsys):
     first, second = json.loads(files[1].read_text())
     files[1].write_text(json.dumps([first | change, second]))
-    with pytest.raises(SystemExit) as stopped:
-        main(["--truth", str(files[0]), "--predictions", str(files[1])])
+    status = main(["--truth", str(files[0]), "--predictions", str(files[1])])
     out, err = capsys.readouterr()
-    assert stopped.value.code == 2 and not out and err.count("\n") == 1
+    assert status == 2 and not out and err.count("\n") == 1
     assert err.startswith("error: ") and said in err

@@ -1,28 +1,28 @@
-"""Precision, mAP and IoU of A2D-Sentences and J-HMDB-Sentences, in both protocols of the field.
+"""Precision, mAP and IoU of A2D-Sentences and J-HMDB-Sentences, in both protocols in use.
 
-A sample is one annotated frame, one object of it and one sentence that names the object; the
-answer is one probability map. The two families of papers differ in more than their name says:
+A sample is an annotated frame, an object in it and an expression that refers to the object; its
+prediction is a probability map. Two families of papers compute different numbers from these:
 
 | | `legacy` (ACGA, CMDy, CSTM, LBDT, ...) | `coco` (MTTR, ReferFormer, SOC, ...) |
 |---|---|---|
-| foreground | probability > 0.5 * its maximum over the frame | probability > 0.5 |
+| foreground | probability > 0.5 * the maximum over the frame | probability > 0.5 |
 | IoU | (I + 1e-6) / (U + 1e-6) in float64 | the same in float32 |
 | precision@K | IoU >= K | IoU > K |
-| mAP | mean over ten thresholds of the fraction with IoU >= t | COCO AP of masks, classes aside |
-| needs a score | no | yes, it orders the samples of the AP |
+| mAP | mean over ten thresholds of the share with IoU >= t | COCO AP of masks, without classes |
+| needs a score | no | yes, the AP orders the samples by it |
 
 The float32 is part of the protocol: the public code of the `coco` family divides in single
-precision, where 1e-6 vanishes beside an area of 64 pixels, so that an IoU of exactly K does not
-count; in double precision it would.
+precision, where adding 1e-6 to an area of 64 pixels or more changes nothing, so that an IoU of
+exactly K does not count; in double precision it would.
 
 Checked against haowang1992/ACGA 85b436e `util/tool.py`, mttr2021/MTTR 2cc35ab `metrics.py` and
-pycocotools. As a command it scores masks that `evaluate` saved, or anybody's in that layout:
+pycocotools. The command scores masks that `evaluate` saved, or any others in that layout:
 
     python -m vseg_jax.metrics.a2d --predictions DIR [--protocol legacy|coco]
 
 DIR holds `predictions.json` ({"protocol": ..., "samples": [{"file": "000000.png", "score": 0.9,
-"differs_in": "", "category": ""}, ...]}) and the index PNGs (0 background, anything else
-foreground) `DIR/predictions/<file>` and `DIR/truth/<file>` at the video's own size.
+"differs_in": "", "category": ""}, ...]}) and the index PNGs `DIR/predictions/<file>` and
+`DIR/truth/<file>` (0 is background, any other value foreground) at the video's own size.
 """
 
 from __future__ import annotations
@@ -39,22 +39,26 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from vseg_jax.binarize import foreground
+from vseg_jax.metrics.command import print_scores
 
 PROTOCOLS = ("legacy", "coco")
 PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
-# The ten thresholds of every mAP here; np.linspace, as pycocotools has them to the last bit.
+# The ten thresholds of both mAPs; np.linspace gives those of pycocotools to the last bit.
 MAP_AT = np.linspace(0.5, 0.95, 10)
 SMOOTH = 1e-6
 
 
 class A2DMetric:
-    """Collects samples and scores them; one row (intersection, union, score) a sample.
+    """Collects samples and scores them, with one row (intersection, union, score) per sample.
 
-    The rows are kept, because an average precision is no mean: `merge` (or `rows` and `from_rows`,
-    where they travel between hosts) gives the number of all samples together, exactly.
+    The rows are kept because an average precision is not a mean over samples: `merge` (or `rows`
+    and `from_rows`, between hosts) gives exactly the scores of all samples together.
+
+    Args:
+      protocol: "legacy" or "coco", see the module's docstring.
     """
 
-    def __init__(self, protocol: str = "legacy"):
+    def __init__(self, protocol: str = "legacy") -> None:
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol is {protocol!r}; it must be 'legacy' or 'coco'")
         self.protocol = protocol
@@ -64,7 +68,7 @@ class A2DMetric:
         return len(self._rows)
 
     def binarize(self, probability: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-        """The foreground under this protocol."""
+        """Returns the foreground of a probability map under this protocol."""
         return foreground(probability, self.protocol)
 
     def add(
@@ -73,22 +77,23 @@ class A2DMetric:
         truth: Bool[np.ndarray, "truth_H truth_W"],
         score: float | None = None,
     ) -> float:
-        """Takes one sample and returns its IoU.
+        """Adds one sample and returns its IoU.
 
         Args:
-          probability: the answer in [0, 1], at the size of `truth`.
-          truth: where the named object is.
-          score: confidence of the answer, in the `coco` mAP alone; the mean probability of the
-            foreground where none is given (the choice is ours: single-mask models have no score,
-            and with a constant one the AP hangs on the order of the samples).
+          probability: the prediction in [0, 1], at the size of `truth`.
+          truth: ground-truth mask of the object that the expression refers to.
+          score: confidence of the prediction, which only the `coco` mAP uses. None is the mean
+            probability of the foreground. (This choice is ours: models that predict one mask have
+            no score, and with a constant score the AP depends on the order of the samples.)
 
         Raises:
-          ValueError: shapes differ, or a probability is outside [0, 1] or not finite.
+          ValueError: the shapes differ, the frame is empty, or a value is not finite or outside
+            [0, 1].
         """
         if probability.shape != truth.shape:
             raise ValueError(
-                f"the prediction has shape {probability.shape} and its truth {truth.shape}; "
-                "bring the prediction to the size of the truth first"
+                f"the prediction has shape {probability.shape} and its ground truth "
+                f"{truth.shape}; resize the prediction to the ground truth's size first"
             )
         if probability.size == 0:
             raise ValueError(f"an empty frame cannot be scored: shape {probability.shape}")
@@ -96,7 +101,7 @@ class A2DMetric:
         if not (low >= 0.0 and high <= 1.0):
             raise ValueError(
                 f"probabilities are in [{low}, {high}]; they must be finite and in [0, 1] "
-                "(logits go through a sigmoid first)"
+                "(apply a sigmoid to logits first)"
             )
         mask = self.binarize(probability)
         if score is None:
@@ -109,29 +114,29 @@ class A2DMetric:
         return float(self._iou(np.array([row]))[0])
 
     def merge(self, other: A2DMetric) -> None:
-        """Adds the samples of `other` behind one's own."""
+        """Appends the samples of `other`."""
         if other.protocol != self.protocol:
             raise ValueError(f"cannot merge protocol {other.protocol!r} into {self.protocol!r}")
         self._rows.extend(other._rows)
 
     @property
     def rows(self) -> Float[np.ndarray, "samples 3"]:
-        """(intersection, union, score) of every sample, float64, in the order of adding."""
+        """(intersection, union, score) of every sample as float64, in the order they were added."""
         return np.array(self._rows, np.float64).reshape(-1, 3)
 
     @classmethod
     def from_rows(cls, protocol: str, rows: Float[np.ndarray, "samples 3"]) -> A2DMetric:
-        """The metric that `rows` came from."""
+        """Returns the metric that `rows` came from."""
         metric = cls(protocol)
         metric._rows = [tuple(row) for row in rows.tolist()]
         return metric
 
     def result(self) -> dict[str, float]:
-        """All numbers, as fractions.
+        """Returns all scores, as fractions.
 
         Returns:
-          `precision@0.5` ... `precision@0.9`, `mAP`, `overall_iou` (all intersections over all
-          unions) and `mean_iou`.
+          `precision@0.5` ... `precision@0.9`, `mAP`, `overall_iou` (the sum of intersections over
+          the sum of unions) and `mean_iou`.
 
         Raises:
           ValueError: there is no sample.
@@ -146,7 +151,7 @@ class A2DMetric:
         if self.protocol == "legacy":
             result["mAP"] = float(np.mean([(iou >= t).mean() for t in MAP_AT]))
         else:
-            # COCO's own IoU has no smoothing, and is 0 where both sides are empty.
+            # COCO's IoU has no smoothing, and is 0 where both masks are empty.
             result["mAP"] = average_precision(intersection / np.maximum(union, 1.0), score)
         result["overall_iou"] = float(intersection.sum() / union.sum()) if union.sum() else 1.0
         result["mean_iou"] = float(iou.mean())
@@ -161,10 +166,14 @@ class A2DMetric:
 def average_precision(
     iou: Float[np.ndarray, "samples"], score: Float[np.ndarray, "samples"]
 ) -> float:
-    """COCO AP@[.5:.95] where every image has one truth and one prediction, classes aside.
+    """Returns COCO's AP@[.5:.95] of images with one object and one prediction each, class-agnostic.
 
-    Samples are taken by falling score, equal scores in their given order; the precision at each of
-    101 recalls is the best at that recall or beyond it, and 0 where no prediction reaches it.
+    Samples are ordered by falling score; equal scores keep their order. The precision at each of
+    101 recalls is the highest at that recall or above it, and 0 where no prediction reaches it.
+
+    Args:
+      iou: of each sample.
+      score: confidence of each sample.
     """
     iou = iou[np.argsort(-score, kind="stable")]
     recalls = np.linspace(0.0, 1.0, 101)
@@ -182,11 +191,12 @@ def average_precision(
 class GroupedMetric:
     """`A2DMetric` over all samples and over each group of them.
 
-    `result()` is the metric's with `samples`, their number, and `by` beside it: {attribute:
-    {value: the same of that group}}, for the attributes that some sample has.
+    Attributes:
+      metric: over all samples.
+      attributes: of each sample, {name: value}.
     """
 
-    def __init__(self, protocol: str = "legacy"):
+    def __init__(self, protocol: str = "legacy") -> None:
         self.metric = A2DMetric(protocol)
         self.attributes: list[dict[str, str]] = []
 
@@ -197,12 +207,14 @@ class GroupedMetric:
         score: float | None = None,
         **attributes: str,
     ) -> float:
-        """As `A2DMetric.add`; `attributes` (empty ones aside) name the sample's groups."""
+        """Adds a sample as `A2DMetric.add` does; non-empty `attributes` are its groups."""
         iou = self.metric.add(probability, truth, score)
         self.attributes.append(attributes)
         return iou
 
     def result(self) -> dict[str, Any]:
+        """Returns `A2DMetric.result()` with `samples`, their number, and `by`: {attribute: {value:
+        the same scores of that group}} for the attributes that any sample has."""
         result: dict[str, Any] = {**self.metric.result(), "samples": len(self.metric)}
         groups: dict[str, dict[str, list[int]]] = {}
         for number, attributes in enumerate(self.attributes):
@@ -219,11 +231,11 @@ class GroupedMetric:
 
 
 def score_folder(predictions: str | Path, protocol: str | None = None) -> dict[str, Any]:
-    """Scores saved masks.
+    """Returns the scores of saved masks.
 
     Args:
-      predictions: a folder as the module's docstring describes it.
-      protocol: how to score; the protocol that the masks were made under where None.
+      predictions: a folder with the layout of the module's docstring.
+      protocol: None is the protocol that the masks were binarized with.
 
     Raises:
       ValueError: the folder, its table or a mask is missing or unreadable.
@@ -234,22 +246,22 @@ def score_folder(predictions: str | Path, protocol: str | None = None) -> dict[s
         samples = saved["samples"]
         protocol = protocol or saved["protocol"]
     except FileNotFoundError:
-        raise ValueError(f"{table} is not there; name the folder that evaluate saved") from None
+        raise ValueError(f"there is no {table}; pass the folder that evaluate saved") from None
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{table} is no table of predictions (wanted: protocol, samples): {error!r}"
+            f"{table} is not a table of predictions (it must have protocol and samples): {error!r}"
         ) from None
     metric = GroupedMetric(protocol)
     for number, sample in enumerate(samples):
         if not isinstance(sample, dict) or "file" not in sample:
-            raise ValueError(f"{table}: sample {number} names no 'file'")
+            raise ValueError(f"{table}: sample {number} has no 'file'")
         mask = _read_mask(table.parent / "predictions" / sample["file"])
         truth = _read_mask(table.parent / "truth" / sample["file"])
         if mask.shape != truth.shape:
             raise ValueError(
                 f"{table.parent / 'predictions' / sample['file']} is {mask.shape[0]} x "
-                f"{mask.shape[1]}, its truth {truth.shape[0]} x {truth.shape[1]}; save predictions "
-                "at the size of the truth"
+                f"{mask.shape[1]}, its ground truth {truth.shape[0]} x {truth.shape[1]}; save "
+                "predictions at the ground truth's size"
             )
         attributes = {k: str(sample.get(k, "")) for k in ("differs_in", "category")}
         metric.add(mask.astype(np.float32), truth, sample.get("score"), **attributes)
@@ -265,21 +277,19 @@ def _read_mask(path: Path) -> np.ndarray:
     except (OSError, SyntaxError) as error:
         raise ValueError(f"{path} cannot be read as a mask: {error}") from None
     if mask.ndim != 2:
-        raise ValueError(f"{path} is a color image; an index PNG with one channel is wanted")
+        raise ValueError(f"{path} is a color image; it must be an index PNG with one channel")
     return mask != 0
 
 
-def main(arguments: Iterable[str] | None = None) -> None:
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Runs the command of the module's docstring and returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m vseg_jax.metrics.a2d", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--predictions", required=True, help="folder saved by evaluate")
-    parser.add_argument("--protocol", choices=PROTOCOLS, help="default: as the table says")
+    parser.add_argument("--predictions", required=True, help="folder that evaluate saved")
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="default: that of the saved table")
     options = parser.parse_args(None if arguments is None else list(arguments))
-    try:
-        print(json.dumps(score_folder(options.predictions, options.protocol), indent=2))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    return print_scores(lambda: score_folder(options.predictions, options.protocol))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,21 +1,24 @@
-"""Region similarity J and boundary accuracy F of DAVIS, and the protocols that borrow them.
+"""Region similarity J and boundary accuracy F of DAVIS, and of the benchmarks that use them.
 
-J is the intersection over union of an object's pixels in one frame, F the harmonic mean of
-precision and recall of its outline, both 1 where truth and prediction are empty. Of an object's
-frames: the mean, the recall (the fraction above one half) and the decay (the mean of the first
-quarter less that of the last). Of all sequences: the mean over objects; J&F is the mean of both.
+J is the intersection over union of an object's pixels in one frame and F the harmonic mean of
+precision and recall of its outline; both are 1 where ground truth and prediction are empty. An
+object gets their mean over frames, their recall (the share of frames above one half) and their
+decay (the mean of the first quarter of the frames minus that of the last). The result is the mean
+over the objects of all sequences; J&F is the mean of J and F.
 
 | protocol | objects | frames that count |
 |---|---|---|
-| `davis` | 1 to the largest id of the first frame's truth | all but the first and the last |
-| `youtube_vos` (inferred) | each from the frame in which it enters | after that one |
-| `ovis` | those of the first frame, each predicted alone | all but the first |
-| `expressions` (Refer-YouTube-VOS) | one, the id 1 | all |
+| `davis` | ids 1 to the largest one in the first ground-truth mask | all but the first and last |
+| `youtube_vos` (inferred) | each from the frame in which it enters | those after that frame |
+| `ovis` | those of the first frame, each predicted by itself | all but the first |
+| `expressions` (Refer-YouTube-VOS) | one, with the id 1 | all |
 
-Void (255) in the truth is background, as the official code has it in the semi-supervised task.
-Checked against davisvideochallenge/davis2017-evaluation ac7c43f. As a command, over index PNGs
-(0 background, ids from 1; gray masks of 0 and 255 alone hold one object, as those of DAVIS 2016)
-`DIR/<sequence>/<frame>.png` of the same names in both folders:
+Void (255) in the ground truth is background, as in the official code of the semi-supervised task.
+Checked against davisvideochallenge/davis2017-evaluation ac7c43f.
+
+The command scores index PNGs `DIR/<sequence>/<frame>.png` that have the same names in both folders.
+0 is background and ids begin at 1; a gray mask with the values 0 and 255 alone holds one object, as
+in DAVIS 2016:
 
     python -m vseg_jax.metrics.davis --truth DIR --predictions DIR [--sequences val.txt]
 """
@@ -24,8 +27,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,9 +38,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from vseg_jax.index_masks import VOID
+from vseg_jax.metrics.command import print_scores
 from vseg_jax.metrics.jf import score
 
-BINS = 4        # of the decay
+BINS = 4   # of the decay: quarters of the frames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,18 +67,18 @@ PROTOCOLS = {
 def statistics(
     values: Float[np.ndarray, "frames"], official_overflow: bool = False
 ) -> dict[str, float]:
-    """Mean, recall and decay of an object's frames.
+    """Returns mean, recall and decay over an object's frames.
 
     Args:
-      values: J or F, at least one.
-      official_overflow: the official code keeps the borders of the quarters in 8 bits, which is
-        wrong beyond 256 frames that count: quarters start too early, and the decay is NaN where
-        none of their frames is left. True gives its numbers.
+      values: J or F of each frame, at least one.
+      official_overflow: whether to reproduce an error of the official code, which stores the
+        borders of the quarters in 8 bits. With more than 256 counted frames its quarters start too
+        early, and its decay is NaN where a quarter has no frame left.
     """
     borders = np.round(np.linspace(1, len(values), BINS + 1) + 1e-10).astype(int) - 1
     if official_overflow:
         borders %= 256
-    # A quarter holds both of its borders.
+    # A quarter includes both of its borders.
     first, last = values[borders[0]:borders[1] + 1], values[borders[-2]:borders[-1] + 1]
     decay = first.mean() - last.mean() if first.size and last.size else math.nan
     return {"mean": float(values.mean()), "recall": float((values > 0.5).mean()),
@@ -83,7 +87,13 @@ def statistics(
 
 @dataclasses.dataclass
 class _Video:
-    """What was added of one sequence: rows (J, F) of its objects, ids that the truth lacks."""
+    """What was added of one sequence.
+
+    Attributes:
+      rows: (J, F) of each frame of each object.
+      frames: number of frames added.
+      extra: frame -> largest predicted id, where it is above all ids of the ground truth.
+    """
 
     rows: dict[int, list[tuple[float, float]]] = dataclasses.field(default_factory=dict)
     frames: int = 0
@@ -91,17 +101,17 @@ class _Video:
 
 
 class DavisMetric:
-    """Collects frames and scores them; keeps two numbers of each object and frame, no pixels.
+    """Collects frames and scores them; stores J and F of each object and frame, no pixels.
 
     Args:
       protocol: a key of `PROTOCOLS`.
       official_overflow: see `statistics`.
-      skip_absent: frames in which the truth lacks an object do not count for it. The alternative
-        for `ovis` to J = 1 where both are empty (the paper does not say which).
+      skip_absent: whether frames without an object in the ground truth do not count for it, in
+        place of J = 1 where the prediction is empty too. For `ovis`, whose paper says neither.
     """
 
     def __init__(self, protocol: str = "davis", *, official_overflow: bool = False,
-                 skip_absent: bool = False):
+                 skip_absent: bool = False) -> None:
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol is {protocol!r}; it must be one of {', '.join(PROTOCOLS)}")
         self.protocol = protocol
@@ -111,7 +121,7 @@ class DavisMetric:
 
     @property
     def margins(self) -> tuple[int, int]:
-        """Frames at the start and at the end of an object's that do not count."""
+        """How many of an object's first and last frames do not count."""
         rule = PROTOCOLS[self.protocol]
         return int(not rule.first), int(not rule.last)
 
@@ -121,23 +131,23 @@ class DavisMetric:
         prediction: UInt8[np.ndarray, "..."],
         truth: UInt8[np.ndarray, "..."],
     ) -> None:
-        """Takes the next frame of a sequence, or the next T frames, in order of time.
+        """Adds the next frame or the next T frames of a sequence, in order of time.
 
-        Frames that do not count (the first one, say) are added too: they say which objects there
-        are and where the sequence ends.
+        Frames that do not count (such as the first) must be added too: they define which objects
+        exist and where the sequence ends.
 
         Args:
-          sequence: its name.
-          prediction: index mask [H, W] or [T, H, W]; an object that is not in it counts as empty.
-          truth: index mask of the same shape, 255 is background.
+          sequence: name of the sequence.
+          prediction: index mask [H, W] or [T, H, W]; an object that it lacks counts as empty.
+          truth: ground-truth index mask of the same shape; 255 is background.
 
         Raises:
-          ValueError: the shapes differ, or are not those of frames.
+          ValueError: the shapes differ or are not those of frames.
         """
         if prediction.shape != truth.shape or prediction.ndim not in (2, 3):
             raise ValueError(
-                f"{sequence}: the prediction has shape {prediction.shape} and its truth "
-                f"{truth.shape}; both must be [H, W] or [T, H, W] at the size of the truth"
+                f"{sequence}: the prediction has shape {prediction.shape} and its ground truth "
+                f"{truth.shape}; both must be [H, W] or [T, H, W] at the ground truth's size"
             )
         if prediction.ndim == 3:
             for pair in zip(prediction, truth, strict=True):
@@ -166,14 +176,21 @@ class DavisMetric:
         prediction: Bool[np.ndarray, "H W"],
         truth: Bool[np.ndarray, "H W"],
     ) -> None:
-        """Takes the next frame of one object alone, where objects are predicted one by one."""
+        """Adds the next frame of one object, where objects are predicted separately.
+
+        Args:
+          sequence: name of the sequence.
+          number: id of the object.
+          prediction: its predicted mask.
+          truth: its ground-truth mask.
+        """
         rows = self._videos.setdefault(sequence, _Video()).rows.setdefault(number, [])
         if not (self.skip_absent and rows and not truth.any()):
             rows.append(score(prediction, truth))
 
     @property
     def rows(self) -> dict[str, dict[str, Any]]:
-        """All that was added, ready for JSON; `from_rows` is its inverse."""
+        """All that was added, ready for JSON; `add_rows` is the inverse."""
         return {name: dataclasses.asdict(video) for name, video in self._videos.items()}
 
     def add_rows(self, rows: dict[str, dict[str, Any]]) -> None:
@@ -187,20 +204,21 @@ class DavisMetric:
             )
 
     def result(self) -> dict[str, Any]:
-        """All numbers, as fractions.
+        """Returns all scores, as fractions.
 
         Returns:
-          `J&F`; `J` and `F`, each {"mean", "recall", "decay"}; `objects`, their number; and
-          `sequences`: {name: {id: {"J&F", "J", "F", "frames"}}} (ids as strings, as in JSON).
+          `J&F`; `J` and `F`, each {"mean", "recall", "decay"}; `objects`, the number of objects;
+          and `sequences`: {name: {id: {"J&F", "J", "F", "frames"}}} (ids are strings, as in JSON).
 
         Raises:
           ValueError: there is no object, no frame of a sequence counts, or a prediction has an id
-            that is larger than any of the truth (the official tool stops there too).
+            above all ids of the ground truth (the official tool fails there too).
         """
         sequences = {name: self._sequence(name, video) for name, video in self._videos.items()}
         objects = [o for found in sequences.values() for o in found.values()]
         if not objects:
-            raise ValueError("there is no object to score; add sequences whose truth holds one")
+            raise ValueError("there is no object to score; add sequences with objects in their "
+                             "ground truth")
         result: dict[str, Any] = {
             letter: {key: float(np.mean([o[letter][key] for o in objects]))
                      for key in ("mean", "recall", "decay")}
@@ -215,18 +233,18 @@ class DavisMetric:
             if start <= frame < video.frames - end:
                 raise ValueError(
                     f"{name}, frame {frame} (from 0): the prediction has the id {number}, the "
-                    f"truth no id above {max(video.rows, default=0)}; predict only objects that "
-                    "the first mask names, with its ids"
+                    f"ground truth no id above {max(video.rows, default=0)}; predict only the "
+                    "objects of the first-frame mask, with its ids"
                 )
         found = {}
         for number, rows in sorted(video.rows.items()):
             values = np.array(rows[start:len(rows) - end], np.float64).reshape(-1, 2)
             if not len(values):
                 if self.skip_absent or PROTOCOLS[self.protocol].entering:
-                    continue   # an object that is never seen again
-                raise ValueError(f"{name}: no frame counts, it has {len(rows)}; the protocol "
+                    continue   # an object that never appears again
+                raise ValueError(f"{name}: no frame counts, it has {len(rows)} and the protocol "
                                  f"{self.protocol!r} leaves out the first"
-                                 f"{' and the last' if end else ''}")
+                                 f"{' and the last' if end else ''}; score longer sequences")
             j, f = (statistics(column, self.official_overflow) for column in values.T)
             found[str(number)] = {"J&F": (j["mean"] + f["mean"]) / 2, "J": j, "F": f,
                                   "frames": len(values)}
@@ -234,7 +252,7 @@ class DavisMetric:
 
 
 def _ids(mask: np.ndarray) -> set[int]:
-    """Values of an index mask other than 0."""
+    """Returns the values of an index mask other than 0."""
     counts = cv2.calcHist([mask], [0], None, [256], [0, 256])
     return set(np.flatnonzero(counts).tolist()) - {0}
 
@@ -246,27 +264,29 @@ def score_folders(
     truth: str | Path, predictions: str | Path, *, sequences: Iterable[str] | None = None,
     protocol: str = "davis", official_overflow: bool = False,
 ) -> dict[str, Any]:
-    """Scores saved masks; see the module's docstring for the layout.
+    """Returns the scores of saved masks; see the module's docstring for the layout.
 
     Args:
-      truth: its folders that hold PNGs are the sequences, `DIR/<video>/<expression>` too.
-      predictions: as `truth`; frames that do not count need not be there.
-      sequences: names of those to score; all of `truth` where None.
+      truth: folder of the ground truth. Each of its folders with PNGs is a sequence, also
+        `DIR/<video>/<expression>`.
+      predictions: folder with the same layout; frames that do not count may be missing.
+      sequences: names of the sequences to score; None scores all of `truth`.
+      protocol, official_overflow: see `DavisMetric`.
 
     Raises:
-      ValueError: names the sequence, frame or file that is missing, unreadable, or not of the size
-        of its truth; what `DavisMetric.result` says.
+      ValueError: a sequence, frame or file is missing, unreadable or not of the size of its ground
+        truth (the message names it); see also `DavisMetric.result`.
     """
     truth, predictions = Path(truth), Path(predictions)
     for folder in (truth, predictions):
         if not folder.is_dir():
-            raise ValueError(f"{folder} is no folder; it should hold <sequence>/<frame>.png")
+            raise ValueError(f"{folder} is not a folder; it must hold <sequence>/<frame>.png")
     if sequences is None:
         sequences = sorted({path.parent.relative_to(truth).as_posix()
                             for path in truth.rglob("*.png")} - {"."})
     sequences = list(sequences)
     if not sequences:
-        raise ValueError(f"{truth} holds no sequence: no {truth}/<sequence>/<frame>.png")
+        raise ValueError(f"{truth} holds no sequence; it must have {truth}/<sequence>/<frame>.png")
     frames = {name: _frames(truth / name) for name in sequences}
     if absent := [name for name in sequences if not (predictions / name).is_dir()]:
         raise ValueError(f"{predictions} lacks {len(absent)} of {len(sequences)} sequences: "
@@ -290,8 +310,9 @@ def _prediction(path: Path, truth: np.ndarray, truth_path: Path) -> np.ndarray:
     prediction = read_index(path)
     if prediction.shape != truth.shape:
         raise ValueError(
-            f"{path} is {prediction.shape[1]} x {prediction.shape[0]}, its truth {truth_path} is "
-            f"{truth.shape[1]} x {truth.shape[0]}; save predictions at the size of the truth"
+            f"{path} is {prediction.shape[1]} x {prediction.shape[0]}, its ground truth "
+            f"{truth_path} is {truth.shape[1]} x {truth.shape[0]}; save predictions at the ground "
+            "truth's size"
         )
     return prediction
 
@@ -299,7 +320,7 @@ def _prediction(path: Path, truth: np.ndarray, truth_path: Path) -> np.ndarray:
 def _frames(folder: Path) -> list[Path]:
     paths = sorted(folder.glob("*.png"))
     if not paths:
-        raise ValueError(f"the truth has no mask in {folder}")
+        raise ValueError(f"the ground truth has no mask in {folder}; it must hold <frame>.png")
     return paths
 
 
@@ -308,10 +329,10 @@ def _some(names: Sequence[str]) -> str:
 
 
 def read_index(path: str | Path) -> UInt8[np.ndarray, "H W"]:
-    """An index PNG; a gray one of 0 and 255 alone holds the object 1.
+    """Returns the mask of an index PNG; a gray one with the values 0 and 255 alone holds object 1.
 
     Raises:
-      ValueError: it cannot be read, or has colors in place of a palette or 16 bits.
+      ValueError: the file cannot be read, or has colors in place of a palette, or 16 bits.
     """
     from PIL import Image
 
@@ -321,40 +342,34 @@ def read_index(path: str | Path) -> UInt8[np.ndarray, "H W"]:
     except (OSError, SyntaxError) as error:
         raise ValueError(f"{path} cannot be read as a mask: {error}") from None
     if mode not in ("P", "L", "1"):
-        raise ValueError(f"{path} has the mode {mode}; index masks are palette or 8-bit gray PNGs "
-                         "(saving them as colors loses the ids)")
+        raise ValueError(f"{path} has the mode {mode}; index masks must be palette or 8-bit gray "
+                         "PNGs (colors lose the ids)")
     mask = mask.astype(np.uint8)
     if mode == "L" and _ids(mask) == {VOID}:
         mask = (mask > 0).astype(np.uint8)
     return mask
 
 
-def main(arguments: Iterable[str] | None = None) -> None:
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Runs the command of the module's docstring and returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m vseg_jax.metrics.davis", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--truth", required=True, help="folder of the true masks")
+    parser.add_argument("--truth", required=True, help="folder of the ground-truth masks")
     parser.add_argument("--predictions", required=True, help="folder of the predicted masks")
-    parser.add_argument("--sequences", help="file that names those to score, one a line")
+    parser.add_argument("--sequences", help="file with the names to score, one per line")
     parser.add_argument("--protocol", choices=PROTOCOLS, default="davis")
     parser.add_argument("--official_overflow", action="store_true",
-                        help="decay beyond 256 frames as the official tool gets it")
+                        help="compute the decay of more than 256 frames as the official tool does")
     options = parser.parse_args(None if arguments is None else list(arguments))
-    try:
+
+    def score_saved() -> dict[str, Any]:
         names = Path(options.sequences).read_text().split() if options.sequences else None
-        result = score_folders(options.truth, options.predictions, sequences=names,
-                               protocol=options.protocol,
-                               official_overflow=options.official_overflow)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"error: {error}\n")
-    print(json.dumps(_without_nan(result), indent=2))
+        return score_folders(options.truth, options.predictions, sequences=names,
+                             protocol=options.protocol,
+                             official_overflow=options.official_overflow)
 
-
-def _without_nan(value: Any) -> Any:
-    """The value with None for NaN, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _without_nan(part) for key, part in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return print_scores(score_saved)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

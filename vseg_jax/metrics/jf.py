@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-BOUND = 0.008   # tolerance of F, of the frame's diagonal
+BOUND = 0.008   # tolerance of F, as a share of the frame's diagonal
 
 
 def jaccard(prediction: Bool[np.ndarray, "H W"], truth: Bool[np.ndarray, "H W"]) -> float:
-    """Intersection over union; 1 where both are empty."""
+    """Returns the intersection over union; 1 where both masks are empty."""
     union = np.count_nonzero(prediction | truth)
     return np.count_nonzero(prediction & truth) / union if union else 1.0
 
@@ -23,12 +23,14 @@ def jaccard(prediction: Bool[np.ndarray, "H W"], truth: Bool[np.ndarray, "H W"])
 def boundary_f(
     prediction: Bool[np.ndarray, "H W"], truth: Bool[np.ndarray, "H W"], bound: int | None = None
 ) -> float:
-    """F of the outlines: each one's share that lies within `bound` pixels of the other.
+    """Returns F of the outlines, the harmonic mean of their precision and recall.
+
+    Precision and recall are the shares of each outline that lie within `bound` pixels of the other.
 
     Args:
-      prediction: the object's pixels.
-      truth: where it is.
-      bound: 0.8 % of the frame's diagonal, rounded up, where None.
+      prediction: the predicted mask of an object.
+      truth: its ground-truth mask.
+      bound: pixels; None is 0.8 % of the frame's diagonal, rounded up.
     """
     if bound is None:
         bound = boundary_tolerance(truth.shape)
@@ -44,14 +46,15 @@ def boundary_f(
 
 
 def boundary_tolerance(shape: tuple[int, ...]) -> int:
-    """Pixels by which outlines in a frame [H, W] may lie apart."""
+    """Returns by how many pixels outlines in a frame of shape [H, W] may lie apart."""
     return int(np.ceil(BOUND * np.linalg.norm(shape)))
 
 
 def boundary(mask: Bool[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
-    """1 where a pixel differs from its right, lower or lower right neighbor (Martin's seg2bmap).
+    """Returns the outline of a mask, as Martin's seg2bmap draws it.
 
-    In the last row only the right neighbor counts, in the last column only the lower one.
+    It is 1 where a pixel differs from its right, lower or lower right neighbor. In the last row,
+    only the right neighbor counts; in the last column, only the lower one.
     """
     edge = np.zeros(mask.shape, bool)
     edge[:, :-1] |= mask[:, :-1] ^ mask[:, 1:]
@@ -69,11 +72,11 @@ def _disk(radius: int) -> np.ndarray:
 def score(
     prediction: Bool[np.ndarray, "H W"], truth: Bool[np.ndarray, "H W"]
 ) -> tuple[float, float]:
-    """J and F of one object in one frame."""
+    """Returns J and F of one object in one frame."""
     x, y, width, height = cv2.boundingRect((prediction | truth).view(np.uint8))
     if not width:
         return 1.0, 1.0
-    # Nothing lies outside this window, and outlines reach one pixel beyond the masks.
+    # Both masks lie inside this window; outlines reach one pixel beyond the masks.
     window = np.s_[max(y - 1, 0):y + height + 1, max(x - 1, 0):x + width + 1]
     bound = boundary_tolerance(truth.shape)
     prediction, truth = prediction[window], truth[window]

@@ -1,7 +1,7 @@
-"""Areas and overlaps of masks in COCO's run-length code, without unpacking a pixel.
+"""Areas and overlaps of masks in COCO's run-length code, computed without decoding the masks.
 
-A code is {"size": [height, width], "counts": runs of 0 and 1 in turn, down the columns, as a list
-of numbers or as pycocotools' compressed string}.
+A code is {"size": [height, width], "counts": ...}. Its counts are the lengths of alternating runs
+of 0 and 1 down the columns, as a list of numbers or as pycocotools' compressed string.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import numpy as np
 
 
 class Spans:
-    """The stretches of ones of a code.
+    """The runs of ones of a code.
 
     Args:
-      code: see above.
-      size: height and width that it should have.
-      where: what it is of, for errors.
+      code: see the module's docstring.
+      size: the height and width that it must have.
+      where: what the mask belongs to, for error messages.
 
     Attributes:
-      area: pixels.
+      area: pixels of the mask.
 
     Raises:
-      ValueError: the code cannot be read, or is of another size.
+      ValueError: the code cannot be read or has another size.
     """
 
-    def __init__(self, code: Any, size: tuple[int, int], where: str):
+    def __init__(self, code: Any, size: tuple[int, int], where: str) -> None:
         try:
             height, width = map(operator.index, code["size"])
             counts = code["counts"]
@@ -44,34 +44,34 @@ class Spans:
         borders = np.cumsum(runs)
         ends = borders[1::2]
         starts = borders[0::2][:len(ends)]
-        # A stretch of no length comes first, so that every place lies at or after a start.
+        # An empty run comes first, so that every place lies at or after a start.
         self._starts = np.concatenate([[0], starts])
         self._ends = np.concatenate([[0], ends])
         self._before = np.concatenate([[0, 0], np.cumsum(ends - starts)])
         self.area = int(self._before[-1])
 
     def _below(self, places: np.ndarray) -> np.ndarray:
-        """How many ones lie before each place."""
+        """Returns how many ones lie before each place."""
         k = np.searchsorted(self._starts, places, side="right")
         return self._before[k] - np.maximum(self._ends[k - 1] - places, 0)
 
     def intersection(self, other: Spans) -> int:
-        """Pixels of both masks."""
+        """Returns the number of pixels that both masks have."""
         return int((self._below(other._ends) - self._below(other._starts)).sum())
 
 
 def _numbers(text: str | bytes) -> np.ndarray:
-    """Runs of a compressed string.
+    """Returns the runs of a compressed string.
 
-    A number has 5 bits a character, the lowest first; 0x20 says that more follow, 0x10 in the last
-    one is the sign. From the fourth number on, the string has what it differs by from the last but
-    one.
+    Each character holds 5 bits of a number, lowest bits first. The bit 0x20 marks that more
+    characters follow; 0x10 of the last character is the sign. From the fourth number on, the string
+    holds the difference to the second-last number.
     """
     data = np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8)
     bits = data.astype(np.int64) - 48
     last = np.flatnonzero((bits & 0x20) == 0)
     if not len(bits) or bits.min() < 0 or bits.max() > 63 or last[-1:] != len(bits) - 1:
-        raise ValueError("the string is empty, cut off or has a character that means nothing")
+        raise ValueError("the string is empty, truncated or has an invalid character")
     first = np.concatenate([[0], last[:-1] + 1])
     places = np.arange(len(bits)) - np.repeat(first, last - first + 1)
     numbers = np.add.reduceat((bits & 0x1F) << 5 * places, first)

@@ -1,16 +1,19 @@
-"""Average precision and recall of video instance segmentation, as YouTube-VIS scores them.
+"""Average precision and recall of video instance segmentation, as YouTube-VIS computes them.
 
-A prediction and a true object are compared as wholes: the intersections of their masks in all
-frames over the unions; a frame that one of them lacks adds to the union alone. Predictions of a
-category and video are matched in order of their scores, each to the free object that it overlaps
-most, if the overlap reaches a threshold (0.50, 0.55, ... 0.95). Precision is read off at 101
-recalls, and the mean taken over thresholds and categories. Crowds, and objects outside a range of
-areas, are matched last; neither they nor what is matched to them count, nor do predictions outside
-the range that are matched to nothing. An object's area is the mean over the frames that show it.
+A predicted and a ground-truth track are compared over all frames together: their IoU is the sum of
+the intersections of their masks over the sum of the unions, so that a frame which one of them lacks
+adds to the union alone. The predictions of a category and video are matched in order of their
+scores, each to the unmatched object with the largest IoU, if this reaches a threshold (0.50, 0.55,
+... 0.95). The average precision is the mean of the precision over 101 recalls, the thresholds and
+the categories.
 
-Checked against youtubevos/cocoapi f3f9948. There a true object with the id 0 counts as unmatched;
-here ids do not matter. What official files call -1, a score without any object, is NaN. As a
-command, over the official forms of truth and results:
+Crowds, and objects outside a range of areas, are matched last. They do not count, nor do the
+predictions that are matched to them, nor unmatched predictions outside the range. The area of an
+object is its mean over the frames that show it.
+
+Checked against youtubevos/cocoapi f3f9948, with two differences: there, an object with the id 0
+counts as unmatched, while ids do not matter here; and a score without any object is -1 there and
+NaN here. The command scores an annotation file and a result file in their official formats:
 
     python -m vseg_jax.metrics.youtube_vis --truth instances.json --predictions results.json
 """
@@ -22,6 +25,7 @@ import dataclasses
 import json
 import math
 import operator
+import sys
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from vseg_jax.metrics.command import print_scores
 from vseg_jax.metrics.run_lengths import Spans
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -37,21 +42,21 @@ AREAS = {  # pixels; both ends belong to a range
     "all": (0.0, 1e10), "small": (0.0, 128.0**2), "medium": (128.0**2, 256.0**2),
     "large": (256.0**2, 1e10),
 }
-MOST = 100  # predictions of a category and video that count, the best ones
+MOST = 100  # predictions of a category and video that count: those with the highest scores
 
 
 @dataclasses.dataclass
 class Group:
-    """The true objects and the predictions of one category in one video; plain lists, for JSON.
+    """The objects and the predictions of one category in one video; plain lists, for JSON.
 
     Attributes:
-      video: its id.
-      category: its id.
-      ious: a row a prediction, a column a true object.
-      scores: of the predictions, the highest first; at most `MOST`.
-      areas: of the predictions, pixels.
-      true_areas: of the true objects.
-      crowds: which of these are crowds.
+      video: id of the video.
+      category: id of the category.
+      ious: a row for each prediction, a column for each ground-truth object.
+      scores: of the predictions, highest first; at most `MOST`.
+      areas: of the predictions, in pixels.
+      true_areas: of the ground-truth objects, in pixels.
+      crowds: which of the ground-truth objects are crowds.
     """
 
     video: Any
@@ -64,33 +69,35 @@ class Group:
 
 
 class YouTubeVISMetric:
-    """Collects videos, `add` by `add`, and scores them all in `result`."""
+    """Collects videos with `add` and scores them together in `result`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._groups: dict[Any, list[Group]] = {}
 
     def add(
         self, video: int | str, size: tuple[int, int], length: int,
         truth: Sequence[Mapping[str, Any]], predictions: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Takes a whole video; one without objects or without predictions counts too.
+        """Adds a whole video; one without objects or without predictions must be added too.
 
         Args:
-          video: its id; ids are all numbers or all names.
+          video: its id; ids are either all numbers or all names.
           size: height and width of its frames.
-          length: frames.
-          truth: objects as annotation files have them: `category_id`, `segmentations` (a run-length
-            code or None of each frame), `iscrowd` and `areas` (those of the codes where absent).
-          predictions: objects as result files have them: `category_id`, `segmentations`, `score`.
+          length: number of its frames.
+          truth: objects as in annotation files: `category_id`, `segmentations` (a run-length code
+            or None for each frame), and, optionally, `iscrowd` and `areas` (by default those of the
+            codes).
+          predictions: objects as in result files: `category_id`, `segmentations`, `score`.
 
         Raises:
-          ValueError: the video was added before, a key is missing, there are not `length`
-            segmentations, a code is of another size, a score is no number; says which.
+          ValueError: the video was added before, a key is missing, the number of segmentations is
+            not `length`, a code has another size, or a score is not a finite number. The message
+            names the object.
         """
         if video in self._groups:
             raise ValueError(f"the video {video} was added already")
         read = []
-        for name, rows in (("true object", truth), ("prediction", predictions)):
+        for name, rows in (("ground-truth object", truth), ("prediction", predictions)):
             found: dict[int, list[tuple[dict[int, Spans], Mapping]]] = {}
             for k, row in enumerate(rows):
                 where = f"video {video}, {name} {row.get('id', k)}"
@@ -105,7 +112,7 @@ class YouTubeVISMetric:
     def rows(self) -> list[dict[str, Any]]:
         """All that was added, ready for JSON; `add_rows` is the inverse.
 
-        Videos that have neither objects nor predictions are left out: they change no score.
+        Videos with neither objects nor predictions are left out: they do not change any score.
         """
         return [dataclasses.asdict(g) for groups in self._groups.values() for g in groups]
 
@@ -119,9 +126,11 @@ class YouTubeVISMetric:
         self._groups |= added
 
     def result(self) -> dict[str, float]:
-        """`AP`, `AP50`, `AP75`, `APs`, `APm`, `APl`, `AR1`, `AR10` in [0, 1], NaN without objects.
+        """Returns all scores.
 
-        AR1 and AR10 are recalls with 1 and 10 predictions of a category and video.
+        Returns:
+          `AP`, `AP50`, `AP75`, `APs`, `APm`, `APl`, `AR1` and `AR10` in [0, 1], NaN where there is
+          no object. AR1 and AR10 are the recalls with 1 and 10 predictions of a category and video.
         """
         categories: dict[int, list[Group]] = {}
         for video in sorted(self._groups):  # the order in which equal scores are ranked
@@ -153,21 +162,21 @@ class YouTubeVISMetric:
 def _spans(
     row: Mapping[str, Any], size: tuple[int, int], length: int, where: str
 ) -> dict[int, Spans]:
-    """Frame -> mask, of the frames that show the object."""
+    """Returns frame -> mask for the frames that show the object."""
     for key in ("category_id", "segmentations"):
         if key not in row:
             raise ValueError(f"{where} has no '{key}'")
     codes = row["segmentations"]
     if not isinstance(codes, Sequence) or len(codes) != length:
-        said = f"{len(codes)} segmentations" if isinstance(codes, Sequence) else f"{codes!r}"
-        raise ValueError(f"{where} has {said}; wanted is a list with a run-length code or null for "
-                         f"each of the video's {length} frames")
+        got = f"{len(codes)} segmentations" if isinstance(codes, Sequence) else f"{codes!r}"
+        raise ValueError(f"{where} has {got}; it must have a list with a run-length code or null "
+                         f"for each of the video's {length} frames")
     return {t: Spans(code, size, f"{where}, frame {t}") for t, code in enumerate(codes)
             if code is not None}
 
 
 def track_iou(ours: Mapping[int, Spans], true: Mapping[int, Spans]) -> float:
-    """Intersection over union of two objects over all frames; 0 where both are empty."""
+    """Returns the IoU of two tracks over all frames; 0 where both are empty."""
     common = sum(ours[t].intersection(true[t]) for t in ours.keys() & true.keys())
     union = sum(s.area for track in (ours, true) for s in track.values()) - common
     return common / union if union else 0.0
@@ -182,7 +191,7 @@ def _group(video: Any, category: int, true: list, ours: list) -> Group:
         ious=[[track_iou(spans, other) for other, _ in true] for spans, _ in ours],
         scores=[float(row["score"]) for _, row in ours],
         areas=[_area(s.area for s in spans.values()) for spans, _ in ours],
-        true_areas=[_area(_areas(row, f"video {video}, true object {row.get('id', k)}")
+        true_areas=[_area(_areas(row, f"video {video}, ground-truth object {row.get('id', k)}")
                           or (s.area for s in spans.values()))
                     for k, (spans, row) in enumerate(true)],
         crowds=[bool(row.get("iscrowd", 0)) for _, row in true],
@@ -192,20 +201,20 @@ def _group(video: Any, category: int, true: list, ours: list) -> Group:
 def _score(row: Mapping[str, Any], where: str) -> float:
     score = row.get("score")
     if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
-        raise ValueError(f"{where}: the score is {score!r}, it must be a number")
+        raise ValueError(f"{where}: the score is {score!r}; it must be a finite number")
     return score
 
 
 def _areas(row: Mapping[str, Any], where: str) -> list[Any]:
     areas = row.get("areas") or []
     if not isinstance(areas, list) or not all(isinstance(a or 0, (int, float)) for a in areas):
-        raise ValueError(f"{where}: the areas are {str(areas)[:60]}; wanted is a list with a "
+        raise ValueError(f"{where}: the areas are {str(areas)[:60]}; they must be a list with a "
                          "number or null for each frame")
     return areas
 
 
 def _area(areas: Iterable[Any]) -> float:
-    """The mean of those that are neither 0 nor None."""
+    """Returns the mean of the areas that are neither 0 nor None."""
     seen = [a for a in areas if a]
     return float(np.mean(seen)) if seen else 0.0
 
@@ -216,9 +225,16 @@ def _area(areas: Iterable[Any]) -> float:
 def _curves(
     groups: Sequence[Group], bounds: tuple[float, float], mosts: Sequence[int]
 ) -> dict[tuple[str, int], Float[np.ndarray, "..."]]:
-    """Of each number of predictions: ("precision", most) [10, 101] and ("recall", most) [10].
+    """Returns the precision and recall curves of one category for each limit on predictions.
 
-    Nothing where no true object counts.
+    Args:
+      groups: the category's objects and predictions in each video.
+      bounds: smallest and largest area of the objects that count, in pixels.
+      mosts: the limits: how many predictions of a video count.
+
+    Returns:
+      ("precision", most) -> [10 thresholds, 101 recalls] and ("recall", most) -> [10 thresholds];
+      empty where no object counts.
     """
     low, high = bounds
     matched, ignored, ranks, scores, objects = [], [], [], [], 0
@@ -256,11 +272,11 @@ def _curves(
 def _match(
     ious: Float[np.ndarray, "D G"], apart: Bool[np.ndarray, "G"], crowds: Bool[np.ndarray, "G"]
 ) -> Int[np.ndarray, "10 D"]:
-    """The true object of each prediction at each threshold, -1 for none.
+    """Returns the object that each prediction is matched to at each threshold, -1 for none.
 
     Args:
-      ious: predictions in order of their scores.
-      apart: objects that do not count; they are matched where no other can be.
+      ious: predictions in order of their scores, by objects.
+      apart: objects that do not count; a prediction is matched to them only if no other fits.
       crowds: objects that any number of predictions may be matched to.
     """
     found = np.full((len(THRESHOLDS), len(ious)), -1)
@@ -269,7 +285,7 @@ def _match(
         for d, overlaps in enumerate(ious):
             fits = (free | crowds) & (overlaps >= threshold)
             for candidates in (np.flatnonzero(fits & ~apart), np.flatnonzero(fits & apart)):
-                if len(candidates):  # of equal overlaps the last one
+                if len(candidates):  # the last one of those with equal IoUs
                     row[d] = candidates[::-1][overlaps[candidates[::-1]].argmax()]
                     free[row[d]] = False
                     break
@@ -282,28 +298,29 @@ def _match(
 def score_files(
     truth: str | Path, predictions: str | Path, videos: Iterable[str] | None = None
 ) -> dict[str, float]:
-    """The scores of `metric_of_files`, which see."""
+    """Returns the scores of a result file; see `metric_of_files` for arguments and errors."""
     return metric_of_files(truth, predictions, videos).result()
 
 
 def metric_of_files(
     truth: str | Path, predictions: str | Path, videos: Iterable[str] | None = None
 ) -> YouTubeVISMetric:
-    """A result file beside an annotation file, both in their official forms.
+    """Returns the metric of a result file and an annotation file, in their official formats.
 
     Args:
-      truth: `videos`, `categories` and `annotations`.
-      predictions: a list of {video_id, category_id, score, segmentations}.
-      videos: ids, or names of folders, of those to score (a split drawn out of train); all where
-        None.
+      truth: annotation file with `videos`, `categories` and `annotations`.
+      predictions: result file, a list of {video_id, category_id, score, segmentations}.
+      videos: ids or folder names of the videos to score (such as a split drawn from train); None
+        scores all.
 
     Raises:
-      ValueError: a file that cannot be read or has another form, a category or video that the truth
-        does not know, what `YouTubeVISMetric.add` says; names file and entry.
+      ValueError: a file cannot be read or has another format, a result has a category or video that
+        the annotation file lacks, or an object cannot be added (see `YouTubeVISMetric.add`). The
+        message names file and entry.
     """
     annotation_file, results = _read_json(truth), _read_json(predictions)
     if not isinstance(results, list):
-        raise ValueError(f"{predictions} should be a list of results, it is a "
+        raise ValueError(f"{predictions} must be a list of results, it is a "
                          f"{type(results).__name__}")
     where = str(truth)
     try:
@@ -316,11 +333,12 @@ def metric_of_files(
             names[v["id"]] = str(v["file_names"][0]).rpartition("/")[0]
         where, numbers = str(truth), sorted(sizes)
         if annotation_file.get("annotations") is None:
-            raise ValueError(f"{truth} has no annotations: a test set without a truth is not "
-                             "scored")
+            raise ValueError(f"{truth} has no annotations: a test set without ground truth cannot "
+                             "be scored")
         annotations = list(annotation_file["annotations"])
     except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise ValueError(f"{where}: not the form of YouTube-VIS annotations: {error!r}") from error
+        raise ValueError(f"{where}: not in the format of YouTube-VIS annotations: {error!r}"
+                         ) from error
     true, ours = (_by_video(path, rows, categories, sizes)
                   for path, rows in ((truth, annotations), (predictions, results)))
     taken = numbers
@@ -346,8 +364,8 @@ def _by_video(
         for key, known in (("video_id", videos), ("category_id", categories)):
             if not isinstance(row.get(key), Hashable) or row.get(key) not in known:
                 listed = ", ".join(map(str, list(known)[:8])) + ", ..." * (len(known) > 8)
-                raise ValueError(f"{where}: the {key} is {row.get(key)!r}, which the truth does "
-                                 f"not list; it has {listed or 'none'}")
+                raise ValueError(f"{where}: the {key} is {row.get(key)!r}, which the annotation "
+                                 f"file does not list; it has {listed or 'none'}")
         found.setdefault(row["video_id"], []).append(row)
     return found
 
@@ -359,21 +377,22 @@ def _read_json(path: str | Path) -> Any:
         raise ValueError(f"{path} cannot be read as JSON: {error}") from None
 
 
-def main(arguments: Iterable[str] | None = None) -> None:
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Runs the command of the module's docstring and returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m vseg_jax.metrics.youtube_vis",
                                      description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--truth", required=True, help="annotation file (instances.json)")
     parser.add_argument("--predictions", required=True, help="results.json")
-    parser.add_argument("--videos", help="file with ids or names of those to score, one a line")
+    parser.add_argument("--videos", help="file with ids or names to score, one per line")
     options = parser.parse_args(None if arguments is None else list(arguments))
-    try:
+
+    def score_saved() -> dict[str, float]:
         videos = Path(options.videos).read_text().split() if options.videos else None
-        result = score_files(options.truth, options.predictions, videos)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"error: {error}\n")
-    print(json.dumps({k: None if math.isnan(v) else v for k, v in result.items()}, indent=2))
+        return score_files(options.truth, options.predictions, videos)
+
+    return print_scores(score_saved)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
