@@ -19,6 +19,8 @@ from jaxtyping import Array, Float
 Triple = tuple[int, int, int]
 # He et al. 2015 for layers followed by a ReLU, as torchvision's ResNet initializes.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# PyTorch's default for convolutions and linear layers, which public code mostly leaves as it is.
+torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Conv1x1(nn.Module):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from vseg_jax.tasks import Means
 from vseg_jax.tasks.rvos import foreground
 
 Variables = dict[str, Any]
@@ -88,7 +89,7 @@ class Model(Protocol):
 
     def loss(
         self, variables: Variables, batch: Batch, key: jax.Array, step: jax.Array
-    ) -> tuple[jax.Array, Variables, dict[str, tuple[jax.Array, jax.Array]]]:
+    ) -> tuple[jax.Array, Variables, Means]:
         """Scalar loss, the replaced non-`params` collections, and {name: (sum, count)}."""
 
     def predict(self, variables: Variables, batch: Batch) -> Prediction:

@@ -13,7 +13,8 @@ from vseg_jax.models.base import Batch, Prediction, Variables, one_object, quick
 from vseg_jax.models.cvls import contrast
 from vseg_jax.models.cvls.config import CvlsConfig
 from vseg_jax.models.cvls.network import Network, Output
-from vseg_jax.models.cvls.objective import Means, objective
+from vseg_jax.models.cvls.objective import objective
+from vseg_jax.tasks import Means
 from vseg_jax.tasks.rvos import Prompt
 from vseg_jax.weights import i3d, resnet
 

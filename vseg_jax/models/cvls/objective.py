@@ -12,9 +12,8 @@ from vseg_jax.models.cvls import contrast
 from vseg_jax.models.cvls.config import CvlsConfig
 from vseg_jax.models.cvls.network import Output
 from vseg_jax.models.cvls.regions import frame_masks
+from vseg_jax.tasks import Means
 from vseg_jax.tasks.rvos import Batch, overlap
-
-Means = dict[str, tuple[jax.Array, jax.Array]]
 
 
 def objective(

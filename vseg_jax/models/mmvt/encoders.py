@@ -9,11 +9,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from vseg_jax.backbones.resnet import BLOCKS, Block, ResNet
-from vseg_jax.layers.convolution import Conv1x1, he_normal
+from vseg_jax.layers.convolution import Conv1x1, he_normal, torch_init
 from vseg_jax.layers.coordinates import append_coordinates
 from vseg_jax.layers.normalization import BatchNorm, Norm, imagenet_colors
 from vseg_jax.models.mmvt.config import MmvtConfig
-from vseg_jax.models.mmvt.transformer import default_init
 from vseg_jax.text.bert import Bert
 from vseg_jax.text.recurrent import Gru, WordEmbedding
 
@@ -141,7 +140,7 @@ def conv(
 ) -> Float[Array, "B H W D"]:
     """A 3x3 convolution, in the compact method that calls this."""
     layer = nn.Conv(
-        features, (3, 3), padding=1, use_bias=bias, dtype=dtype, kernel_init=default_init, name=name
+        features, (3, 3), padding=1, use_bias=bias, dtype=dtype, kernel_init=torch_init, name=name
     )
     return layer(x)
 
@@ -150,5 +149,5 @@ def pointwise(
     x: Float[Array, "*B C"], features: int, dtype: DTypeLike, name: str
 ) -> Float[Array, "*B D"]:
     """A 1x1 convolution, likewise; on a flat array, whose gradient is the fastest on a CPU."""
-    layer = nn.Dense(features, dtype=dtype, kernel_init=default_init, name=name)
+    layer = nn.Dense(features, dtype=dtype, kernel_init=torch_init, name=name)
     return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], features)

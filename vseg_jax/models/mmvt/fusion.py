@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 from vseg_jax.layers.attention import attention
 from vseg_jax.layers.coordinates import append_coordinates
 from vseg_jax.layers.normalization import BatchNorm
+from vseg_jax.layers.residual import ResidualBlock
 from vseg_jax.layers.resize import bilinear
 from vseg_jax.models.mmvt.config import MmvtConfig
 from vseg_jax.models.mmvt.encoders import conv, pointwise
@@ -62,7 +63,7 @@ class Level(nn.Module):
                 streams = [s for s in (vision, flow) if s is not None]
             joined = append_coordinates(jnp.concatenate([*streams, below], axis=-1))
         joined = conv(joined, width, dtype, "fuse")
-        return Fused(vision, flow, ResBlock(dtype, name="block")(joined))
+        return Fused(vision, flow, ResidualBlock(dtype=dtype, name="block")(joined))
 
     def _guided(self, vision, flow, sentence, below):
         """v', f' and what the level's own convolution reads: v'' and f''."""
@@ -159,17 +160,6 @@ class CoarseMask(nn.Module):
     ) -> Float[Array, "B H W"]:
         heard = WordAttention(self.dtype, name="words")(x, words, valid)
         return pointwise(x * heard, 1, self.dtype, "predict")[..., 0]
-
-
-class ResBlock(nn.Module):
-    """Two rectified 3x3 convolutions around a skip connection, as in STM."""
-
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
-        inner = conv(nn.relu(x), x.shape[-1], self.dtype, "conv1")
-        return x + conv(nn.relu(inner), x.shape[-1], self.dtype, "conv2")
 
 
 class Head(nn.Module):

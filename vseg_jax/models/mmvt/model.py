@@ -14,10 +14,9 @@ from vseg_jax.models.mmvt.config import MmvtConfig
 from vseg_jax.models.mmvt.network import Network, Sentence
 from vseg_jax.models.mmvt.objective import losses
 from vseg_jax.models.mmvt.streaming import clip
+from vseg_jax.tasks import Means
 from vseg_jax.tasks.rvos import Prompt, overlap, target_frame_mask
 from vseg_jax.weights import bert, mmvt
-
-Means = dict[str, tuple[jax.Array, jax.Array]]
 
 
 class Mmvt:

@@ -9,9 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from vseg_jax.layers.attention import attention
-
-# PyTorch's default start, which the public code leaves as it is.
-default_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+from vseg_jax.layers.convolution import torch_init
 
 
 class SelfAttention(nn.Module):
@@ -138,7 +136,7 @@ class Transformer(nn.Module):
 
 
 def _dense(features: int, dtype: DTypeLike, name: str, bias: bool = True) -> nn.Dense:
-    return nn.Dense(features, use_bias=bias, dtype=dtype, kernel_init=default_init, name=name)
+    return nn.Dense(features, use_bias=bias, dtype=dtype, kernel_init=torch_init, name=name)
 
 
 def _norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:

@@ -15,10 +15,9 @@ from vseg_jax.models.qvim.config import QvimConfig
 from vseg_jax.models.qvim.network import Network, Output, Query
 from vseg_jax.models.qvim.objective import segmentation_loss, shrink
 from vseg_jax.models.qvim.perturbations import perturbations
+from vseg_jax.tasks import Means
 from vseg_jax.tasks.rvos import Prompt, overlap, target_frame_mask
 from vseg_jax.weights import bert, i3d, resnet
-
-Means = dict[str, tuple[jax.Array, jax.Array]]
 
 
 class Qvim:

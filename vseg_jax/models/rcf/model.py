@@ -14,11 +14,10 @@ from vseg_jax.models.rcf import identity, streaming
 from vseg_jax.models.rcf.config import STRIDE, RcfConfig
 from vseg_jax.models.rcf.network import Network, Output
 from vseg_jax.models.rcf.objective import terms, truth
+from vseg_jax.tasks import Means
 from vseg_jax.tasks.vis import PATCH, Instances, Prompt
 from vseg_jax.weights import resnet, swin, vggish
 from vseg_jax.weights.convert import part, with_part
-
-Means = dict[str, tuple[jax.Array, jax.Array]]
 
 
 class Rcf:

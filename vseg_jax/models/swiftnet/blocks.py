@@ -12,11 +12,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from vseg_jax.layers.convolution import torch_init
+from vseg_jax.layers.residual import ResidualBlock
 from vseg_jax.layers.resize import bilinear
-
-# PyTorch's default start, which the public code leaves as it is. A larger one (He) makes the
-# affinity of fresh keys all but one-hot.
-default_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def conv(
@@ -31,12 +29,15 @@ def conv(
     """A 3x3 convolution, padded on both sides alike."""
     return nn.Conv(
         features, (3, 3), stride, dilation, kernel_dilation=dilation, use_bias=bias, dtype=dtype,
-        kernel_init=default_init, name=name,
+        kernel_init=torch_init, name=name,
     )
 
 
 class KeyValue(nn.Module):
-    """What a pixel is found by, and what is read there: one convolution each."""
+    """What a pixel is found by, and what is read there: one convolution each.
+
+    Initialized as in PyTorch; a larger start (He) makes the affinity of fresh keys nearly one-hot.
+    """
 
     key_channels: int
     value_channels: int
@@ -76,26 +77,6 @@ class Aspp(nn.Module):
         return nn.Dropout(self.dropout, deterministic=not train)(x)
 
 
-class ResBlock(nn.Module):
-    """Two rectified 3x3 convolutions around a skip connection.
-
-    Attributes:
-      rectified: whether the skip carries ReLU(x) in place of x. SwiftNet's public code computes the
-        ReLU in place, so its weights were trained that way.
-      dtype: of the computation.
-    """
-
-    rectified: bool
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "*B H W C"]) -> Float[Array, "*B H W C"]:
-        positive = nn.relu(x)
-        inner = conv(x.shape[-1], self.dtype, name="conv1")(positive)
-        inner = conv(x.shape[-1], self.dtype, name="conv2")(nn.relu(inner))
-        return (positive if self.rectified else x) + inner
-
-
 class Refine(nn.Module):
     """Adds a finer map of the frame to every object's coarser one.
 
@@ -111,9 +92,9 @@ class Refine(nn.Module):
         self, frame: Float[Array, "B H W C"], objects: Float[Array, "B N h w D"]
     ) -> Float[Array, "B N H W D"]:
         x = conv(self.features, self.dtype, name="skip")(frame)
-        x = ResBlock(self.rectified, self.dtype, name="skip_block")(x)
+        x = ResidualBlock(self.rectified, self.dtype, name="skip_block")(x)
         x = x[:, None] + bilinear(objects, frame.shape[1:3], align_corners=False)
-        return ResBlock(self.rectified, self.dtype, name="block")(x)
+        return ResidualBlock(self.rectified, self.dtype, name="block")(x)
 
 
 class Decoder(nn.Module):
@@ -121,7 +102,7 @@ class Decoder(nn.Module):
 
     Attributes:
       mdim: channels throughout.
-      rectified: see `ResBlock`.
+      rectified: see `ResidualBlock`.
       dtype: of the computation; the probability is float32 at least.
     """
 
@@ -139,7 +120,7 @@ class Decoder(nn.Module):
         """The softmax over background and object is a sigmoid of their difference, and that may be
         taken before the (linear) upsampling by 4."""
         x = conv(self.mdim, self.dtype, name="reduce")(x)
-        x = ResBlock(self.rectified, self.dtype, name="block")(x)
+        x = ResidualBlock(self.rectified, self.dtype, name="block")(x)
         x = Refine(self.mdim, self.rectified, self.dtype, name="refine3")(r3, x)
         x = Refine(self.mdim, self.rectified, self.dtype, name="refine2")(r2, x)
         pair = conv(2, self.dtype, name="predict")(nn.relu(x))
@@ -152,4 +133,4 @@ class Decoder(nn.Module):
 
 
 def _pointwise(features: int, dtype: DTypeLike, name: str) -> nn.Dense:
-    return nn.Dense(features, use_bias=False, dtype=dtype, kernel_init=default_init, name=name)
+    return nn.Dense(features, use_bias=False, dtype=dtype, kernel_init=torch_init, name=name)

@@ -12,8 +12,9 @@ from jaxtyping import Array, Float
 
 from vseg_jax.backbones import efficientnet
 from vseg_jax.backbones.resnet import ResNet
+from vseg_jax.layers.convolution import torch_init
 from vseg_jax.layers.normalization import IMAGENET
-from vseg_jax.models.swiftnet.blocks import conv, default_init
+from vseg_jax.models.swiftnet.blocks import conv
 
 STRIDE = 16  # of the last map; frames are padded to a multiple of it
 
@@ -80,7 +81,7 @@ class MaskConv(nn.Module):
         self, masks: Float[Array, "B H W C"], others: Float[Array, "B H W C"]
     ) -> Float[Array, "B h w D"]:
         shape = (self.size, self.size, masks.shape[-1], self.features)
-        kernels = [self.param(name, default_init, shape) for name in ("mask", "others")]
+        kernels = [self.param(name, torch_init, shape) for name in ("mask", "others")]
         return jax.lax.conv_general_dilated(
             jnp.concatenate([masks, others], axis=-1).astype(self.dtype),
             jnp.concatenate(kernels, axis=2).astype(self.dtype),

@@ -17,11 +17,10 @@ from vseg_jax.models.swiftnet.config import SwiftnetConfig
 from vseg_jax.models.swiftnet.init import matched
 from vseg_jax.models.swiftnet.network import StmNetwork, SwiftNetwork
 from vseg_jax.models.swiftnet.streaming import crop, pad_masks, prepare
+from vseg_jax.tasks import Means
 from vseg_jax.tasks.vos import Prompt, SlotMasks, one_hot, overlap
 from vseg_jax.tasks.vos import index as most_probable
 from vseg_jax.weights import swiftnet
-
-Means = dict[str, tuple[jax.Array, jax.Array]]
 
 
 class Swiftnet:
