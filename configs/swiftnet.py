@@ -118,7 +118,7 @@ def _davis1() -> ConfigDict:
     # The keys begin as the encoder's map at stride 16 itself, all 112 channels of it.
     config.model = section(
         SwiftnetConfig, backbone="efficientnet_lite0", key_channels=112, value_channels=112,
-        mdim=64, dropout=0.0, objects=1, matched_start=2.2,
+        mdim=64, dropout=0.0, objects=1, tied_key_gain=2.2,
     )
     # Adam moves all of a kernel's weights alike: where thousands of inputs that are never negative
     # meet one weight each, the keys bear little.

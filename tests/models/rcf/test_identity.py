@@ -102,7 +102,7 @@ def test_greedy_pairs_and_free_identities_at_random(seed):
         assert state.slots.tolist() == who and int(state.unused) == unused
 
 
-def test_sums_of_a_video_and_their_two_summaries():
+def test_the_summary_of_a_video_takes_the_largest_mean_probability():
     tracks = identity.no_tracks(8, 3)
     # Identity 5 is class 1 twice, weakly, and class 0 once, strongly; identity 2 is seen once.
     for frame, (slots, probabilities) in enumerate([
@@ -111,14 +111,11 @@ def test_sums_of_a_video_and_their_two_summaries():
         ([5, 2], [[0.05, 0.45, 0.0], [0.0, 0.0, 0.6]]),
     ]):
         tracks = RECORD(tracks, np.int32(slots), np.float32(probabilities), frame)
-    mean = jax.jit(identity.summary, static_argnums=1)(tracks, "mean")
-    vote = jax.jit(identity.summary, static_argnums=1)(tracks, "vote")
+    mean = jax.jit(identity.summary)(tracks)
     five, two = (list(tracks.identity).index(n) for n in (5, 2))
     assert (mean.category[five], mean.frames[five], mean.category[two]) == (0, 3, 2)
     assert mean.score[five] == pytest.approx((0.05 + 0.95 + 0.05) / 3)
-    assert vote.category[five] == 1
-    assert vote.score[five] == pytest.approx((0.4 + 0.95 + 0.45) / 3)
-    assert mean.score[two] == vote.score[two] == pytest.approx(0.6)
+    assert mean.score[two] == pytest.approx(0.6)
     assert sorted(mean.identity.tolist()) == [-1] * 6 + [2, 5]
 
 

@@ -116,15 +116,11 @@ def test_an_empty_slot_changes_nothing():
     assert bool(report.collapsed) == bool(report_2.collapsed)
 
 
-def test_masks_become_small_by_area_or_bilinearly():
+def test_masks_are_downscaled_by_area():
     masks = jnp.zeros((1, 32, 32)).at[0, :24, :16].set(1)
-    area = adaptation.small_masks(SwiftnetConfig(), masks, (2, 2))
-    np.testing.assert_allclose(area, [[1, 0, 0.5, 0]])
-    bilinear = adaptation.small_masks(SwiftnetConfig(mask_down="bilinear"), masks, (2, 2))
-    np.testing.assert_allclose(bilinear, [[1, 0, 0.5, 0]])
-    masks = masks.at[0, 0, 0].set(0)  # which bilinear sampling does not see
-    assert adaptation.small_masks(SwiftnetConfig(), masks, (2, 2))[0, 0] < 1
-    assert adaptation.small_masks(SwiftnetConfig(mask_down="bilinear"), masks, (2, 2))[0, 0] == 1
+    np.testing.assert_allclose(adaptation.small_masks(masks, (2, 2)), [[1, 0, 0.5, 0]])
+    masks = masks.at[0, 0, 0].set(0)  # a single pixel, which bilinear sampling would miss
+    assert adaptation.small_masks(masks, (2, 2))[0, 0] < 1
 
 
 def test_only_the_key_convolutions_are_adapted(variables, start):

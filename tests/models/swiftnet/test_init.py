@@ -1,4 +1,4 @@
-"""The start for short trainings: keys of a frame and of its memory are alike from step 0."""
+"""Initialization for short trainings: a frame's keys and its memory's are similar from step 0."""
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,11 @@ from vseg_jax.models.swiftnet.streaming import prepare
     {"network": "stm"}, {"network": "swiftnet"}, {"backbone": "efficientnet_lite0"},
 ])
 def test_a_frame_finds_itself_in_a_memory_without_training(settings):
-    """With random key convolutions of their own the best match is anywhere."""
+    """With two random key convolutions the best match is anywhere."""
     frame = jax.random.randint(jax.random.key(3), (1, 96, 96, 3), 0, 256).astype(jnp.uint8)
     found = {}
-    for start in (0.0, 1.5):
-        model = build(**settings, matched_start=start, key_channels=32)
+    for gain in (0.0, 1.5):
+        model = build(**settings, tied_key_gain=gain, key_channels=32)
         variables = model.init(jax.random.key(0), {})
         if "lite" in variables["params"]["encoder"]:   # random weights leave its last map tiny
             lite = variables["params"]["encoder"]["lite"]
@@ -37,5 +37,5 @@ def test_a_frame_finds_itself_in_a_memory_without_training(settings):
         query, keys = (x - x.mean(0) for x in (query, keys))
         query, keys = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, keys))
         best = (query @ keys.T).argmax(1)
-        found[start] = (best == np.arange(36)).mean()
+        found[gain] = (best == np.arange(36)).mean()
     assert found[1.5] > 0.6 and found[0.0] < 0.3

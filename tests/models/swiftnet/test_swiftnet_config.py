@@ -5,7 +5,7 @@ from vseg_jax.models.swiftnet import SwiftnetConfig
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"depth": 34}, "depth is 34; it must be 18 or 50"),
-    ({"network": "stm", "backbone": "efficientnet_lite0"}, "take network=swiftnet"),
+    ({"network": "stm", "backbone": "efficientnet_lite0"}, "or network=swiftnet"),
     ({"objects": 0}, "objects is 0"),
     ({"objects": 255}, "room for 254"),
     ({"capacity": 0}, "capacity is 0"),
@@ -16,7 +16,7 @@ from vseg_jax.models.swiftnet import SwiftnetConfig
     ({"dropout": 1.0}, "dropout is 1.0"),
     ({"vat_pixels": -1}, "vat_pixels is -1"),
     ({"adaptation_steps": -50}, "adaptation_steps is -50"),
-    ({"backbone_weights": "a", "network_weights": "b"}, "leave one empty"),
+    ({"backbone_weights": "a", "network_weights": "b"}, "leave one of them empty"),
 ])
 def test_wrong_values_are_named(changes, message):
     with pytest.raises(ValueError, match=message):

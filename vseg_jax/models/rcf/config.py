@@ -71,8 +71,6 @@ class RcfConfig:
     iou_override: bool = True  # slots that overlap in adjacent frames share their identity
     override_iou: float = 0.5  # by more than this
     tracks: int = 64          # identities whose sums a stream keeps; the longest unseen makes room
-    vis_agg: Literal["mean", "vote"] = "mean"  # a video's class: the largest mean probability, or
-    #                           the majority's as in VisTR; inferred
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
 
     @property

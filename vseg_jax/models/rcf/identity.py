@@ -40,16 +40,12 @@ class Tracks:
     Attributes:
       identity: [P] int32, negative where a place is free.
       probabilities: [P, K], class probabilities, added up over the frames with the object.
-      votes: [P, K], in how many of them each class was the most probable.
-      score: [P], its probability, added up.
       frames: [P] int32, how many there are.
       last: [P] int32, the last of them; negative where there is none.
     """
 
     identity: Any
     probabilities: Any
-    votes: Any
-    score: Any
     frames: Any
     last: Any
 
@@ -79,7 +75,7 @@ def no_tracks(places: int, categories: int) -> Tracks:
     """The same."""
     zeros = jnp.zeros((places, categories))
     free = jnp.full(places, -1, jnp.int32)
-    return Tracks(free, zeros, zeros, jnp.zeros(places), jnp.zeros(places, jnp.int32), free)
+    return Tracks(free, zeros, jnp.zeros(places, jnp.int32), free)
 
 
 def follow(
@@ -166,7 +162,6 @@ def record(
     place = oldest[jnp.maximum(jnp.cumsum(missing) - 1, 0)]
     new = (jnp.arange(last.shape[0]) == place[:, None]) & missing[:, None]
     here, fresh = (known | new).astype(jnp.float32), new.any(0)
-    most = jax.nn.one_hot(probabilities.argmax(-1), probabilities.shape[-1])
 
     def added(sums: Array, values: Array) -> Array:
         kept = jnp.where(fresh.reshape(-1, *(1,) * (sums.ndim - 1)), 0, sums)
@@ -176,25 +171,17 @@ def record(
     return Tracks(
         jnp.where(fresh, entering, tracks.identity),
         added(tracks.probabilities, probabilities),
-        added(tracks.votes, most),
-        added(tracks.score, probabilities.max(-1)),
         added(tracks.frames, jnp.ones(identities.shape)),
         jnp.where(fresh, frame, last),
     )
 
 
-def summary(tracks: Tracks, how: str) -> Summary:
-    """The category and the score of each identity over the frames with the object (inferred).
+def summary(tracks: Tracks) -> Summary:
+    """Returns the category and the score of each identity over the frames that show the object.
 
-    Args:
-      tracks: of a video.
-      how: "mean": the class of the largest mean probability, which is the score; "vote": the class
-        most often the most probable, and the mean of each frame's largest probability, as VisTR.
+    The category is the one with the largest mean probability, which is the score (inferred; VisTR
+    takes a majority vote).
     """
-    frames = jnp.maximum(tracks.frames, 1)
-    if how == "mean":
-        mean = tracks.probabilities / frames[:, None]
-        category, score = mean.argmax(-1), mean.max(-1)
-    else:
-        category, score = tracks.votes.argmax(-1), tracks.score / frames
-    return Summary(tracks.identity, category.astype(jnp.int32), score, tracks.frames)
+    mean = tracks.probabilities / jnp.maximum(tracks.frames, 1)[:, None]
+    category = mean.argmax(-1).astype(jnp.int32)
+    return Summary(tracks.identity, category, mean.max(-1), tracks.frames)

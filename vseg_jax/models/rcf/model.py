@@ -105,7 +105,7 @@ class Rcf:
 
     def summary(self, state: streaming.State) -> identity.Summary:
         """Category and score of each identity, over all frames seen."""
-        return identity.summary(state.tracks, self.config.vis_agg)
+        return identity.summary(state.tracks)
 
     def _predictions(
         self, variables: Variables, batch: Batch, targets: int, key: jax.Array | None

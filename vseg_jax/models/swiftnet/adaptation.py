@@ -16,7 +16,7 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from vseg_jax.layers.resize import area, bilinear
+from vseg_jax.layers.resize import area
 from vseg_jax.models.base import Variables
 from vseg_jax.models.swiftnet.config import SwiftnetConfig
 
@@ -61,15 +61,13 @@ def with_keys(variables: Variables, keys: Keys | None) -> Variables:
     return {**variables, "params": params}
 
 
-def small_masks(
-    config: SwiftnetConfig, masks: Float[Array, "N H W"], size: tuple[int, int]
-) -> Float[Array, "N P"]:
-    """The masks at the map's size, in [0, 1]."""
-    if config.mask_down == "area":
-        small = area(masks[..., None], size)
-    else:
-        small = bilinear(masks[..., None], size, align_corners=False)
-    return small.reshape(masks.shape[0], -1)
+def small_masks(masks: Float[Array, "N H W"], size: tuple[int, int]) -> Float[Array, "N P"]:
+    """Returns the masks at the map's size, in [0, 1].
+
+    The paper says that "mask values are floats" (Section 3.3), but not how masks are downscaled;
+    the mean over each cell's area is inferred.
+    """
+    return area(masks[..., None], size).reshape(masks.shape[0], -1)
 
 
 def losses(

@@ -14,7 +14,7 @@ from vseg_jax.models.base import Batch, Variables, quick_key
 from vseg_jax.models.swiftnet import memory, streaming
 from vseg_jax.models.swiftnet.aggregation import aggregate, others, probabilities
 from vseg_jax.models.swiftnet.config import SwiftnetConfig
-from vseg_jax.models.swiftnet.init import matched
+from vseg_jax.models.swiftnet.init import tie_keys
 from vseg_jax.models.swiftnet.network import StmNetwork, SwiftNetwork
 from vseg_jax.models.swiftnet.streaming import crop, pad_masks, prepare
 from vseg_jax.tasks import Means
@@ -46,8 +46,8 @@ class Swiftnet:
         # The parameters depend neither on the frames' size nor on the number of objects.
         frame, mask = jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 1, 32, 32))
         variables = dict(self.network.init(key, frame, mask, mask))
-        if self.config.matched_start:
-            variables["params"] = matched(variables["params"], self.config.matched_start)
+        if self.config.tied_key_gain:
+            variables["params"] = tie_keys(variables["params"], self.config.tied_key_gain)
         return variables
 
     def pretrained(self, variables: Variables) -> Variables:

@@ -192,7 +192,7 @@ def _adapt(
 
     if jax.default_backend() == "cpu":
         keys_of_frame = _keys_by_products(features.r4, fused[0])
-    small = adaptation.small_masks(config, pad_masks(masks), fused.shape[2:4])
+    small = adaptation.small_masks(pad_masks(masks), fused.shape[2:4])
     return adaptation.adapt(
         config, adaptation.keys_of(variables), keys_of_frame, small, present
     )
