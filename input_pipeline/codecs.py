@@ -6,7 +6,6 @@ Every decoder is told where its bytes are from (dataset, video, frame) and names
 from __future__ import annotations
 
 import io
-import operator
 import wave
 
 import cv2
@@ -46,84 +45,6 @@ def decode_mask(data: bytes, where: str) -> np.ndarray:
             "index PNGs (convert palette images when building)"
         )
     return mask
-
-
-def encode_rle(mask: np.ndarray) -> dict:
-    """bool [H, W] to COCO's run-length code {"size", "counts"}, the counts compressed to a string.
-
-    The same text as pycocotools writes.
-    """
-    if mask.ndim != 2:
-        raise ValueError(f"a mask must be [H, W], got {mask.shape}")
-    flat = np.concatenate([[False], mask.T.ravel() > 0])
-    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), mask.size)
-    numbers = np.diff(ends, prepend=0)
-    numbers[3:] -= numbers[1:-2].copy()  # they differ little from the last but one
-    text = []
-    for number in numbers.tolist():
-        while not -16 <= number < 16:  # 5 bits with the sign
-            text.append((number & 0x1F) | 0x20)
-            number >>= 5
-        text.append(number & 0x1F)
-    return {"size": list(mask.shape), "counts": bytes(c + 48 for c in text).decode()}
-
-
-def decode_rle(rle: dict, where: str, size: tuple[int, int] | None = None) -> np.ndarray:
-    """COCO's run-length code to bool [H, W].
-
-    Args:
-      rle: {"size": [height, width], "counts": runs of 0 and 1 in turn, down the columns, as a
-        list of numbers or as pycocotools' compressed string}.
-      where: what the code is of, for errors.
-      size: (height, width) of its video, where that is known.
-
-    Raises:
-      ValueError: another size, runs that do not fill it, or a damaged string.
-    """
-    (height, width), runs = rle_runs(rle, where, size)
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
-
-
-def rle_runs(
-    rle: dict, where: str, wanted: tuple[int, int] | None = None
-) -> tuple[tuple[int, int], np.ndarray]:
-    """(height, width) and the runs of a code; arguments and errors as of `decode_rle`."""
-    try:
-        height, width = map(operator.index, rle["size"])
-        counts = rle["counts"]
-        runs = _rle_numbers(counts) if isinstance(counts, (str, bytes)) else np.array(counts, int)
-    except (KeyError, OverflowError, TypeError, ValueError) as error:
-        raise ValueError(f"the run-length code of {where} cannot be read: {error!r}; wanted is "
-                         '{"size": [height, width], "counts": ...}') from error
-    if wanted and (height, width) != tuple(wanted):
-        raise ValueError(f"the run-length code of {where} is {height}x{width} (height x width), "
-                         f"but its video is {wanted[0]}x{wanted[1]}; encode the mask at that size")
-    if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width or height < 0:
-        raise ValueError(f"the run-length code of {where} has {runs.sum()} pixels, its size is "
-                         f"{height}x{width} (height x width); encode the mask again, or download "
-                         "the file again")
-    return (height, width), runs
-
-
-def _rle_numbers(text: str | bytes) -> np.ndarray:
-    """The numbers of a compressed string: 5 bits a character, lowest first, 0x20 where more follow
-    and 0x10 the sign in the last; from the fourth number on, what it differs by from the last but
-    one."""
-    data = text.encode() if isinstance(text, str) else text
-    bits = np.frombuffer(data, np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero((bits & 0x20) == 0)
-    if (bits < 0).any() or (bits > 63).any() or (len(bits) and ends[-1:] != len(bits) - 1):
-        raise ValueError("it is cut off or has a character that means nothing")
-    if not len(bits):
-        return bits
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    shifts = 5 * (np.arange(len(bits)) - np.repeat(starts, lengths))
-    numbers = np.add.reduceat((bits & 0x1F) << shifts, starts)
-    numbers -= np.where(bits[ends] & 0x10, 1 << 5 * lengths, 0)
-    for first in (1, 2):
-        numbers[first::2] = np.cumsum(numbers[first::2])
-    return numbers
 
 
 def encode_flow(flow: np.ndarray) -> bytes:

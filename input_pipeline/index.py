@@ -30,7 +30,7 @@ class Object:
 class Expression:
     """A sentence and the object that it names.
 
-    `object_id` is `NOT_TOLD` where a test set keeps it to itself.
+    `object_id` is `UNKNOWN_OBJECT` where a test set keeps it to itself.
     `style` tells kinds of sentences of one dataset apart (first-frame or full-video annotators);
     `differs_in` says what sets the object apart from its nearest distractor, where that is known.
     """

@@ -10,7 +10,6 @@ import numpy as np
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.audio import frame_patches, silent_patches
 from vseg_jax.input_pipeline.clips import clip_frames
-from vseg_jax.input_pipeline.codecs import encode_rle
 from vseg_jax.input_pipeline.records import SAMPLE_RATE, Dataset, Record, decode_audio, decode_mask
 from vseg_jax.input_pipeline.samples import read_frame, read_mask
 from vseg_jax.input_pipeline.settings import ClipConfig, InstanceConfig, PropagationConfig
@@ -24,6 +23,7 @@ from vseg_jax.input_pipeline.transforms import (
     warp_frame,
     warp_mask,
 )
+from vseg_jax.run_lengths import encode_rle
 
 MOVES = PropagationConfig()  # how far the affine changes of stills reach
 

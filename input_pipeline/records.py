@@ -48,14 +48,14 @@ from vseg_jax.input_pipeline.index import (
 )
 
 __all__ = [  # with the encodings, which are part of what a record is
-    "NOT_TOLD", "SAMPLE_RATE", "Dataset", "Expression", "IndexEntry", "IndexedObject",
+    "SAMPLE_RATE", "UNKNOWN_OBJECT", "Dataset", "Expression", "IndexEntry", "IndexedObject",
     "Object", "Record", "VideoBuilder", "check_size", "decode_audio", "decode_flow", "decode_image",
     "decode_mask", "encode_audio", "encode_flow", "encode_image", "encode_mask", "from_example",
     "index_entry", "index_name", "open_dataset", "to_example",
 ]
 
 RECORDS_PER_SHARD = 256
-NOT_TOLD = 0  # object id of a test set's sentences
+UNKNOWN_OBJECT = 0  # object id of a test set's sentences
 
 
 @dataclasses.dataclass
@@ -282,7 +282,7 @@ def index_entry(record: Record, where: str) -> IndexEntry:
                 raise ValueError(f"{where} frame {t}: mask value {value} is no object's id")
             visible[value].append(t)
     for expression in record.expressions:
-        if expression.object_id not in (NOT_TOLD, *visible):
+        if expression.object_id not in (UNKNOWN_OBJECT, *visible):
             raise ValueError(f"{where}: '{expression.text}' names object {expression.object_id}, "
                              f"but the objects are {sorted(visible)}")
     objects = (IndexedObject(o.id, o.category, tuple(visible[o.id])) for o in record.objects)

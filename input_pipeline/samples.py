@@ -10,7 +10,7 @@ from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.clips import clip_frames
 from vseg_jax.input_pipeline.flow import flow_to_image
 from vseg_jax.input_pipeline.records import (
-    NOT_TOLD,
+    UNKNOWN_OBJECT,
     Dataset,
     IndexEntry,
     Record,
@@ -224,7 +224,7 @@ def read_flow(dataset: Dataset, record: Record, t: int) -> np.ndarray:
     return flow
 
 
-def sentence_pairs(
+def expression_pairs(
     entry: IndexEntry, styles: tuple[str, ...] = (), categories: tuple[str, ...] = (),
     shuffle: bool = False,
 ) -> list[tuple[int, int]]:
@@ -235,7 +235,7 @@ def sentence_pairs(
     objects = {o.id: o for o in entry.objects}
     kept: dict[int, list[int]] = {}  # object id -> its sentences
     for e, expression in enumerate(entry.expressions):
-        if expression.object_id == NOT_TOLD:
+        if expression.object_id == UNKNOWN_OBJECT:
             continue
         category = objects[expression.object_id].category
         if (not styles or expression.style in styles) and (
@@ -257,7 +257,7 @@ def _rows(dataset: Dataset, styles: tuple[str, ...], categories: tuple[str, ...]
     rows = []
     for number, entry in enumerate(dataset.index):
         shown = {o.id: _spread(o.frames, frames) for o in entry.objects}
-        for named, read in sentence_pairs(entry, styles, categories, shuffle):
+        for named, read in expression_pairs(entry, styles, categories, shuffle):
             rows += [(number, named, read, frame)
                      for frame in shown[entry.expressions[named].object_id]]
     return rows

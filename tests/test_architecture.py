@@ -23,27 +23,28 @@ ROOMS = {
     "index_masks": (),
     "binarize": (),
     "atomic": (),
+    "run_lengths": (),
     "config": (),
     "layers": ("config",),
     "losses": ("config", "layers"),
-    "metrics": ("binarize", "config", "index_masks"),
+    "metrics": ("binarize", "config", "index_masks", "run_lengths"),
     "tasks": ("config", "index_masks", "layers", "losses"),
     "backbones": ("config", "layers"),
     "text": ("config", "layers"),
     "weights": ("config", "layers", "backbones", "text"),
     "models": ("config", "index_masks", "layers", "losses", "tasks", "backbones", "text",
                "weights"),
-    "input_pipeline": ("atomic", "index_masks"),
+    "input_pipeline": ("atomic", "index_masks", "run_lengths"),
     "training": ("atomic", "config", "layers", "losses", "metrics", "tasks", "models",
                  "input_pipeline"),
     "media": ("atomic", "index_masks", "input_pipeline"),
     "inference": ("atomic", "binarize", "config", "index_masks", "tasks", "models",
                   "input_pipeline", "training.checkpoints", "media"),
     "export": ("atomic", "tasks", "models", "training.checkpoints", "inference"),
-    "evaluation": ("atomic", "binarize", "metrics", "tasks", "models", "input_pipeline", "media",
-                   "inference"),
-    "submission": ("atomic", "index_masks", "metrics", "input_pipeline", "media", "inference",
-                   "evaluation"),
+    "evaluation": ("atomic", "binarize", "run_lengths", "metrics", "tasks", "models",
+                   "input_pipeline", "media", "inference"),
+    "submission": ("atomic", "index_masks", "run_lengths", "metrics", "input_pipeline", "media",
+                   "inference", "evaluation"),
     "tools": ("atomic", "binarize", "config", "layers", "metrics", "tasks", "models",
               "weights.raft", "input_pipeline", "media", "inference", "evaluation",
               "training.checkpoints"),
@@ -65,7 +66,7 @@ OUTSIDE = {
             "workers of the pipeline start clean, configs compute nothing"),
     "flax": (("vseg_jax/", "tests/", "benchmarks/", "colabs/"), "as jax"),
 }
-NUMPY_ONLY = "vseg_jax/metrics/"
+NUMPY_ONLY = ("vseg_jax/metrics/", "vseg_jax/run_lengths.py")
 NAME = re.compile(r"vseg_jax(\.\w+)+")  # a module imported by its name
 GRADIENTS = ("vseg_jax/training/", "vseg_jax/models/swiftnet/adaptation")  # adaptation: inference
 

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from vseg_jax.input_pipeline.codecs import encode_rle
 from vseg_jax.input_pipeline.records import Dataset, Record, decode_mask, open_dataset
+from vseg_jax.run_lengths import encode_rle
 
 SPLIT = "train"
 

@@ -24,7 +24,7 @@ from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
 from vseg_jax.input_pipeline.categories import OFFICIAL as CATEGORIES
 from vseg_jax.input_pipeline.categories import from_coco
-from vseg_jax.input_pipeline.codecs import decode_rle
+from vseg_jax.run_lengths import decode_rle
 
 SPLITS = {"train": "train2017", "val": "val2017"}
 OFFICIAL = {"train": 118287, "val": 5000}  # images

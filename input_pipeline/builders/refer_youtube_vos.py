@@ -221,7 +221,7 @@ def _expression(
 ) -> records.Expression:
     text = files.sentence(value["exp"], where)
     if objects is None:
-        return records.Expression(text, records.NOT_TOLD)
+        return records.Expression(text, records.UNKNOWN_OBJECT)
     object_id = files.whole_number(value["obj_id"], where, "obj_id")
     if object_id not in objects:
         raise ValueError(f"{where} names the object {object_id}; meta.json has {sorted(objects)}")

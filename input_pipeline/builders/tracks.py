@@ -17,7 +17,7 @@ from typing import Any
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
-from vseg_jax.input_pipeline.codecs import decode_rle, rle_runs
+from vseg_jax.run_lengths import decode_rle, read_runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,7 +234,7 @@ def _fault(video: Video, track: Track) -> str:
     try:
         for t, code in enumerate(track.codes):
             if code is not None:
-                rle_runs(code, f"{_name(video, track)}, frame {t}", video.size)
+                read_runs(code, f"{_name(video, track)}, frame {t}", video.size)
     except ValueError as error:
         return str(error)
     return ""

@@ -15,7 +15,7 @@ from vseg_jax.evaluation import expressions
 from vseg_jax.experiment import rvos
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.records import (
-    NOT_TOLD,
+    UNKNOWN_OBJECT,
     Expression,
     Object,
     Record,
@@ -126,7 +126,7 @@ def test_what_cannot_be_scored_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"no sentence with styles \('odd',\)"):
         evaluate(StandinSegmenter(RIGHT), record(), styles=("odd",))
     with pytest.raises(ValueError, match=r"whose object is told; .*submissions"):
-        evaluate(StandinSegmenter(RIGHT), record(told=(NOT_TOLD,) * 3))
+        evaluate(StandinSegmenter(RIGHT), record(told=(UNKNOWN_OBJECT,) * 3))
     with pytest.raises(ValueError, match="made video one has sentences and no annotated frame"):
         evaluate(StandinSegmenter(RIGHT), record(annotated=()))
     broken = record()
@@ -143,7 +143,7 @@ def test_a_video_without_sentences_is_passed_over():
 
 
 def test_videos_of_a_test_set():
-    test = record(annotated=(), told=(NOT_TOLD,) * 3)
+    test = record(annotated=(), told=(UNKNOWN_OBJECT,) * 3)
     made = expressions.videos(StandinSegmenter(RIGHT), MemoryDataset([test]), progress=False)
     found = {name: dict(frames) for name, frames in made}
     assert list(found) == ["one/0", "one/1", "one/2"]

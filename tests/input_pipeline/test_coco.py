@@ -8,8 +8,8 @@ from PIL import Image
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.builders import coco as builder
 from vseg_jax.input_pipeline.builders import prepare
-from vseg_jax.input_pipeline.codecs import decode_rle
 from vseg_jax.input_pipeline.records import decode_mask, open_dataset
+from vseg_jax.run_lengths import decode_rle
 
 SIZE = (20, 30)
 # What is drawn: a dog's outline of two parts, a bicycle, a crowd of people, a table

@@ -9,7 +9,7 @@ from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import moving_shapes
 from vseg_jax.input_pipeline.builders.moving_shapes import Options, make_clip, make_record, nameable
 from vseg_jax.input_pipeline.builders.moving_shapes.audio import TONES, mix
-from vseg_jax.input_pipeline.builders.moving_shapes.scene import SHAPES, Looks, Path, Scene
+from vseg_jax.input_pipeline.builders.moving_shapes.scene import SHAPES, Appearance, Path, Scene
 
 SMALL = Options(height=48, width=64, length=6, train=3, test=2)
 
@@ -79,7 +79,7 @@ def test_shifts_leave_the_content_alone():
     scene, rendering, _ = clip()
     for shift in moving_shapes.SHIFTS:
         other, drawn, _ = clip(shift)
-        assert other.looks == scene.looks
+        assert other.appearances == scene.appearances
         assert np.array_equal(drawn.masks, rendering.masks) == (shift != "size")
         assert np.array_equal(drawn.frames, rendering.frames) == (shift == "wording")
     source = make_record(SMALL, "source_test", 0)
@@ -92,7 +92,7 @@ def test_scale_makes_all_actors_larger():
     larger = dataclasses.replace(SMALL, scale=1.5)
     for split in ("source_train", "target_train"):
         scenes = [make_clip(options, split, 0)[0] for options in (SMALL, larger)]
-        assert scenes[0].looks == scenes[1].looks
+        assert scenes[0].appearances == scenes[1].appearances
         for one, two in zip(scenes[0].paths, scenes[1].paths, strict=True):
             # 1.5, but for the six percent either way that every actor draws
             np.testing.assert_allclose(two.radius / one.radius, 1.5, rtol=0.13)
@@ -114,10 +114,10 @@ def test_wrong_options_are_refused(wrong):
 
 
 def _scene(*motions: tuple[str, np.ndarray]) -> Scene:
-    looks = tuple(Looks("red", shape, "small", "plain", "left") for shape, _ in motions)
+    appearances = tuple(Appearance("red", shape, "small", "plain", "left") for shape, _ in motions)
     paths = tuple(Path(np.stack([x, np.full(16, 30.0)], -1), np.zeros(16), np.full(16, 8.0))
                   for _, x in motions)
-    return Scene(looks, paths, tuple(range(len(looks))), np.zeros(2), (-1,) * len(looks))
+    return Scene(appearances, paths, tuple(range(len(appearances))), np.zeros(2), (-1,) * len(appearances))
 
 
 def test_only_the_audio_tells_look_alikes_apart():
@@ -129,10 +129,10 @@ def test_only_the_audio_tells_look_alikes_apart():
         kinds = {o.id: o.category for o in record.objects}
         [sounding] = [k for k, kind in kinds.items() if kind != "circle"]
         assert sorted(visible) == [0, 1] and record.expressions == []
-        one, other = (dataclasses.replace(looks, shape="", motion="", size="")
-                      for looks in scene.looks)
+        one, other = (dataclasses.replace(appearance, shape="", motion="", size="")
+                      for appearance in scene.appearances)
         assert one == other
-        assert [scene.looks[k].size for k in (sounding - 1, 2 - sounding)] == ["large", "small"]
+        assert [scene.appearances[k].size for k in (sounding - 1, 2 - sounding)] == ["large", "small"]
         heard.add(kinds[sounding])
         audio = records.decode_audio(record.audio, "a test")
         assert abs(_loudest(audio) - TONES[kinds[sounding]]) < 8
@@ -147,8 +147,8 @@ def test_only_the_audio_tells_look_alikes_apart():
                 assert pixels == pytest.approx(np.pi * path.radius[t] ** 2, rel=0.2)
     assert len(heard) >= 5 and discs > 100
     plain = make_clip(SMALL, "source_train", 0)[0]
-    assert plain.looks == make_clip(dataclasses.replace(SMALL, audio=False), "source_train", 0)[
-        0].looks
+    assert plain.appearances == make_clip(dataclasses.replace(SMALL, audio=False), "source_train", 0)[
+        0].appearances
     with pytest.raises(ValueError, match="look_alikes are told apart by their sound"):
         dataclasses.replace(options, audio=False)
 

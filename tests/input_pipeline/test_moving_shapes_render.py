@@ -14,7 +14,7 @@ from vseg_jax.input_pipeline.builders.moving_shapes.render import (
 )
 from vseg_jax.input_pipeline.builders.moving_shapes.scene import (
     SHAPES,
-    Looks,
+    Appearance,
     Path,
     Scene,
     draw_scene,
@@ -29,17 +29,17 @@ def flat_style(gray: float = 200.0, margin: int = 8) -> Style:
                  np.ones((SIZE, SIZE, 3), np.float32), (0.0, 0.0, 0.0), 0.0, 0.0)
 
 
-def scene_of(*actors: tuple[Looks, Path], drift=(0.0, 0.0)) -> Scene:
-    looks, paths = zip(*actors, strict=True)
-    return Scene(looks, paths, tuple(range(len(actors))), np.array(drift), (-1,) * len(actors))
+def scene_of(*actors: tuple[Appearance, Path], drift=(0.0, 0.0)) -> Scene:
+    appearances, paths = zip(*actors, strict=True)
+    return Scene(appearances, paths, tuple(range(len(actors))), np.array(drift), (-1,) * len(actors))
 
 
 def path(center, angle=(0.0, 0.0), radius=(12.0, 12.0)) -> Path:
     return Path(np.array(center, float), np.array(angle, float), np.array(radius, float))
 
 
-def looks(shape: str, color: str = "red", texture: str = "plain") -> Looks:
-    return Looks(color, shape, "small", texture, "still")
+def appearance(shape: str, color: str = "red", texture: str = "plain") -> Appearance:
+    return Appearance(color, shape, "small", texture, "still")
 
 
 def pixel_centers() -> np.ndarray:
@@ -54,7 +54,7 @@ def draw(scene: Scene, style: Style | None = None):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_masks_are_what_the_shape_covers_at_pixel_centers(shape):
     where = path([[31.3, 30.2], [33.0, 30.0]], angle=(0.4, 0.5), radius=(14.0, 15.0))
-    masks = draw(scene_of((looks(shape), where))).masks
+    masks = draw(scene_of((appearance(shape), where))).masks
     for t in range(2):
         to_shape = np.linalg.inv(screen_from_shape(where)[t])
         own = pixel_centers() @ to_shape[:2, :2].T + to_shape[:2, 2]
@@ -66,7 +66,7 @@ def test_masks_are_what_the_shape_covers_at_pixel_centers(shape):
 
 def test_area_and_coverage_of_a_disc_by_hand():
     where = path([[32.25, 32.5]], angle=[0.0], radius=[20.0])
-    result = draw(scene_of((looks("circle"), where)))
+    result = draw(scene_of((appearance("circle"), where)))
     assert abs((result.masks[0] == 1).sum() - np.pi * 19**2) < 12  # the disc's radius is 0.95
     green = result.frames[0][32, :, 1].astype(float)
     assert green[5] == 200 and tuple(result.frames[0][32, 32]) == RGB["red"]
@@ -78,9 +78,9 @@ def test_area_and_coverage_of_a_disc_by_hand():
 
 def test_the_nearer_actor_hides_the_farther_one():
     one, two = path([[28.0, 32.0]], [0.0], [12.0]), path([[36.0, 32.0]], [0.0], [12.0])
-    scene = scene_of((looks("square"), one), (looks("square", "blue"), two))
+    scene = scene_of((appearance("square"), one), (appearance("square", "blue"), two))
     for order, expected in (((0, 1), 2), ((1, 0), 1)):
-        result = draw(Scene(scene.looks, scene.paths, order, scene.drift, scene.distractors))
+        result = draw(Scene(scene.appearances, scene.paths, order, scene.drift, scene.distractors))
         assert result.masks[0, 32, 32] == expected
         color = RGB["blue" if expected == 2 else "red"]
         assert tuple(result.frames[0, 32, 32]) == color
@@ -90,7 +90,7 @@ def test_the_nearer_actor_hides_the_farther_one():
 def test_flow_by_hand():
     still = path([[10.0, 50.0], [10.0, 50.0]], radius=(6.0, 6.0))
     turns = path([[40.0, 30.0], [42.0, 29.0]], angle=(0.0, np.pi / 2), radius=(10.0, 20.0))
-    flow = draw(scene_of((looks("circle"), turns), (looks("circle"), still), drift=(0.5, -0.25)
+    flow = draw(scene_of((appearance("circle"), turns), (appearance("circle"), still), drift=(0.5, -0.25)
                          )).flow
     assert flow.shape == (1, SIZE, SIZE, 2) and flow.dtype == np.float32
     np.testing.assert_allclose(flow[0, 0, 0], [0.5, -0.25])  # the background goes with the camera
@@ -125,7 +125,7 @@ def test_the_next_frame_warped_back_is_this_frame():
     style = Style(cv2.GaussianBlur(style.canvas, (0, 0), 2), style.margin, style.gain,
                   (0.0, 0.0, 0.0), 0.0, 0.0)
     where = path([[30.0, 30.0], [32.5, 31.0]], angle=(0.1, 0.3), radius=(20.0, 22.0))
-    result = draw(scene_of((looks("heart", texture="dotted"), where), drift=drift), style)
+    result = draw(scene_of((appearance("heart", texture="dotted"), where), drift=drift), style)
     points = (pixel_centers() - 0.5 + result.flow[0]).astype(np.float32)
     back = cv2.remap(result.frames[1].astype(np.float32), points[..., 0], points[..., 1],
                      cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -141,7 +141,7 @@ def test_the_next_frame_warped_back_is_this_frame():
 def test_turning_shows_inside_the_mask():
     for shape, texture in (("circle", "striped"), ("ring", "dotted"), ("square", "plain")):
         where = path([[32.0, 32.0]] * 2, angle=(0.0, 0.25), radius=(11.0, 11.0))
-        frames = draw(scene_of((looks(shape, texture=texture), where))).frames.astype(float)
+        frames = draw(scene_of((appearance(shape, texture=texture), where))).frames.astype(float)
         assert (np.abs(frames[1] - frames[0]).max(-1) > 25).sum() > 20
 
 
@@ -158,5 +158,5 @@ def test_each_shift_of_the_look_changes_its_own_part():
 
 def test_an_actor_outside_the_frame_is_no_error():
     where = path([[-60.0, -60.0], [32.0, 70.0]])
-    masks = draw(scene_of((looks("star"), where))).masks
+    masks = draw(scene_of((appearance("star"), where))).masks
     assert not masks[0].any() and masks[1].any()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vseg_jax.input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, Looks, draw_scene
+from vseg_jax.input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, Appearance, draw_scene
 
 SETTINGS = dict(height=64, width=64, length=16, actors=(2, 5), differs=(1, 1, 1, 1, 1), drift=0.1)
 
@@ -15,18 +15,18 @@ def scenes():
 
 def test_the_seed_decides(scenes):
     again = draw_scene(np.random.default_rng(7), **SETTINGS)
-    assert again.looks == scenes[7].looks and again.order == scenes[7].order
+    assert again.appearances == scenes[7].appearances and again.order == scenes[7].order
     np.testing.assert_array_equal(again.paths[0].center, scenes[7].paths[0].center)
 
 
 def test_distractors_differ_in_one_attribute_and_no_two_actors_are_alike(scenes):
     for scene in scenes:
-        assert 2 <= len(scene.looks) <= 5
+        assert 2 <= len(scene.appearances) <= 5
         assert max(scene.distractors) >= 0
-        for i, one in enumerate(scene.looks):
+        for i, one in enumerate(scene.appearances):
             if scene.distractors[i] >= 0:
-                assert one.differs(scene.looks[scene.distractors[i]]) == [scene.differs_in(i)]
-            assert all(one.differs(other) for j, other in enumerate(scene.looks) if j != i)
+                assert one.differs(scene.appearances[scene.distractors[i]]) == [scene.differs_in(i)]
+            assert all(one.differs(other) for j, other in enumerate(scene.appearances) if j != i)
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
@@ -34,23 +34,23 @@ def test_weights_choose_what_distractors_differ_in(attribute):
     weights = tuple(float(a == attribute) for a in ATTRIBUTES)
     for i in range(20):
         scene = draw_scene(np.random.default_rng(i), **SETTINGS | {"differs": weights})
-        told = {scene.differs_in(a) for a in range(len(scene.looks))} - {""}
+        told = {scene.differs_in(a) for a in range(len(scene.appearances))} - {""}
         assert told == {attribute}
 
 
 def test_all_attributes_are_drawn_about_as_often(scenes):
-    told = [scene.differs_in(a) for scene in scenes for a in range(len(scene.looks))]
+    told = [scene.differs_in(a) for scene in scenes for a in range(len(scene.appearances))]
     for attribute in ATTRIBUTES:
         assert told.count(attribute) > 0.1 * len(told)
 
 
 def test_a_plain_disc_does_not_turn_and_a_changing_size_is_none():
-    turning = Looks("red", "circle", "small", "plain", "rotating")
+    turning = Appearance("red", "circle", "small", "plain", "rotating")
     assert not turning.can_be_seen()
-    assert Looks("red", "circle", "small", "striped", "rotating").can_be_seen()
-    assert not Looks("red", "star", "small", "plain", "growing").can_be_seen()
-    growing = Looks("red", "star", "", "plain", "growing")
-    assert growing.differs(Looks("red", "star", "small", "plain", "left")) == ["motion"]
+    assert Appearance("red", "circle", "small", "striped", "rotating").can_be_seen()
+    assert not Appearance("red", "star", "small", "plain", "growing").can_be_seen()
+    growing = Appearance("red", "star", "", "plain", "growing")
+    assert growing.differs(Appearance("red", "star", "small", "plain", "left")) == ["motion"]
 
 
 def _seen_motion(path, drift) -> str:
@@ -72,19 +72,19 @@ def _seen_motion(path, drift) -> str:
 
 def test_motions_can_be_told_from_the_paths(scenes):
     for scene in scenes:
-        for looks, path in zip(scene.looks, scene.paths, strict=True):
-            assert _seen_motion(path, scene.drift) == looks.motion
+        for appearance, path in zip(scene.appearances, scene.paths, strict=True):
+            assert _seen_motion(path, scene.drift) == appearance.motion
 
 
 def test_small_and_large_are_far_apart_and_a_clip_scale_keeps_their_ratio(scenes):
     radii = {"small": [], "large": []}
     for scene in scenes:
-        for looks, path in zip(scene.looks, scene.paths, strict=True):
-            if looks.size:
-                radii[looks.size].append(path.radius[0])
+        for appearance, path in zip(scene.appearances, scene.paths, strict=True):
+            if appearance.size:
+                radii[appearance.size].append(path.radius[0])
     assert min(radii["large"]) > 1.4 * max(radii["small"])
     one, two = (draw_scene(np.random.default_rng(3), **SETTINGS, scale=s) for s in (1.0, 1.2))
-    assert one.looks == two.looks
+    assert one.appearances == two.appearances
     np.testing.assert_allclose(two.paths[0].radius, 1.2 * one.paths[0].radius)
 
 

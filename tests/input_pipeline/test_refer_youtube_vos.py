@@ -9,7 +9,7 @@ from vseg_jax.input_pipeline.builders import prepare, verify, youtube_vos
 from vseg_jax.input_pipeline.builders import refer_youtube_vos as module
 from vseg_jax.input_pipeline.builders.refer_youtube_vos import Options, read_splits
 from vseg_jax.input_pipeline.builders.refer_youtube_vos import verify as check
-from vseg_jax.input_pipeline.records import NOT_TOLD, decode_mask, open_dataset
+from vseg_jax.input_pipeline.records import UNKNOWN_OBJECT, decode_mask, open_dataset
 from vseg_jax.input_pipeline.samples import ReferringSamples
 from vseg_jax.input_pipeline.settings import ClipConfig
 from vseg_jax.input_pipeline.text import WordTokenizer
@@ -50,7 +50,7 @@ def test_records_hold_what_the_download_says(source, tmp_path):
     assert valid.index[0].video_id == "late" and test.index[0].video_id == "tested"
     record = valid[0]
     assert [e.text for e in record.expressions] == ["a dog", "a cat behind it"]  # by their keys
-    assert {e.object_id for e in record.expressions} == {NOT_TOLD} and record.objects == []
+    assert {e.object_id for e in record.expressions} == {UNKNOWN_OBJECT} and record.objects == []
     assert record.masks == [b"", b""]  # YouTube-VOS' first masks name none of the sentences
     assert record.frames[1] == (source / "valid/JPEGImages/late/00010.jpg").read_bytes()
     assert check(source, Options(), COUNTS) == []

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from vseg_jax.input_pipeline.codecs import encode_rle
 from vseg_jax.metrics.identities import IdentityMetric, occlusions
+from vseg_jax.run_lengths import encode_rle
 
 SIZE = (4, 12)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vseg_jax.metrics.run_lengths import Spans
 from vseg_jax.metrics.youtube_vis import YouTubeVISMetric, main, score_files
+from vseg_jax.run_lengths import Spans
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "youtube_vis.npz"
 SIZE = (12, 16)

@@ -6,8 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from vseg_jax.input_pipeline.codecs import encode_rle
 from vseg_jax.metrics.youtube_vis import score_files
+from vseg_jax.run_lengths import encode_rle
 from vseg_jax.submission import index_pngs as submissions
 from vseg_jax.submission import results_json as results
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vseg_jax.input_pipeline.codecs import encode_rle
 from vseg_jax.metrics.youtube_vis import metric_of_files
 from vseg_jax.models.rcf import Rcf, RcfConfig
+from vseg_jax.run_lengths import encode_rle
 from vseg_jax.tools import rcf_figures as rcf_analysis
 
 TINY = RcfConfig(

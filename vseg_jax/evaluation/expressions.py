@@ -28,7 +28,7 @@ from vseg_jax.input_pipeline.records import (
     decode_image,
     decode_mask,
 )
-from vseg_jax.input_pipeline.samples import sentence_pairs
+from vseg_jax.input_pipeline.samples import expression_pairs
 from vseg_jax.media import overlay
 from vseg_jax.metrics.davis import DavisMetric
 from vseg_jax.models.base import reads_flow
@@ -178,7 +178,7 @@ def _masks(found: Sequence[Any]) -> Iterator[tuple[int, list[np.ndarray]]]:
 
 def _pairs(entry: IndexEntry, styles: tuple[str, ...], categories: tuple[str, ...],
            shuffle: bool, name: str) -> list[tuple[int, int]]:
-    pairs = sentence_pairs(entry, styles, categories, shuffle)
+    pairs = expression_pairs(entry, styles, categories, shuffle)
     if pairs and not entry.annotated:
         raise ValueError(f"{name} video {entry.video_id} has sentences and no annotated frame; "
                          "nothing of it can be scored")

@@ -24,12 +24,12 @@ from vseg_jax.atomic import atomic_folder
 from vseg_jax.evaluation.hosts import gather
 from vseg_jax.evaluation.propagation import Clock
 from vseg_jax.inference.segmentation import INSTANCES
-from vseg_jax.input_pipeline.codecs import encode_rle
 from vseg_jax.input_pipeline.instances import true_tracks
 from vseg_jax.input_pipeline.records import SAMPLE_RATE, Record, decode_audio, decode_image
 from vseg_jax.media import audio as media_audio
 from vseg_jax.metrics.identities import IdentityMetric
 from vseg_jax.metrics.youtube_vis import YouTubeVISMetric
+from vseg_jax.run_lengths import encode_rle
 
 TABLE, TRUTH, RESULTS = "scores.json", "instances.json", "results.json"   # what is kept
 COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10", "track_recall", "identity_preservation")

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from vseg_jax.metrics.run_lengths import Spans
+from vseg_jax.run_lengths import Spans
 
 MIN_IOU = 0.5      # of a match
 MIN_VISIBLE = 0.5  # share of an object's largest area from which on it is not occluded

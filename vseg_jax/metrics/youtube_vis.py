@@ -34,7 +34,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from vseg_jax.metrics.command import print_scores
-from vseg_jax.metrics.run_lengths import Spans
+from vseg_jax.run_lengths import Spans
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)

@@ -16,7 +16,7 @@ from typing import Any
 
 from vseg_jax.atomic import atomic_file
 from vseg_jax.input_pipeline.builders import ovis, tracks, youtube_vis
-from vseg_jax.metrics.run_lengths import Spans
+from vseg_jax.run_lengths import Spans
 
 SPLITS = {"youtube_vis": "valid", "ovis": "valid"}
 NAME = "results.json"
@@ -135,7 +135,7 @@ def write(
       kind, source, split: see `wanted`.
       answers: of each video the name of its folder (a record's `video_id`), and its objects:
         `category` (name), `score`, and `segmentations`, a code of
-        `vseg_jax.input_pipeline.codecs.encode_rle` at the size of the frames, or None, for each frame.
+        `vseg_jax.run_lengths.encode_rle` at the size of the frames, or None, for each frame.
       output: the zip, not there yet; ".zip" is added where it lacks it.
 
     Returns:

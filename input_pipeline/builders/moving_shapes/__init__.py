@@ -15,6 +15,7 @@ import numpy as np
 
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders.moving_shapes.audio import mix
+from vseg_jax.input_pipeline.builders.moving_shapes.expressions import describe
 from vseg_jax.input_pipeline.builders.moving_shapes.render import Rendering, draw_style, render
 from vseg_jax.input_pipeline.builders.moving_shapes.scene import (
     ATTRIBUTES,
@@ -24,7 +25,6 @@ from vseg_jax.input_pipeline.builders.moving_shapes.scene import (
     draw_look_alikes,
     draw_scene,
 )
-from vseg_jax.input_pipeline.builders.moving_shapes.sentences import describe
 
 SPLITS = ("source_train", "source_test", "target_train", "target_test")
 SHIFTS = ("background", "light", "noise", "size", "wording")
@@ -134,10 +134,10 @@ def make_clip(options: Options, split: str, number: int) -> tuple[Scene, Renderi
     two actors can be named is drawn again.
     """
     shifts = options.shifts if split.startswith("target") else ()
-    content, looks, noise, _ = _streams(options, split, number)
+    content, styling, noise, _ = _streams(options, split, number)
     height, width = options.height, options.width
-    scale = options.scale * (_size_factor(looks.spawn(1)[0]) if "size" in shifts else 1.0)
-    style = draw_style(looks, height, width, options.drift * min(height, width), shifts)
+    scale = options.scale * (_size_factor(styling.spawn(1)[0]) if "size" in shifts else 1.0)
+    style = draw_style(styling, height, width, options.drift * min(height, width), shifts)
     for _ in range(_ATTEMPTS):
         where = dict(height=height, width=width, length=options.length, drift=options.drift,
                      scale=scale)
@@ -167,7 +167,7 @@ def make_record(options: Options, split: str, number: int) -> records.Record:
         frames=[records.encode_image(frame, quality) for frame in rendering.frames],
         masks=[records.encode_mask(mask) for mask in rendering.masks],
         height=options.height, width=options.width, fps=options.fps,
-        objects=[records.Object(i + 1, looks.shape) for i, looks in enumerate(scene.looks)],
+        objects=[records.Object(i + 1, appearance.shape) for i, appearance in enumerate(scene.appearances)],
         expressions=[
             records.Expression(describe(words, scene, i, free=free, references=visible), i + 1,
                                style, scene.differs_in(i))
@@ -181,7 +181,7 @@ def make_record(options: Options, split: str, number: int) -> records.Record:
 def _disguised(scene: Scene) -> Scene:
     """The scene as look-alikes are drawn."""
     return dataclasses.replace(
-        scene, looks=tuple(dataclasses.replace(one, shape=MUTE) for one in scene.looks))
+        scene, appearances=tuple(dataclasses.replace(one, shape=MUTE) for one in scene.appearances))
 
 
 def _streams(options: Options, split: str, number: int) -> list[np.random.Generator]:

@@ -20,10 +20,10 @@ def mix(scene: Scene, fps: float) -> np.ndarray:
     count = round(length / fps * SAMPLE_RATE)
     times = np.arange(count) / SAMPLE_RATE * fps
     audio = np.zeros(count, np.float32)
-    for looks, loudness in zip(scene.looks, _loudness(scene), strict=True):
+    for appearance, loudness in zip(scene.appearances, _loudness(scene), strict=True):
         if loudness.any():
             envelope = np.interp(times, np.arange(length) + 0.5, loudness)
-            audio += envelope.astype(np.float32) * _tone(TONES[looks.shape], count)
+            audio += envelope.astype(np.float32) * _tone(TONES[appearance.shape], count)
     return 0.18 * audio
 
 

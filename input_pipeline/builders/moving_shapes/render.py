@@ -13,7 +13,7 @@ import functools
 import cv2
 import numpy as np
 
-from vseg_jax.input_pipeline.builders.moving_shapes.scene import Looks, Path, Scene
+from vseg_jax.input_pipeline.builders.moving_shapes.scene import Appearance, Path, Scene
 
 Box = tuple[slice, slice]  # rows and columns of a frame
 
@@ -76,7 +76,7 @@ def render(scene: Scene, style: Style, rng: np.random.Generator) -> Rendering:
             if box is None:
                 continue
             inside = _paint(frame, box, to_shape[actor, t], float(path.radius[t]),
-                            scene.looks[actor], style.shadow)
+                            scene.appearances[actor], style.shadow)
             masks[t][box][inside] = actor + 1
             if t < length - 1:
                 _flow(flow[t], box, inside, moves[actor, t])
@@ -111,21 +111,21 @@ def _background(style: Style, shift: np.ndarray) -> np.ndarray:
                           borderMode=cv2.BORDER_REPLICATE)
 
 
-def _paint(frame: np.ndarray, box: Box, to_shape: np.ndarray, radius: float, looks: Looks,
+def _paint(frame: np.ndarray, box: Box, to_shape: np.ndarray, radius: float, appearance: Appearance,
            shadow: tuple[float, float, float]) -> np.ndarray:
     """Paints one actor over frame [H, W, 3] in place; bool over the box: pixels that it covers."""
-    table = _warp(_table(looks.shape, looks.texture), to_shape, *box)
+    table = _warp(_table(appearance.shape, appearance.texture), to_shape, *box)
     distance = table[..., 0] * radius
     _shade(frame, distance, *box, shadow, radius)
     rim = np.clip(1 + distance / max(0.12 * radius, 0.8), 0, 1)
     cover = np.clip(0.5 - distance, 0, 1)
     first, second = cover * (1 - 0.45 * rim), np.zeros_like(cover)
-    if looks.texture != "plain":
+    if appearance.texture != "plain":
         pattern = np.clip(0.5 - table[..., 1] * radius, 0, 1) * (1 - 0.5 * rim)
         first, second = first * (1 - pattern), cover * pattern
     patch = frame[box]
     patch *= _rgb(1 - cover)
-    patch += cv2.transform(cv2.merge((first, second)), _colors(looks.color))
+    patch += cv2.transform(cv2.merge((first, second)), _colors(appearance.color))
     return distance < 0
 
 
@@ -274,7 +274,7 @@ def _pattern(texture: str, points: np.ndarray) -> np.ndarray:
     return np.ones_like(x)
 
 
-# --- looks of the two domains ------------------------------------------------------------------
+# --- styles of the two domains -----------------------------------------------------------------
 
 
 def draw_style(rng: np.random.Generator, height: int, width: int, drift: float,

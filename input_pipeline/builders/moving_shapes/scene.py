@@ -31,7 +31,7 @@ _CROSSING = 0.25  # of the frames in which two actors may overlap
 
 
 @dataclasses.dataclass(frozen=True)
-class Looks:
+class Appearance:
     """The attributes that sentences speak of.
 
     `size` is "" where the motion is a change of size: such an actor is neither small nor large.
@@ -43,7 +43,7 @@ class Looks:
     texture: str
     motion: str
 
-    def differs(self, other: Looks) -> list[str]:
+    def differs(self, other: Appearance) -> list[str]:
         """Attributes that tell the two apart (a changing size is told by the motion alone)."""
         names = [a for a in ATTRIBUTES if getattr(self, a) != getattr(other, a)]
         if not (self.size and other.size) and "size" in names:
@@ -72,14 +72,14 @@ class Scene:
     """The content of a clip.
 
     Attributes:
-      looks: of every actor; actor i has id i + 1 in the masks.
+      appearances: of every actor; actor i has id i + 1 in the masks.
       paths: of every actor, as the camera sees it (drift included).
       order: actor numbers from the farthest to the nearest.
       drift: [2] motion of the background on the screen, pixels a frame.
-      twins: for every actor, another one that differs from it in one attribute; -1: a bystander.
+      distractors: for every actor, another one that differs from it in one attribute; -1: a bystander.
     """
 
-    looks: tuple[Looks, ...]
+    appearances: tuple[Appearance, ...]
     paths: tuple[Path, ...]
     order: tuple[int, ...]
     drift: np.ndarray
@@ -88,7 +88,7 @@ class Scene:
     def differs_in(self, actor: int) -> str:
         """The attribute that tells an actor from its twin, "" for a bystander."""
         distractor = self.distractors[actor]
-        return self.looks[actor].differs(self.looks[distractor])[0] if distractor >= 0 else ""
+        return self.appearances[actor].differs(self.appearances[distractor])[0] if distractor >= 0 else ""
 
 
 def draw_scene(rng: np.random.Generator, *, height: int, width: int, length: int,
@@ -106,20 +106,20 @@ def draw_scene(rng: np.random.Generator, *, height: int, width: int, length: int
       drift: greatest way of the camera over the clip, in smaller sides of the frame.
       scale: factor on all radii.
     """
-    looks, distractors = _draw_looks(rng, int(rng.integers(actors[0], actors[1] + 1)), differs)
-    paths, step = _place_all(rng, looks, height, width, length, drift, scale)
-    order = tuple(int(i) for i in rng.permutation(len(looks)))
-    return Scene(tuple(looks), paths, order, step, tuple(distractors))
+    appearances, distractors = _draw_appearances(rng, int(rng.integers(actors[0], actors[1] + 1)), differs)
+    paths, step = _place_all(rng, appearances, height, width, length, drift, scale)
+    order = tuple(int(i) for i in rng.permutation(len(appearances)))
+    return Scene(tuple(appearances), paths, order, step, tuple(distractors))
 
 
-def _place_all(rng: np.random.Generator, looks: Sequence[Looks], height: int, width: int,
+def _place_all(rng: np.random.Generator, appearances: Sequence[Appearance], height: int, width: int,
                length: int, drift: float, scale: float) -> tuple[tuple[Path, ...], np.ndarray]:
     """The paths of all actors, and the drift of the camera."""
     side = min(height, width)
     heading, way = rng.uniform(0, 2 * np.pi), drift * side * np.sqrt(rng.uniform())
     step = np.array([np.cos(heading), np.sin(heading)]) * way / max(length - 1, 1)
     paths: list[Path] = []
-    for one in looks:
+    for one in appearances:
         paths.append(_place(rng, one, paths, np.array([width, height]), length, step, scale))
     return tuple(paths), step
 
@@ -132,39 +132,39 @@ def draw_look_alikes(rng: np.random.Generator, *, height: int, width: int, lengt
     larger, so that a single frame shows which of them it is; which of the other categories it is
     of, nothing but its sound tells. They have no twins. Arguments as of `draw_scene`.
     """
-    still = Looks(color=_pick(rng, COLORS), shape=MUTE, size="small",
+    still = Appearance(color=_pick(rng, COLORS), shape=MUTE, size="small",
                   texture=_pick(rng, TEXTURES), motion="still")
     heard = dataclasses.replace(still, shape=_pick(rng, [s for s in SHAPES if s != MUTE]),
                                 size="large", motion=_pick(rng, _SLIDING))
-    looks = (still, heard) if rng.uniform() < 0.5 else (heard, still)
-    paths, step = _place_all(rng, looks, height, width, length, drift, scale)
-    return Scene(looks, paths, tuple(int(i) for i in rng.permutation(2)), step, (-1, -1))
+    appearances = (still, heard) if rng.uniform() < 0.5 else (heard, still)
+    paths, step = _place_all(rng, appearances, height, width, length, drift, scale)
+    return Scene(appearances, paths, tuple(int(i) for i in rng.permutation(2)), step, (-1, -1))
 
 
-def _draw_looks(rng: np.random.Generator, count: int,
-                differs: tuple[float, ...]) -> tuple[list[Looks], list[int]]:
+def _draw_appearances(rng: np.random.Generator, count: int,
+                differs: tuple[float, ...]) -> tuple[list[Appearance], list[int]]:
     """Two twins first, then further twins and bystanders; all can be told apart; shuffled."""
     while True:
-        looks = [_random_looks(rng)]
+        appearances = [_random_appearance(rng)]
         pairs: list[tuple[int, int]] = []
         for _ in range(100):
-            if len(looks) == count:
-                return _shuffled(rng, looks, pairs)
-            first = int(rng.integers(len(looks)))
-            copies = len(looks) == 1 or rng.uniform() < _DISTRACTOR
-            new = _distractor(rng, looks[first], differs) if copies else _random_looks(rng)
-            if new.can_be_seen() and all(new.differs(other) for other in looks):
-                looks.append(new)
+            if len(appearances) == count:
+                return _shuffled(rng, appearances, pairs)
+            first = int(rng.integers(len(appearances)))
+            copies = len(appearances) == 1 or rng.uniform() < _DISTRACTOR
+            new = _distractor(rng, appearances[first], differs) if copies else _random_appearance(rng)
+            if new.can_be_seen() and all(new.differs(other) for other in appearances):
+                appearances.append(new)
                 if copies:
-                    pairs += [(first, len(looks) - 1), (len(looks) - 1, first)]
+                    pairs += [(first, len(appearances) - 1), (len(appearances) - 1, first)]
 
 
-def _shuffled(rng: np.random.Generator, looks: list[Looks],
-              pairs: list[tuple[int, int]]) -> tuple[list[Looks], list[int]]:
+def _shuffled(rng: np.random.Generator, appearances: list[Appearance],
+              pairs: list[tuple[int, int]]) -> tuple[list[Appearance], list[int]]:
     """Actors in random order, each with one of its twins (-1: it has none)."""
-    place = rng.permutation(len(looks))
-    shuffled, distractors = list(looks), [-1] * len(looks)
-    for i, one in enumerate(looks):
+    place = rng.permutation(len(appearances))
+    shuffled, distractors = list(appearances), [-1] * len(appearances)
+    for i, one in enumerate(appearances):
         shuffled[place[i]] = one
         mine = [b for a, b in pairs if a == i]
         if mine:
@@ -172,22 +172,22 @@ def _shuffled(rng: np.random.Generator, looks: list[Looks],
     return shuffled, distractors
 
 
-def _random_looks(rng: np.random.Generator) -> Looks:
+def _random_appearance(rng: np.random.Generator) -> Appearance:
     while True:
-        looks = Looks(**{name: _pick(rng, values) for name, values in VALUES.items()})
-        if looks.motion in ("growing", "shrinking"):
-            looks = dataclasses.replace(looks, size="")
-        if looks.can_be_seen():
-            return looks
+        appearance = Appearance(**{name: _pick(rng, values) for name, values in VALUES.items()})
+        if appearance.motion in ("growing", "shrinking"):
+            appearance = dataclasses.replace(appearance, size="")
+        if appearance.can_be_seen():
+            return appearance
 
 
-def _distractor(rng: np.random.Generator, looks: Looks, differs: tuple[float, ...]) -> Looks:
+def _distractor(rng: np.random.Generator, appearance: Appearance, differs: tuple[float, ...]) -> Appearance:
     weights = np.asarray(differs, float)
     name = str(rng.choice(ATTRIBUTES, p=weights / weights.sum()))
-    old = getattr(looks, name)
+    old = getattr(appearance, name)
     if not old:  # the size of an actor that grows: no twin differs in it, the caller tries again
-        return looks
-    distractor = dataclasses.replace(looks, **{name: _pick(rng, [v for v in VALUES[name] if v != old])})
+        return appearance
+    distractor = dataclasses.replace(appearance, **{name: _pick(rng, [v for v in VALUES[name] if v != old])})
     if distractor.motion in ("growing", "shrinking"):
         return dataclasses.replace(distractor, size="")
     return distractor if distractor.size else dataclasses.replace(distractor, size=_pick(rng, SIZES))
@@ -197,10 +197,10 @@ def _pick(rng: np.random.Generator, values) -> str:
     return values[int(rng.integers(len(values)))]
 
 
-def _place(rng: np.random.Generator, looks: Looks, others: list[Path], frame: np.ndarray,
+def _place(rng: np.random.Generator, appearance: Appearance, others: list[Path], frame: np.ndarray,
            length: int, step: np.ndarray, scale: float) -> Path:
     """A path inside the frame that crosses the others but does not stay on them."""
-    shape = _motion(rng, looks, min(frame), length, scale)
+    shape = _motion(rng, appearance, min(frame), length, scale)
     track = shape.center + step * np.arange(length)[:, None]
     margin = 0.95 * shape.radius[:, None]
     low = (margin - track).max(axis=0)
@@ -223,28 +223,28 @@ def _place(rng: np.random.Generator, looks: Looks, others: list[Path], frame: np
     return Path(best, shape.angle, shape.radius)
 
 
-def _motion(rng: np.random.Generator, looks: Looks, side: float, length: int,
+def _motion(rng: np.random.Generator, appearance: Appearance, side: float, length: int,
             scale: float) -> Path:
     """The path around the origin, without the camera's drift."""
     phase = np.linspace(0.0, 1.0, length)
     center = np.zeros((length, 2))
     angle = np.full(length, rng.uniform(-0.3, 0.3))
     jitter = scale * side * rng.uniform(0.94, 1.06)
-    radius = np.full(length, _RADII.get(looks.size, 0.0) * jitter)
+    radius = np.full(length, _RADII.get(appearance.size, 0.0) * jitter)
     turn, sign, start = rng.uniform(), rng.choice([-1.0, 1.0]), rng.uniform()
-    if looks.motion in _DIRECTIONS:
+    if appearance.motion in _DIRECTIONS:
         way = side * (0.42 + 0.16 * turn)
-        center = np.outer(phase - 0.5, _DIRECTIONS[looks.motion]) * way
-    elif looks.motion == "rotating":
+        center = np.outer(phase - 0.5, _DIRECTIONS[appearance.motion]) * way
+    elif appearance.motion == "rotating":
         angle = angle + sign * 2 * np.pi * (0.55 + 0.25 * turn) * phase
-    elif looks.motion in ("growing", "shrinking"):
-        p = phase if looks.motion == "growing" else 1 - phase
+    elif appearance.motion in ("growing", "shrinking"):
+        p = phase if appearance.motion == "growing" else 1 - phase
         small, large = 0.85 * _RADII["small"], 1.1 * _RADII["large"]
         radius = jitter * small * (large / small) ** p
-    elif looks.motion == "bouncing":
+    elif appearance.motion == "bouncing":
         hop = np.abs(np.sin(np.pi * (3 * phase + start)))
         center[:, 1] = -side * (0.24 + 0.06 * turn) * (hop - 0.5)
-    elif looks.motion == "circling":
+    elif appearance.motion == "circling":
         around = 2 * np.pi * (sign * (1.1 + 0.25 * turn) * phase + start)
         center = side * (0.13 + 0.03 * turn) * np.stack([np.cos(around), np.sin(around)], -1)
     return Path(center, angle, radius)

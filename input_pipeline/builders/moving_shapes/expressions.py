@@ -72,14 +72,14 @@ def names_only(scene: Scene, actor: int, claim: Claim) -> bool:
     cautiously: the actor must stand clearly there in every frame, any other in hardly any.
     """
     if claim.relation:
-        nouns = [(looks.color, looks.shape) for looks in scene.looks]
+        nouns = [(appearance.color, appearance.shape) for appearance in scene.appearances]
         if (claim.reference == actor or nouns.count(nouns[claim.reference]) > 1
                 or not _beside(scene, actor, claim).all()):
             return False
-    for other, looks in enumerate(scene.looks):
+    for other, appearance in enumerate(scene.appearances):
         if other in (actor, claim.reference):
             continue
-        if any(a in claim.attributes for a in scene.looks[actor].differs(looks)):
+        if any(a in claim.attributes for a in scene.appearances[actor].differs(appearance)):
             continue
         if not claim.relation or _beside(scene, other, claim, margin=0.0).mean() > 0.1:
             return False
@@ -112,8 +112,8 @@ def describe(rng: np.random.Generator, scene: Scene, actor: int, *, free: bool,
 
 def _claim(rng: np.random.Generator, scene: Scene, actor: int,
            references: Collection[int]) -> Claim:
-    looks = scene.looks[actor]
-    known = [a for a in ATTRIBUTES if getattr(looks, a)]
+    appearance = scene.appearances[actor]
+    known = [a for a in ATTRIBUTES if getattr(appearance, a)]
     needed = {"shape", scene.differs_in(actor)} & set(known)
     if references and rng.uniform() < _PLACED:
         claims = [Claim(_ordered(needed), relation, reference)
@@ -135,17 +135,17 @@ def _ordered(attributes: set[str]) -> tuple[str, ...]:
 
 
 def _plain(scene: Scene, actor: int, claim: Claim) -> str:
-    looks = scene.looks[actor]
-    words = [getattr(looks, a) for a in ("size", "texture", "color", "shape")
+    appearance = scene.appearances[actor]
+    words = [getattr(appearance, a) for a in ("size", "texture", "color", "shape")
              if a in claim.attributes]
-    motion = [MOTION_WORDS[looks.motion][0][0]] if "motion" in claim.attributes else []
+    motion = [MOTION_WORDS[appearance.motion][0][0]] if "motion" in claim.attributes else []
     return " ".join(["the", *words, *motion])
 
 
 def _free(rng: np.random.Generator, scene: Scene, actor: int, claim: Claim) -> str:
     """One of several word orders; a relation comes after the noun or at the front."""
-    looks = scene.looks[actor]
-    word = {a: _synonym(rng, getattr(looks, a)) for a in claim.attributes if a != "motion"}
+    appearance = scene.appearances[actor]
+    word = {a: _synonym(rng, getattr(appearance, a)) for a in claim.attributes if a != "motion"}
     before = [word[a] for a in ("size", "texture", "color") if a in word]
     if len(before) > 1 and rng.uniform() < 0.5:
         before = [before[i] for i in rng.permutation(len(before))]
@@ -155,14 +155,14 @@ def _free(rng: np.random.Generator, scene: Scene, actor: int, claim: Claim) -> s
         noun, after = word["shape"], ", " + " and ".join(before) + ","
     place = ""
     if claim.relation:
-        reference = scene.looks[claim.reference]
+        reference = scene.appearances[claim.reference]
         place = (f"{RELATIONS[claim.relation]} the {_synonym(rng, reference.color)} "
                  f"{_synonym(rng, reference.shape)}")
     if "motion" not in claim.attributes:
         orders = [f"{_article(noun)}{after} {place}", f"look for the {noun}{after} {place}",
                   f"{place}, the {noun}{after}"]
     else:
-        doing, does = _choice(rng, MOTION_WORDS[looks.motion])
+        doing, does = _choice(rng, MOTION_WORDS[appearance.motion])
         orders = [f"{_article(noun)}{after} {doing}, {place}",
                   f"look for {_article(noun)}{after} which {does}, {place}",
                   f"{place}, it is the {noun}{after} that {does}"]

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from vseg_jax.input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, VALUES, draw_scene
-from vseg_jax.input_pipeline.builders.moving_shapes.sentences import (
+from vseg_jax.input_pipeline.builders.moving_shapes.expressions import (
     MOTION_WORDS,
     RELATIONS,
     SYNONYMS,
@@ -12,6 +11,7 @@ from vseg_jax.input_pipeline.builders.moving_shapes.sentences import (
     describe,
     names_only,
 )
+from vseg_jax.input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, VALUES, draw_scene
 
 SETTINGS = dict(height=64, width=64, length=16, actors=(2, 5), differs=(1, 1, 1, 1, 1), drift=0.1)
 PHRASES = {}  # phrase -> (attribute, value)
@@ -36,9 +36,9 @@ def read(text: str) -> dict[str, str]:
     return said
 
 
-def fits(looks, said: dict[str, str]) -> bool:
+def fits(appearance, said: dict[str, str]) -> bool:
     # an actor that grows might be taken for either size
-    return all(getattr(looks, a) == v or (a == "size" and not looks.size) for a, v in said.items())
+    return all(getattr(appearance, a) == v or (a == "size" and not appearance.size) for a, v in said.items())
 
 
 def split_relation(text: str):
@@ -61,17 +61,17 @@ def test_every_sentence_fits_one_actor_only(free):
     for seed in range(300):
         scene = draw_scene(np.random.default_rng(seed), **SETTINGS)
         rng = np.random.default_rng(seed)
-        everyone = range(len(scene.looks))
+        everyone = range(len(scene.appearances))
         texts = [describe(rng, scene, a, free=free, references=everyone) for a in everyone]
         assert len(set(texts)) == len(texts)
         for actor, text in enumerate(texts):
             rest, relation, reference = split_relation(text)
             said = read(rest)
-            fitting = [i for i in everyone if fits(scene.looks[i], said)]
+            fitting = [i for i in everyone if fits(scene.appearances[i], said)]
             if relation:
                 related += 1
                 named = read(reference)
-                (place,) = [i for i in everyone if fits(scene.looks[i], named)]
+                (place,) = [i for i in everyone if fits(scene.appearances[i], named)]
                 axis, sign = {"left": (0, -1), "right": (0, 1), "above": (1, -1),
                               "below": (1, 1)}[relation]
                 ahead = [sign * (scene.paths[i].center - scene.paths[place].center)[:, axis]
@@ -86,16 +86,16 @@ def test_every_sentence_fits_one_actor_only(free):
 
 def test_plain_sentences_are_short_and_have_one_order():
     scene = draw_scene(np.random.default_rng(2), **SETTINGS)
-    for actor, looks in enumerate(scene.looks):
+    for actor, appearance in enumerate(scene.appearances):
         words = describe(np.random.default_rng(0), scene, actor, free=False).split()
-        assert words[0] == "the" and looks.shape in words and len(words) <= 7
+        assert words[0] == "the" and appearance.shape in words and len(words) <= 7
 
 
 def test_free_sentences_vary_and_keep_some_plain_words():
     scene = draw_scene(np.random.default_rng(2), **SETTINGS)
     texts = {describe(np.random.default_rng(s), scene, 0, free=True) for s in range(40)}
     assert len(texts) > 25
-    plain = [scene.looks[0].shape in text.split() for text in texts]
+    plain = [scene.appearances[0].shape in text.split() for text in texts]
     assert 0.2 < np.mean(plain) < 0.8
 
 
