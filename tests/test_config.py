@@ -1,12 +1,16 @@
 """Config sections: defaults, overrides, and errors that name the key."""
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import Literal
 
 import pytest
 from ml_collections import ConfigDict
 
-from vseg_jax.config import load, parse, section
+from vseg_jax.config import find, load, parse, section
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +55,11 @@ def test_json_lists_become_tuples():
     [
         ({"inner": {"widht": 3}}, r"config.inner.widht'; did you mean 'width'"),
         ({"mode": "c"}, r"must be one of 'a', 'b'"),
-        ({"inner": {"width": "x"}}, r"config.inner.width' wants int, got 'x'"),
-        ({"inner": {"width": True}}, r"wants int, got True"),
-        ({"groups": "abc"}, r"wants a tuple"),
+        ({"inner": {"width": "x"}}, r"config.inner.width' must be int, got 'x'"),
+        ({"inner": {"width": True}}, r"must be int, got True"),
+        ({"groups": "abc"}, r"must be a tuple"),
         ({"named": {"x": {"with": 1}}}, r"config.named.x.with'; did you mean 'width'"),
-        ({"inner": 3}, r"wants a section"),
+        ({"inner": 3}, r"must be a section"),
     ],
 )
 def test_wrong_values_are_named(values, message):
@@ -83,12 +87,42 @@ def test_unknown_keys_files_and_variants(config_file, tmp_path):
         load(config_file, {"inner.widht": "3"})
     with pytest.raises(ValueError, match=r"unknown config key 'config.width.x'"):
         load(config_file, {"width.x": "3"})
-    with pytest.raises(ValueError, match="no config file"):
+    with pytest.raises(ValueError, match=r"there is no config '.*absent\.py'\. Give the path of a "
+                       "Python file or one of the library's own: cvls, mmvt, quickstart, qvim"):
         load(str(tmp_path / "absent.py"))
     plain = tmp_path / "plain.py"
     plain.write_text("def get_config():\n    return 1\n")
     with pytest.raises(ValueError, match="no variants"):
         load(f"{plain}:x")
+
+
+@pytest.mark.parametrize("name", [
+    "qvim:davis", "qvim.py:davis", "configs/qvim:davis", "configs/qvim.py:davis"])
+def test_configs_of_the_library_are_found_from_any_folder(name, tmp_path, monkeypatch):
+    wanted = load(f"{ROOT / 'configs/qvim.py'}:davis").to_json()
+    for folder in (ROOT, tmp_path):
+        monkeypatch.chdir(folder)
+        assert load(name).to_json() == wanted
+
+
+def test_a_file_comes_before_the_config_of_the_library(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/qvim.py").write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(variant=''):\n    return ConfigDict({'mine': variant})\n")
+    monkeypatch.chdir(tmp_path)
+    assert load("configs/qvim.py:davis").mine == "davis"
+    assert load("qvim:davis").system == "qvim"
+
+
+def test_a_config_is_not_a_study_and_the_library_names_its_own():
+    for name, close in (("quikstart", "; did you mean 'quickstart'?"), ("studies", "."),
+                        ("_expressions", "."), ("__init__", ".")):
+        with pytest.raises(ValueError, match=re.escape(f"there is no config '{name}'{close} Give")):
+            load(name)
+    assert find("studies:text", "get_study", "study")[1:] == ("text", "studies")
+    with pytest.raises(ValueError, match="there is no study 'qvim'.*the library's own: studies"):
+        find("qvim", "get_study", "study")
 
 
 def test_section_is_a_config_dict_all_the_way():
@@ -99,7 +133,7 @@ def test_section_is_a_config_dict_all_the_way():
 def test_a_file_that_is_no_python_and_a_key_below_a_value(config_file, tmp_path):
     text = tmp_path / "README.md"
     text.write_text("# no config")
-    with pytest.raises(ValueError, match="a Python file"):
+    with pytest.raises(ValueError, match="not a config file; it must be a Python file"):
         load(str(text))
     with pytest.raises(ValueError, match="there are no keys below it"):
         load(config_file, {"width.x": "3"})

@@ -187,7 +187,7 @@ def test_the_librarys_studies_can_be_read():
     assert len(set(folders.values())) == len(folders), "the same cell under two names"
     with pytest.raises(ValueError, match="no study 'txt'; there are text, methods"):
         load(f"{STUDIES}:txt")
-    with pytest.raises(ValueError, match="no study file"):
+    with pytest.raises(ValueError, match="there is no study"):
         load("nothing.py")
 
 

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from vseg_jax.inference.segmenter import load
 
 __all__ = ["load"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str):

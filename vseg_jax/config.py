@@ -1,8 +1,8 @@
-"""Configs: plain frozen dataclasses in the rooms that read them, one `ConfigDict` in the file.
+"""Configs: frozen dataclasses in the packages that read them, one `ConfigDict` per config file.
 
-A config file builds its sections with `section(SomeSettings, key=value)`, so every key of the
-dataclass can be overridden on the command line (`load`); `parse(SomeSettings, mapping)` turns the
-section back into the dataclass. Both name the nearest key where one is unknown.
+A config file builds its sections with `section(SomeSettings, key=value)`, so that every key of the
+dataclass can be overridden on the command line (`load`); `parse(SomeSettings, mapping)` turns a
+section back into the dataclass. Both name the nearest key when they meet an unknown one.
 """
 
 from __future__ import annotations
@@ -14,44 +14,80 @@ import importlib.util
 import inspect
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
+from vseg_jax import urls
+
 T = TypeVar("T")
 
+LIBRARY = Path(__file__).parent / "configs"
 
-def load(file_and_variant: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
-    """Runs `get_config(variant)` of a config file and sets the overrides.
+
+def load(name_and_variant: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
+    """Runs `get_config(variant)` of a config and applies the overrides.
 
     Args:
-      file_and_variant: `configs/qvim.py` or `configs/qvim.py:variant`.
-      overrides: {dotted key below the config: text of a Python literal or plain text}.
+      name_and_variant: a config of the library (`qvim`, `qvim:davis` or `configs/qvim.py:davis`),
+        or a file (`path/to/file.py`, `path/to/file.py:variant`). A file that exists comes first.
+      overrides: {dotted key below the config: Python literal or plain text}.
 
-    Keys below an `options` are the dataset builder's: any may be set, and the builder says which
-    there are.
+    Any key below an `options` section may be set: these belong to the dataset builder, which
+    rejects the ones that it does not know.
 
     Raises:
-      ValueError: no such file or variant, no `get_config` in it, an unknown key.
+      ValueError: no such config or variant, no `get_config` in the file, an unknown key.
     """
-    file, _, variant = file_and_variant.partition(":")
-    if not Path(file).is_file() or Path(file).suffix != ".py":
-        raise ValueError(
-            f"no config file '{file}' (a Python file); the library's own stand in configs/"
-        )
-    spec = importlib.util.spec_from_file_location(f"config_{Path(file).stem}", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ValueError(f"config file '{file}' has no function get_config")
-    if variant and not inspect.signature(module.get_config).parameters:
-        raise ValueError(f"config file '{file}' has no variants, got '{variant}'")
-    config = module.get_config(variant) if variant else module.get_config()
+    get_config, variant, _ = find(name_and_variant, "get_config", "config")
+    if variant and not inspect.signature(get_config).parameters:
+        raise ValueError(f"config '{name_and_variant.partition(':')[0]}' has no variants, "
+                         f"got '{variant}'")
+    config = get_config(variant) if variant else get_config()
     for key, text in (overrides or {}).items():
         _override(config, key, text)
     return config
+
+
+def find(name_and_variant: str, function: str, kind: str) -> tuple[Callable[..., Any], str, str]:
+    """Imports the file of a config or study and returns its `function`, the variant and the name.
+
+    Args:
+      name_and_variant: see `load`.
+      function: the function that the file must define, such as `get_config`.
+      kind: what the messages call the file: "config" or "study".
+
+    Raises:
+      ValueError: there is no such file, or it does not define the function.
+    """
+    name, _, variant = name_and_variant.partition(":")
+    path = Path(name)
+    if path.suffix != ".py" or not path.is_file():
+        path = _library_file(name, function, kind)
+    spec = importlib.util.spec_from_file_location(f"{kind}_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # both hold for every .py file
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, function):
+        raise ValueError(f"{kind} file '{path}' has no function {function}")
+    return getattr(module, function), variant, path.stem
+
+
+def _library_file(name: str, function: str, kind: str) -> Path:
+    """Returns the file of a config that the library ships: `qvim` and `configs/qvim.py` name one."""
+    known = [path.stem for path in sorted(LIBRARY.glob("[!_]*.py"))
+             if f"\ndef {function}(" in path.read_text(encoding="utf-8")]
+    stem = name.removeprefix("configs/").removesuffix(".py")
+    if stem in known:
+        return LIBRARY / f"{stem}.py"
+    if Path(name).exists():
+        raise ValueError(f"'{name}' is not a {kind} file; it must be a Python file ({urls.DOCS})")
+    close = difflib.get_close_matches(stem, known, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else "."
+    raise ValueError(f"there is no {kind} '{name}'{hint} Give the path of a Python file or one of "
+                     f"the library's own: {', '.join(known)} ({urls.DOCS})")
 
 
 def _override(config: ConfigDict, key: str, text: str) -> None:
@@ -71,7 +107,7 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
 
 
 def literal(text: str) -> Any:
-    """The Python value that a text of the command line spells, else the text."""
+    """Returns the Python value that `text` spells (`true`, `0.1`, `(1, 2)`), or else `text` itself."""
     if text.lower() in ("true", "false", "none"):
         text = text.capitalize()
     try:
@@ -81,7 +117,7 @@ def literal(text: str) -> Any:
 
 
 def section(cls: type, **values: Any) -> ConfigDict:
-    """The dataclass `cls` as an overridable `ConfigDict`, `values` over its defaults."""
+    """Returns the dataclass `cls` as a `ConfigDict`, with `values` in place of its defaults."""
     instance = parse(cls, values, cls.__name__)
     config = ConfigDict()
     for field in dataclasses.fields(cls):
@@ -101,8 +137,8 @@ def parse(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
     """Builds the dataclass `cls` from a mapping.
 
     Raises:
-      ValueError: an unknown key (with the nearest known one), a missing key, a value of another
-        type; `where` says which section is meant.
+      ValueError: an unknown key (the message gives the nearest known one), a missing key or a
+        value of the wrong type; `where` names the section in the message.
     """
     fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
@@ -119,12 +155,12 @@ def parse(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
         and f.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise ValueError(f"config section '{where}' lacks {', '.join(missing)}")
+        raise ValueError(f"config section '{where}' lacks the keys {', '.join(missing)}")
     return cls(**arguments)
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
-    """'; did you mean ...?' for an unknown key, or the list of what there is."""
+    """Returns "; did you mean ...?" for an unknown key, or a list of the known ones."""
     known = sorted(known)
     close = difflib.get_close_matches(key, known, n=1)
     if close:
@@ -133,12 +169,12 @@ def nearest(key: str, known: Iterable[str]) -> str:
 
 
 def shallow(instance: Any) -> dict[str, Any]:
-    """The fields of a dataclass as a dict, one level deep (`asdict` goes all the way)."""
+    """Returns the fields of a dataclass as a dict, one level deep (`asdict` is recursive)."""
     return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the type `hint`, or a ValueError that names the key."""
+    """Returns `value` as the type `hint`, or raises a ValueError that names the key."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
@@ -146,7 +182,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert_union(inner, value, where)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, (Mapping, hint)):
-            raise ValueError(f"config key '{where}' wants a section, got {value!r}")
+            raise ValueError(f"config key '{where}' must be a section, got {value!r}")
         return value if isinstance(value, hint) else parse(hint, value, where)
     if origin is typing.Literal:
         if value not in inner:
@@ -157,13 +193,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert_tuple(inner, value, where)
     if dict in (origin, hint):
         if not isinstance(value, Mapping):
-            raise ValueError(f"config key '{where}' wants a mapping, got {value!r}")
+            raise ValueError(f"config key '{where}' must be a mapping, got {value!r}")
         of = inner[1] if inner else Any
         return {k: _convert(of, v, f"{where}.{k}") for k, v in value.items()}
     if hint is float and type(value) is int:
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ValueError(f"config key '{where}' wants {hint.__name__}, got {value!r}")
+        raise ValueError(f"config key '{where}' must be {hint.__name__}, got {value!r}")
     return value
 
 
@@ -182,12 +218,12 @@ def _convert_union(options: tuple, value: Any, where: str) -> Any:
 
 def _convert_tuple(inner: tuple, value: Any, where: str) -> tuple:
     if not isinstance(value, (tuple, list)):
-        raise ValueError(f"config key '{where}' wants a tuple, got {value!r}")
+        raise ValueError(f"config key '{where}' must be a tuple, got {value!r}")
     if inner[-1:] == (Ellipsis,):
         inner = inner[:1] * len(value)
     elif not inner:
         inner = (Any,) * len(value)
     if len(inner) != len(value):
-        raise ValueError(f"config key '{where}' wants {len(inner)} values, got {value!r}")
+        raise ValueError(f"config key '{where}' must have {len(inner)} values, got {value!r}")
     pairs = enumerate(zip(inner, value, strict=True))
     return tuple(_convert(h, v, f"{where}[{i}]") for i, (h, v) in pairs)

@@ -135,7 +135,7 @@ def test_config_from_folder(tmp_path):
 @pytest.mark.parametrize("given, message", [
     ({"model_type": "roberta"}, "model_type is 'roberta'; only 'bert'"),
     ({"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new'"),
-    ({"hidden_size": "768"}, "wants int, got '768'"),
+    ({"hidden_size": "768"}, "must be int, got '768'"),
     ({"hidden_size": 10, "num_attention_heads": 3}, "does not divide"),
 ])
 def test_config_of_another_network(tmp_path, given, message):

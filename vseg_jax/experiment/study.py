@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import fcntl
-import importlib.util
 import io
 import json
 import math
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from vseg_jax import config
 from vseg_jax.atomic import write_text
 from vseg_jax.settings import RowConfig, StudyConfig
 
@@ -43,17 +43,8 @@ def load(file_and_variant: str) -> tuple[str, StudyConfig]:
     Raises:
       ValueError: no such file, no `get_study` in it, no such variant.
     """
-    file, _, variant = file_and_variant.partition(":")
-    if not Path(file).is_file() or Path(file).suffix != ".py":
-        raise ValueError(f"no study file '{file}' (a Python file); the library's own is "
-                         "configs/studies.py")
-    spec = importlib.util.spec_from_file_location(f"study_{Path(file).stem}", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_study"):
-        raise ValueError(f"study file '{file}' has no function get_study")
-    study = module.get_study(variant) if variant else module.get_study()
-    return variant or Path(file).stem, study
+    get_study, variant, name = config.find(file_and_variant, "get_study", "study")
+    return variant or name, get_study(variant) if variant else get_study()
 
 
 def run(name: str, study: StudyConfig, workdir: str | Path, overrides: Mapping[str, str],
