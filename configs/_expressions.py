@@ -1,19 +1,26 @@
-"""What the configs of qvim, cvls and mmvt share, so that the three are compared on the same."""
+"""What qvim, cvls and mmvt share in their configs, so that they are compared on the same data."""
 
 from ml_collections import ConfigDict
 
 from vseg_jax.config import section
+from vseg_jax.configs._common import link
 from vseg_jax.input_pipeline.settings import DatasetConfig, TextConfig
 from vseg_jax.settings import EvaluationConfig
 from vseg_jax.training.settings import TrainConfig
 
-MADE = {"height": 48, "width": 48, "length": 8, "train": 3000, "test": 200, "flow": False,
-        "audio": False, "splits": ("source_train", "source_test", "target_test"), "actors": (2, 3),
-        "scale": 1.2, "differs": (5.0, 3.0, 1.0, 1.0, 1.0), "seed": 0}
+SYNTHETIC = {
+    "height": 48, "width": 48, "length": 8, "train": 3000, "test": 200, "flow": False,
+    "audio": False, "splits": ("source_train", "source_test", "target_test"), "actors": (2, 3),
+    "scale": 1.2, "differs": (5.0, 3.0, 1.0, 1.0, 1.0), "seed": 0,
+}
 
 
 def davis(frozen: str) -> ConfigDict:
-    """DAVIS 2016 with queries; the backbone `frozen` (a pattern) and BERT stay as they were."""
+    """Returns a config of DAVIS 2016 with expressions.
+
+    Args:
+      frozen: pattern of the parameters that are not trained, in addition to BERT's.
+    """
     config = ConfigDict()
     config.data = section(
         DatasetConfig, name="davis", split="train", source="data/DAVIS", styles=("plain",),
@@ -30,17 +37,19 @@ def davis(frozen: str) -> ConfigDict:
         "val_plain": DatasetConfig(styles=("plain",), **val),
         "val_free": DatasetConfig(styles=("free",), **val),
     })
-    for dataset in config.evaluation.datasets.values():
-        dataset.source = config.data.get_ref("source")
-    return _same_options(config)
+    link(config.data, config.evaluation.datasets.values(), "source", "options")
+    config.workers = 0
+    return config
 
 
-def made() -> ConfigDict:
-    """`moving_shapes`, two or three actors; scored on `source`, `target`, and `source` with
-    exchanged sentences."""
+def synthetic() -> ConfigDict:
+    """Returns a config of `moving_shapes` with two or three actors in a clip.
+
+    Scored on `source`, on `target`, and on `source` with shuffled expressions.
+    """
     config = ConfigDict()
     config.data = section(
-        DatasetConfig, name="moving_shapes", split="source_train", options=MADE
+        DatasetConfig, name="moving_shapes", split="source_train", options=SYNTHETIC
     )
     config.text = section(TextConfig, length=12)
     config.train = section(
@@ -56,11 +65,6 @@ def made() -> ConfigDict:
             split="source_test", shuffle_expressions=True, **test
         ),
     })
-    return _same_options(config)
-
-
-def _same_options(config: ConfigDict) -> ConfigDict:
-    for dataset in config.evaluation.datasets.values():
-        dataset.options = config.data.options
+    link(config.data, config.evaluation.datasets.values(), "options")
     config.workers = 0
     return config

@@ -1,10 +1,10 @@
 """mmvt, the multi-modal video transformer: appearance, motion, language.
 
 Variants:
-  a2d     The public code's recipe: A2D-Sentences, scored on its test set and, unseen, on
-          J-HMDB-Sentences. 320x320, ResNet-101 and ResNet-34, BERT-base, RAFT's flow.
+  a2d     The public code's recipe: A2D-Sentences, scored on its test set and, without training on
+          it, on J-HMDB-Sentences. 320x320, ResNet-101 and ResNet-34, BERT-base, RAFT's flow.
 
-              python -m vseg_jax.main --config configs/mmvt.py:a2d --workdir runs/mmvt_a2d \\
+              vseg train --config mmvt:a2d --workdir runs/mmvt_a2d \\
                 --config.data.source=/data/A2D \\
                 --config.model.backbone_weights=/weights/resnet101.pth \\
                 --config.model.flow_weights=/weights/resnet34.pth \\
@@ -12,54 +12,47 @@ Variants:
                 --config.text.tokenizer=/weights/bert-base-uncased
 
           The paper's numbers as recalled, unverified: A2D 41.9 mAP, 55.8 mean IoU; J-HMDB 38.6 and
-          61.3. Not trained by us yet. `--mode dry_run` says what a step costs.
+          61.3. We have not trained it yet. `--mode dry_run` reports the cost of a step.
 
-          Flow must be in the prepared data: `python -m vseg_jax.tools.add_flow` makes a copy that
-          has it, and `--config.data.prepared` names that copy. The compatibility flags of the
-          public checkpoint: `--config.text.whole_words=True --config.model.bug_compat_mask=True
+          The prepared data must contain flow: `python -m vseg_jax.tools.add_flow` makes a copy with
+          flow, and `--config.data.prepared` names that copy. The compatibility flags for the public
+          checkpoint: `--config.text.whole_words=True --config.model.bug_compat_mask=True
           --config.model.bug_compat_gate=True`.
 
-  davis   A real but small set that a CPU can do: 10 training sequences of DAVIS 2016 with one
-          sentence each, ResNet-50 and MiniLM (frozen), ResNet-18 for the flow, which must be in the
-          prepared data as above. The numbers are in docs/results.md.
+  davis   Real but small enough for a CPU: 10 training sequences of DAVIS 2016 with one
+          expression each, a frozen ResNet-50 and a frozen MiniLM, ResNet-18 for the flow, which
+          must be in the prepared data as above. The documentation lists the results.
 
-              python -m vseg_jax.main --config configs/mmvt.py:davis --workdir runs/mmvt_davis \\
+              vseg train --config mmvt:davis --workdir runs/mmvt_davis \\
                 --config.data.source=/data/DAVIS --config.data.options.queries=/data/queries.json \\
                 --config.data.prepared=data-dis --config.train.steps=200 \\
                 --config.model.backbone_weights=/weights/resnet50.pth \\
                 --config.model.bert_weights=/weights/minilm --config.text.tokenizer=/weights/minilm
 
-  shapes  Made videos, small streams from scratch; minutes on a CPU. Without the motion stream:
+  shapes  Synthetic videos, small streams from scratch; minutes on a CPU. Without the motion stream:
           `--config.model.motion=False`.
 
-The ladder of the ablations and the summary's variants are keys of the model: docs/papers/mmvt.md.
+              vseg train --config mmvt:shapes --workdir runs/mmvt_shapes
+
+The steps of the ablation and the variants of the summary are keys of the model; the page of the
+paper lists them.
 """
 
 from ml_collections import ConfigDict
 
 from vseg_jax.config import section
-from vseg_jax.configs import _expressions as _sentences
+from vseg_jax.configs import _expressions
+from vseg_jax.configs._common import finish, link, variant_of
 from vseg_jax.input_pipeline.settings import ClipConfig, DatasetConfig, TextConfig
 from vseg_jax.models.mmvt import MmvtConfig
 from vseg_jax.settings import EvaluationConfig
 from vseg_jax.text.bert import BertConfig
 from vseg_jax.training.settings import TrainConfig
 
-VARIANTS = ("a2d", "davis", "shapes")
-
 
 def get_config(variant: str = "a2d") -> ConfigDict:
-    """The config of a variant; raises ValueError where there is none of that name."""
-    if variant not in VARIANTS:
-        raise ValueError(f"mmvt has no variant '{variant}'; there are {', '.join(VARIANTS)}")
-    config = {"a2d": _a2d, "davis": _davis, "shapes": _shapes}[variant]()
-    config.system = "mmvt"
-    config.init_from = ""
-    for key in ("length", "stride", "target"):
-        config.model[f"clip_{key}"] = config.clip.get_ref(key)
-    for dataset in config.evaluation.datasets.values():
-        dataset.prepared = config.data.get_ref("prepared")
-    return config
+    """Returns the config of a variant; raises ValueError where there is none of that name."""
+    return finish(variant_of(VARIANTS, variant, "mmvt"), "mmvt")
 
 
 def _a2d() -> ConfigDict:
@@ -79,13 +72,13 @@ def _a2d() -> ConfigDict:
         "a2d_test": DatasetConfig(name="a2d_sentences", split="test"),
         "jhmdb": DatasetConfig(name="jhmdb_sentences", split="test", source="data/JHMDB"),
     })
-    config.evaluation.datasets.a2d_test.source = config.data.get_ref("source")
+    link(config.data, [config.evaluation.datasets.a2d_test], "source")
     config.workers = 8
     return config
 
 
 def _davis() -> ConfigDict:
-    config = _sentences.davis(frozen="^vision/")
+    config = _expressions.davis(frozen="^vision/")
     config.clip = section(
         ClipConfig, length=3, stride=1, target=1, height=192, width=320, crop=0.6, flip=0.5,
         color=0.3,
@@ -102,7 +95,7 @@ def _davis() -> ConfigDict:
 
 
 def _shapes() -> ConfigDict:
-    config = _sentences.made()
+    config = _expressions.synthetic()
     config.data.options.flow = True
     config.clip = section(ClipConfig, length=3, stride=1, target=1, height=48, width=48)
     config.model = section(
@@ -114,3 +107,6 @@ def _shapes() -> ConfigDict:
     config.train.learning_rate = 2e-3
     config.train.checkpoint_every = 1000
     return config
+
+
+VARIANTS = {"a2d": _a2d, "davis": _davis, "shapes": _shapes}
