@@ -103,9 +103,7 @@ def _shapes() -> ConfigDict:
         channels=32, layers=2, head_width=8, hidden=32, align_channels=16, dropout=0.0,
         aspp_dropout=0.0,
     )
-    config.train.steps = 3000
-    config.train.learning_rate = 2e-3
-    config.train.checkpoint_every = 1000
+    config.train.update(steps=3000, learning_rate=2e-3, checkpoint_every=1000)
     return config
 
 

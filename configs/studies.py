@@ -1,48 +1,46 @@
 """Studies: rows of settings by seeds, one table each.
 
-    python -m vseg_jax.main --mode study --config configs/studies.py:text --workdir runs/text
+    vseg study --config studies:text --workdir runs/text
 
-A study that was stopped goes on. Any key that all its configs have can be set for all cells:
-`--config.train.steps=100`. Results: docs/results.md. What the rows cost, without running them:
-`--mode cost`.
+A study that was stopped resumes with the same command. A key that all its configs have can be set
+for all runs: `--config.train.steps=100`. The documentation lists the results. `vseg cost` reports
+the parameter count, memory and FLOPs of the rows without running them.
 
 Variants:
-  text  The three systems of sentences on the same made videos: cvls with all modules and without,
-        mmvt with and without the motion stream, qvim. A third of the objects differ from the
-        others in how they move alone.
+  text  The three referring systems on the same synthetic videos: cvls with and without all of its
+        modules, mmvt with and without the motion stream, qvim. A third of the objects differ from
+        the others only in how they move.
 
-  methods  qvim's Table 1 on made videos: the baseline, the five compared methods, the full model,
-        and, of Table 2, the full model without QFA, L_const, AM-AdaIN; scored on the source, on the
-        target domain and on single shifts; five seeds.
-  power  Of methods the baseline and the full model alone, on ten seeds.
+  methods  qvim's Table 1 on synthetic videos: the baseline, the five compared methods, the full
+        model, and, from Table 2, the full model without QFA, L_const or AM-AdaIN; scored on the
+        source, on the target domain and on single shifts; five seeds.
+  power  Only the baseline and the full model of `methods`, with ten seeds.
   parts  Tables 2 and 3 and Figure 3c: the full model without each of its parts.
-  layers  Figure 3: QFA and AM-AdaIN at each scale, and at all; QFA's threshold from the start.
+  layers  Figure 3: QFA and AM-AdaIN at each scale and at all; QFA's final threshold from the start.
 
-        These four have cells in common. Give them one --workdir and each is run once:
+        These four have runs in common. With one --workdir each of them is run once:
 
             for study in methods power parts layers; do
-              python -m vseg_jax.main --mode study --config configs/studies.py:$study \\
-                --workdir runs/qvim
+              vseg study --config studies:$study --workdir runs/qvim
             done
 
-  references, hearing  rcf on made videos: without a frame before the target (delta 0) and with one
-        (delta 1), and with the slots' order supervised; on look-alikes of which one hums, deaf and
-        hearing. Three seeds each.
+  references, audio  rcf on synthetic videos: without a frame before the target (delta 0), with one
+        (delta 1), and with supervised order of the slots; on look-alikes that only audio tells
+        apart, without and with audio. Three seeds each.
 
-  a2d, rvos  Tables 1 to 3 at the paper's size, as configs/qvim.py:a2d (A2J, A2R) and :rvos (R2A)
-        train; `--mode cost` of either gives Table 4 and needs no data. Not run by us.
+  a2d, rvos  Tables 1 to 3 at the paper's size, trained as `qvim:a2d` (A2J, A2R) and `qvim:rvos`
+        (R2A); `vseg cost` of either gives Table 4 and needs no data. We have not run them.
 """
 
-from __future__ import annotations
+import functools
 
+from vseg_jax.configs._common import variant_of
 from vseg_jax.configs.qvim import SHIFTS
 from vseg_jax.settings import RowConfig, StudyConfig
 
-VARIANTS = ("text", "methods", "power", "parts", "layers", "references", "hearing", "a2d", "rvos")
+FRESH = (2, 3, 4, 5, 6)  # seeds; `qvim:benchmark` was set up on 0 and 1
 
-FRESH = (2, 3, 4, 5, 6)  # seeds; configs/qvim.py:benchmark was set up on 0 and 1
-
-# Rows of qvim's studies: changes of the full model.
+# Rows of qvim's studies, as changes of the full model.
 FULL = {"full": {}}
 BASELINE = {"model.qfa_scales": (), "model.am_adain_scales": (), "model.contrast": False}
 COMPARED = ("sfa", "adain", "mixstyle", "dsu", "isw")
@@ -62,12 +60,8 @@ SCALES = {"1": (1,), "2": (2,), "3": (3,), "4": (4,), "5": (5,), "all": (1, 2, 3
 
 
 def get_study(variant: str = "text") -> StudyConfig:
-    """The study of a variant; raises ValueError where there is none of that name."""
-    if variant not in VARIANTS:
-        raise ValueError(f"no study '{variant}'; there are {', '.join(VARIANTS)}")
-    studies = {"text": _text, "methods": _methods, "power": _power, "parts": _parts,
-               "layers": _layers, "references": _references, "hearing": _hearing}
-    return studies[variant]() if variant in studies else _paper(variant)
+    """Returns the study of a variant; raises ValueError where there is none of that name."""
+    return variant_of(VARIANTS, variant, "studies")
 
 
 def _text() -> StudyConfig:
@@ -88,16 +82,16 @@ def _text() -> StudyConfig:
             "P@0.5": "source/precision@0.5", "P@0.7": "source/precision@0.7",
             "P@0.9": "source/precision@0.9", "mAP": "source/mAP",
             "overall IoU": "source/overall_iou", "mean IoU": "source/mean_iou",
-            "motion alone": "source/by/differs_in/motion/mean_iou",
-            "color alone": "source/by/differs_in/color/mean_iou",
-            "exchanged": "source_shuffled_expressions/mean_iou",
+            "motion only": "source/by/differs_in/motion/mean_iou",
+            "color only": "source/by/differs_in/color/mean_iou",
+            "shuffled": "source_shuffled_expressions/mean_iou",
         },
         baseline="cvls_baseline",
     )
 
 
 def _methods() -> StudyConfig:
-    # ISW must have measured its covariances before the training ends, and SFA have begun.
+    # ISW must measure its covariances, and SFA must start, before the training ends.
     numbers = {"sfa": {"sfa_start": 100}, "isw": {"isw_trials": 2, "isw_images": 200}}
     return StudyConfig(
         rows=_rows("benchmark", {**_compared(numbers), **FULL, **WITHOUT}),
@@ -126,8 +120,8 @@ def _parts() -> StudyConfig:
 
 
 def _layers() -> StudyConfig:
-    """In the full model QFA stands at scale 1 and AM-AdaIN at 4; each is moved by itself, and QFA's
-    threshold is held where it ends."""
+    # The full model has QFA at scale 1 and AM-AdaIN at scale 4. Each is moved by itself, and in one
+    # row QFA has its final threshold from the start.
     qfa = {k: "full" if k == "1" else f"qfa_{k}" for k in SCALES}
     am_adain = {k: "full" if k == "4" else f"am_adain_{k}" for k in SCALES}
     rows = {
@@ -160,12 +154,13 @@ def _references() -> StudyConfig:
     )
 
 
-def _hearing() -> StudyConfig:
-    heard = "configs/rcf.py:shapes_audio"
+def _audio() -> StudyConfig:
+    shapes = "configs/rcf.py:shapes_audio"
     return StudyConfig(
-        rows={"deaf": RowConfig(heard, {"model.audio": False}), "hearing": RowConfig(heard)},
+        rows={"without_audio": RowConfig(shapes, {"model.audio": False}),
+              "with_audio": RowConfig(shapes)},
         columns=_instances("source"),
-        baseline="deaf",
+        baseline="without_audio",
     )
 
 
@@ -188,7 +183,7 @@ def _paper(variant: str) -> StudyConfig:
 
 
 def _compared(numbers: dict[str, dict]) -> dict[str, dict]:
-    """The baseline, and the methods of Table 1 on it with `numbers` of their own."""
+    """Returns the baseline, and the methods of Table 1 on it with settings from `numbers`."""
     methods = {name: {"method": name, **numbers.get(name, {})} for name in COMPARED}
     return {"baseline": BASELINE, **{
         name: {**BASELINE, **{f"model.compared.{key}": value for key, value in changes.items()}}
@@ -202,3 +197,10 @@ def _rows(variant: str, rows: dict[str, dict]) -> dict[str, RowConfig]:
 
 def _mean_iou(*datasets: str) -> dict[str, str]:
     return {name: f"{name}/mean_iou" for name in datasets}
+
+
+VARIANTS = {
+    "text": _text, "methods": _methods, "power": _power, "parts": _parts, "layers": _layers,
+    "references": _references, "audio": _audio, "a2d": functools.partial(_paper, "a2d"),
+    "rvos": functools.partial(_paper, "rvos"),
+}

@@ -1,75 +1,66 @@
 """swiftnet, first-frame adaptation of mask propagation, on SwiftNet and on STM.
 
 Variants:
-  stage1  The public recipe's first stage: clips made of stills (COCO in the public code; any folder
-          of images with index masks here), 384x384, batches of 4.
+  stage1  First stage of the public recipe: clips generated from still images (COCO in the public
+          code; any folder of images with index masks here), 384x384, batches of 4.
 
-              python -m vseg_jax.main --config configs/swiftnet.py:stage1 \\
-                --workdir runs/swiftnet_1 --config.data.source=/data/stills \\
+              vseg train --config swiftnet:stage1 --workdir runs/swiftnet_1 \\
+                --config.data.source=/data/stills \\
                 --config.model.backbone_weights=/weights/resnet50.pth
 
-  stage2  Its second stage: YouTube-VOS and DAVIS 2017, the skip growing by 1 every 3,000 steps.
+  stage2  Second stage: YouTube-VOS and DAVIS 2017, the skip growing by 1 every 3,000 steps.
 
-              python -m vseg_jax.main --config configs/swiftnet.py:stage2 \\
-                --workdir runs/swiftnet_2 --config.init_from=runs/swiftnet_1 \\
-                --config.data.source=/data/YouTubeVOS --config.extra_datasets.davis.source=/data/DAVIS
+              vseg train --config swiftnet:stage2 --workdir runs/swiftnet_2 \\
+                --config.init_from=runs/swiftnet_1 --config.data.source=/data/YouTubeVOS \\
+                --config.extra_datasets.davis.source=/data/DAVIS
 
-          The paper's numbers with this training: J&F 78.0 on DAVIS 2017 val, 79.0 with adaptation.
-          Neither stage has been trained by us; `--mode dry_run` says what a step costs.
+          The paper reports with this training: J&F 78.0 on DAVIS 2017 val, 79.0 with adaptation.
+          We have trained neither stage; `--mode dry_run` reports the cost of a step.
 
-  davis1, davis2  A real but small set that a CPU can do: 10 sequences of DAVIS 2016 and made clips,
-          a frozen EfficientNet-Lite0; pairs of frames first, then clips of three. The numbers are
-          in docs/results.md.
+  davis1, davis2  Real but small enough for a CPU: 10 sequences of DAVIS 2016 and synthetic clips, a
+          frozen EfficientNet-Lite0; pairs of frames first, then clips of three. The documentation
+          lists the results.
 
-              python -m vseg_jax.main --config configs/swiftnet.py:davis1 --workdir runs/davis_1 \\
+              vseg train --config swiftnet:davis1 --workdir runs/davis_1 \\
                 --config.data.source=/data/DAVIS \\
                 --config.model.backbone_weights=/weights/efficientnet-lite0.pth
-              python -m vseg_jax.main --config configs/swiftnet.py:davis2 --workdir runs/davis_2 \\
+              vseg train --config swiftnet:davis2 --workdir runs/davis_2 \\
                 --config.data.source=/data/DAVIS --config.init_from=runs/davis_1
 
-  shapes  Made videos alone, ResNet-18 of a quarter of the width from scratch. A small set for
-          trials; its numbers have not been tuned, nor run to the end.
+  shapes  Synthetic videos only, a ResNet-18 of a quarter of the width from scratch. A small set for
+          trials; its settings have been neither tuned nor run to the end.
 
-              python -m vseg_jax.main --config configs/swiftnet.py:shapes --workdir runs/shapes_vos
+              vseg train --config swiftnet:shapes --workdir runs/shapes_vos
 
-STM is `--config.model.network=stm`. With adaptation, `--mode evaluate` and
-`--config.model.adaptation_steps=50`; static memory, `--config.model.memory_update=False`: the
-paper's Table 1. All switches: docs/papers/swiftnet.md.
+STM is `--config.model.network=stm`. Adaptation is switched on for `vseg evaluate` with
+`--config.model.adaptation_steps=50`; static memory is `--config.model.memory_update=False` (the
+paper's Table 1). The page of the paper lists all switches.
 """
 
 from ml_collections import ConfigDict
 
 from vseg_jax.config import section
+from vseg_jax.configs._common import finish, link, variant_of
 from vseg_jax.input_pipeline.settings import ClipConfig, DatasetConfig, PropagationConfig
 from vseg_jax.models.swiftnet import SwiftnetConfig
 from vseg_jax.settings import EvaluationConfig
 from vseg_jax.training.settings import TrainConfig
 
-VARIANTS = ("stage1", "stage2", "davis1", "davis2", "shapes")
-
 
 def get_config(variant: str = "stage1") -> ConfigDict:
-    """The config of a variant; raises ValueError where there is none of that name."""
-    if variant not in VARIANTS:
-        raise ValueError(f"swiftnet has no variant '{variant}'; there are {', '.join(VARIANTS)}")
-    config = {"stage1": _stage1, "stage2": _stage2, "davis1": _davis1, "davis2": _davis2,
-              "shapes": _shapes}[variant]()
-    config.system = "swiftnet"
-    config.init_from = ""
-    for dataset in (*config.extra_datasets.values(), *config.evaluation.datasets.values()):
-        dataset.prepared = config.data.get_ref("prepared")
-    return config
+    """Returns the config of a variant; raises ValueError where there is none of that name."""
+    return finish(variant_of(VARIANTS, variant, "swiftnet"), "swiftnet")
 
 
-def _public(**train) -> ConfigDict:
-    """What both stages of the public recipe share."""
+def _public() -> ConfigDict:
+    """Returns what both stages of the public recipe share."""
     config = ConfigDict()
     config.clip = section(ClipConfig, height=384, width=384)
     config.model = section(SwiftnetConfig)
-    config.train = section(TrainConfig, **{
-        "steps": 200_000, "batch_size": 4, "learning_rate": 1e-5, "schedule": "poly",
-        "power": 0.9, "checkpoint_every": 2000, **train,
-    })
+    config.train = section(
+        TrainConfig, steps=200_000, batch_size=4, learning_rate=1e-5, schedule="poly", power=0.9,
+        checkpoint_every=2000,
+    )
     config.extra_datasets = ConfigDict()
     config.workers = 8
     config.evaluation = section(EvaluationConfig, protocol="davis", datasets={
@@ -94,7 +85,7 @@ def _stage2() -> ConfigDict:
         DatasetConfig, name="davis", split="train", source="data/DAVIS", weight=0.08
     )
     config.propagation = section(PropagationConfig)
-    config.evaluation.datasets.davis_val.source = config.extra_datasets.davis.get_ref("source")
+    link(config.extra_datasets.davis, [config.evaluation.datasets.davis_val], "source")
     return config
 
 
@@ -113,15 +104,15 @@ def _davis1() -> ConfigDict:
     config.propagation = section(
         PropagationConfig, length=2, objects=1, stills=0.4,
         skip_start=3, skip_max=12, skip_every=100,
-        zoom=(1.4, 2.2), color=0.2,  # the zoom makes objects as large as at a short side of 240
+        zoom=(1.4, 2.2), color=0.2,  # objects as large as at a short side of 240
     )
-    # The keys begin as the encoder's map at stride 16 itself, all 112 channels of it.
+    # At initialization the keys are the encoder's map at stride 16, all 112 channels of it.
     config.model = section(
         SwiftnetConfig, backbone="efficientnet_lite0", key_channels=112, value_channels=112,
         mdim=64, dropout=0.0, objects=1, tied_key_gain=2.2,
     )
-    # Adam moves all of a kernel's weights alike: where thousands of inputs that are never negative
-    # meet one weight each, the keys bear little.
+    # Adam changes all weights of a kernel by the same amount. The keys sum thousands of inputs that
+    # are never negative, so they tolerate only small rates.
     groups = (("^encoder/", 0.0), ("/key/", 0.1),
               ("^(aggregation|memory_kv|query_kv|aspp)/", 0.3))
     config.train = section(
@@ -132,29 +123,27 @@ def _davis1() -> ConfigDict:
     config.evaluation = section(EvaluationConfig, protocol="davis", short_side=240, datasets={
         "val": DatasetConfig(name="davis", split="val"),
     })
-    config.evaluation.datasets.val.source = config.data.get_ref("source")
-    config.evaluation.datasets.val.options = config.data.options
+    link(config.data, config.evaluation.datasets.values(), "source", "options")
     return config
 
 
 def _davis2() -> ConfigDict:
     config = _davis1()
-    config.propagation.length = 3
-    config.propagation.skip_start = 5
-    config.train.steps = 1700
-    config.train.learning_rate = 4e-4
-    config.train.schedule = "cosine"
-    config.train.ema = 0.995
-    config.train.checkpoint_every = 300
+    config.propagation.update(length=3, skip_start=5)
+    config.train.update(
+        steps=1700, learning_rate=4e-4, schedule="cosine", ema=0.995, checkpoint_every=300
+    )
     return config
 
 
 def _shapes() -> ConfigDict:
     config = ConfigDict()
-    made = {"height": 96, "width": 96, "length": 16, "train": 400, "test": 20, "flow": False,
-            "audio": False, "splits": ("source_train", "source_test", "target_test")}
+    options = {
+        "height": 96, "width": 96, "length": 16, "train": 400, "test": 20, "flow": False,
+        "audio": False, "splits": ("source_train", "source_test", "target_test"),
+    }
     config.data = section(
-        DatasetConfig, name="moving_shapes", split="source_train", options=made
+        DatasetConfig, name="moving_shapes", split="source_train", options=options
     )
     config.extra_datasets = ConfigDict()
     config.clip = section(ClipConfig, height=96, width=96)
@@ -169,6 +158,10 @@ def _shapes() -> ConfigDict:
         "source": DatasetConfig(name="moving_shapes", split="source_test"),
         "target": DatasetConfig(name="moving_shapes", split="target_test"),
     })
-    for dataset in config.evaluation.datasets.values():
-        dataset.options = config.data.options
+    link(config.data, config.evaluation.datasets.values(), "options")
     return config
+
+
+VARIANTS = {
+    "stage1": _stage1, "stage2": _stage2, "davis1": _davis1, "davis2": _davis2, "shapes": _shapes,
+}
