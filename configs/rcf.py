@@ -106,7 +106,8 @@ def _avis() -> ConfigDict:
     config = _youtube_vis()
     config.data = section(DatasetConfig, name="avis", split="train", source="data/AVIS")
     config.model.update(categories=20, audio=True)
-    # The paper does not say whether VGGish is trained; it is frozen here (inferred from "pre-trained").
+    # The paper does not say whether VGGish is trained; "pre-trained" suggests that it is frozen
+    # (inferred).
     config.train.groups = (("^vggish/", 0.0), *RESNET)
     config.evaluation.datasets = ConfigDict({
         "dev": section(DatasetConfig, name="avis", split="dev"),

@@ -72,11 +72,11 @@ def _text() -> StudyConfig:
     baseline = {"model.ccl": False, "model.lcf": False, "model.rhic": False}
     return StudyConfig(
         rows={
-            "cvls_baseline": RowConfig("configs/cvls.py:shapes", {**shared, **baseline}),
-            "cvls": RowConfig("configs/cvls.py:shapes", shared),
-            "mmvt_still": RowConfig("configs/mmvt.py:shapes", {**shared, "model.motion": False}),
-            "mmvt": RowConfig("configs/mmvt.py:shapes", shared),
-            "qvim": RowConfig("configs/quickstart.py", shared),
+            "cvls_baseline": RowConfig("cvls:shapes", {**shared, **baseline}),
+            "cvls": RowConfig("cvls:shapes", shared),
+            "mmvt_still": RowConfig("mmvt:shapes", {**shared, "model.motion": False}),
+            "mmvt": RowConfig("mmvt:shapes", shared),
+            "qvim": RowConfig("quickstart", shared),
         },
         columns={
             "P@0.5": "source/precision@0.5", "P@0.7": "source/precision@0.7",
@@ -144,7 +144,7 @@ def _layers() -> StudyConfig:
 
 
 def _references() -> StudyConfig:
-    shapes = "configs/rcf.py:shapes"
+    shapes = "rcf:shapes"
     return StudyConfig(
         rows={"delta_0": RowConfig(shapes, {"model.references": 0}), "delta_1": RowConfig(shapes),
               "ordered": RowConfig(shapes, {"model.order_supervision": True})},
@@ -155,7 +155,7 @@ def _references() -> StudyConfig:
 
 
 def _audio() -> StudyConfig:
-    shapes = "configs/rcf.py:shapes_audio"
+    shapes = "rcf:shapes_audio"
     return StudyConfig(
         rows={"without_audio": RowConfig(shapes, {"model.audio": False}),
               "with_audio": RowConfig(shapes)},
@@ -192,7 +192,7 @@ def _compared(numbers: dict[str, dict]) -> dict[str, dict]:
 
 
 def _rows(variant: str, rows: dict[str, dict]) -> dict[str, RowConfig]:
-    return {name: RowConfig(f"configs/qvim.py:{variant}", rows[name]) for name in rows}
+    return {name: RowConfig(f"qvim:{variant}", rows[name]) for name in rows}
 
 
 def _mean_iou(*datasets: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 def variants():
     for path in sorted(CONFIGS.glob("[a-z]*.py")):
-        module = importlib.import_module(f"configs.{path.stem}")
+        module = importlib.import_module(f"vseg_jax.configs.{path.stem}")
         if not hasattr(module, "get_config"):   # studies: tests/test_study.py
             continue
         for variant in getattr(module, "VARIANTS", ("",)):
@@ -39,7 +39,7 @@ def test_loss_of_the_config_in_full_size(name):
 
 
 def test_a_variant_that_is_not_there():
-    with pytest.raises(ValueError, match="there are a2d, rvos, davis"):
+    with pytest.raises(ValueError, match="qvim has no variant .ad2.; there are a2d, rvos, davis"):
         experiment.read(f"{CONFIGS / 'qvim.py'}:ad2", {})
 
 

@@ -160,8 +160,7 @@ def cells():
         assert name == variant
         for title, row in study.rows.items():
             changes = {k: str(v) for k, v in row.changes.items()}
-            config = str(STUDIES.parents[1] / row.config)
-            found[variant, title] = study, experiment.read(config, changes)
+            found[variant, title] = study, experiment.read(row.config, changes)
     return found
 
 
@@ -185,7 +184,7 @@ def test_the_librarys_studies_can_be_read():
         if variant in ("methods", "parts", "layers"):   # these share a workdir
             assert folders.setdefault(title, text) == text
     assert len(set(folders.values())) == len(folders), "the same cell under two names"
-    with pytest.raises(ValueError, match="no study 'txt'; there are text, methods"):
+    with pytest.raises(ValueError, match="studies has no variant 'txt'; there are text, methods"):
         load(f"{STUDIES}:txt")
     with pytest.raises(ValueError, match="there is no study"):
         load("nothing.py")
