@@ -3,6 +3,8 @@ import jax.numpy as jnp
 import pytest
 import tiny_swiftnet
 
+KEY = jax.random.key(5)
+
 
 @pytest.fixture(scope="session")
 def model():
@@ -21,7 +23,7 @@ def start(model):
 
 @pytest.fixture(scope="session")
 def step(model):
-    """Without a prompt and with one: two programs."""
+    """Compiled twice: with a prompt, and without."""
     return tiny_swiftnet.quick_jit(model.step)
 
 
@@ -37,6 +39,3 @@ def loss_and_gradient(model):
     compiled = tiny_swiftnet.quick_jit(jax.value_and_grad(loss, has_aux=True))
     return lambda variables, batch: compiled(
         variables["params"], {"batch_stats": variables["batch_stats"]}, batch)
-
-
-KEY = jax.random.key(5)

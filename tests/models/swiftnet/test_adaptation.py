@@ -9,23 +9,23 @@ from vseg_jax.models.swiftnet.config import SwiftnetConfig
 
 P, C, K = 24, 6, 4
 MASKS = (jnp.arange(P) < 8).astype(jnp.float32)[None].at[0, 8].set(0.4)
-# Pixels of the object look a little unlike the others; keys are a linear map of the looks.
-LOOKS = jax.random.normal(jax.random.key(0), (P, C)) + 1.5 * MASKS[0][:, None]
+# Features of the object's pixels differ a little from the others; keys are linear in the features.
+FEATURES = jax.random.normal(jax.random.key(0), (P, C)) + 1.5 * MASKS[0][:, None]
 KEYS = {
     name: 0.4 * jax.random.normal(jax.random.key(i + 1), (C, K))
     for i, name in enumerate(adaptation.KEYS)
 }
 
 
-def keys_of_looks(keys, objects=1):
-    reference = LOOKS @ keys["memory_kv"]
-    return LOOKS @ keys["query_kv"], jnp.stack([reference] * objects)
+def keys_of_features(keys, objects=1):
+    reference = FEATURES @ keys["memory_kv"]
+    return FEATURES @ keys["query_kv"], jnp.stack([reference] * objects)
 
 
 def run(masks=MASKS, present=(True,), **changes):
     config = SwiftnetConfig(**{"adaptation_steps": 50, **changes})
     return adaptation.adapt(
-        config, KEYS, lambda k: keys_of_looks(k, len(masks)), masks, jnp.asarray(present)
+        config, KEYS, lambda k: keys_of_features(k, len(masks)), masks, jnp.asarray(present)
     )
 
 
@@ -33,7 +33,7 @@ def run(masks=MASKS, present=(True,), **changes):
 @pytest.mark.parametrize("reduction", ["mean_i", "sum"])
 def test_losses_are_equation_3(scale, reduction):
     config = SwiftnetConfig(affinity_scale=scale, reduction=reduction)
-    query, reference = keys_of_looks(KEYS)
+    query, reference = keys_of_features(KEYS)
     scores = np.asarray(query) @ np.asarray(reference[0]).T
     if scale == "backbone":
         scores = scores / np.sqrt(K)
@@ -50,22 +50,22 @@ def test_adaptation_lowers_both_losses():
     keys, report = run()
     total = report.objects[:, 0] * report.background[0, 0] / report.objects[0, 0]
     total += report.background[:, 0]
-    assert total[0] == pytest.approx(2 * float(report.background[0, 0]))  # they start alike
+    assert total[0] == pytest.approx(2 * float(report.background[0, 0]))  # both losses start equal
     assert report.objects.shape == (51, 1)
     assert total[-1] < 0.5 * total[0] and (np.diff(total) < 1e-3).all()
     assert not report.collapsed
-    again = adaptation.losses(SwiftnetConfig(), *keys_of_looks(keys), MASKS)
+    again = adaptation.losses(SwiftnetConfig(), *keys_of_features(keys), MASKS)
     np.testing.assert_allclose(
         np.ravel(again), [report.objects[-1, 0], report.background[-1, 0]], rtol=1e-5)
 
 
 def test_a_step_is_plain_gradient_descent_with_alpha_constant():
     config = SwiftnetConfig(adaptation_steps=1, adaptation_rate=0.5)
-    obj, bg = adaptation.losses(config, *keys_of_looks(KEYS), MASKS)
+    obj, bg = adaptation.losses(config, *keys_of_features(KEYS), MASKS)
     alpha = float(bg[0] / obj[0])
 
     def total(keys):
-        obj, bg = adaptation.losses(config, *keys_of_looks(keys), MASKS)
+        obj, bg = adaptation.losses(config, *keys_of_features(keys), MASKS)
         return alpha * obj[0] + bg[0]
 
     wanted = jax.tree.map(lambda p, g: p - 0.5 * g, KEYS, jax.grad(total)(KEYS))
@@ -78,10 +78,10 @@ def test_the_printed_sum_collapses_and_the_trained_keys_are_kept(rate):
     keys, report = run(reduction="sum", adaptation_rate=rate)
     assert report.collapsed
     jax.tree.map(np.testing.assert_array_equal, keys, KEYS)
-    assert not np.allclose(report.objects[0], report.objects[-1])  # the curves tell of it
+    assert not np.allclose(report.objects[0], report.objects[-1])  # the curves show it
 
 
-def test_collapse_is_told_from_success():
+def test_collapse_is_distinguished_from_success():
     config = SwiftnetConfig(reduction="sum")
     m = float(MASKS.sum())
 
@@ -91,7 +91,7 @@ def test_collapse_is_told_from_success():
 
     assert collapsed(0.0, m) and collapsed(P - m, 0.0)       # the trivial minima
     assert collapsed(6.0, 0.0) and collapsed(0.0, 4.5)       # half-way to them
-    assert collapsed(np.nan, 1.0) and collapsed(9.0, 3.0)    # nonsense; higher than before
+    assert collapsed(np.nan, 1.0) and collapsed(9.0, 3.0)    # not finite; higher than before
     assert not collapsed(0.0, 0.0) and not collapsed(0.0, 3.0) and not collapsed(5.5, 2.0)
 
 
@@ -138,7 +138,7 @@ def test_only_the_key_convolutions_are_adapted(variables, start):
             jax.tree_util.tree_leaves_with_path(used), jax.tree.leaves(variables), strict=True)
         if not np.array_equal(a, b)
     }
-    # The memory's bias adds the same to all scores of a query pixel: the softmax does not see it.
+    # The memory's bias adds a constant to the scores of a query pixel, which softmax ignores.
     assert changed >= {f"params/{name}/key/kernel" for name in adaptation.KEYS}
     assert changed <= {f"params/{name}/key/{leaf}" for name in adaptation.KEYS
                        for leaf in ("kernel", "bias")}

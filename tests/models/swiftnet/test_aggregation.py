@@ -6,7 +6,7 @@ from vseg_jax.models.swiftnet.aggregation import aggregate, others, probabilitie
 
 
 def maps(*values):
-    """One pixel, a number a slot."""
+    """Returns maps of a single pixel, one value per slot."""
     return jnp.asarray(values, jnp.float32)[:, None, None]
 
 
@@ -17,7 +17,7 @@ def test_by_hand():
     np.testing.assert_allclose(p, (odds / odds.sum())[1:], rtol=1e-5)
 
 
-def test_an_absent_slot_has_probability_0_and_no_say():
+def test_an_absent_slot_has_probability_0_and_no_effect():
     present = jnp.asarray([True, False, True])
     with_it = probabilities(aggregate(maps(0.8, 0.99, 0.5), present))[:, 0, 0]
     without = probabilities(aggregate(maps(0.8, 0.5), jnp.ones(2, bool)))[:, 0, 0]

@@ -1,4 +1,4 @@
-"""The networks of mask propagation; beside the public code they stand in tests/parity."""
+"""The networks of mask propagation; tests/parity compares them with the public code."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,8 @@ def count(tree):
 
 
 def filled(shapes):
-    """Random variables without a compilation; no zero biases."""
+    """Returns random variables without compiling `init`; biases are not zero."""
+
     def fill(path, leaf):
         name, scale = path[-1].key, np.sqrt(1 / max(np.prod(leaf.shape[:-1]), 1))
         if name in ("scale", "var"):
@@ -49,7 +50,7 @@ def built(request):
 
 @pytest.fixture(scope="module")
 def run(built):
-    """(frames, masks, others) -> what is memorized, the answer; compiled once."""
+    """(frames, masks, others) -> fused maps and probabilities; compiled once."""
     network, variables, *_ = built
 
     @jax.jit
@@ -64,7 +65,7 @@ def run(built):
     return run
 
 
-# Counts of the public modules: the sum of numel() over their parameters.
+# Parameter counts of the public modules: the sum of numel() over their parameters.
 @pytest.mark.parametrize(
     "network,parameters", [(StmNetwork(), 38_925_570), (SwiftNetwork(18), 7_829_442)]
 )
@@ -88,7 +89,7 @@ def test_key_convolutions_and_widths_of_every_depth(kind, depth, mdim):
     assert params["decoder"]["refine2"]["skip"]["kernel"].shape[2] == c4 // 4
 
 
-def test_every_part_says_its_shape(built):
+def test_shapes_of_every_part(built):
     network, variables, frames, masks, others = built
 
     def run(frames, masks, others):
@@ -111,7 +112,7 @@ def test_every_part_says_its_shape(built):
     assert probability == (2, 3, 32, 48)
 
 
-def test_objects_are_treated_alike_and_frames_apart(built, run):
+def test_objects_are_exchangeable_and_frames_are_independent(built, run):
     _, _, frames, masks, others = built
     _, plain = run(frames, masks, others)
     assert plain.min() >= 0 and plain.max() <= 1
@@ -123,7 +124,7 @@ def test_objects_are_treated_alike_and_frames_apart(built, run):
     assert np.abs(after[1] - plain[1]).max() > 1e-3
 
 
-def test_mask_and_others_are_heard_apart(built, run):
+def test_masks_and_others_have_different_effects(built, run):
     _, _, frames, masks, others = built
     plain, _ = run(frames, masks, others)
     swapped, _ = run(frames, others, masks)
@@ -179,7 +180,7 @@ def test_unshuffle():
     np.testing.assert_array_equal(out[1, 1, 2], [x[1, 2, 4], x[1, 2, 5], x[1, 3, 4], x[1, 3, 5]])
 
 
-def test_half_precision_predictions_in_float32():
+def test_half_precision_predicts_in_float32():
     output, variables = abstract(SwiftNetwork(**SMALL, dtype=jnp.bfloat16))
     assert output.dtype == jnp.float32
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))

@@ -11,13 +11,13 @@ ONE = jnp.ones(1, bool)
 
 
 def frame(number, objects=1):
-    """Keys that differ from pixel to pixel, values that tell the frame's number."""
+    """Returns keys that differ from pixel to pixel, and the frame's number as value."""
     key = jax.random.normal(jax.random.key(number), (objects, P, K))
     return key, jnp.full((objects, P, V), float(number))
 
 
 def video(kept, capacity, length, every=1):
-    """The memory before each frame from the second on, every `every`-th frame being kept."""
+    """Returns the memory before each frame from the second on; keeps every `every`-th frame."""
     memory = mem.create(*frame(0), ONE, capacity * kept, "float32")
     states = [memory]
     for t in range(1, length):
@@ -45,7 +45,7 @@ def test_read_of_huge_scores_and_of_nothing_is_finite():
 def test_recall_block_by_block_is_read():
     query = 3 * jax.random.normal(jax.random.key(9), (5, K))
     recall = jax.jit(mem.recall, static_argnums=2)
-    for kept, every in ((P, 1), (3, 2)):   # 3: the last block is not a whole one
+    for kept, every in ((P, 1), (3, 2)):   # 3: the last block is incomplete
         for memory in video(kept, capacity=3, length=6, every=every):
             memory = memory.replace(
                 values=memory.values + jax.random.normal(jax.random.key(8), memory.values.shape))

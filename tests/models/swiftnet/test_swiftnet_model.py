@@ -9,7 +9,7 @@ from vseg_jax.tasks.vos import index
 
 
 def largest(tree):
-    """{path: largest absolute value}."""
+    """Returns {path: largest absolute value}."""
     return {jax.tree_util.keystr(path, simple=True, separator="/"): float(jnp.abs(x).max())
             for path, x in jax.tree_util.tree_leaves_with_path(tree)}
 
@@ -18,9 +18,9 @@ def test_loss_trains_everything_but_batch_norm(loss_and_gradient, variables):
     (loss, means), gradient = loss_and_gradient(variables, make_batch())
     assert float(loss) == pytest.approx(float(means["loss"][0] / means["loss"][1]))
     assert means["loss"][1] == 2 and means["iou"][1] == 8
-    still = {name for name, size in largest(gradient).items() if size == 0}
-    assert all("norm" in name for name in still)
-    assert {name for name in largest(gradient) if "norm" in name} == still
+    zero = {name for name, size in largest(gradient).items() if size == 0}
+    assert all("norm" in name for name in zero)
+    assert {name for name in largest(gradient) if "norm" in name} == zero
 
 
 def test_void_padding_and_unannotated_frames_weigh_nothing(loss_and_gradient, variables):

@@ -48,7 +48,8 @@ def test_a_video_of_any_length_is_one_program(model, variables, start):
     state = start(variables, FRAMES[0], only(1))
     shapes = jax.tree.map(jnp.shape, state)
     for t in range(1, 8):
-        state, prediction = step(variables, state, FRAMES[t], only(2, MASKS[t]) if t == 4 else EMPTY)
+        prompt = only(2, MASKS[t]) if t == 4 else EMPTY
+        state, prediction = step(variables, state, FRAMES[t], prompt)
         assert prediction.frame == t and prediction.probability.shape == (2, 40, 44)
         assert (prediction.scores[1] > 0) == (t >= 4)
     assert len(traces) == 1 and jax.tree.map(jnp.shape, state) == shapes
@@ -65,7 +66,7 @@ def test_an_object_that_enters(variables, start, step):
     assert (p[1][named] > 0.999).all() and (p[0][named] < 1e-3).all()
     assert (p[1][~named] < 1e-3).all()
     np.testing.assert_allclose(p[0][~named], probability(plain)[0][~named], rtol=1e-4, atol=1e-6)
-    # Object 1's first frame stays, object 2's is this one; it has no previous frame beside it.
+    # Object 1's first frame stays; this one is object 2's first, and object 2 has no previous one.
     places = 9
     np.testing.assert_array_equal(
         state.memory.values[0, :places], untouched.memory.values[0, :places])
@@ -76,7 +77,7 @@ def test_an_object_that_enters(variables, start, step):
     assert prediction.scores[1] > 0 and state.memory.valid[:, places].all()
 
 
-def test_a_correction_stands_and_is_kept(variables, start, step):
+def test_a_correction_overrides_the_prediction_and_is_kept(variables, start, step):
     state = start(variables, FRAMES[0], {"mask": MASKS[0]})
     state, prediction = step(variables, state, FRAMES[1], only(1, MASKS[1]))
     assert (probability(prediction)[0][MASKS[1] == 1] > 0.999).all()
@@ -97,7 +98,7 @@ def test_every_second_frame_is_kept(variables, start, step):
     assert state.memory.keys.shape[1] == 9 + 9 + 2 * 3  # ceil(0.3 * 9) pixels, two updates
 
 
-def test_streams_that_are_vmapped_prediction_as_single_ones(model, variables, start, step):
+def test_vmapped_streams_predict_what_single_streams_do(model, variables, start, step):
     clips = [make_clip(length=4, seed=s) for s in range(8)]
     frames, masks = (np.stack(x) for x in zip(*clips, strict=True))
     states = quick_jit(jax.vmap(model.start, (None, 0, 0)))(
@@ -121,7 +122,7 @@ def test_static_memory_reads_the_first_frame_only(variables):
     jax.tree.map(np.testing.assert_array_equal, after.memory, state.memory)
     for t in (1, 2):
         after, _ = step(variables, after, FRAMES[t])
-    _, later = step(variables, after, FRAMES[5])  # whatever came between changes nothing
+    _, later = step(variables, after, FRAMES[5])  # the frames in between change nothing
     np.testing.assert_array_equal(first.probability, later.probability)
 
 
@@ -135,16 +136,16 @@ def test_the_variation_aware_trigger(variables, start):
         due, last = streaming._trigger(model.config, state, frame, slots)
         return bool(due), float(last.score), state.replace(last=last)
 
-    noisy = still + 2                                 # moved, but not by more than the threshold
+    noisy = still + 2                                 # changed, but not above the threshold
     due, score, state = trigger(state, noisy, slots)
     assert (due, score) == (False, 0)
     moved = noisy.at[:2].add(3)                       # 16 pixels
     due, score, state = trigger(state, moved, slots)
     assert (due, score) == (False, 16)
-    other = slots.at[4, :5].set(1)                    # 5 pixels of the answer
+    other = slots.at[4, :5].set(1)                    # 5 pixels of the prediction
     due, score, state = trigger(state, moved, other)
     assert (due, score) == (False, 21)
-    due, score, state = trigger(state, noisy, other)  # 16 pixels back: above 30 in all
+    due, score, state = trigger(state, noisy, other)  # 16 pixels change back: above 30 in total
     assert (due, score) == (True, 0)
 
 
@@ -154,4 +155,5 @@ def test_a_stream_scans(model, variables, start, step):
         lambda s, f: model.step(variables, s, f), s, FRAMES[1:4]))(state)
     for t in range(1, 4):
         state, prediction = step(variables, state, FRAMES[t])
-        np.testing.assert_allclose(probability(predictions)[t - 1], probability(prediction), atol=1e-4)
+        np.testing.assert_allclose(
+            probability(predictions)[t - 1], probability(prediction), atol=1e-4)

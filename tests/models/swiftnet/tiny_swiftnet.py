@@ -1,4 +1,4 @@
-"""A SwiftNet small enough to compile in a test, and clips for it."""
+"""A SwiftNet small enough to compile in a test, and synthetic clips for it."""
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ def build(**changes) -> Swiftnet:
 
 
 def make_clip(length=3, height=40, width=44, seed=0):
-    """Two bright rectangles that move over noise: frames [T, H, W, 3], masks [T, H, W]."""
+    """Returns two bright rectangles moving over noise: frames [T, H, W, 3], masks [T, H, W]."""
     random = np.random.default_rng(seed)
     frames = random.integers(0, 90, (length, height, width, 3), np.uint8)
     masks = np.zeros((length, height, width), np.uint8)
@@ -38,5 +38,5 @@ def make_batch(size=2, objects=2, **kind):
 
 
 def quick_jit(function):
-    """jit that compiles quickly and runs slowly."""
+    """Jits with little optimization: compiles quickly, runs slowly."""
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})

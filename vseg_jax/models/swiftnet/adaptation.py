@@ -1,8 +1,9 @@
-"""First-frame adaptation: the two key convolutions, tuned to one video (Sections 3.2, 3.3, 4.1).
+"""First-frame adaptation: tunes the two key convolutions to one video (Sections 3.2, 3.3, 4.1).
 
-The first frame is both query and memory. What the key convolutions read (the query's r4, and the
-map of frame and mask) does not depend on them and is given; a step computes keys and affinities
-only. This is inference: it needs nothing but the user's mask, and the model's variables stay.
+The first frame is both query and memory. The inputs of the key convolutions (the query's r4, and
+the fused map of frame and mask) do not depend on them and are computed once; a step computes keys
+and affinities only. This is part of inference: it needs only the user's mask, and the model's
+variables do not change.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ from vseg_jax.layers.resize import area
 from vseg_jax.models.base import Variables
 from vseg_jax.models.swiftnet.config import SwiftnetConfig
 
-KEYS = ("memory_kv", "query_kv")  # parameter `key` of each is all that is adapted
+KEYS = ("memory_kv", "query_kv")  # only the parameter `key` of each is adapted
 EPS = 1e-7        # of alpha's denominator
-TOLERANCE = 1e-3  # share of its bound below which a loss has vanished
+TOLERANCE = 1e-3  # a loss below this share of its upper bound has vanished
 
 Keys = Mapping[str, Any]
 Losses = tuple[jax.Array, jax.Array]  # L_obj and L_bg, [N] each
-# From the parameters of the key convolutions to the keys [P, K] and [N, P, K] of the first frame.
+# Maps parameters of the key convolutions to the keys [P, K] and [N, P, K] of the first frame.
 KeysOf = Callable[[Keys], tuple[jax.Array, jax.Array]]
 
 
 @struct.dataclass
 class Adaptation:
-    """What happened, S steps long.
+    """A report of the S steps.
 
     Attributes:
       objects: [S + 1, N], L_obj of Eq. 3 before each step and after the last; 0 in empty slots.
-      background: [S + 1, N], L_bg of the same.
-      collapsed: [] bool; the adaptation had gone wrong (see `collapsed`), and the key convolutions
-        were left as they were trained.
+      background: [S + 1, N], L_bg at the same steps.
+      collapsed: [] bool; the adaptation failed (see `collapsed`), and the trained key convolutions
+        are used instead.
     """
 
     objects: Any
@@ -47,12 +48,12 @@ class Adaptation:
 
 
 def keys_of(variables: Variables) -> dict[str, Any]:
-    """The parameters of the key convolutions."""
+    """Returns the parameters of the key convolutions."""
     return {name: variables["params"][name]["key"] for name in KEYS}
 
 
 def with_keys(variables: Variables, keys: Keys | None) -> Variables:
-    """`variables` with other key convolutions; the same ones for None."""
+    """Returns `variables` with other key convolutions; unchanged for None."""
     if keys is None:
         return variables
     params = dict(variables["params"])
@@ -76,9 +77,9 @@ def losses(
     reference: Float[Array, "N P K"],
     masks: Float[Array, "N P"],
 ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
-    """L_obj and L_bg of Eq. 3 for each object, with the affinity of Eq. 1.
+    """Computes L_obj and L_bg of Eq. 3 for each object, with the affinity of Eq. 1.
 
-    Affinities sum to 1 over j, so both follow from h_i = sum_j m_j A_ij, Figure 3's heat map.
+    Affinities sum to 1 over j, so both follow from h_i = sum_j m_j A_ij, the heat map of Figure 3.
     """
     scores = jnp.einsum("pk,njk->npj", query, reference, preferred_element_type=jnp.float32)
     if config.affinity_scale == "backbone":
@@ -95,18 +96,20 @@ def adapt(
     masks: Float[Array, "N P"],
     present: Bool[Array, " N"],
 ) -> tuple[Keys, Adaptation]:
-    """The adapted parameters of the key convolutions.
+    """Returns the adapted parameters of the key convolutions, and a report.
 
-    Every object has its own affinity, mask and alpha; the sum over objects is descended, since they
-    share the convolutions (Section 4.3). alpha lets both losses start alike and is then constant.
+    Every object has its own affinity, mask and alpha. The losses are summed over objects, because
+    objects share the convolutions (Section 4.3). alpha makes both losses equal at the start and is
+    then constant.
 
     Args:
-      config: steps, rate and switches.
-      keys: the parameters as trained.
-      keys_of_frame: from the parameters to the first frame's keys, as query and as memory.
-      masks: what `small_masks` gave.
-      present: slots with an object; others weigh nothing.
+      config: steps, rate and how the losses are computed.
+      keys: the trained parameters.
+      keys_of_frame: maps parameters to the first frame's keys, as query and as memory.
+      masks: see `small_masks`.
+      present: slots with an object; the others have no weight.
     """
+
     def both(keys: Keys) -> Losses:
         each = losses(config, *keys_of_frame(keys), masks)
         return tuple(jnp.where(present, x, 0) for x in each)
@@ -137,11 +140,11 @@ def collapsed(
     masks: Float[Array, "N P"],
     present: Bool[Array, " N"],
 ) -> Bool[Array, ""]:
-    """Whether any object's adaptation has gone wrong (inferred; the paper does not ask).
+    """Returns whether the adaptation failed for any object (inferred; not in the paper).
 
     The sum of both losses has trivial minima: all affinity on the background gives L_obj = 0 and
-    L_bg = sum m, all of it on the object L_bg = 0 and L_obj = sum (1 - m). So: one loss has
-    vanished and the other is higher than before. Or the whole is higher, or not finite.
+    L_bg = sum m, all of it on the object L_bg = 0 and L_obj = sum (1 - m). It failed if one loss
+    vanished and the other rose, or if their weighted sum rose or is not finite.
     """
     size = masks.shape[-1] if config.reduction == "mean_i" else 1
     (obj, bg), (obj_0, bg_0) = after, before

@@ -1,4 +1,4 @@
-"""From each object's own probability to probabilities that sum to 1 with the background.
+"""Turns each object's own probability into probabilities that sum to 1 with the background.
 
 Soft aggregation of STM (Oh et al., ICCV 2019). The last three axes of a map are N, H, W.
 """
@@ -19,14 +19,14 @@ ABSENT = -1e9  # logit of a slot without an object: its probability is 0 exactly
 def aggregate(
     probability: Float[Array, "*B N H W"], present: Bool[Array, "*B N"]
 ) -> Float[Array, "*B M H W"]:
-    """Logits of the background (slot 0) and of the N slots, M = N + 1.
+    """Returns the logits of the background (slot 0) and of the N slots, M = N + 1.
 
-    The background is where no object is, prod(1 - p); a logit is the logarithm of the odds. Slots
-    that are not `present` have no say in the background and get the logit `ABSENT`.
+    The background's probability is that of no object, prod(1 - p); a logit is the logarithm of the
+    odds. Slots that are not `present` do not affect the background and get the logit `ABSENT`.
     """
     there = present[..., None, None]
     probability = jnp.where(there, probability, 0).astype(jnp.float32)
-    # One product after the other: the gradient of jnp.prod is slow, and none where a factor is 0.
+    # Successive products: the gradient of jnp.prod is slow, and undefined where a factor is 0.
     slots = [1 - probability[..., n, :, :] for n in range(probability.shape[-3])]
     background = functools.reduce(operator.mul, slots)[..., None, :, :]
     p = jnp.clip(jnp.concatenate([background, probability], axis=-3), EPS, 1 - EPS)
@@ -36,10 +36,10 @@ def aggregate(
 
 
 def probabilities(logits: Float[Array, "*B M H W"]) -> Float[Array, "*B N H W"]:
-    """The N slots' probabilities, from what `aggregate` returned."""
+    """Returns the N slots' probabilities from the logits of `aggregate`."""
     return jax.nn.softmax(logits, axis=-3)[..., 1:, :, :]
 
 
 def others(masks: Float[Array, "*B N H W"]) -> Float[Array, "*B N H W"]:
-    """For each object, where the other ones are: the sum of their masks, at most 1."""
+    """Returns the union of all other objects for each object: the sum of their masks, at most 1."""
     return jnp.clip(masks.sum(axis=-3, keepdims=True) - masks, 0, 1)

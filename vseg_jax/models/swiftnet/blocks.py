@@ -1,4 +1,4 @@
-"""What STM and SwiftNet decode with: key and value convolutions, context, refinement.
+"""Layers behind the encoders: key and value convolutions, ASPP, refinement, decoder.
 
 STM: Oh et al., ICCV 2019, as github.com/seoungwugoh/STM; SwiftNet: Wang et al., CVPR 2021, as
 github.com/haochenheheda/SwiftNet. Convolutions take any number of axes before H.
@@ -26,7 +26,7 @@ def conv(
     bias: bool = True,
     name: str | None = None,
 ) -> nn.Conv:
-    """A 3x3 convolution, padded on both sides alike."""
+    """Returns a 3x3 convolution with equal padding on both sides."""
     return nn.Conv(
         features, (3, 3), stride, dilation, kernel_dilation=dilation, use_bias=bias, dtype=dtype,
         kernel_init=torch_init, name=name,
@@ -34,9 +34,10 @@ def conv(
 
 
 class KeyValue(nn.Module):
-    """What a pixel is found by, and what is read there: one convolution each.
+    """Keys, by which pixels are found, and values, which are read there: one convolution each.
 
-    Initialized as in PyTorch; a larger start (He) makes the affinity of fresh keys nearly one-hot.
+    Initialized as in PyTorch; larger kernels (He) make the affinity of untrained keys nearly
+    one-hot.
     """
 
     key_channels: int
@@ -52,11 +53,11 @@ class KeyValue(nn.Module):
 
 
 class Aspp(nn.Module):
-    """Atrous spatial pyramid pooling of SwiftNet: a 1x1 and three dilated convolutions, joined.
+    """Atrous spatial pyramid pooling of SwiftNet: a 1x1 and three dilated convolutions.
 
     Attributes:
       features: channels of each branch and of the result.
-      dropout: share of the result that training drops.
+      dropout: rate, in training.
       dtype: of the computation.
     """
 
@@ -80,7 +81,7 @@ class Aspp(nn.Module):
 class Refine(nn.Module):
     """Adds a finer map of the frame to every object's coarser one.
 
-    What comes from the frame is the same for all objects and is computed once.
+    The frame's part is the same for all objects and is computed once.
     """
 
     features: int
@@ -98,12 +99,12 @@ class Refine(nn.Module):
 
 
 class Decoder(nn.Module):
-    """What was read from the memory, up to each object's probability at the frame's size.
+    """Decodes the memory readout to each object's probability at the frame's size.
 
     Attributes:
       mdim: channels throughout.
       rectified: see `ResidualBlock`.
-      dtype: of the computation; the probability is float32 at least.
+      dtype: of the computation; probabilities are at least float32.
     """
 
     mdim: int
@@ -117,8 +118,11 @@ class Decoder(nn.Module):
         r3: Float[Array, "B _ _ _"],
         r2: Float[Array, "B _ _ _"],
     ) -> Float[Array, "B N H W"]:
-        """The softmax over background and object is a sigmoid of their difference, and that may be
-        taken before the (linear) upsampling by 4."""
+        """Returns probabilities.
+
+        The softmax over background and object is a sigmoid of their difference, and the difference
+        commutes with the (linear) upsampling by 4, so it is taken first.
+        """
         x = conv(self.mdim, self.dtype, name="reduce")(x)
         x = ResidualBlock(self.rectified, self.dtype, name="block")(x)
         x = Refine(self.mdim, self.rectified, self.dtype, name="refine3")(r3, x)

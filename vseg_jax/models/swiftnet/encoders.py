@@ -1,4 +1,4 @@
-"""From frames, and from frames with masks, to the maps that keys and values are computed of."""
+"""Encoders of frames, and of frames with masks; keys and values are computed from their maps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STRIDE = 16  # of the last map; frames are padded to a multiple of it
 class Features(NamedTuple):
     """Maps of a frame, after their ReLUs: stages 3, 2 and 1 of a ResNet, and its stem.
 
-    SwiftNet's public code names the stem before its ReLU, but that is computed in place.
+    SwiftNet's public code refers to the stem before its ReLU, but the ReLU is computed in place.
     """
 
     r4: Float[Array, "B h w _"]  # stride 16
@@ -32,16 +32,16 @@ class Features(NamedTuple):
 
 
 def resnet(depth: int, width: int, dtype: DTypeLike) -> ResNet:
-    """The encoder without its last stage; its batch norm stays as it was loaded."""
+    """Returns a ResNet without its last stage; its batch norm is frozen."""
     return ResNet(depth, stages=3, stem=True, width=width, norm="frozen", dtype=dtype)
 
 
 class LiteEncoder(nn.Module):
-    """EfficientNet-Lite0 where the papers have a ResNet (inferred, as all that it brings).
+    """EfficientNet-Lite0 in place of the papers' ResNet (inferred, with everything that follows).
 
-    Its maps have both signs where everything behind expects what a ReLU leaves, so each channel
-    becomes two, its positive and its negative part; and they are large, so they are divided by
-    their usual size. Batch norm stays as it was loaded.
+    Its maps have both signs, but the layers behind expect the output of a ReLU, so each channel is
+    split into two, its positive and its negative part. The maps are also large, so they are divided
+    by their usual scale. Batch norm is frozen.
     """
 
     dtype: DTypeLike = jnp.float32
@@ -50,15 +50,15 @@ class LiteEncoder(nn.Module):
     def __call__(
         self, x: Float[Array, "B H W 3"], *, train: bool
     ) -> tuple[Float[Array, "B _ _ _"], ...]:
-        (mean, deviation), wanted = (jnp.asarray(c) for c in (IMAGENET, efficientnet.COLORS))
-        x = ((x * deviation + mean - wanted[0]) / wanted[1]).astype(self.dtype)
+        (mean, deviation), theirs = (jnp.asarray(c) for c in (IMAGENET, efficientnet.COLORS))
+        x = ((x * deviation + mean - theirs[0]) / theirs[1]).astype(self.dtype)
         lite = efficientnet.EfficientNetLite(levels=4, dtype=self.dtype, name="lite")
         maps = zip(lite(x, train=train), efficientnet.SCALES, strict=False)
         return tuple(nn.relu(jnp.concatenate([m, -m], -1)) / scale for m, scale in maps)
 
 
 def channels(backbone: str, depth: int, width: int) -> tuple[int, int, int]:
-    """Channels of r4, r3 and r2."""
+    """Returns the numbers of channels of r4, r3 and r2."""
     if backbone == "efficientnet_lite0":
         return tuple(2 * c for c in reversed(efficientnet.CHANNELS[1:4]))
     r2 = width * (4 if depth >= 50 else 1)
@@ -92,7 +92,7 @@ class MaskConv(nn.Module):
 
 
 class MemoryEncoder(nn.Module):
-    """STM's Encoder_M: a second ResNet, whose stem sees the masks too."""
+    """STM's Encoder_M: a second ResNet, whose stem also sees the masks."""
 
     depth: int
     width: int
@@ -114,10 +114,10 @@ class MemoryEncoder(nn.Module):
 
 
 class LightAggregation(nn.Module):
-    """SwiftNet's light aggregation encoder: the frame's own maps, joined by the masks.
+    """SwiftNet's light aggregation encoder: fuses the frame's own maps with the masks.
 
     Masks enter twice: by a strided convolution at the stem, and at stride 16 with every 16x16 block
-    of pixels as channels (`unshuffle`). Widths for ResNet-50 are inferred: those of the maps.
+    of pixels as channels (`unshuffle`). The widths for ResNet-50 are inferred: those of its maps.
     """
 
     dtype: DTypeLike = jnp.float32
@@ -134,7 +134,7 @@ class LightAggregation(nn.Module):
         count = masks.shape[:2]
         flat = [m.reshape(-1, *m.shape[2:], 1) for m in (masks, others)]
 
-        def apart(x: jax.Array) -> jax.Array:
+        def by_object(x: jax.Array) -> jax.Array:
             return x.reshape(*count, *x.shape[1:])
 
         def down(x: jax.Array, like: jax.Array, name: str) -> jax.Array:
@@ -143,17 +143,17 @@ class LightAggregation(nn.Module):
         at_stem = MaskConv(c1.shape[-1], 7, 2, self.dtype, name="masks_stem")(*flat)
         blocks = [unshuffle(m[..., 0], STRIDE) for m in flat]
         at_r4 = MaskConv(r4.shape[-1], 3, 1, self.dtype, name="masks_r4")(*blocks)
-        x = nn.relu(c1 + apart(at_stem))
+        x = nn.relu(c1 + by_object(at_stem))
         x = nn.relu(r2 + down(x, r2, "fuse1"))
         x = nn.relu(r3 + down(x, r3, "fuse2"))
-        x = nn.relu(r4 + apart(at_r4) + down(x, r4, "fuse3"))
+        x = nn.relu(r4 + by_object(at_r4) + down(x, r4, "fuse3"))
         for name in ("fuse4", "fuse5"):
             x = nn.relu(conv(x.shape[-1], self.dtype, bias=False, name=name)(x))
         return x
 
 
 def unshuffle(x: Float[Array, "B H W"], size: int) -> Float[Array, "B h w C"]:
-    """Each block of size x size pixels as channels: channel = row in the block * size + column."""
+    """Turns size x size blocks of pixels into channels: channel = row in block * size + column."""
     batch, height, width = x.shape
     x = x.reshape(batch, height // size, size, width // size, size)
     return x.transpose(0, 1, 3, 2, 4).reshape(batch, height // size, width // size, size * size)

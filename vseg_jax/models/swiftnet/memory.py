@@ -1,13 +1,13 @@
-"""What a stream remembers: keys and values of pixels, in arrays of fixed size.
+"""The memory of a stream: keys and values of pixels, in arrays of fixed size.
 
-The M places of an object's memory, P = h * w of them a frame:
+The M places of an object's memory, with P = h * w places for each frame:
 
     [ first frame: P | previous frame: P | ring: capacity * kept ]
 
-The first frame, in which the object was given, is never overwritten. The ring holds what stays of
-later frames, the oldest making room: whole frames (STM) or the pixels least similar to what is
-remembered already (SwiftNet's pixel-adaptive memory). `valid` says which places hold anything. A
-static memory has the first part only.
+The first frame, in which the object was prompted, is never overwritten. The ring holds the kept
+part of later frames and evicts the oldest: whole frames (STM), or the pixels least similar to the
+memory (SwiftNet's pixel-adaptive memory). `valid` marks the places in use. A static memory has the
+first part only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-NEVER = -1e30  # finite, so that an object without any memory reads numbers and not NaN
+MASKED = -1e30  # score of unused places; finite, so that an empty memory does not read NaN
 
 
 @struct.dataclass
@@ -32,10 +32,10 @@ class Memory:
       keys: [N, M, Ck].
       values: [N, M, Cv].
       valid: [N, M] bool.
-      updates: [] int32, frames that were put into the ring.
+      updates: [] int32, frames put into the ring so far.
     """
 
-    keys: Any  # arrays; `jax.eval_shape` and `jax.vmap` put other things here
+    keys: Any  # arrays, but `jax.eval_shape` and `jax.vmap` also use shapes and axes
     values: Any
     valid: Any
     updates: Any
@@ -48,14 +48,14 @@ def create(
     ring: int | None,
     dtype: DTypeLike,
 ) -> Memory:
-    """The memory after the first frame.
+    """Returns the memory after the first frame.
 
     Args:
       key: of the first frame.
-      value: of the same.
-      present: slots whose object is there.
+      value: of the first frame.
+      present: slots that hold an object.
       ring: places of the ring; None for a static memory.
-      dtype: of keys and values.
+      dtype: of the stored keys and values.
     """
     objects, places, _ = key.shape
     later = 0 if ring is None else places + ring
@@ -73,25 +73,26 @@ def read(
     values: Float[Array, "N M V"],
     valid: Bool[Array, "N M"],
 ) -> Float[Array, "N Q V"]:
-    """Eq. 1 and the sum of Eq. 2: for each query pixel, the mean value of the places like it.
+    """Computes Eq. 1 and the sum of Eq. 2: for each query pixel, the mean value of similar places.
 
-    Affinities are softmax over the valid places of <query, key> / sqrt(K), as both public codes
-    have it (Eq. 1 prints no root). SwiftNet's code takes the exponential as it is; here the largest
-    score is subtracted first, which changes nothing but overflow. An object with no valid place
-    reads a mean that means nothing.
+    Affinities are the softmax of <query, key> / sqrt(K) over the valid places, as in both public
+    codes (Eq. 1 prints no root). SwiftNet's code takes the plain exponential; here the largest
+    score is subtracted first, which only prevents overflow. The result is meaningless for an object
+    without a valid place.
     """
     scores = jnp.einsum("qk,nmk->nqm", query.astype(keys.dtype), keys,
                         preferred_element_type=jnp.float32)
-    scores = jnp.where(valid[:, None], scores / query.shape[-1] ** 0.5, NEVER)
+    scores = jnp.where(valid[:, None], scores / query.shape[-1] ** 0.5, MASKED)
     affinity = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
     return jnp.einsum("nqm,nmv->nqv", affinity, values)
 
 
 def recall(query: Float[Array, "Q K"], memory: Memory, places: int) -> Float[Array, "N Q V"]:
-    """`read` of a stream's memory, a frame's `places` at a time and only as far as it is filled.
+    """Computes `read` in blocks of a frame's `places`, up to the last place in use.
 
-    The softmax runs along: sums are kept relative to the largest score so far. So a memory that
-    may become large costs neither time before it is, nor affinities of all its places at once.
+    The softmax is computed online: sums are kept relative to the largest score so far. A memory
+    with a large capacity therefore costs no time before it is filled, and never needs the
+    affinities of all its places at once.
     """
     objects, size, _ = memory.keys.shape
     number = jnp.arange(size)
@@ -100,14 +101,14 @@ def recall(query: Float[Array, "Q K"], memory: Memory, places: int) -> Float[Arr
 
     def block(i: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         largest, total, content = carry
-        begin = jnp.minimum(i * places, size - places)  # the last block may overlap the one before
+        start = jnp.minimum(i * places, size - places)  # the last block may overlap another
         unread = memory.valid & (number >= i * places)
         keys, values, valid = (
-            lax.dynamic_slice_in_dim(x, begin, places, axis=1)
+            lax.dynamic_slice_in_dim(x, start, places, axis=1)
             for x in (memory.keys, memory.values, unread)
         )
         scores = jnp.einsum("qk,npk->nqp", query, keys, preferred_element_type=jnp.float32)
-        scores = jnp.where(valid[:, None], scores / query.shape[-1] ** 0.5, NEVER)
+        scores = jnp.where(valid[:, None], scores / query.shape[-1] ** 0.5, MASKED)
         new = jnp.maximum(largest, scores.max(-1))
         weight, shrink = jnp.exp(scores - new[..., None]), jnp.exp(largest - new)
         content = content * shrink[..., None] + jnp.einsum(
@@ -116,9 +117,9 @@ def recall(query: Float[Array, "Q K"], memory: Memory, places: int) -> Float[Arr
         return new, total * shrink + weight.sum(-1), content
 
     shape = (objects, query.shape[0])
-    nothing = (jnp.full(shape, NEVER), jnp.zeros(shape),
-               jnp.zeros((*shape, memory.values.shape[-1])))
-    _, total, content = lax.fori_loop(0, (filled + places - 1) // places, block, nothing)
+    empty = (jnp.full(shape, MASKED), jnp.zeros(shape),
+             jnp.zeros((*shape, memory.values.shape[-1])))
+    _, total, content = lax.fori_loop(0, (filled + places - 1) // places, block, empty)
     return (content / jnp.maximum(total, 1e-30)[..., None]).astype(memory.values.dtype)
 
 
@@ -128,7 +129,7 @@ def set_first(
     value: Float[Array, "N P V"],
     entering: Bool[Array, " N"],
 ) -> Memory:
-    """The same with a first frame for the `entering` slots, which had none."""
+    """Returns the memory with a first frame for the `entering` slots, which had none."""
     return _written(memory, 0, key, value, entering[:, None], entering)
 
 
@@ -138,21 +139,21 @@ def set_previous(
     value: Float[Array, "N P V"],
     valid: Bool[Array, " N"],
 ) -> Memory:
-    """The same with another previous frame, which the `valid` slots may read."""
+    """Returns the memory with a new previous frame, which the `valid` slots may read."""
     everywhere = jnp.ones((key.shape[0], 1), bool)
     return _written(memory, key.shape[1], key, value, everywhere, valid)
 
 
 def keep_previous(memory: Memory, due: Bool[Array, ""], places: int, kept: int) -> Memory:
-    """The same with `kept` pixels of the previous frame in the ring, if it is `due`.
+    """Returns the memory with `kept` pixels of the previous frame in the ring, if it is `due`.
 
-    A part of a frame is chosen for each object by itself: its pixels least similar to its memory.
+    A part of a frame is chosen separately for each object: the pixels least similar to its memory.
 
     Args:
       memory: of the frames up to the previous one.
-      due: whether anything is to happen.
+      due: whether to keep the frame; otherwise the memory is unchanged.
       places: P, pixels of a frame.
-      kept: how many of them stay.
+      kept: how many of them to keep.
     """
     capacity = (memory.keys.shape[1] - 2 * places) // kept
     start = 2 * places + (memory.updates % capacity) * kept
@@ -172,15 +173,15 @@ def keep_previous(memory: Memory, due: Bool[Array, ""], places: int, kept: int) 
 def least_similar(
     key: Float[Array, "N P K"], memory: Memory, kept: int
 ) -> Int[Array, "N {kept}"]:
-    """Which pixels of the previous frame are least like anything remembered of earlier ones.
+    """Returns the pixels of the previous frame least similar to the memory of earlier frames.
 
     Similarity is the cosine of the keys (SwiftNet, pixel-adaptive memory).
 
     Returns:
-      positions in [0, P), in rising order.
+      positions in [0, P), in ascending order.
     """
     places = key.shape[1]
-    # The previous frame's own places are no memory yet.
+    # The previous frame's own places do not count.
     valid = memory.valid.at[:, places : 2 * places].set(False)
     cosine = jnp.einsum("npk,nmk->npm", _unit(key), _unit(memory.keys))
     nearest = jnp.where(valid[:, None], cosine, -2).max(axis=-1)
@@ -195,11 +196,12 @@ def _unit(x: Array) -> Array:
 def _written(
     memory: Memory, start: int | Array, key: Array, value: Array, write: Array, valid: Array
 ) -> Memory:
-    """`key` and `value` from place `start` on, in the slots that `write` [N, 1] names.
+    """Writes `key` and `value` from place `start` on, in the slots where `write` [N, 1] is True.
 
-    A small part is read, chosen from and written back, so that a donated memory changes in place;
-    a condition around the whole would copy it where streams are vmapped.
+    Only the affected part is read, selected and written back, so that a donated memory is updated
+    in place; a condition around the whole memory would copy it when streams are vmapped.
     """
+
     def put(whole: Array, part: Array, write: Array) -> Array:
         old = lax.dynamic_slice_in_dim(whole, start, part.shape[1], axis=1)
         part = jnp.where(write, part.astype(whole.dtype), old)

@@ -1,9 +1,11 @@
 """Mask propagation on STM or SwiftNet, with first-frame adaptation.
 
-docs/papers/swiftnet.md holds each equation, table and switch of the paper beside its place here.
+docs/papers/swiftnet.md maps the equations, tables and settings of the paper to this code.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +13,12 @@ from jaxtyping import Array, Float
 
 from vseg_jax.index_masks import VOID
 from vseg_jax.models.base import Batch, Variables, quick_key
-from vseg_jax.models.swiftnet import memory, streaming
+from vseg_jax.models.swiftnet import memory
 from vseg_jax.models.swiftnet.aggregation import aggregate, others, probabilities
 from vseg_jax.models.swiftnet.config import SwiftnetConfig
 from vseg_jax.models.swiftnet.init import tie_keys
 from vseg_jax.models.swiftnet.network import StmNetwork, SwiftNetwork
-from vseg_jax.models.swiftnet.streaming import crop, pad_masks, prepare
+from vseg_jax.models.swiftnet.streaming import State, Stream, crop, pad_masks, prepare
 from vseg_jax.tasks import Means
 from vseg_jax.tasks.vos import Prompt, SlotMasks, one_hot, overlap
 from vseg_jax.tasks.vos import index as most_probable
@@ -24,9 +26,9 @@ from vseg_jax.weights import swiftnet
 
 
 class Swiftnet:
-    """The model of models/base.py; see there for what each function is for.
+    """The model of mask propagation; the methods are those of `vseg_jax.models.base.Model`.
 
-    `variables` holds `params` and `batch_stats`; batch norm never changes its statistics.
+    `variables` holds `params` and `batch_stats`; the statistics of batch norm never change.
     """
 
     task = "vos"
@@ -42,6 +44,7 @@ class Swiftnet:
         )
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """Returns random variables; see `Model.init`."""
         key = quick_key(key)
         # The parameters depend neither on the frames' size nor on the number of objects.
         frame, mask = jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 1, 32, 32))
@@ -51,6 +54,7 @@ class Swiftnet:
         return variables
 
     def pretrained(self, variables: Variables) -> Variables:
+        """Returns `variables` with the public weights that the config names."""
         if self.config.network_weights:
             return swiftnet.load(self.config.network_weights, variables)
         if self.config.backbone_weights:
@@ -60,12 +64,12 @@ class Swiftnet:
     def loss(
         self, variables: Variables, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, Variables, Means]:
-        """Cross entropy of every frame but the first, with the model's own answers remembered.
+        """Computes the cross entropy of every frame but the first.
 
-        The first frame is remembered with its true masks, every later one with its soft answer,
-        through which no gradient goes. A frame's loss is the mean over the pixels whose slot is
-        known; frames are added up, as in the public training code. An object that was not in the
-        first frame is background.
+        The first frame is remembered with its true masks, every later one with its soft prediction,
+        through which no gradient flows. A frame's loss is the mean over the pixels whose slot is
+        known; frames are summed, as in the public training code. An object that is not in the first
+        frame is background.
         """
         logits = self._propagate(variables, batch, key)  # [T - 1, B, M, H, W]
         masks = jnp.moveaxis(batch["masks"], 1, 0)[1:]
@@ -88,13 +92,13 @@ class Swiftnet:
     def _propagate(
         self, variables: Variables, batch: Batch, key: jax.Array
     ) -> Float[Array, "T B M H W"]:
-        """Logits of frames 1 ... T - 1; the encoder sees all frames at once."""
+        """Returns the logits of frames 1 ... T - 1; the encoder runs on all frames at once."""
         frames = jnp.moveaxis(batch["frames"], 1, 0)
         length, samples, height, width = frames.shape[:4]
         objects, size = batch["objects"], (height, width)
         images = prepare(frames)
 
-        def run(*inputs, method, **options):
+        def run(*inputs: Any, method: str, **options: Any) -> Any:
             return self.network.apply(variables, *inputs, method=method, **options)
 
         flat = run(images.reshape(-1, *images.shape[2:]), method="encode")
@@ -113,9 +117,9 @@ class Swiftnet:
                 x.reshape(*x.shape[:2], -1, x.shape[-1]) for x in run(fused, method="memorize")
             ])
             keys, contents = (jnp.concatenate(x, axis=2) for x in zip(*remembered, strict=True))
-            everything = jnp.ones(keys.shape[:3], bool)
+            valid = jnp.ones(keys.shape[:3], bool)
             query = queries[t - 1].reshape(samples, -1, keys.shape[-1])
-            read = jax.vmap(memory.read)(query, keys, contents, everything)
+            read = jax.vmap(memory.read)(query, keys, contents, valid)
             read = read.reshape(samples, -1, *values.shape[2:])
             probability = run(
                 read, values[t - 1], now, method="decode", train=True,
@@ -126,12 +130,10 @@ class Swiftnet:
         return jnp.stack(logits)
 
     def predict(self, variables: Variables, batch: Batch) -> SlotMasks:
-        """Streams over each clip from its first frame's masks; the answer is the last frame's."""
-        first = jax.vmap(lambda frame, mask: streaming.start(
-            self.config, self.network, variables, frame, {"mask": mask},
-            batch["objects"].shape[1],
-        ))
-        advance = jax.vmap(lambda state, frame: self.step(variables, state, frame))
+        """Propagates each clip's first masks through it and returns the last frame's prediction."""
+        stream, objects = self._stream(variables), batch["objects"].shape[1]
+        first = jax.vmap(lambda frame, mask: stream.start(frame, {"mask": mask}, objects))
+        advance = jax.vmap(stream.step)
         frames = jnp.moveaxis(batch["frames"], 1, 0)
         state = first(frames[0], batch["masks"][:, 0])
         nothing = jax.tree.map(
@@ -142,15 +144,15 @@ class Swiftnet:
         )
         return prediction
 
-    def start(
-        self, variables: Variables, frame: jax.Array, prompt: Prompt
-    ) -> streaming.State:
-        return streaming.start(
-            self.config, self.network, variables, frame, prompt, self.config.objects
-        )
+    def start(self, variables: Variables, frame: jax.Array, prompt: Prompt) -> State:
+        """Returns the state after the first frame, whose objects the prompt names."""
+        return self._stream(variables).start(frame, prompt, self.config.objects)
 
     def step(
-        self, variables: Variables, state: streaming.State, frame: jax.Array,
-        prompt: Prompt | None = None,
-    ) -> tuple[streaming.State, SlotMasks]:
-        return streaming.step(self.config, self.network, variables, state, frame, prompt)
+        self, variables: Variables, state: State, frame: jax.Array, prompt: Prompt | None = None
+    ) -> tuple[State, SlotMasks]:
+        """Predicts the next frame; a prompt adds or corrects objects, see `Stream.step`."""
+        return self._stream(variables).step(state, frame, prompt)
+
+    def _stream(self, variables: Variables) -> Stream:
+        return Stream(self.config, self.network, variables)

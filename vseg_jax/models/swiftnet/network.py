@@ -1,10 +1,10 @@
-"""The two networks of mask propagation, STM and SwiftNet, cut at the same five places.
+"""The two networks of mask propagation, STM and SwiftNet, with the same five methods.
 
 Frames are float, normalized with ImageNet's mean and deviation, and padded (with black, before the
 normalization) to a multiple of 16; h, w = H / 16, W / 16. Masks are probabilities in [0, 1], padded
-with 0. `others` of object n is the sum of the masks of all other objects clipped to [0, 1]; both
-public repositories build it so. Reading from the memory lies between `query` and `decode`, and is
-no part of the network: it has no parameters.
+with 0. `others` of object n is the sum of the masks of all other objects, clipped to [0, 1], as in
+both public repositories. Reading the memory happens between `query` and `decode`; it has no
+parameters and is not part of the network.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from vseg_jax.models.swiftnet.encoders import (
 
 
 class _Network(nn.Module):
-    """What both have.
+    """The common parts of both networks.
 
     Attributes:
       depth: of the ResNet, 18 or 50.
       width: channels of its stem; 64 in the papers, fewer for small models.
-      backbone: "resnet" as in the papers, or "efficientnet_lite0" (SwiftNet only), which has
-        neither depth nor width.
+      backbone: "resnet" as in the papers, or "efficientnet_lite0" (SwiftNet only), which ignores
+        depth and width.
       key_channels: None for an eighth of the channels C of r4, as in the papers.
       value_channels: None for half of C.
       mdim: channels of the decoder; None for a quarter of C.
@@ -65,7 +65,7 @@ class _Network(nn.Module):
 
     @property
     def channels(self) -> int:
-        """C, of the map at stride 16."""
+        """C, channels of the map at stride 16."""
         return channels(self.backbone, self.depth, self.width)[0]
 
     def __call__(
@@ -74,35 +74,35 @@ class _Network(nn.Module):
         masks: Float[Array, "B N H W"],
         others: Float[Array, "B N H W"],
     ) -> Float[Array, "B N H W"]:
-        """All parts in turn, each frame's memory being its own values: for `init`."""
+        """Runs every part, with each frame's own values as its memory; for `init`."""
         features = self.encode(frames)
         _, value = self.query(features)
         _, values = self.memorize(self.fuse(features, frames, masks, others))
         return self.decode(values, value, features)
 
     def encode(self, frames: Float[Array, "B H W 3"]) -> Features:
-        """Maps of the frames."""
+        """Returns the maps of the frames."""
         c1, r2, r3, r4 = self.encoder(frames.astype(self.dtype), train=False)
         return Features(r4, r3, r2, c1)
 
     def query(
         self, features: Features
     ) -> tuple[Float[Array, "B h w K"], Float[Array, "B h w V"]]:
-        """Keys to search the memory with, and values for the decoder."""
+        """Returns keys to search the memory with, and values for the decoder."""
         return self.query_kv(features.r4)
 
     def memorize(
         self, x: Float[Array, "B N h w C"]
     ) -> tuple[Float[Array, "B N h w K"], Float[Array, "B N h w V"]]:
-        """Keys and values of what `fuse` returned."""
+        """Returns keys and values of the map that `fuse` returned."""
         return self.memory_kv(x)
 
 
 class StmNetwork(_Network):
     """Space-time memory network (Oh et al., ICCV 2019; github.com/seoungwugoh/STM: depth 50).
 
-    Frames with masks have an encoder of their own; the query's value goes into the decoder beside
-    what was read.
+    Frames with masks have an encoder of their own; the decoder takes the memory readout together
+    with the query's value.
     """
 
     def setup(self):
@@ -117,7 +117,7 @@ class StmNetwork(_Network):
         masks: Float[Array, "B N H W"],
         others: Float[Array, "B N H W"],
     ) -> Float[Array, "B N h w C"]:
-        """r4 of the memory's encoder; `features` are not read."""
+        """Returns r4 of the memory encoder; `features` are not used."""
         return self.memory_encoder(frames.astype(self.dtype), masks, others)
 
     def decode(
@@ -128,15 +128,15 @@ class StmNetwork(_Network):
         *,
         train: bool = False,
     ) -> Float[Array, "B N H W"]:
-        """Each object's own probability, before the aggregation over objects."""
-        return self.decoder(_beside(read, value), features.r3, features.r2)
+        """Returns each object's own probability, before the aggregation over objects."""
+        return self.decoder(_with_value(read, value), features.r3, features.r2)
 
 
 class SwiftNetwork(_Network):
     """SwiftNet (Wang et al., CVPR 2021; github.com/haochenheheda/SwiftNet: depth 18).
 
-    The memory's features are made of the query's, so that a frame is encoded once. The widths of
-    depth 50, of which no code was released, are inferred: the same fractions of its channels.
+    The memory's features are derived from the query's, so that a frame is encoded once. The widths
+    for depth 50, for which no code was released, are inferred: the same fractions of its channels.
     """
 
     def setup(self):
@@ -152,7 +152,7 @@ class SwiftNetwork(_Network):
         masks: Float[Array, "B N H W"],
         others: Float[Array, "B N H W"],
     ) -> Float[Array, "B N h w C"]:
-        """The light aggregation encoder of the frame's features; `frames` are not read."""
+        """Returns the light aggregation of the frame's features; `frames` are not used."""
         return self.aggregation(features, masks, others)
 
     def decode(
@@ -163,11 +163,11 @@ class SwiftNetwork(_Network):
         *,
         train: bool = False,
     ) -> Float[Array, "B N H W"]:
-        """Each object's own probability, before the aggregation over objects.
+        """Returns each object's own probability, before the aggregation over objects.
 
-        With `train` the dropout of the ASPP takes a random key named "dropout".
+        With `train`, the dropout of the ASPP takes a random key named "dropout".
         """
-        x = self.aspp(_beside(read, value), train=train)
+        x = self.aspp(_with_value(read, value), train=train)
         return self.decoder(x, features.r3, features.r2)
 
 
@@ -175,9 +175,9 @@ def _decoder(network: _Network, rectified: bool) -> Decoder:
     return Decoder(network.mdim or network.channels // 4, rectified, network.dtype)
 
 
-def _beside(
+def _with_value(
     read: Float[Array, "B N h w V"], value: Float[Array, "B h w V"]
 ) -> Float[Array, "B N h w D"]:
-    """What was read of each object, and the query's value, which is the same for all."""
+    """Appends the query's value, which is the same for all objects, to each object's readout."""
     same = jnp.broadcast_to(value[:, None], read.shape[:-1] + value.shape[-1:])
     return jnp.concatenate([read.astype(value.dtype), same], axis=-1)
