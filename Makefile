@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-all parity lint clean
+.PHONY: quickstart test test-all parity docs lint clean
 
 quickstart: .venv/run.stamp
 	$(BIN)/python -m vseg_jax.main --config configs/quickstart.py --workdir runs/quickstart
@@ -17,6 +17,12 @@ test-all: .venv/dev.stamp        # with the slow tests: ten kills, paper-size co
 parity: .venv/dev.stamp          # live comparison with public PyTorch code: see docs/parity.md
 	$(BIN)/pip install -q -c constraints.txt -e '.[parity]'
 	$(BIN)/python -m pytest -m parity tests/parity
+
+docs: .venv/dev.stamp            # the site, in site/; a broken link or name is an error
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
+	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/check.py
+	$(BIN)/zensical build --clean --strict
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

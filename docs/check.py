@@ -18,18 +18,21 @@ REPOSITORY = re.compile(
     r"https://(?:github\.com/vseg-jax/vseg_jax/(?:blob|tree)/main"
     r"|raw\.githubusercontent\.com/vseg-jax/vseg_jax/main)/([^\s)#\"]+)"
 )
-SITE = re.compile(r"https://vseg-jax\.github\.io/vseg_jax/([^\s)#\"]*)")
+SITE = re.compile(r"https://vseg-jax\.github\.io/vseg_jax/([^\s)>#\"]*)")
 TREES = ("vseg_jax", "input_pipeline", "configs", "tests", "docs", "benchmarks", "colabs")
 FILE = re.compile(rf"(?<![\w./-])((?:{'|'.join(TREES)})/[\w./-]*\w)(?::(\w+))?")
 MODULE = re.compile(r"(?<![\w./])vseg_jax(?:\.\w+)+")
-KEY = re.compile(r"--config\.([\w.]+)")
+KEY = re.compile(r"--config\.([\w.]+\w)(?=[=`\s.])")
+SECTIONS = ("data", "clip", "propagation", "instances", "text", "train", "evaluation", "model")
+SHORT_KEY = re.compile(rf"(?<![\w./-])((?:{'|'.join(SECTIONS)})\.(?!py\b)[a-z_.]+\w)(?!\.py)")
 TEST = re.compile(r"(?<!\w)test_\w+")
-GENERATED = re.compile(r"^docs/(reference/(cli|configuration)|project/(benchmarks|changelog|contributing))\.md$")
+PLACEHOLDER = re.compile(r"[/\w.]*[*<{…]")  # what follows stands for several names
 
 
 def pages() -> list[Path]:
     """Returns the Markdown files that people read."""
-    below = [p for folder in ("docs", "benchmarks", "colabs") for p in (ROOT / folder).rglob("*.md")]
+    below = [page for folder in ("docs", "benchmarks", "colabs")
+             for page in (ROOT / folder).rglob("*.md")]
     return sorted([*ROOT.glob("*.md"), *below])
 
 
@@ -115,30 +118,31 @@ def faults(path: Path) -> Iterator[str]:
         base = ROOT / "docs" / page.rstrip("/")
         if not (base.is_dir() or base.with_suffix(".md").is_file()):
             yield f"no page {page} on the site"
-    code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.S))
-    for file, variant in FILE.findall(code):
-        if GENERATED.match(file):
+    for code in re.findall(r"```.*?```|`[^`\n]+`", text, re.S):
+        yield from code_faults(code)
+
+
+def code_faults(code: str) -> Iterator[str]:
+    """Yields what a piece of code names and is not there."""
+    for found in FILE.finditer(code):
+        file, variant = found.groups()
+        if PLACEHOLDER.match(code, found.end()):
             continue
-        if "<" in code[code.find(file):][:len(file) + 2] or not (ROOT / file).exists():
-            if (ROOT / file).suffix or not _is_pattern(code, file):
-                yield f"no file {file}"
+        if not (ROOT / file).exists():
+            yield f"no file {file}"
         elif variant and file.startswith("configs/") and variant not in variants(ROOT / file):
             yield f"no variant {file}:{variant}"
-    for name in MODULE.findall(code):
-        if not module_exists(name):
-            yield f"no module or name {name}"
-    for key in KEY.findall(code):
+    for found in MODULE.finditer(code):
+        if not module_exists(found.group()):
+            yield f"no module or name {found.group()}"
+    for key in [*KEY.findall(code), *SHORT_KEY.findall(code)]:
         parts = key.split(".")
-        if "options" not in parts and parts[-1] not in config_keys() and "datasets" not in parts:
+        free = {"options", "datasets"} & set(parts) or parts[-1] in SECTIONS
+        if not free and parts[-1] not in config_keys():
             yield f"no config key {key}"
-    for name in TEST.findall(code):
-        if name not in tests() and not _is_pattern(code, name):
-            yield f"no test {name}"
-
-
-def _is_pattern(code: str, name: str) -> bool:
-    """Whether the name goes on with a placeholder: `test_x_*`, `papers/<model>`, `a/{b,c}`."""
-    return bool(re.search(re.escape(name) + r"[/\w]*[*<{]", code))
+    for found in TEST.finditer(code):
+        if found.group() not in tests() and not PLACEHOLDER.match(code, found.end()):
+            yield f"no test {found.group()}"
 
 
 def main() -> int:
