@@ -24,7 +24,7 @@ FILE = re.compile(rf"(?<![\w./-])((?:{'|'.join(TREES)})/[\w./-]*\w)(?::(\w+))?")
 MODULE = re.compile(r"(?<![\w./])vseg_jax(?:\.\w+)+")
 KEY = re.compile(r"--config\.([\w.]+\w)(?=[=`\s.])")
 SECTIONS = ("data", "clip", "propagation", "instances", "text", "train", "evaluation", "model")
-SHORT_KEY = re.compile(rf"(?<![\w./-])((?:{'|'.join(SECTIONS)})\.(?!py\b)[a-z_.]+\w)(?!\.py)")
+SHORT_KEY = re.compile(rf"(?<![\w./-])((?:{'|'.join(SECTIONS)})\.(?!(?:py|mp4|json)\b)[a-z_.]+\w)")
 TEST = re.compile(r"(?<!\w)test_\w+")
 PLACEHOLDER = re.compile(r"[/\w.]*[*<{…]")  # what follows stands for several names
 
