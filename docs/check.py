@@ -25,6 +25,7 @@ MODULE = re.compile(r"(?<![\w./])vseg_jax(?:\.\w+)+")
 KEY = re.compile(r"--config\.([\w.]+\w)(?=[=`\s.])")
 SECTIONS = ("data", "clip", "propagation", "instances", "text", "train", "evaluation", "model")
 SHORT_KEY = re.compile(rf"(?<![\w./-])((?:{'|'.join(SECTIONS)})\.(?!(?:py|mp4|json)\b)[a-z_.]+\w)")
+SHORT_CONFIG = re.compile(r"--config (\w+)(?::(\w+))?(?![\w./])")
 TEST = re.compile(r"(?<!\w)test_\w+")
 PLACEHOLDER = re.compile(r"[/\w.]*[*<{…]")  # what follows stands for several names
 
@@ -132,6 +133,10 @@ def code_faults(code: str) -> Iterator[str]:
             yield f"no file {file}"
         elif variant and file.startswith("configs/") and variant not in variants(ROOT / file):
             yield f"no variant {file}:{variant}"
+    for name, variant in SHORT_CONFIG.findall(code):
+        file = ROOT / f"configs/{name}.py"
+        if not file.is_file() or variant and variant not in variants(file):
+            yield f"no config {name}{':' if variant else ''}{variant}"
     for found in MODULE.finditer(code):
         if not module_exists(found.group()):
             yield f"no module or name {found.group()}"
