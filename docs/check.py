@@ -25,7 +25,7 @@ MODULE = re.compile(r"(?<![\w./])vseg_jax(?:\.\w+)+")
 KEY = re.compile(r"--config\.([\w.]+\w)(?=[=`\s.])")
 SECTIONS = ("data", "clip", "propagation", "instances", "text", "train", "evaluation", "model")
 SHORT_KEY = re.compile(rf"(?<![\w./-])((?:{'|'.join(SECTIONS)})\.(?!(?:py|mp4|json)\b)[a-z_.]+\w)")
-SHORT_CONFIG = re.compile(r"--config (\w+)(?::(\w+))?(?![\w./])")
+SHORT_CONFIG = re.compile(r"--config ([a-z]\w*)(?::(\w+))?(?![\w./])")
 TEST = re.compile(r"(?<!\w)test_\w+")
 PLACEHOLDER = re.compile(r"[/\w.]*[*<{…]")  # what follows stands for several names
 
@@ -135,7 +135,7 @@ def code_faults(code: str) -> Iterator[str]:
             yield f"no variant {file}:{variant}"
     for name, variant in SHORT_CONFIG.findall(code):
         file = ROOT / f"configs/{name}.py"
-        if not file.is_file() or variant and variant not in variants(file):
+        if not file.is_file() or (variant and variant not in variants(file)):
             yield f"no config {name}{':' if variant else ''}{variant}"
     for found in MODULE.finditer(code):
         if not module_exists(found.group()):
