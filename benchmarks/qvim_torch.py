@@ -288,7 +288,7 @@ GRU = {
 }
 
 
-def foreign(twin: Qvim, variables: dict[str, Any]) -> dict[str, np.ndarray]:
+def state_dict(twin: Qvim, variables: dict[str, Any]) -> dict[str, np.ndarray]:
     """Our variables (or gradients: only `params`) under the twin's names, in its layouts.
 
     Raises:
@@ -308,7 +308,7 @@ def foreign(twin: Qvim, variables: dict[str, Any]) -> dict[str, np.ndarray]:
 def copy(twin: Qvim, variables: dict[str, Any]) -> None:
     """Makes the twin's weights, running statistics, queue and momentum head ours."""
     state = twin.state_dict()
-    state |= {k: torch.from_numpy(v.copy()) for k, v in foreign(twin, variables).items()}
+    state |= {k: torch.from_numpy(v.copy()) for k, v in state_dict(twin, variables).items()}
     moco = variables["moco"]
     for name, path in [("queue", "queue"), ("videos", "videos")]:
         state[name] = torch.from_numpy(np.array(moco[path]))

@@ -26,7 +26,7 @@ import seeded
 
 from vseg_jax.models.rcf.config import RcfConfig
 from vseg_jax.models.rcf.network import Network
-from vseg_jax.weights.convert import Rule, conv, convert, dense
+from vseg_jax.weights.convert import Rule, convert, kernel, layer, norm
 
 CONFIG = RcfConfig(
     categories=7, references=0, channels=64, heads=8, hidden=96, encoder_layers=2, decoder_layers=2,
@@ -88,19 +88,19 @@ def maps() -> list[np.ndarray]:
 
 def variables(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """Those of our network for the seeded weights of the public one."""
-    foreign: dict[str, np.ndarray] = {}
+    state_dict: dict[str, np.ndarray] = {}
     for key, value in seeded.state_dict(shapes).items():
         if "in_proj_" in key:  # queries, keys and values in one
             for name, part in zip(("query", "key", "value"), np.split(value, 3), strict=True):
-                foreign[key.replace("in_proj_", f"{name}.")] = part
+                state_dict[key.replace("in_proj_", f"{name}.")] = part
         else:
-            foreign[key] = value
+            state_dict[key] = value
     like = jax.eval_shape(
         lambda: Network(CONFIG).init(
             jax.random.key(0), tuple(jnp.asarray(x) for x in maps()), None, None, None, train=False
         )
     )
-    return convert(foreign, RULES, like)
+    return convert(state_dict, RULES, like)
 
 
 def prediction(variables: Mapping[str, Any], pyramid: list[Any]) -> dict[str, Any]:
@@ -111,24 +111,10 @@ def prediction(variables: Mapping[str, Any], pyramid: list[Any]) -> dict[str, An
     return {"classes": out.classes, "masks": out.masks}
 
 
-def _layer(pattern: str, target: str, layout: Any = dense) -> list[Rule]:
-    return [
-        Rule(rf"{pattern}\.weight", f"params/{target}/kernel", layout),
-        Rule(rf"{pattern}\.bias", f"params/{target}/bias"),
-    ]
-
-
-def _norm(pattern: str, target: str) -> list[Rule]:
-    return [
-        Rule(rf"{pattern}\.weight", f"params/{target}/scale"),
-        Rule(rf"{pattern}\.bias", f"params/{target}/bias"),
-    ]
-
-
 def _attention(pattern: str, target: str) -> list[Rule]:
     return [
-        *_layer(rf"{pattern}\.(query|key|value)", rf"{target}/\2"),
-        *_layer(rf"{pattern}\.out_proj", f"{target}/out"),
+        *layer(rf"{pattern}\.(query|key|value)", rf"{target}/\2"),
+        *layer(rf"{pattern}\.out_proj", f"{target}/out"),
     ]
 
 
@@ -139,26 +125,24 @@ _ENCODER, _DECODER = (
     )
 )
 RULES = [
-    *_layer(r"pixel_decoder\.input_proj", "fusion/target",
-            lambda x: np.transpose(x[:, :, 0, 0])),
+    *layer(r"pixel_decoder\.input_proj", "fusion/target"),
     *_attention(rf"{_ENCODER[0]}\.self_attn", f"{_ENCODER[1]}/attention"),
     *_attention(rf"{_DECODER[0]}\.self_attn", f"{_DECODER[1]}/self_attention"),
     *_attention(rf"{_DECODER[0]}\.multihead_attn", f"{_DECODER[1]}/cross_attention"),
     *(rule for theirs, ours in (_ENCODER, _DECODER) for rule in (
-        *_layer(rf"{theirs}\.linear([12])", rf"{ours}/dense\2"),
-        *_norm(rf"{theirs}\.norm(\d)", rf"{ours}/norm\2"),
+        *layer(rf"{theirs}\.linear([12])", rf"{ours}/dense\2"),
+        *norm(rf"{theirs}\.norm(\d)", rf"{ours}/norm\2"),
     )),
-    *_norm(r"predictor\.transformer\.decoder\.norm", "decoder/norm"),
+    *norm(r"predictor\.transformer\.decoder\.norm", "decoder/norm"),
     Rule(r"predictor\.query_embed\.weight", "params/decoder/queries"),
-    *_layer(r"predictor\.class_embed", "head/classes"),
-    *_layer(r"predictor\.mask_embed\.layers\.0", "head/filters1"),
-    *_layer(r"predictor\.mask_embed\.layers\.1", "head/filters2"),
-    Rule(r"pixel_decoder\.adapter_(\d)\.weight", r"params/mask_decoder/lateral\1/kernel",
-         lambda x: np.transpose(x[:, :, 0, 0])),
-    *_norm(r"pixel_decoder\.adapter_(\d)\.norm", r"mask_decoder/lateral_norm\1"),
-    Rule(r"pixel_decoder\.layer_(\d)\.weight", r"params/mask_decoder/conv\1/kernel", conv),
-    *_norm(r"pixel_decoder\.layer_(\d)\.norm", r"mask_decoder/norm\1"),
-    *_layer(r"pixel_decoder\.mask_features", "mask_decoder/predict", conv),
+    *layer(r"predictor\.class_embed", "head/classes"),
+    *layer(r"predictor\.mask_embed\.layers\.0", "head/filters1"),
+    *layer(r"predictor\.mask_embed\.layers\.1", "head/filters2"),
+    Rule(r"pixel_decoder\.adapter_(\d)\.weight", r"params/mask_decoder/lateral\1/kernel", kernel),
+    *norm(r"pixel_decoder\.adapter_(\d)\.norm", r"mask_decoder/lateral_norm\1"),
+    Rule(r"pixel_decoder\.layer_(\d)\.weight", r"params/mask_decoder/conv\1/kernel", kernel),
+    *norm(r"pixel_decoder\.layer_(\d)\.norm", r"mask_decoder/norm\1"),
+    *layer(r"pixel_decoder\.mask_features", "mask_decoder/predict"),
 ]
 
 
@@ -191,7 +175,7 @@ def _stand_ins():
             x = x if self.norm is None else self.norm(x)
             return x if self.activation is None else self.activation(x)
 
-    def get_norm(name, channels):
+    def getnorm(name, channels):
         assert name == "GN"
         return torch.nn.GroupNorm(channels // 8, channels)
 

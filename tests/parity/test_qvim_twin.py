@@ -149,7 +149,7 @@ def one_step(both, our_loss, qfa):
     theirs = twin.loss(tensors, 0.3 if qfa else None, torch.from_numpy(np.array(alpha)))
     theirs.backward()
     total, count = metrics["loss"]
-    gradients = qvim_torch.foreign(twin, {"params": gradient})
+    gradients = qvim_torch.state_dict(twin, {"params": gradient})
     errors = {
         name: error(gradients[name], parameter.grad)
         for name, parameter in twin.named_parameters()
@@ -172,7 +172,7 @@ def test_loss_gradients_and_state(both, our_loss, qfa):
     assert np.median(list(errors.values())) < 5e-3
     text = [v for name, v in errors.items() if name.startswith(("text", "contrast"))]
     assert max(text) < 1e-3
-    after = qvim_torch.foreign(twin, {"batch_stats": updates["batch_stats"]})
+    after = qvim_torch.state_dict(twin, {"batch_stats": updates["batch_stats"]})
     for name, value in after.items():
         close(value, twin.state_dict()[name], name)
     close(updates["moco"]["queue"], twin.queue, "queue")

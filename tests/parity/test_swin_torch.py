@@ -36,10 +36,10 @@ def network(window):
     return Swin(**SMALL | {"window": window})
 
 
-def ours(foreign, x, window=3):
+def ours(state_dict, x, window=3):
     like = jax.eval_shape(lambda x: network(window).init(jax.random.key(0), x, train=False), x)
     run = jax.jit(functools.partial(network(window).apply, train=False))
-    return run(swin.from_public(foreign, like), x)
+    return run(swin.from_public(state_dict, like), x)
 
 
 def compare(outputs, theirs):

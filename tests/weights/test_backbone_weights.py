@@ -1,4 +1,4 @@
-"""Public key names, spelled out unit by unit, against the networks."""
+"""Loads public keys, spelled out unit by unit, into the backbones."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def torch_norm(prefix, channels):
 
 
 def i3d_units(names):
-    """(unit's name in each form, kernel [out, in, t, h, w]) of an I3D with `names` as naming."""
+    """Yields (unit's public name, kernel shape [out, in, t, h, w]) of an I3D named by `names`."""
     channels = 3
     for unit, size, out in (("1a", 7, 64), ("2b", 1, 64), ("2c", 3, 192)):
         yield names["conv"].format(unit, size), (out, channels, size, size, size)
@@ -91,40 +91,40 @@ def i3d_like():
 
 @pytest.mark.parametrize("names", [PIERGIAJ, HASSONY], ids=["piergiaj", "hassony2"])
 def test_i3d_from_torch(names, i3d_like):
-    foreign = torch_i3d(names)
-    tree = from_public(foreign, i3d_like)
+    state_dict = torch_i3d(names)
+    tree = from_public(state_dict, i3d_like)
     theirs = names["branches"][4].format("4d")
     ours = tree["params"]["mixed_4d"]["branch_2_b"]
-    kernel = foreign[theirs + ".conv3d.weight"]
+    kernel = state_dict[theirs + ".conv3d.weight"]
     np.testing.assert_array_equal(ours["conv"]["kernel"][0, 1, 2], kernel[:, :, 0, 1, 2].T)
     np.testing.assert_allclose(
         tree["batch_stats"]["mixed_4d"]["branch_2_b"]["norm"]["var"],
-        foreign[f"{theirs}.{names['norm']}.running_var"].astype(np.float32),
+        state_dict[f"{theirs}.{names['norm']}.running_var"].astype(np.float32),
     )
 
 
 def test_i3d_from_deepmind(i3d_like):
-    foreign = sonnet_i3d()
-    tree = from_public(foreign, i3d_like)
+    state_dict = sonnet_i3d()
+    tree = from_public(state_dict, i3d_like)
     theirs = "RGB/inception_i3d/Mixed_5b/Branch_2/Conv3d_0a_3x3/"
     unit = tree["params"]["mixed_5b"]["branch_2_b"]
-    np.testing.assert_array_equal(unit["conv"]["kernel"], foreign[theirs + "conv_3d/w"])
+    np.testing.assert_array_equal(unit["conv"]["kernel"], state_dict[theirs + "conv_3d/w"])
     np.testing.assert_array_equal(unit["norm"]["scale"], 1)
     np.testing.assert_allclose(
-        unit["norm"]["bias"], foreign[theirs + "batch_norm/beta"].ravel().astype(np.float32)
+        unit["norm"]["bias"], state_dict[theirs + "batch_norm/beta"].ravel().astype(np.float32)
     )
 
 
 def test_i3d_of_fewer_stages_drops_only_what_it_lacks():
-    foreign = torch_i3d(HASSONY)
+    state_dict = torch_i3d(HASSONY)
     like = abstract(I3D(stages=3), 1, 2, 32, 32, 3)
-    assert "mixed_4b" not in from_public(foreign, like)["params"]
-    del foreign["mixed_3c.branch_0.batch3d.bias"]
-    foreign["mixed_3d.branch_0.conv3d.weight"] = np.ones((1, 1, 1, 1, 1))
+    assert "mixed_4b" not in from_public(state_dict, like)["params"]
+    del state_dict["mixed_3c.branch_0.batch3d.bias"]
+    state_dict["mixed_3d.branch_0.conv3d.weight"] = np.ones((1, 1, 1, 1, 1))
     with pytest.raises(ValueError) as error:
-        from_public(foreign, like)
-    assert "nothing fills params/mixed_3c/branch_0/norm/bias" in str(error.value)
-    assert "left over: mixed_3d.branch_0.conv3d.weight" in str(error.value)
+        from_public(state_dict, like)
+    assert "no key fills params/mixed_3c/branch_0/norm/bias" in str(error.value)
+    assert "unexpected: mixed_3d.branch_0.conv3d.weight" in str(error.value)
 
 
 def torch_resnet(depth, width=64):
@@ -156,12 +156,12 @@ def torch_resnet(depth, width=64):
 
 @pytest.mark.parametrize("depth", BLOCKS)
 def test_resnet_from_torchvision(depth):
-    foreign = torch_resnet(depth, width=8)
-    tree = from_torchvision(foreign, abstract(ResNet(depth, width=8), 1, 32, 32, 3))
+    state_dict = torch_resnet(depth, width=8)
+    tree = from_torchvision(state_dict, abstract(ResNet(depth, width=8), 1, 32, 32, 3))
     block = tree["params"]["layer4_1"]
-    theirs = foreign["layer4.1.conv2.weight"]
+    theirs = state_dict["layer4.1.conv2.weight"]
     np.testing.assert_array_equal(block["conv2"]["kernel"][1, 2], theirs[:, :, 1, 2].T)
-    skip = foreign["layer3.0.downsample.0.weight"]
+    skip = state_dict["layer3.0.downsample.0.weight"]
     np.testing.assert_array_equal(
         tree["params"]["layer3_0"]["skip_conv"]["kernel"], skip[:, :, 0, 0].T
     )
@@ -171,4 +171,4 @@ def test_resnet_of_another_depth_is_refused():
     like = abstract(ResNet(50, width=8), 1, 32, 32, 3)
     with pytest.raises(ValueError) as error:
         from_torchvision(torch_resnet(34, width=8), like)
-    assert "missing: nothing fills params/layer1_0/conv3/kernel" in str(error.value)
+    assert "missing: no key fills params/layer1_0/conv3/kernel" in str(error.value)

@@ -110,7 +110,7 @@ def test_config_that_is_not_the_folders(tmp_path):
     path = folder(tmp_path, golden("weight/"))
     config = BertConfig.from_folder(path)
     bert.load(path, dataclasses.replace(config, hidden_dropout_prob=0.0))
-    with pytest.raises(ValueError, match="num_attention_heads is 2, the folder's 3"):
+    with pytest.raises(ValueError, match="num_attention_heads is 2, the folder has 3"):
         bert.load(path, dataclasses.replace(config, num_attention_heads=2))
 
 

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from vseg_jax.weights.convert import Rule, conv, convert, dense, part, read, unwrapped, with_part
+from vseg_jax.weights.convert import Rule, convert, kernel, part, read, unwrapped, with_part
 
 LIKE = {
     "params": {"a": {"kernel": np.zeros((2, 3), np.float32)}},
     "batch_stats": {"a": {"mean": np.zeros(3, np.float32)}},
 }
 RULES = [
-    Rule(r"(\w)\.weight", r"params/\1/kernel", dense),
+    Rule(r"(\w)\.weight", r"params/\1/kernel", kernel),
     Rule(r"(\w)\.mean", r"batch_stats/\1/mean"),
     Rule(r"head\..*", None),
 ]
@@ -27,39 +27,39 @@ def test_every_array_lands_in_its_layout_and_dtype():
 
 
 def test_all_that_is_wrong_is_named_at_once():
-    foreign = {
+    state_dict = {
         "a.weight": np.ones((2, 2)),  # shape
         "b.weight": np.ones((3, 2)),  # a rule, but nothing of ours
         "strange": np.ones(1),  # no rule; and a.mean is missing
     }
     with pytest.raises(ValueError) as error:
-        convert(foreign, RULES, LIKE)
+        convert(state_dict, RULES, LIKE)
     for message in (
         "shape: a.weight gives [2, 2], params/a/kernel is [2, 3]",
-        "left over: b.weight (our params/b/kernel does not exist)",
-        "left over: strange",
-        "missing: nothing fills batch_stats/a/mean",
+        "unexpected: b.weight (the network has no params/b/kernel)",
+        "unexpected: strange",
+        "missing: no key fills batch_stats/a/mean",
     ):
         assert message in str(error.value)
 
 
 def test_filling_twice_is_an_error():
-    rules = [Rule(r"[ab]\.weight", "params/a/kernel", dense), *RULES]
-    with pytest.raises(ValueError, match=r"twice: b\.weight"):
+    rules = [Rule(r"[ab]\.weight", "params/a/kernel", kernel), *RULES]
+    with pytest.raises(ValueError, match=r"duplicate: b\.weight"):
         convert({**FOREIGN, "b.weight": np.ones((3, 2))}, rules, LIKE)
 
 
 def test_parts_the_network_was_built_without_are_dropped():
-    foreign = {**FOREIGN, "b.weight": np.ones((3, 2))}
-    tree = convert(foreign, RULES, LIKE, without=["params/b"])
+    state_dict = {**FOREIGN, "b.weight": np.ones((3, 2))}
+    tree = convert(state_dict, RULES, LIKE, without=["params/b"])
     assert set(tree["params"]) == {"a"}
 
 
 def test_convolution_layouts():
-    kernel = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)  # out, in, h, w
-    assert conv(kernel)[3, 4, 2, 1] == kernel[1, 2, 3, 4]
+    weight = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)  # out, in, h, w
+    assert kernel(weight)[3, 4, 2, 1] == weight[1, 2, 3, 4]
     point = np.arange(6).reshape(2, 3, 1, 1, 1)
-    assert conv(point).shape == (3, 2) and conv(point)[2, 1] == point[1, 2, 0, 0, 0]
+    assert kernel(point).shape == (3, 2) and kernel(point)[2, 1] == point[1, 2, 0, 0, 0]
 
 
 def test_wrappers_are_taken_off():

@@ -40,14 +40,14 @@ def test_every_public_key_has_its_place(public, levels):
         assert ours.ravel()[0] == public[key].ravel()[0]
 
 
-def test_keys_left_over_and_missing_are_named(public):
+def test_keys_unexpected_and_missing_are_named(public):
     like = like_of(EfficientNetLite(4), (1, 32, 32, 3), train=False)
     state = {**public, "_blocks.3._se_reduce.weight": np.zeros((1, 2, 1, 1))}
     del state["_blocks.4._project_conv.weight"]
     with pytest.raises(ValueError) as error:
         efficientnet.from_pytorch(state, like)
-    assert "left over: _blocks.3._se_reduce.weight" in str(error.value)
-    assert "missing: nothing fills params/block4_project/kernel" in str(error.value)
+    assert "unexpected: _blocks.3._se_reduce.weight" in str(error.value)
+    assert "missing: no key fills params/block4_project/kernel" in str(error.value)
 
 
 def test_swiftnet_takes_it_as_its_encoder(public, tmp_path):

@@ -45,12 +45,12 @@ def test_the_file_says_which_variant_it_is(tmp_path, variant):
         np.testing.assert_array_equal(statistics, theirs)
 
 
-def test_keys_left_over_and_missing_are_named(tmp_path):
+def test_keys_unexpected_and_missing_are_named(tmp_path):
     arrays = public("small", without="cnet.conv2.bias")
     arrays["module.cnet.layer9.0.conv1.weight"] = np.zeros((8, 8, 1, 1), np.float32)
     arrays["module.strange"] = np.zeros(2, np.float32)
     with pytest.raises(ValueError) as error:
         load(saved(tmp_path, arrays))
     said = str(error.value)
-    assert "left over: strange" in said and "left over: cnet.layer9.0.conv1.weight" in said
-    assert "missing: nothing fills params/context/out/bias" in said
+    assert "unexpected: strange" in said and "unexpected: cnet.layer9.0.conv1.weight" in said
+    assert "missing: no key fills params/context/out/bias" in said

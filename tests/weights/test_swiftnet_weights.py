@@ -1,4 +1,4 @@
-"""Public key names of STM and SwiftNet against the networks; real values: tests/parity."""
+"""Loads the public keys of STM and SwiftNet; tests/parity compares real values."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def like_of(network):
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def public(request):
-    """(which, the public state dict with every array full of its number, our tree of shapes)."""
+    """Returns (name, public state dict whose arrays each hold their number, our tree of shapes)."""
     golden = np.load(GOLDENS / f"{request.param}.npz")
     shapes = json.loads(str(golden["shapes"]))
     state = {k: np.full(shape, i, np.float32) for i, (k, shape) in enumerate(shapes.items())}
@@ -64,42 +64,44 @@ def test_every_public_key_has_its_place(public, tmp_path):
         assert np.all(ours == number[key]), key
 
 
-def test_keys_left_over_and_missing_are_named(public):
+def test_keys_unexpected_and_missing_are_named(public):
     _, state, like = public
-    foreign = dict(state)
-    del foreign["KV_M_r4.Key.bias"]
-    foreign["Decoder.RF4.convFS.weight"] = np.zeros((1, 1, 3, 3))
+    state_dict = dict(state)
+    del state_dict["KV_M_r4.Key.bias"]
+    state_dict["Decoder.RF4.convFS.weight"] = np.zeros((1, 1, 3, 3))
     with pytest.raises(ValueError) as error:
-        swiftnet.from_public(foreign, like)
-    assert "nothing fills params/memory_kv/key/bias" in str(error.value)
-    assert "left over: Decoder.RF4.convFS.weight" in str(error.value)
+        swiftnet.from_public(state_dict, like)
+    assert "no key fills params/memory_kv/key/bias" in str(error.value)
+    assert "unexpected: Decoder.RF4.convFS.weight" in str(error.value)
 
 
 def test_weights_of_the_other_network_are_refused():
     like = like_of(StmNetwork(18, width=4))
-    with pytest.raises(ValueError, match=r"left over: LAE\.conv1_m\.weight"):
+    with pytest.raises(ValueError, match=r"unexpected: LAE\.conv1_m\.weight"):
         swiftnet.from_public({"LAE.conv1_m.weight": np.zeros((64, 1, 7, 7))}, like)
 
 
 @pytest.mark.parametrize("network", [StmNetwork(18, width=4), SwiftNetwork(18, width=4)])
-def test_torchvision_goes_into_every_encoder(network, tmp_path):
+def test_torchvision_weights_fill_every_encoder(network, tmp_path):
     like = like_of(network)
     ours = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), like)
     random = np.random.default_rng(0)
-    foreign = {"fc.weight": np.ones((1000, 32)), "conv1.weight": random.normal(size=(4, 3, 7, 7))}
-    foreign |= norm("bn1", 4)
+    state_dict = {
+        "fc.weight": np.ones((1000, 32)), "conv1.weight": random.normal(size=(4, 3, 7, 7)),
+    }
+    state_dict |= norm("bn1", 4)
     for stage, width in enumerate((4, 8, 16, 32), start=1):
         for block in (0, 1):
             before = width if block or stage == 1 else width // 2
             name = f"layer{stage}.{block}"
-            foreign[f"{name}.conv1.weight"] = random.normal(size=(width, before, 3, 3))
-            foreign[f"{name}.conv2.weight"] = random.normal(size=(width, width, 3, 3))
-            foreign |= norm(f"{name}.bn1", width) | norm(f"{name}.bn2", width)
+            state_dict[f"{name}.conv1.weight"] = random.normal(size=(width, before, 3, 3))
+            state_dict[f"{name}.conv2.weight"] = random.normal(size=(width, width, 3, 3))
+            state_dict |= norm(f"{name}.bn1", width) | norm(f"{name}.bn2", width)
             if before != width:
                 shape = (width, before, 1, 1)
-                foreign[f"{name}.downsample.0.weight"] = random.normal(size=shape)
-                foreign |= norm(f"{name}.downsample.1", width)
-    np.savez(tmp_path / "resnet18.npz", **foreign)
+                state_dict[f"{name}.downsample.0.weight"] = random.normal(size=shape)
+                state_dict |= norm(f"{name}.downsample.1", width)
+    np.savez(tmp_path / "resnet18.npz", **state_dict)
     variables = swiftnet.load_backbone(tmp_path / "resnet18.npz", ours)
     params = variables["params"]
     encoders = [params["encoder"]]
@@ -108,7 +110,7 @@ def test_torchvision_goes_into_every_encoder(network, tmp_path):
     for encoder in encoders:
         np.testing.assert_allclose(
             encoder["layer3_0"]["skip_conv"]["kernel"],
-            foreign["layer3.0.downsample.0.weight"][:, :, 0, 0].T, rtol=1e-6,
+            state_dict["layer3.0.downsample.0.weight"][:, :, 0, 0].T, rtol=1e-6,
         )
         assert np.all(encoder["norm1"]["scale"] == 1)
     assert not np.any(params["decoder"]["reduce"]["kernel"])  # nothing else was touched

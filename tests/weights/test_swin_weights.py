@@ -1,4 +1,4 @@
-"""Public key names, spelled out, against Swin and VGGish."""
+"""Loads spelled-out public keys into Swin and VGGish."""
 
 import jax
 import jax.numpy as jnp
@@ -35,19 +35,19 @@ def linear(name, inputs, outputs, bias=True):
     return weight | ({f"{name}.bias": array(outputs)} if bias else {})
 
 
-def block(name, width, heads, perceptron):
+def block(name, width, heads, mlp):
     return {
         **norm(f"{name}.norm1", width), **norm(f"{name}.norm2", width),
         f"{name}.attn.relative_position_bias_table": array((2 * WINDOW - 1) ** 2, heads),
         f"{name}.attn.relative_position_index": np.zeros((9, 9), np.int64),
         **linear(f"{name}.attn.qkv", width, 3 * width), **linear(f"{name}.attn.proj", width, width),
-        **linear(f"{name}.{perceptron[0]}", width, 4 * width),
-        **linear(f"{name}.{perceptron[1]}", 4 * width, width),
+        **linear(f"{name}.{mlp[0]}", width, 4 * width),
+        **linear(f"{name}.{mlp[1]}", 4 * width, width),
     }
 
 
 def state(layout):
-    """A classifier's (or, of the authors, MaskFormer's backbone's) state dict."""
+    """Returns the state dict of a classifier (layout "authors": of MaskFormer's backbone)."""
     torchvision = layout == "torchvision"
     patches, patches_norm = (
         ("features.0.0", "features.0.2") if torchvision else
@@ -55,12 +55,12 @@ def state(layout):
     )
     arrays = {f"{patches}.weight": array(WIDTH, 3, 4, 4), f"{patches}.bias": array(WIDTH)}
     arrays |= norm(patches_norm, WIDTH)
-    perceptron = ("mlp.0", "mlp.3") if torchvision else ("mlp.fc1", "mlp.fc2")
+    mlp = ("mlp.0", "mlp.3") if torchvision else ("mlp.fc1", "mlp.fc2")
     for i, (blocks, heads) in enumerate(zip(BLOCKS, (1, 1, 2, 2), strict=True)):
         width = WIDTH * 2**i
         stage = f"features.{2 * i + 1}" if torchvision else f"layers.{i}.blocks"
         for j in range(blocks):
-            arrays |= block(f"{stage}.{j}", width, heads, perceptron)
+            arrays |= block(f"{stage}.{j}", width, heads, mlp)
         if i:
             merging = {
                 "torchvision": f"features.{2 * i}", "timm": f"layers.{i}.downsample",
@@ -77,49 +77,50 @@ def state(layout):
 
 
 def test_the_layout_of_the_authors():
-    foreign = state("authors") | {"layers.0.blocks.1.attn_mask": array(4, 9, 9)}
-    params = swin.from_public(foreign, LIKE)["params"]
+    state_dict = state("authors") | {"layers.0.blocks.1.attn_mask": array(4, 9, 9)}
+    params = swin.from_public(state_dict, LIKE)["params"]
     np.testing.assert_array_equal(
         params["stage1_1"]["attention"]["inputs"]["kernel"],
-        foreign["layers.0.blocks.1.attn.qkv.weight"].T,
+        state_dict["layers.0.blocks.1.attn.qkv.weight"].T,
     )
     np.testing.assert_array_equal(
-        params["merging2"]["reduction"]["kernel"], foreign["layers.0.downsample.reduction.weight"].T
+        params["merging2"]["reduction"]["kernel"],
+        state_dict["layers.0.downsample.reduction.weight"].T,
     )
     np.testing.assert_array_equal(
-        params["patches"]["kernel"][1, 2, 0], foreign["patch_embed.proj.weight"][:, 0, 1, 2]
+        params["patches"]["kernel"][1, 2, 0], state_dict["patch_embed.proj.weight"][:, 0, 1, 2]
     )
-    np.testing.assert_array_equal(params["norm3"]["scale"], foreign["norm2.weight"])
+    np.testing.assert_array_equal(params["norm3"]["scale"], state_dict["norm2.weight"])
 
 
 @pytest.mark.parametrize("layout,name", [
     ("timm", "layers.2.downsample"), ("torchvision", "features.4"),
 ])
 def test_classifiers(layout, name):
-    foreign = state(layout)
-    params = swin.from_public(foreign, LIKE)["params"]
+    state_dict = state(layout)
+    params = swin.from_public(state_dict, LIKE)["params"]
     np.testing.assert_array_equal(
-        params["merging3"]["reduction"]["kernel"], foreign[f"{name}.reduction.weight"].T
+        params["merging3"]["reduction"]["kernel"], state_dict[f"{name}.reduction.weight"].T
     )
-    # Nobody trained norms of the maps; they start as they are built.
+    # Norms of the maps are not in the file; they keep their initial values.
     np.testing.assert_array_equal(params["norm2"]["scale"], np.ones(8))
     np.testing.assert_array_equal(params["norm2"]["bias"], np.zeros(8))
-    assert "norm0.weight" not in foreign
+    assert "norm0.weight" not in state_dict
 
 
 @pytest.mark.parametrize("layout", ["authors", "timm", "torchvision"])
 def test_every_key_at_fault_is_named(layout):
-    foreign = state(layout)
-    lost = next(key for key in foreign if "mlp" in key and key.endswith("bias"))
-    del foreign[lost]
-    foreign["surplus.weight"] = array(3)
+    state_dict = state(layout)
+    lost = next(key for key in state_dict if "mlp" in key and key.endswith("bias"))
+    del state_dict[lost]
+    state_dict["surplus.weight"] = array(3)
     with pytest.raises(ValueError) as error:
-        swin.from_public(foreign, LIKE)
-    assert "left over: surplus.weight" in str(error.value)
-    assert "missing: nothing fills params/stage1_0/dense1/bias" in str(error.value)
+        swin.from_public(state_dict, LIKE)
+    assert "unexpected: surplus.weight" in str(error.value)
+    assert "missing: no key fills params/stage1_0/dense1/bias" in str(error.value)
 
 
-def test_another_window_is_told():
+def test_a_different_window_is_refused():
     like = abstract(NETWORK.clone(window=4), (1, 32, 32, 3), train=False)
     with pytest.raises(ValueError, match=r"bias_table gives \[25, 1\].*\[49, 1\]"):
         swin.from_public(state("authors"), like)
@@ -139,16 +140,16 @@ def vggish_state(width, hidden):
 
 
 def test_vggish():
-    foreign = vggish_state(2, 8) | {"pproc.pca_means": array(128, 1)}
+    state_dict = vggish_state(2, 8) | {"pproc.pca_means": array(128, 1)}
     for embedding in (True, False):
         network = Vggish(width=2, hidden=8, embedding=embedding)
-        params = vggish.from_public(foreign, abstract(network, (1, 96, 64)))["params"]
+        params = vggish.from_public(state_dict, abstract(network, (1, 96, 64)))["params"]
         np.testing.assert_array_equal(
-            params["conv3_2"]["kernel"][0, 1], foreign["features.8.weight"][:, :, 0, 1].T
+            params["conv3_2"]["kernel"][0, 1], state_dict["features.8.weight"][:, :, 0, 1].T
         )
         np.testing.assert_array_equal(
-            params["dense2"]["kernel"], foreign["embeddings.2.weight"].T
+            params["dense2"]["kernel"], state_dict["embeddings.2.weight"].T
         )
         assert ("dense3" in params) == embedding
-    with pytest.raises(ValueError, match="left over: stray"):
-        vggish.from_public(foreign | {"stray": array(1)}, abstract(network, (1, 96, 64)))
+    with pytest.raises(ValueError, match="unexpected: stray"):
+        vggish.from_public(state_dict | {"stray": array(1)}, abstract(network, (1, 96, 64)))

@@ -1,0 +1,1 @@
+"""Public weights as variables of this package: one module for each published layout."""

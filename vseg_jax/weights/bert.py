@@ -1,9 +1,9 @@
-"""Public BERT weights (Hugging Face layout) -> our tree.
+"""Weights of public BERTs in the Hugging Face layout.
 
-Reads `model.safetensors` of any folder whose config.json `BertConfig.from_folder` takes: keys with
-and without the prefix `bert.`, normalization as `weight`/`bias` or with the older `gamma`/`beta`.
-The heads of the pretraining tasks (`cls.*`) and the `position_ids` buffer are known and dropped;
-any other key is an error.
+Reads `model.safetensors` from any folder whose config.json `BertConfig.from_folder` accepts: keys
+with and without the prefix `bert.`, normalization as `weight`/`bias` or with the older
+`gamma`/`beta`. The heads of the pretraining tasks (`cls.*`) and the `position_ids` buffer are known
+and dropped; any other key is an error.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 import jax
 
 from vseg_jax.text.bert import Bert, BertConfig
-from vseg_jax.weights.convert import Rule, convert, dense, read
+from vseg_jax.weights.convert import Rule, convert, layer, norm, read
 
 
 def load(folder: str | Path, config: BertConfig) -> dict[str, Any]:
-    """The `params` of `Bert(config)` from a Hugging Face folder.
+    """Loads the `params` of `Bert(config)` from a Hugging Face folder.
 
     Raises:
-      ValueError: no `model.safetensors`; a config.json that says otherwise than `config` (dropout
-        aside); a key without a rule, a parameter that no key fills, a shape that does not fit (all
-        are named).
+      ValueError: `model.safetensors` is missing; config.json differs from `config` (dropout
+        excepted); a key has no rule, no key fills a parameter, or a shape does not fit (the message
+        names all of them).
     """
     _check(Path(folder), config)
     path = Path(folder) / "model.safetensors"
@@ -41,10 +41,10 @@ def load(folder: str | Path, config: BertConfig) -> dict[str, Any]:
 
 
 def _check(folder: Path, config: BertConfig) -> None:
-    """Shapes alone would let a wrong number of heads or epsilon pass."""
+    """Checks config.json: shapes alone would let a wrong number of heads or epsilon pass."""
     given = BertConfig.from_folder(folder, pooler=config.pooler)
     differing = [
-        f"{name} is {ours}, the folder's {theirs}"
+        f"{name} is {ours}, the folder has {theirs}"
         for name, ours in vars(config).items()
         if name not in _FREE and (theirs := getattr(given, name)) != ours
     ]
@@ -55,41 +55,26 @@ def _check(folder: Path, config: BertConfig) -> None:
         )
 
 
-def _linear(theirs: str, ours: str) -> list[Rule]:
-    pattern = rf"(?:bert\.)?{theirs}\."
-    return [
-        Rule(pattern + "weight", f"params/{ours}/kernel", dense),
-        Rule(pattern + "bias", f"params/{ours}/bias"),
-    ]
-
-
-def _norm(theirs: str, ours: str) -> list[Rule]:
-    pattern = rf"(?:bert\.)?{theirs}\.LayerNorm\."
-    return [
-        Rule(pattern + "(?:weight|gamma)", f"params/{ours}/scale"),
-        Rule(pattern + "(?:bias|beta)", f"params/{ours}/bias"),
-    ]
-
-
 def _table(theirs: str, ours: str) -> list[Rule]:
-    pattern = rf"(?:bert\.)?embeddings\.{theirs}_embeddings\.weight"
+    pattern = rf"{_BERT}embeddings\.{theirs}_embeddings\.weight"
     return [Rule(pattern, f"params/embeddings/{ours}/embedding")]
 
 
 _FREE = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
-_LAYER = r"encoder\.layer\.(\d+)\."
+_BERT = r"(?:bert\.)?"
+_LAYER = _BERT + r"encoder\.layer\.(\d+)"
 RULES = [
     Rule(r"cls\..*", None),
-    Rule(r"(?:bert\.)?embeddings\.position_ids", None),
+    Rule(_BERT + r"embeddings\.position_ids", None),
     *_table("word", "word"),
     *_table("position", "position"),
     *_table("token_type", "segment"),
-    *_norm("embeddings", "embeddings/norm"),
-    *_linear(_LAYER + r"attention\.self\.(query|key|value)", r"layer_\1/attention/\2"),
-    *_linear(_LAYER + r"attention\.output\.dense", r"layer_\1/attention/output"),
-    *_norm(_LAYER + r"attention\.output", r"layer_\1/attention_norm"),
-    *_linear(_LAYER + r"intermediate\.dense", r"layer_\1/intermediate"),
-    *_linear(_LAYER + r"output\.dense", r"layer_\1/output"),
-    *_norm(_LAYER + "output", r"layer_\1/output_norm"),
-    *_linear(r"pooler\.dense", "pooler"),
+    *norm(_BERT + r"embeddings\.LayerNorm", "embeddings/norm"),
+    *layer(_LAYER + r"\.attention\.self\.(query|key|value)", r"layer_\1/attention/\2"),
+    *layer(_LAYER + r"\.attention\.output\.dense", r"layer_\1/attention/output"),
+    *norm(_LAYER + r"\.attention\.output\.LayerNorm", r"layer_\1/attention_norm"),
+    *layer(_LAYER + r"\.intermediate\.dense", r"layer_\1/intermediate"),
+    *layer(_LAYER + r"\.output\.dense", r"layer_\1/output"),
+    *norm(_LAYER + r"\.output\.LayerNorm", r"layer_\1/output_norm"),
+    *layer(_BERT + r"pooler\.dense", "pooler"),
 ]

@@ -1,4 +1,4 @@
-"""Public weights into our variables: a table of rules, and not one key left over on either side."""
+"""Converts public weights with a table of rules; no key may be left over on either side."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from typing import Any
 import jax
 import numpy as np
 
-Foreign = Mapping[str, np.ndarray]
+StateDict = Mapping[str, np.ndarray]  # of a public checkpoint, flat
 Layout = Callable[[np.ndarray], np.ndarray]
 
 
 def same(x: np.ndarray) -> np.ndarray:
-    """As it is."""
+    """Returns `x` unchanged."""
     return x
 
 
-def dense(x: np.ndarray) -> np.ndarray:
-    """torch.nn.Linear [out, in] -> [in, out]."""
-    return x.T
+def kernel(x: np.ndarray) -> np.ndarray:
+    """Converts the kernel of a torch.nn.Conv or torch.nn.Linear.
 
+    Args:
+      x: [out, in, *window]; a linear layer has no window.
 
-def conv(x: np.ndarray) -> np.ndarray:
-    """torch.nn.Conv [out, in, *window] -> [*window, in, out]; a window of one -> [in, out]."""
+    Returns:
+      [*window, in, out]; [in, out] where every side of the window is 1.
+    """
     if all(size == 1 for size in x.shape[2:]):
         return x.reshape(x.shape[:2]).T
     return np.moveaxis(x, (0, 1), (-1, -2))
@@ -34,13 +36,13 @@ def conv(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rule:
-    """One kind of foreign key.
+    """A rule for one kind of public key.
 
     Attributes:
-      pattern: regular expression for the whole foreign key.
-      target: our path, '/'-joined and starting with the collection ("params/..."), with \\1 for
-        groups of the pattern; None for keys that are known and not wanted.
-      layout: foreign array -> our array.
+      pattern: regular expression that matches the whole key.
+      target: path in our variables, '/'-joined and starting with the collection ("params/..."),
+        with \\1 for groups of the pattern; None for keys that are known and dropped.
+      layout: converts the public array to ours.
     """
 
     pattern: str
@@ -48,59 +50,78 @@ class Rule:
     layout: Layout = same
 
 
-def batch_norm(pattern: str, target: str) -> list[Rule]:
-    """The rules for one torch.nn.BatchNorm and our `BatchNorm`."""
+def layer(pattern: str, target: str, layout: Layout = kernel) -> list[Rule]:
+    """Returns the rules for a convolution or a linear layer, with or without bias."""
     return [
-        Rule(pattern + r"\.weight", f"params/{target}/scale"),
-        Rule(pattern + r"\.bias", f"params/{target}/bias"),
-        Rule(pattern + r"\.running_mean", f"batch_stats/{target}/mean"),
-        Rule(pattern + r"\.running_var", f"batch_stats/{target}/var"),
-        Rule(pattern + r"\.num_batches_tracked", None),
+        Rule(rf"{pattern}\.weight", f"params/{target}/kernel", layout),
+        Rule(rf"{pattern}\.bias", f"params/{target}/bias"),
+    ]
+
+
+def norm(pattern: str, target: str) -> list[Rule]:
+    """Returns the rules for a layer or group norm; some releases call its arrays gamma and beta."""
+    return [
+        Rule(rf"{pattern}\.(?:weight|gamma)", f"params/{target}/scale"),
+        Rule(rf"{pattern}\.(?:bias|beta)", f"params/{target}/bias"),
+    ]
+
+
+def batch_norm(pattern: str, target: str) -> list[Rule]:
+    """Returns the rules for a torch.nn.BatchNorm, as our `BatchNorm`."""
+    return [
+        Rule(rf"{pattern}\.weight", f"params/{target}/scale"),
+        Rule(rf"{pattern}\.bias", f"params/{target}/bias"),
+        Rule(rf"{pattern}\.running_mean", f"batch_stats/{target}/mean"),
+        Rule(rf"{pattern}\.running_var", f"batch_stats/{target}/var"),
+        Rule(rf"{pattern}\.num_batches_tracked", None),
     ]
 
 
 def convert(
-    foreign: Foreign, rules: Iterable[Rule], like: Mapping[str, Any], without: Sequence[str] = ()
+    state_dict: StateDict,
+    rules: Iterable[Rule],
+    like: Mapping[str, Any],
+    without: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Foreign arrays as our variables.
+    """Converts public arrays to our variables.
 
     Args:
-      foreign: key -> array.
-      rules: tried in order; the first whose pattern matches the whole key counts.
+      state_dict: public key -> array.
+      rules: tried in order; the first one whose pattern matches the whole key is applied.
       like: our collections ({"params": ..., "batch_stats": ...}), arrays or their shapes
         (`jax.eval_shape`); the result has this structure, these shapes and dtypes.
-      without: beginnings of our paths that this network was built without; foreign arrays for them
+      without: prefixes of our paths that this network was built without; public arrays for them
         are dropped ("params/mixed_5" for an I3D of four stages).
 
     Raises:
-      ValueError: names every foreign key without a rule, every one of our arrays that nothing
-        fills, everything filled twice and every shape that differs.
+      ValueError: names every public key without a rule, every array of ours that no key fills,
+        every array that two keys fill, and every shape that differs.
     """
     wanted = {_path(path): leaf for path, leaf in jax.tree.leaves_with_path(dict(like))}
     rules = [(re.compile(rule.pattern), rule) for rule in rules]
     filled: dict[str, np.ndarray] = {}
     problems = []
-    for key in sorted(foreign):
+    for key in sorted(state_dict):
         match, rule = next(
             ((m, rule) for pattern, rule in rules if (m := pattern.fullmatch(key))), (None, None)
         )
         if rule is None:
-            problems.append(f"left over: {key} {list(foreign[key].shape)}")
+            problems.append(f"unexpected: {key} {list(state_dict[key].shape)}")
             continue
         if rule.target is None:
             continue
         target = match.expand(rule.target)
         if target not in wanted:
             if not target.startswith(tuple(without)) or not without:
-                problems.append(f"left over: {key} (our {target} does not exist)")
+                problems.append(f"unexpected: {key} (the network has no {target})")
             continue
-        value, shape = rule.layout(foreign[key]), wanted[target].shape
+        value, shape = rule.layout(state_dict[key]), wanted[target].shape
         if target in filled:
-            problems.append(f"twice: {key} fills {target} again")
+            problems.append(f"duplicate: {key} fills {target} a second time")
         elif value.shape != shape:
             problems.append(f"shape: {key} gives {list(value.shape)}, {target} is {list(shape)}")
         filled[target] = value
-    problems += [f"missing: nothing fills {path}" for path in wanted if path not in filled]
+    problems += [f"missing: no key fills {path}" for path in wanted if path not in filled]
     if problems:
         raise ValueError("the weights do not fit the network:\n  " + "\n  ".join(problems))
     return jax.tree.map_with_path(
@@ -108,18 +129,25 @@ def convert(
     )
 
 
-def unwrapped(foreign: Foreign) -> dict[str, np.ndarray]:
-    """Without the dotted prefix that all keys share: what a wrapper (DataParallel's "module.", a
-    field of an outer module) has put before the network's own names."""
-    names = [key.split(".") for key in foreign]
+def unwrapped(state_dict: StateDict) -> dict[str, np.ndarray]:
+    """Removes the dotted prefix that all keys share.
+
+    Wrappers put it before the network's own names: DataParallel's "module.", or the field of an
+    outer module.
+    """
+    names = [key.split(".") for key in state_dict]
     shared = 0
     while names and all(len(n) > shared + 1 and n[shared] == names[0][shared] for n in names):
         shared += 1
-    return {".".join(n[shared:]): v for n, v in zip(names, foreign.values(), strict=True)}
+    return {".".join(n[shared:]): v for n, v in zip(names, state_dict.values(), strict=True)}
 
 
 def part(variables: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The variables of the submodule `name` ("backbone", or "a/b"), collection by collection."""
+    """Returns the variables of the submodule `name` ("backbone", or "a/b"), by collection.
+
+    Raises:
+      ValueError: there is no such submodule.
+    """
     found = {}
     for collection, tree in variables.items():
         for step in name.split("/"):
@@ -134,7 +162,7 @@ def part(variables: Mapping[str, Any], name: str) -> dict[str, Any]:
 def with_part(
     variables: Mapping[str, Any], name: str, values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """`variables` with the submodule `name` replaced; nothing is changed in place."""
+    """Returns a copy of `variables` in which `values` replace the submodule `name`."""
 
     def put(tree: Mapping[str, Any], steps: list[str], value: Any) -> dict[str, Any]:
         rest = put(tree[steps[0]], steps[1:], value) if len(steps) > 1 else value
@@ -148,11 +176,11 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     """Reads key -> array from .safetensors, .npz, or PyTorch's .pt, .pth, .bin, .tar.
 
     PyTorch files need torch to be installed and are read with `weights_only=True`; no format that
-    can run code is opened. Where a checkpoint holds its weights under "state_dict" or "model",
-    those count.
+    can run code is opened. A checkpoint that holds its weights under "state_dict" or "model" is
+    unpacked.
 
     Raises:
-      ValueError: no such file, an unknown ending, or contents that are not named arrays.
+      ValueError: the file does not exist, has an unknown suffix, or does not hold named arrays.
     """
     path = Path(path)
     readers = {".safetensors": _read_safetensors, ".npz": _read_npz} | dict.fromkeys(
@@ -168,7 +196,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         return readers[path.suffix](path)
     except ImportError:
         raise
-    except Exception as error:  # each reader has its own zoo of errors for a broken file
+    except Exception as error:  # every reader raises its own kinds of errors for a broken file
         raise ValueError(f"cannot read weights from {path}: {error}") from error
 
 
@@ -194,13 +222,11 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     for name in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
-    strangers = [
-        key
-        for key, value in (content.items() if isinstance(content, Mapping) else [("it", content)])
-        if not isinstance(value, torch.Tensor)
-    ]
-    if strangers:
-        raise ValueError(f"not a state dict: {', '.join(map(str, strangers[:5]))} is no tensor")
+    if not isinstance(content, Mapping):
+        raise ValueError(f"not a state dict but a {type(content).__name__}")
+    others = [key for key, value in content.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise ValueError(f"not a state dict: {', '.join(map(str, others[:5]))} is not a tensor")
     return {
         key: (value.float() if value.dtype == torch.bfloat16 else value).numpy()
         for key, value in content.items()

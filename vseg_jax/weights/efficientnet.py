@@ -1,6 +1,6 @@
-"""EfficientNet-Lite0 weights in the layout of lukemelas' EfficientNet-PyTorch.
+"""Weights of EfficientNet-Lite0 in the layout of lukemelas' EfficientNet-PyTorch.
 
-Public ports of the lite models (efficientnet_lite_pytorch, for one) name every key like it.
+Public ports of the lite models (efficientnet_lite_pytorch, for example) use the same keys.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from vseg_jax.backbones.efficientnet import LAST, STAGES
-from vseg_jax.weights.convert import Foreign, Rule, batch_norm, conv, convert, read
+from vseg_jax.weights.convert import Rule, StateDict, batch_norm, convert, kernel, read
 
 RULES = [
-    Rule(r"_conv_stem\.weight", "params/stem/kernel", conv),
+    Rule(r"_conv_stem\.weight", "params/stem/kernel", kernel),
     *batch_norm(r"_bn0", "stem_norm"),
     *(
-        Rule(rf"_blocks\.(\d+)\._{part}_conv\.weight", rf"params/block\1_{part}/kernel", conv)
+        Rule(rf"_blocks\.(\d+)\._{part}_conv\.weight", rf"params/block\1_{part}/kernel", kernel)
         for part in ("expand", "depthwise", "project")
     ),
     *batch_norm(r"_blocks\.(\d+)\._bn(\d)", r"block\1_norm\2"),
@@ -25,16 +25,20 @@ RULES = [
 
 
 def load(path: str | Path, like: Mapping[str, Any]) -> dict[str, Any]:
-    """The variables of an `EfficientNetLite` from a file (see `read`); `like` are its present ones.
+    """Loads the variables of an `EfficientNetLite` from a file (see `read`).
+
+    Args:
+      path: a public checkpoint.
+      like: the network's present variables, or their shapes.
 
     Raises:
-      ValueError: the file cannot be read, or does not fit; every key at fault is named.
+      ValueError: the file cannot be read or does not fit; the message names every key at fault.
     """
     return from_pytorch(read(path), like)
 
 
-def from_pytorch(foreign: Foreign, like: Mapping[str, Any]) -> dict[str, Any]:
-    """The same from a state dict already read."""
+def from_pytorch(state_dict: StateDict, like: Mapping[str, Any]) -> dict[str, Any]:
+    """Converts a state dict that has already been read; see `load`."""
     ends = [sum(stage[0] for stage in STAGES[: last + 1]) for last in LAST]
     blocks = next(end for end in ends if f"block{end}_project" not in like["params"])
     absent = [
@@ -42,4 +46,4 @@ def from_pytorch(foreign: Foreign, like: Mapping[str, Any]) -> dict[str, Any]:
         for collection in ("params", "batch_stats")
         for block in range(blocks, ends[-1])
     ]
-    return convert(foreign, RULES, like, without=absent)
+    return convert(state_dict, RULES, like, without=absent)

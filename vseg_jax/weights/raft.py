@@ -1,4 +1,4 @@
-"""Public weights of RAFT (github.com/princeton-vl/RAFT): raft-small.pth, raft-sintel.pth ..."""
+"""Weights of the public RAFT (github.com/princeton-vl/RAFT): raft-small.pth, raft-sintel.pth ..."""
 
 from __future__ import annotations
 
@@ -10,63 +10,56 @@ import jax
 import jax.numpy as jnp
 
 from vseg_jax.backbones.raft import Raft
-from vseg_jax.weights.convert import Foreign, Rule, batch_norm, conv, convert, read, unwrapped
-
-
-def _layer(pattern: str, target: str) -> list[Rule]:
-    return [
-        Rule(rf"{pattern}\.weight", f"params/{target}/kernel", conv),
-        Rule(rf"{pattern}\.bias", f"params/{target}/bias"),
-    ]
+from vseg_jax.weights.convert import Rule, StateDict, batch_norm, convert, layer, read, unwrapped
 
 
 def _encoder(pattern: str, target: str) -> list[Rule]:
-    foreign, ours = rf"{pattern}\.layer(\d)\.(\d)", rf"{target}/layer\1_\2"
+    theirs, ours = rf"{pattern}\.layer(\d)\.(\d)", rf"{target}/layer\1_\2"
     return [
-        *_layer(rf"{pattern}\.conv1", f"{target}/stem"),
+        *layer(rf"{pattern}\.conv1", f"{target}/stem"),
         *batch_norm(rf"{pattern}\.norm1", f"{target}/stem_norm"),
-        *_layer(rf"{pattern}\.conv2", f"{target}/out"),
-        *_layer(rf"{foreign}\.conv(\d)", rf"{ours}/conv\3"),
-        *_layer(rf"{foreign}\.downsample\.0", rf"{ours}/skip_conv"),
-        *batch_norm(rf"{foreign}\.downsample\.1", rf"{ours}/skip_norm"),
-        # The skip's norm once more, under the name by which the public block holds it.
+        *layer(rf"{pattern}\.conv2", f"{target}/out"),
+        *layer(rf"{theirs}\.conv(\d)", rf"{ours}/conv\3"),
+        *layer(rf"{theirs}\.downsample\.0", rf"{ours}/skip_conv"),
+        *batch_norm(rf"{theirs}\.downsample\.1", rf"{ours}/skip_norm"),
+        # The norm of the residual connection again, under its name as a field of the block.
         Rule(rf"{pattern}\.layer\d\.0\.norm3\..*", None),
-        *batch_norm(rf"{foreign}\.norm(\d)", rf"{ours}/norm\3"),
+        *batch_norm(rf"{theirs}\.norm(\d)", rf"{ours}/norm\3"),
     ]
 
 
 RULES = [
     *_encoder("fnet", "features"),
     *_encoder("cnet", "context"),
-    *_layer(r"update_block\.encoder\.convc(\d)", r"update/correlation\1"),
-    *_layer(r"update_block\.encoder\.convf(\d)", r"update/flow\1"),
-    *_layer(r"update_block\.encoder\.conv", "update/motion"),
-    *_layer(r"update_block\.gru\.conv([zrq]\d?)", r"update/\1"),
-    *_layer(r"update_block\.flow_head\.conv(\d)", r"update/head\1"),
-    *_layer(r"update_block\.mask\.0", "mask1"),
-    *_layer(r"update_block\.mask\.2", "mask2"),
+    *layer(r"update_block\.encoder\.convc(\d)", r"update/correlation\1"),
+    *layer(r"update_block\.encoder\.convf(\d)", r"update/flow\1"),
+    *layer(r"update_block\.encoder\.conv", "update/motion"),
+    *layer(r"update_block\.gru\.conv([zrq]\d?)", r"update/\1"),
+    *layer(r"update_block\.flow_head\.conv(\d)", r"update/head\1"),
+    *layer(r"update_block\.mask\.0", "mask1"),
+    *layer(r"update_block\.mask\.2", "mask2"),
 ]
 
 
 def load(path: str | Path) -> tuple[Raft, dict[str, Any]]:
-    """The network that a file (see `read`) holds weights of, and its variables.
+    """Returns the network whose weights a file holds (see `read`), and its variables.
 
     Raises:
-      ValueError: the file cannot be read, or is not of RAFT; every key at fault is named.
+      ValueError: the file cannot be read or is not of RAFT; the message names every key at fault.
     """
-    foreign = unwrapped(read(path))
+    state_dict = unwrapped(read(path))
     # Only the small variant's blocks have three convolutions.
-    network = Raft("small" if "fnet.layer1.0.conv3.weight" in foreign else "large")
-    return network, from_public(foreign, shapes(network))
+    network = Raft("small" if "fnet.layer1.0.conv3.weight" in state_dict else "large")
+    return network, from_public(state_dict, shapes(network))
 
 
-def from_public(foreign: Foreign, like: Mapping[str, Any]) -> dict[str, Any]:
-    """The variables of a `Raft` from a state dict already read; `like` are its present ones."""
-    return convert(foreign, RULES, like)
+def from_public(state_dict: StateDict, like: Mapping[str, Any]) -> dict[str, Any]:
+    """Converts the state dict of a `Raft`; `like` are its present variables, or their shapes."""
+    return convert(state_dict, RULES, like)
 
 
 def shapes(network: Raft) -> dict[str, Any]:
-    """The shapes of a network's variables, nothing computed."""
+    """Returns the shapes of a network's variables; computes nothing."""
     frame = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.uint8)
     key = jax.eval_shape(lambda: jax.random.key(0))
     return jax.eval_shape(lambda k, f: network.init(k, f, f, 1), key, frame)

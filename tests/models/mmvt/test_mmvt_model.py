@@ -93,7 +93,7 @@ def test_wrong_inputs_are_told(model, variables):
 
 def test_torchvisions_resnets_into_both_streams(variables, tmp_path):
     """Stage 4 of basic blocks, dilated, stands beside the ResNet of three stages."""
-    foreign = {}
+    state_dict = {}
     tree = variables["params"]["flow"]
     stages = {**tree["resnet"], "layer4_0": tree["layer4_0"], "layer4_1": tree["layer4_1"]}
     random = np.random.default_rng(3)
@@ -114,22 +114,22 @@ def test_torchvisions_resnets_into_both_streams(variables, tmp_path):
         if "bn" in key or "downsample.1" in key:
             prefix = key.rpartition(".")[0]
             for statistic in ("running_mean", "running_var"):
-                foreign[f"{prefix}.{statistic}"] = random.random(shape).astype(np.float32)
+                state_dict[f"{prefix}.{statistic}"] = random.random(shape).astype(np.float32)
         if len(shape) == 2:
             shape = (*shape[::-1], 1, 1)
         elif len(shape) == 4:
             shape = (shape[3], shape[2], shape[0], shape[1])
-        foreign[key] = random.random(shape).astype(np.float32)
-    save_file(foreign, tmp_path / "resnet18.safetensors")
+        state_dict[key] = random.random(shape).astype(np.float32)
+    save_file(state_dict, tmp_path / "resnet18.safetensors")
     path = str(tmp_path / "resnet18.safetensors")
     loaded = build(backbone_weights=path, flow_weights=path).pretrained(variables)
     for stream in ("vision", "flow"):
         kernel = loaded["params"][stream]["layer4_1"]["conv2"]["kernel"]
         np.testing.assert_array_equal(
-            kernel, np.moveaxis(foreign["layer4.1.conv2.weight"], (0, 1), (-1, -2))
+            kernel, np.moveaxis(state_dict["layer4.1.conv2.weight"], (0, 1), (-1, -2))
         )
         np.testing.assert_array_equal(
-            loaded["batch_stats"][stream]["resnet"]["norm1"]["var"], foreign["bn1.running_var"]
+            loaded["batch_stats"][stream]["resnet"]["norm1"]["var"], state_dict["bn1.running_var"]
         )
     assert jax.tree.structure(loaded) == jax.tree.structure(variables)
     assert loaded["params"]["mix"] is variables["params"]["mix"]
