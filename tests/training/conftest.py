@@ -1,4 +1,4 @@
-"""Programs compiled once are shared by the tests of this folder and by the processes they start."""
+"""Shares compiled programs between the tests of this folder and the processes they start."""
 
 import jax
 import pytest

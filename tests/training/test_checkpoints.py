@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, half written, of another model, or do not fit on the disk."""
+"""Tests checkpoints that are damaged, half written, of another model, or larger than the disk."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ CONFIG = TrainConfig(steps=2, batch_size=8)
 
 @pytest.fixture(scope="module")
 def place():
-    """(abstract state with shardings, states at steps 1 to 3)."""
+    """Returns (abstract state with shardings, states at steps 1 to 3)."""
     optimizer = optim.make(CONFIG)
     sample = next(toy.batches())
     abstract = train_state.abstract(toy.Toy(), sample, optimizer, CONFIG)
@@ -34,7 +34,7 @@ def place():
 
 @pytest.fixture(scope="module")
 def saved(place, tmp_path_factory):
-    """A working directory with checkpoints of steps 1 and 2."""
+    """Returns a working directory with checkpoints of steps 1 and 2."""
     workdir = tmp_path_factory.mktemp("saved")
     batches = toy.batches()
     with Checkpoints(workdir) as checkpoints:
@@ -54,7 +54,7 @@ def restore(workdir, like, batches=None):
         return checkpoints.restore(like, batches or toy.batches())
 
 
-def test_state_and_place_in_the_data_come_back(workdir, place):
+def test_state_and_data_position_are_restored(workdir, place):
     batches = toy.batches()
     state, _ = restore(workdir, place[0], batches)
     assert int(state.step) == 2
@@ -84,20 +84,20 @@ def _flip(path):
 
 
 @pytest.mark.parametrize("damage", [pytest.param(d, id=name) for name, d in damages()])
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
+def test_a_damaged_checkpoint_is_moved_away_and_the_previous_one_restored(
         workdir, place, damage, caplog):
     damage(workdir / "checkpoints" / "2")
     state, _ = restore(workdir, place[0])
     assert int(state.step) == 1
     assert "checkpoints/2 cannot be read" in caplog.text
     assert (workdir / "unreadable" / "2").is_dir()
-    with Checkpoints(workdir) as checkpoints:  # and its step can be saved again
+    with Checkpoints(workdir) as checkpoints:  # its step can be saved again
         checkpoints.save(2, place[1][2], toy.batches(), {"window": {}})
         assert checkpoints.steps() == [1, 2]
 
 
 @pytest.mark.parametrize("damage", [pytest.param(d, id=name) for name, d in damages()][:3])
-def test_a_damaged_checkpoint_is_not_predicted_with(workdir, damage):
+def test_a_damaged_checkpoint_is_not_loaded(workdir, damage):
     assert set(load(workdir)[0]) >= {"params"}
     damage(workdir / "checkpoints" / "2")
     with pytest.raises(ValueError, match="checkpoints/2 cannot be used: damaged files: state/"):
@@ -105,24 +105,24 @@ def test_a_damaged_checkpoint_is_not_predicted_with(workdir, damage):
     load(workdir, step=1)
 
 
-def test_a_half_written_checkpoint_is_not_seen(workdir, place):
+def test_a_half_written_checkpoint_is_ignored(workdir, place):
     folder = workdir / "checkpoints"
     os.rename(folder / "2", folder / "2.orbax-checkpoint-tmp")
     with Checkpoints(workdir) as checkpoints:
         state, _ = checkpoints.restore(place[0], toy.batches())
         assert int(state.step) == 1
         checkpoints.save(2, place[1][2], toy.batches(), {"window": {}})
-    assert sorted(p.name for p in folder.iterdir()) == ["1", "2"]  # what was left is cleared away
+    assert sorted(p.name for p in folder.iterdir()) == ["1", "2"]  # the leftover is removed
 
 
-def test_when_nothing_can_be_read_the_run_does_not_begin_anew_by_itself(workdir, place):
+def test_a_run_without_a_readable_checkpoint_does_not_silently_start_over(workdir, place):
     for step in ("1", "2"):
         shutil.rmtree(workdir / "checkpoints" / step / "state")
     with pytest.raises(ValueError, match=r"none of the checkpoints of steps 1, 2 can be read"):
         restore(workdir, place[0])
 
 
-def test_a_checkpoint_of_another_model_is_refused_with_the_keys(workdir, place):
+def test_a_checkpoint_of_another_model_is_refused_and_differences_are_named(workdir, place):
     like = place[0]
     queue = jax.ShapeDtypeStruct((64, 4), "float32")
     other = like.replace(
@@ -147,7 +147,7 @@ def test_only_the_first_twenty_differences_are_listed(workdir, place):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 512 KiB."""
+    """Mounts a file system of 512 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder],

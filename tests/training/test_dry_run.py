@@ -1,4 +1,4 @@
-"""What a dry run says of the toy, counted by hand."""
+"""Tests the report of a dry run on the toy model, counted by hand."""
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ def test_counts_and_costs():
     report = dry_run(toy.Toy(), shapes(), config)
     assert report["parameters"] == PARAMETERS
     assert report["trained_parameters"] == PARAMETERS - 56
-    # Two moments a trained parameter; statistics; queue and its pointer; step; key; two counts.
+    # Two moments per trained parameter; statistics; queue and its pointer; step; key; two counts.
     floats = PARAMETERS + 2 * (PARAMETERS - 56) + 2 * 8 + 32 * 4
     assert report["state_bytes"] == pytest.approx(4 * floats, abs=4 * 8)
     assert report["state_bytes_per_device"] == report["state_bytes"]
@@ -31,7 +31,7 @@ def test_counts_and_costs():
 
 
 class Predicting(toy.Toy):
-    """Answers with a matrix product; all other parameters are the training's."""
+    """Predicts by a matrix product; only training reads the other parameters."""
 
     def predict(self, variables, batch):
         return batch["x"] @ variables["params"]["encoder"]["kernel"]
@@ -43,11 +43,11 @@ def test_counts_without_compiling():
     assert numbers["training_parameters"] == PARAMETERS - 6 * 8
     assert numbers["training_state"] == 2 * 8 + 32 * 4 + 1  # statistics, queue and its pointer
     assert numbers["predict_flops"] == 2 * 6 * 8  # of one sample
-    forward = 2 * (6 * 8 + 8 * 4) + 2 * 4 * 32  # layers, and the pull of the queue
+    forward = 2 * (6 * 8 + 8 * 4) + 2 * 4 * 32  # layers, and the loss term of the queue
     assert 2 * forward < numbers["step_flops"] < 10 * forward
 
 
-def test_one_step_on_random_or_given_data():
+def test_one_step_on_random_data_or_the_batch():
     config = TrainConfig(steps=1, batch_size=8)
     report = dry_run(toy.Toy(), shapes(), config, run=True)
     assert report["finite"] and report["step_seconds"] > 0

@@ -1,4 +1,4 @@
-"""kill -9 at any moment, start again: the run ends as if nothing had been, to the last bit."""
+"""Tests that runs killed at any moment and resumed end like an unbroken one, to the last bit."""
 
 import random
 import time
@@ -31,7 +31,7 @@ def final_state(workdir):
 
 
 def kill_at(process, workdir, line):
-    """SIGKILL as soon as `metrics.jsonl` has that many lines, in whatever the process is doing."""
+    """Kills the process as soon as `metrics.jsonl` has that many lines, whatever it is doing."""
     path = workdir / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while process.is_alive() and time.monotonic() < deadline:
@@ -53,7 +53,7 @@ def test_killed_runs_end_like_an_unbroken_one(tmp_path, kills):
     at = sorted(draw.sample(range(2, STEPS - 4), kills))
     killed = [kill_at(start(broken), broken, line) for line in at]
     assert worker.finish(start(broken))["finished"] and worker.finish(unbroken)["finished"]
-    assert sum(killed) == kills, f"only {sum(killed)} of {kills} kills met a living process"
+    assert sum(killed) == kills, f"only {sum(killed)} of {kills} kills found the process alive"
 
     assert losses(broken) == losses(whole)
     assert [x["step"] for x in losses(whole) if x["kind"] == "train"] == list(range(1, STEPS + 1))

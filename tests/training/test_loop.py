@@ -1,4 +1,4 @@
-"""The loop: one trace, resuming, SIGTERM, refusals, and what it leaves in the working directory."""
+"""Tests the loop: one trace, resuming, SIGTERM, refusals, files in the working directory."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ traces = []
 
 @dataclasses.dataclass(frozen=True)
 class Counted(toy.Toy):
-    """The toy, noting each time that Python runs its loss, which is when it is traced."""
+    """The toy; it records each time that Python runs its loss, which is when it is traced."""
 
     def loss(self, variables, batch, key, step):
         traces.append(step)
@@ -62,7 +62,7 @@ def test_a_whole_run_traces_the_step_once_and_reports(unbroken):
     assert about["batch"]["x"] == [[8, 6], "float32"] and about["versions"]["jax"]
 
 
-def test_the_averaged_parameters_are_what_is_returned_and_loaded(unbroken):
+def test_averaged_parameters_are_returned_and_loaded(unbroken):
     workdir, trained, _ = unbroken
     loaded, about = load(workdir)
     assert same(loaded, trained.variables)
@@ -72,7 +72,7 @@ def test_the_averaged_parameters_are_what_is_returned_and_loaded(unbroken):
         load(workdir, 5)
 
 
-def test_a_finished_run_says_so_and_can_be_made_longer(unbroken, capsys):
+def test_a_finished_run_says_so(unbroken, capsys):
     workdir, trained, _ = unbroken
     again = train(Counted(), toy.batches(), CONFIG, workdir, evaluate=evaluation)
     assert "is finished: step 12 of 12; raise train.steps" in capsys.readouterr().err
@@ -80,7 +80,7 @@ def test_a_finished_run_says_so_and_can_be_made_longer(unbroken, capsys):
 
 
 @pytest.mark.parametrize("stop_at", [5, 6, 12])
-def test_sigterm_saves_and_the_next_start_goes_on_bit_by_bit(unbroken, tmp_path, stop_at):
+def test_sigterm_saves_and_the_next_start_resumes_exactly(unbroken, tmp_path, stop_at):
     workdir, trained, _ = unbroken
     before = signal.getsignal(signal.SIGTERM)
 
@@ -96,13 +96,13 @@ def test_sigterm_saves_and_the_next_start_goes_on_bit_by_bit(unbroken, tmp_path,
     assert (stopped.finished, stopped.step) == (False, stop_at)
     assert signal.getsignal(signal.SIGTERM) is before
     resumed = train(Counted(), toy.batches(), CONFIG, tmp_path, evaluate=evaluation)
-    # Once a start that takes steps: a restored state has the shapes of a new one.
+    # Once for each start that takes steps: a restored state has the shapes of a new one.
     assert len(traces) == (2 if stop_at < 12 else 1)
     assert resumed.finished and same(resumed.variables, trained.variables)
     assert lines(tmp_path) == lines(workdir)
 
 
-def test_the_step_with_a_loss_that_is_no_number_is_named(tmp_path):
+def test_the_step_with_a_non_finite_loss_is_named(tmp_path):
     @dataclasses.dataclass(frozen=True)
     class Breaks(toy.Toy):
         def loss(self, variables, batch, key, step):
@@ -115,7 +115,7 @@ def test_the_step_with_a_loss_that_is_no_number_is_named(tmp_path):
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"4"}
 
 
-def test_a_working_directory_of_another_config_is_refused_by_key(unbroken):
+def test_a_working_directory_with_another_config_is_refused_and_keys_are_named(unbroken):
     workdir, _, _ = unbroken
     with pytest.raises(ValueError, match=r"train.learning_rate: 0.01 there, 0.5 here") as error:
         train(Counted(), toy.batches(),
@@ -128,7 +128,7 @@ def test_batches_of_another_size_are_refused(tmp_path):
         train(toy.Toy(), toy.batches(8), dataclasses.replace(CONFIG, batch_size=16), tmp_path)
 
 
-def test_a_run_begins_with_the_variables_of_another(unbroken, tmp_path):
+def test_a_run_initializes_from_the_variables_of_another(unbroken, tmp_path):
     started = jax.device_get(unbroken[1].variables)
     still = dataclasses.replace(CONFIG, steps=1, learning_rate=0.0, ema=0.0)
     trained = train(toy.Toy(), toy.batches(), still, tmp_path / "next", initial=started)

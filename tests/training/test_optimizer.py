@@ -1,4 +1,4 @@
-"""Settings and optimizer: hand-computed updates, groups, schedules, refusals."""
+"""Tests settings and optimizer: hand-computed updates, groups, schedules, refusals."""
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +90,7 @@ def test_plateau_lowers_the_rate_only_while_the_loss_stands():
     (dict(batch_size=6, accumulate=4), "a multiple of accumulate"),
     (dict(ema=1.0), "train.ema is 1.0"),
     (dict(schedule="steps"), "milestones"),
-    (dict(groups=(("(", 1.0),)), "no regex"),
+    (dict(groups=(("(", 1.0),)), "is not a regular expression"),
     (dict(groups=(("a", -1.0),)), "multipliers"),
 ])
 def test_bad_settings_are_refused_by_name(changes, words):
@@ -98,7 +98,7 @@ def test_bad_settings_are_refused_by_name(changes, words):
         TrainConfig(**{"steps": 1, **changes})
 
 
-def test_a_group_that_meets_nothing_and_a_run_that_trains_nothing_are_refused():
+def test_a_group_that_matches_nothing_and_a_run_that_trains_nothing_are_refused():
     with pytest.raises(ValueError, match=r"'encodr'.*head/kernel, text/kernel"):
         optim.split(PARAMS, TrainConfig(steps=1, groups=(("encodr", 0.1),)))
     with pytest.raises(ValueError, match="freezes every parameter"):

@@ -1,4 +1,4 @@
-"""qvim with its queue, momentum encoder and perturbations: eight devices compute what one does."""
+"""Tests that qvim with queue, momentum encoder and perturbations is the same on eight devices."""
 
 import grain
 import numpy as np
@@ -12,12 +12,13 @@ from vseg_jax.training.reports import read_metrics
 
 CONFIG = dict(steps=3, batch_size=8, optimizer="sgd", learning_rate=0.003, momentum=0.0,
               log_every=1)
-# The words' table and the queue are cut; everything else of the model is whole on each device.
-CUT = dict(model_parallel=2, sharding=[["moco/queue$", ["model"]], ["embedding", [None, "model"]]])
+# The word embedding and the queue are split; each device holds the rest of the model.
+SPLIT = dict(
+    model_parallel=2, sharding=[["moco/queue$", ["model"]], ["embedding", [None, "model"]]])
 
 
 def make():
-    """A small qvim with all that it perturbs and compares, and endless random batches."""
+    """Returns a small qvim with all perturbations and losses, and endless random batches."""
     config = Config(
         backbone="resnet18", resnet_width=8, text="words", vocabulary=32, word_width=8, channels=16,
         decoder_channels=(8,) * 5, queue=32, contrast_dim=8, clip_length=2, clip_target=1,
@@ -45,7 +46,7 @@ def make():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mesh", [dict(), CUT], ids=["8x1", "4x2"])
+@pytest.mark.parametrize("mesh", [dict(), SPLIT], ids=["8x1", "4x2"])
 def test_qvim_on_eight_devices_equals_one(one_device, tmp_path, mesh):
     process = worker.start(tmp_path / "out", 8, workdir=str(tmp_path / "run"),
                            config={**CONFIG, **mesh}, model=make)
@@ -55,7 +56,7 @@ def test_qvim_on_eight_devices_equals_one(one_device, tmp_path, mesh):
         assert set(found) == set(expected)
         for name, array in expected.items():
             np.testing.assert_allclose(found[name], array, rtol=2e-3, atol=2e-4, err_msg=name)
-        # The queue has gone round with the valid samples' keys and their videos.
+        # The queue has wrapped around with the keys of valid samples and their videos.
         np.testing.assert_array_equal(found["moco/videos"], expected["moco/videos"])
         assert found["moco/pointer"] == expected["moco/pointer"]
     for line, wanted in zip(training_lines(tmp_path / "run"), lines, strict=True):

@@ -1,4 +1,4 @@
-"""Curves, images, the log of metrics and the progress bar."""
+"""Tests curves, images, the metrics log and the progress bar."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def test_scalars_and_images_can_be_read_back(tmp_path):
     assert last_evaluation(tmp_path) == {"iou": 0.5}
 
 
-def test_going_on_takes_out_what_came_after_the_checkpoint(tmp_path):
+def test_resuming_removes_lines_after_the_checkpoint(tmp_path):
     with Reporter(tmp_path, 0, 10, 8) as reporter:
         for step in (2, 4, 6):
             reporter.write(step, {"loss": float(step)})
@@ -44,10 +44,10 @@ def test_going_on_takes_out_what_came_after_the_checkpoint(tmp_path):
         [(2, 2), (4, 4), (6, 60)]
 
 
-def test_the_bar_tells_speed_and_time_left(tmp_path, capsys):
+def test_the_bar_shows_speed_and_time_left(tmp_path, capsys):
     with Reporter(tmp_path, 0, 4, 100) as reporter:
         reporter.advance(1)
-        reporter.resume_clock(1, bar=True)
+        reporter.restart_clock(1, bar=True)
         reporter.advance(3)
         reporter.write(3, {"loss": 0.125})
     shown = capsys.readouterr().err
@@ -59,12 +59,12 @@ def test_the_bar_tells_speed_and_time_left(tmp_path, capsys):
 
 def test_parameters_are_listed_without_their_values(tmp_path):
     with Reporter(tmp_path, 0, 1, 1) as reporter:
-        reporter.overview({"layer": {"kernel": np.zeros((3, 4), np.float32)}})
+        reporter.write_parameters({"layer": {"kernel": np.zeros((3, 4), np.float32)}})
     text = (tmp_path / "parameters.txt").read_text()
     assert "layer/kernel" in text and "(3, 4)" in text and "Total: 12" in text
 
 
-def test_a_profile_of_the_asked_steps_is_written(tmp_path):
+def test_a_profile_of_the_requested_steps_is_written(tmp_path):
     with Reporter(tmp_path, 0, 5, 1, profile=(2, 2)) as reporter:
         for step in range(1, 6):
             reporter.advance(step)

@@ -1,4 +1,4 @@
-"""Eight simulated devices, and two processes, compute what one device computes."""
+"""Tests that eight simulated devices, and two processes, compute what one device computes."""
 
 import json
 import os
@@ -16,18 +16,18 @@ from vseg_jax.training import TrainConfig, sharding, train
 from vseg_jax.training.checkpoints import load
 from vseg_jax.training.reports import read_metrics
 
-# Plain descent: rounding differences stay as small as they are, Adam would blow up those of
-# gradients near zero.
+# Plain gradient descent keeps rounding differences small; Adam would amplify those of gradients
+# near zero.
 CONFIG = dict(steps=6, batch_size=8, optimizer="sgd", learning_rate=0.01, log_every=1,
               checkpoint_every=3)
-# The kernels' outputs over `model`, and with the same rule their moments; the queue's slots too.
+# Splits kernels by outputs along `model`, their moments by the same rule, and the queue by slots.
 TWO = dict(model_parallel=2, sharding=[["head/kernel$", [None, "model"]]])
-CUT = dict(model_parallel=2, sharding=[["kernel$", [None, "model"]], ["queue/keys", ["model"]]])
+SPLIT = dict(model_parallel=2, sharding=[["kernel$", [None, "model"]], ["queue/keys", ["model"]]])
 
 
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory):
-    """Variables and losses of a run on this process's one device."""
+    """Returns variables and losses of a run on this process's only device."""
     workdir = tmp_path_factory.mktemp("one")
     trained = train(toy.Toy(dropout=0.0), toy.batches(), TrainConfig(**CONFIG), workdir)
     return toy.named(trained.variables), losses(workdir)
@@ -52,12 +52,12 @@ def test_eight_devices_equal_one_and_a_checkpoint_moves_between_meshes(one_devic
                                      config={**CONFIG, **changes}, dropout=0.0)
 
     # "moved" is half on 8x1 and half on 4x2.
-    process = worker.start_all(8, case("8x1"), case("4x2", **CUT), case("half", "moved", steps=3),
-                               case("moved", **CUT))
+    process = worker.start_all(8, case("8x1"), case("4x2", **SPLIT), case("half", "moved", steps=3),
+                               case("moved", **SPLIT))
     assert worker.finish(process) == {"step": 6, "finished": True, "devices": 8}
     for name in ("8x1", "4x2", "moved"):
         check(one_device, tmp_path / f"{name}.npz", tmp_path / f"{name}-run")
-    # And what eight devices saved can be read on one.
+    # A checkpoint saved by eight devices can be read on one.
     variables, _ = load(tmp_path / "4x2-run")
     for name, array in toy.named(variables).items():
         np.testing.assert_allclose(array, one_device[0][name], rtol=2e-5, atol=2e-6, err_msg=name)
@@ -75,7 +75,7 @@ def two_processes(workdir, config, pause=0.0):
     ]
 
 
-def test_two_processes_equal_one_and_stop_together_at_a_sigterm_to_either(one_device, tmp_path):
+def test_two_processes_equal_one_and_stop_together_when_either_gets_sigterm(one_device, tmp_path):
     workdir = tmp_path / "two"
     # The run is stopped in the middle by a signal to the second process only ...
     config = {**CONFIG, **TWO, "checkpoint_every": 100}
@@ -90,7 +90,7 @@ def test_two_processes_equal_one_and_stop_together_at_a_sigterm_to_either(one_de
     assert saved == [str(ends[0]["step"])]  # one checkpoint for all
     data = workdir / "checkpoints" / saved[0] / "data"
     assert len([p for p in data.iterdir() if p.name.startswith("process_")]) == 2
-    # ... and goes on to the end.
+    # ... and resumes to the end.
     ends = [worker.finish(process) for process in two_processes(workdir, config)]
     assert ends == [{"step": 6, "finished": True, "devices": 4}] * 2
     check(one_device, f"{workdir}-0.npz", workdir)
@@ -105,7 +105,7 @@ def test_rules_that_do_not_fit_are_refused():
         return sharding.state_shardings(state, TrainConfig(steps=1, sharding=rules), mesh)
 
     assert place(("kern", (None, "model")))["kernel"].spec == PartitionSpec(None, "model")
-    with pytest.raises(ValueError, match="'kernl' meets no part of the state"):
+    with pytest.raises(ValueError, match="'kernl' matches no leaf of the state"):
         place(("kernl", ("model",)))
     with pytest.raises(ValueError, match=r"more axes than kernel of shape \(3, 4\)"):
         place(("kernel", (None, None, "model")))

@@ -1,4 +1,4 @@
-"""One step: accumulation, averaging, collections, precision."""
+"""Tests one step: accumulation, averaging, collections, precision."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ from vseg_jax.training.settings import TrainConfig
 
 @dataclasses.dataclass(frozen=True)
 class Line(toy.OnlyTrained):
-    """y = w x with a masked squared error, a counter and a trace of what each call was given."""
+    """y = w x with a masked squared error, a counter and a record of each call's targets."""
 
     def init(self, key, batch):
         return {"params": {"w": jnp.ones((3,)), "frozen": jnp.ones((3,))},
@@ -59,7 +59,7 @@ def test_accumulated_gradients_weigh_by_valid_samples(number):
     assert metrics["calls"] == (number, number)
 
 
-def test_micro_batches_hand_their_collections_on_in_order():
+def test_micro_batches_pass_on_their_collections_in_order():
     batch = line_batch(np.random.default_rng(0))
     state, _ = one_step(Line(), batch, TrainConfig(steps=1, batch_size=8, accumulate=4))
     assert int(state.collections["log"]["calls"]) == 4
@@ -67,7 +67,7 @@ def test_micro_batches_hand_their_collections_on_in_order():
     np.testing.assert_allclose(state.collections["log"]["sums"], expected, rtol=1e-6)
 
 
-def test_frozen_parameters_stay_and_are_not_counted_in_the_norm():
+def test_frozen_parameters_stay_and_are_left_out_of_the_norm():
     batch = line_batch(np.random.default_rng(0))
     config = TrainConfig(steps=1, batch_size=8, groups=(("frozen", 0.0),))
     state, metrics = one_step(Line(), batch, config)
@@ -98,11 +98,11 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
     np.testing.assert_allclose(half_metrics["loss"][0], full_metrics["loss"][0], rtol=0.02)
 
 
-def test_dropout_draws_anew_at_each_step_and_with_each_seed():
+def test_dropout_draws_differently_at_each_step():
     batch = next(toy.batches())
     config = TrainConfig(steps=1, batch_size=8, learning_rate=0.0)
     first, one = one_step(toy.Toy(), batch, config)
-    # Learning rate 0: only the key can make the second loss another one (the queue's part is cut).
+    # With learning rate 0 only the key can change the error (the metric leaves out the queue).
     _, two = one_step(toy.Toy(), batch, config, first)
     assert one["error"][0] != two["error"][0]
     other = first.replace(step=jnp.zeros((), jnp.int32))

@@ -1,4 +1,4 @@
-"""A tiny model with everything a state can hold, and a tiny grain pipeline."""
+"""A tiny model with every kind of state, and a tiny grain pipeline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Network(nn.Module):
 
 
 class OnlyTrained:
-    """The part of a model's face that training never uses."""
+    """The part of the model interface that training never calls."""
 
     task = "rvos"
     delay = 0
@@ -44,7 +44,7 @@ class OnlyTrained:
 
 @dataclasses.dataclass(frozen=True)
 class Toy(OnlyTrained):
-    """Regression to `y` plus a pull towards a queue of past outputs (first in, first out)."""
+    """Regression to `y` plus a loss term that compares with a queue of past outputs (FIFO)."""
 
     dropout: float = 0.3
     dtype: object = jnp.float32
@@ -84,10 +84,10 @@ class _Jitter(grain.transforms.RandomMap):
 
 
 def batches(size=8, seed=0, index=0, count=1, hook=None):
-    """Endless, shuffled, randomly jittered batches; the share of process `index` of `count`.
+    """Returns endless, shuffled, randomly jittered batches for process `index` of `count`.
 
-    The first share of a batch is the first process's, so that several processes see together what
-    one would see.  `hook` is called before each batch is made.
+    The first process gets the first share of each batch, so that several processes together see
+    what a single one would see. `hook` is called before each batch.
     """
     data = grain.MapDataset.range(0, 48).seed(seed).shuffle().repeat()
     data = data.random_map(_Jitter()).batch(size)
@@ -103,7 +103,7 @@ def batches(size=8, seed=0, index=0, count=1, hook=None):
 
 
 def named(tree):
-    """{path: numpy array} of a tree, PRNG keys as their words."""
+    """Returns {path: numpy array} of a tree, PRNG keys as their data."""
     def plain(leaf):
         if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)

@@ -1,4 +1,4 @@
-"""Trains the toy model in a process of its own, with as many simulated devices as asked for."""
+"""Trains the toy model in its own process, with a number of simulated devices."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ def start(out, devices=1, **arguments):
 
 
 def start_all(devices, *runs):
-    """Starts runs one after another in one process; each is (out, arguments), and `out` a path
-    that its outcome (.json) and returned variables (.npz), and for the last one the output of all
-    (.log), are written to.
+    """Starts runs in one process, one after another.
 
-    The process is forked from one that has the imports behind it but no JAX backend yet.
+    The process is forked from one that has done the imports but has no JAX backend yet.
+
+    Args:
+      devices: number of simulated devices.
+      runs: (out, arguments) of each; `out` is the path, without suffix, of its outcome (.json) and
+        returned variables (.npz). The output of all goes to the last one's .log.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["toy_model", "worker", "vseg_jax.training.loop"])
@@ -30,7 +33,7 @@ def start_all(devices, *runs):
 
 
 def finish(process, timeout=240):
-    """How the last run ended; fails with the output if it did not end well."""
+    """Returns the outcome of the last run; fails with its output if it did not succeed."""
     process.join(timeout)
     assert process.exitcode == 0, Path(f"{process.out}.log").read_text()[-4000:]
     return json.loads(Path(f"{process.out}.json").read_text())
@@ -45,7 +48,7 @@ def _enter(devices, runs):
 
 
 def run(out, workdir, config, distributed=None, dropout=0.3, pause=0.0, model=None):
-    """One run of the toy, or of what `model()` makes: a model and the batches of a process."""
+    """Trains the toy, or the model and batches that `model()` returns."""
     from vseg_jax.training import runtime
 
     if distributed:
@@ -63,7 +66,7 @@ def run(out, workdir, config, distributed=None, dropout=0.3, pause=0.0, model=No
     if model:
         network, batches = model()
     trained = train(network, batches, config, workdir,
-                    evaluate=lambda variables, step: {"answer": 42.0})
+                    evaluate=lambda variables, step: {"value": 42.0})
     if jax.process_index() == 0:
         np.savez(f"{out}.npz", **toy.named(trained.variables))
     Path(f"{out}.json").write_text(json.dumps(

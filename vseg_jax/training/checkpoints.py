@@ -1,10 +1,10 @@
-"""Checkpoints: the state, the place in the data and what made them, whole or not at all.
+"""Checkpoints: the state, the position in the data and their provenance, written atomically.
 
 A checkpoint is an orbax one with three items: `state` (the arrays), `data` (grain's iterator state,
-one file a process) and `about` (JSON: names and shapes of the arrays, resolved config, batch
-shapes, package versions, running means).  Orbax writes into a temporary folder and renames it, so a
-killed save leaves nothing that looks like a checkpoint.  Not all damage shows when arrays are
-read (a flipped bit in a large one does not), so the CRC-32 of every file is kept beside them.
+one file per process) and `about` (JSON: names and shapes of the arrays, resolved config, batch
+shapes, package versions, running means). Orbax writes into a temporary folder and renames it, so a
+killed save leaves nothing that looks like a checkpoint. Reading the arrays does not reveal all
+damage (such as a flipped bit in a large one), so the CRC-32 of every file is stored with them.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from jax.experimental import multihost_utils
 from vseg_jax.atomic import write_text
 from vseg_jax.training.sharding import path_name
 
-_CORRUPT = "unreadable"  # folder, inside the working directory, that bad checkpoints are moved to
-_CHECKSUMS = "checksums.json"  # {file: CRC-32}, inside a checkpoint's folder
+_UNREADABLE = "unreadable"  # folder in the working directory to which bad checkpoints are moved
+_CHECKSUMS = "checksums.json"  # {file: CRC-32}, in the folder of a checkpoint
 
 
 class Checkpoints:
     """The checkpoints of one working directory; use as a context manager.
 
     Args:
-      workdir: they lie in `workdir/checkpoints/<step>`.
-      keep: number of latest ones kept.
+      workdir: checkpoints lie in `workdir/checkpoints/<step>`.
+      keep: how many of the latest ones are kept.
     """
 
     def __init__(self, workdir: str | Path, keep: int = 2):
@@ -46,8 +46,8 @@ class Checkpoints:
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
-        # Saving blocks: the state is donated to the next step, errors belong to the step that
-        # they come from, and at this size a save takes a second or two.
+        # Saving blocks: the state is donated to the next step, errors should name the step they
+        # come from, and at this size a save takes a second or two.
         options = ocp.CheckpointManagerOptions(
             max_to_keep=self._keep, cleanup_tmp_directories=True, enable_async_checkpointing=False)
         return ocp.CheckpointManager(self.folder, options=options)
@@ -55,18 +55,25 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._manager.close()
 
     def steps(self) -> list[int]:
-        """Steps there is a checkpoint of, rising."""
+        """Returns the steps that have a checkpoint, in rising order."""
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: Any, batches: Any, about: dict[str, Any]) -> None:
-        """Saves and waits until all is on disk.
+        """Saves and waits until everything is on disk.
+
+        Args:
+          step: of the state.
+          state: the train state.
+          batches: grain iterator, whose position is saved.
+          about: JSON values that describe the run.
 
         Raises:
-          ValueError: the disk is full or a file-size limit is met; names the last good checkpoint.
+          ValueError: the disk is full or a file-size limit is reached; the message names the last
+            good checkpoint.
         """
         about = {"arrays": describe(state), **about}
         last = max(self.steps(), default=None)
@@ -86,32 +93,32 @@ class Checkpoints:
                 else "there is no earlier checkpoint"
             raise ValueError(
                 f"no space to save the checkpoint of step {step} in {self.folder}: {error}; "
-                f"{good}; free some space (or lower train.keep) and start again, the run goes on "
-                "from there"
+                f"{good}; free some space (or lower train.keep) and run the same command again to "
+                "resume from there"
             ) from error
 
     def restore(self, like: Any, batches: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest readable checkpoint as (state, about), or None where there is none.
+        """Returns the newest readable checkpoint as (state, about), or None where there is none.
 
         Args:
-          like: the state's shapes with the shardings to restore into (another mesh than the one
-            that saved is fine).
-          batches: grain iterator, set to where it was.
+          like: the state's shapes with the shardings to restore into; the mesh may differ from the
+            one that saved.
+          batches: grain iterator, set to its saved position.
 
         Raises:
-          ValueError: the checkpoint is of another model, of another number of processes, or none
-            of those there are can be read.
+          ValueError: the checkpoint is of another model or another number of processes, or there
+            are checkpoints but none can be read.
         """
         steps = self.steps()
         for step in reversed(steps):
-            audio = False  # known to be as it was saved: an error then has another cause
+            intact = False  # if the files are as they were saved, an error has another cause
             try:
-                audio = _verify(self.folder / str(step))
+                intact = _verify(self.folder / str(step))
                 about = self._manager.restore(
                     step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
                 recorded = about["arrays"]
             except Exception as error:
-                if audio:
+                if intact:
                     raise
                 self._set_aside(step, error)
                 continue
@@ -122,7 +129,7 @@ class Checkpoints:
                     state=ocp.args.StandardRestore(like),
                     data=grain.checkpoint.CheckpointRestore(batches)))
             except Exception as error:
-                if audio:
+                if intact:
                     raise
                 self._set_aside(step, error)
                 continue
@@ -130,14 +137,15 @@ class Checkpoints:
         if steps:
             raise ValueError(
                 f"none of the checkpoints of steps {', '.join(map(str, steps))} can be read; they "
-                f"were moved to {self._workdir / _CORRUPT}; start again to train from the beginning"
+                f"were moved to {self._workdir / _UNREADABLE}; run the same command again to train "
+                "from the beginning"
             )
         return None
 
     def _set_aside(self, step: int, error: Exception) -> None:
-        """Moves a checkpoint that cannot be read out of the way, so that its step can be saved."""
-        target = self._workdir / _CORRUPT / str(step)
-        logging.warning("checkpoint %s cannot be read (%s: %s); it is moved to %s and skipped",
+        """Moves an unreadable checkpoint away, so that its step can be saved again."""
+        target = self._workdir / _UNREADABLE / str(step)
+        logging.warning("checkpoint %s cannot be read (%s: %s); it was moved to %s and skipped",
                         self.folder / str(step), type(error).__name__, error, target)
         self._manager.close()
         if jax.process_index() == 0:
@@ -151,29 +159,29 @@ class Checkpoints:
 
 
 def load(workdir: str | Path, step: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(variables, about) of a working directory's newest checkpoint, or of `step`, for inference.
+    """Loads (variables, about) for inference: the newest checkpoint's, or those of `step`.
 
-    The variables are numpy arrays, wherever they were saved: averaged parameters where the run
-    averages, and the collections.
+    The variables are numpy arrays on whatever devices they were saved: averaged parameters where
+    the run averages, and the collections.
 
     Raises:
-      ValueError: there is no such checkpoint, or a file of it is damaged.
+      ValueError: there is no such checkpoint, or one of its files is damaged.
     """
     folder = Path(workdir).resolve() / "checkpoints"
-    # Orbax leaves only whole checkpoints under a bare number.
+    # Orbax names only complete checkpoints by a bare number.
     steps = sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
     step = steps[-1] if step is None and steps else step
     if step not in steps:
         raise ValueError(
             f"no checkpoint{'' if step is None else f' of step {step}'} in {folder}; "
-            f"there {'are those of ' + ', '.join(map(str, steps)) if steps else 'is none'}; "
+            f"there {'are those of ' + ', '.join(map(str, steps)) if steps else 'are none'}; "
             "train first, or name another working directory")
     where = folder / str(step)
     try:
         _verify(where)
     except ValueError as error:
-        raise ValueError(f"the checkpoint {where} cannot be used: {error}; take an earlier one, or "
-                         "train on, which does so by itself") from error
+        raise ValueError(f"the checkpoint {where} cannot be used: {error}; use an earlier one, or "
+                         "resume training, which skips it") from error
     about = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(where / "about")
     wanted = {
         name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
@@ -200,15 +208,18 @@ def _checksums(folder: Path) -> dict[str, int]:
 
 
 def _verify(folder: Path) -> bool:
-    """Whether all files are as they were saved; False where there are no sums to tell by (the run
-    was killed between saving and summing; orbax's own checks remain).  The first process reads.
+    """Checks all files against their checksums, in the first process.
+
+    Returns:
+      False where there are no checksums, because the run was killed before they were written;
+      orbax's own checks remain.
 
     Raises:
-      ValueError: they are not.
+      ValueError: a file is damaged.
     """
     problem = ""
-    summed = (folder / _CHECKSUMS).exists()
-    if jax.process_index() == 0 and summed:
+    has_checksums = (folder / _CHECKSUMS).exists()
+    if jax.process_index() == 0 and has_checksums:
         try:
             before = json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8"))
             now = _checksums(folder)
@@ -220,11 +231,11 @@ def _verify(folder: Path) -> bool:
         bad = bool(multihost_utils.broadcast_one_to_all(np.asarray(bad)))
     if bad:
         raise ValueError(f"damaged files: {problem or 'see the first process'}")
-    return summed
+    return has_checksums
 
 
 def describe(tree: Any) -> dict[str, list]:
-    """{path: [shape, dtype]} of every leaf."""
+    """Returns {path: [shape, dtype]} of every leaf."""
     return {
         path_name(path): [list(leaf.shape), str(leaf.dtype)]
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -232,9 +243,16 @@ def describe(tree: Any) -> dict[str, list]:
 
 
 def compare(found: dict[str, list], wanted: dict[str, list], where: str) -> None:
-    """Raises:
-      ValueError: the leaves differ; lists the first 20 of what is missing, extra or of another
-        shape.
+    """Checks that two descriptions of arrays (see `describe`) are the same.
+
+    Args:
+      found: of the checkpoint.
+      wanted: of the model.
+      where: names the checkpoint in the message.
+
+    Raises:
+      ValueError: they differ; the message lists the first 20 leaves that are missing, extra or of
+        another shape or dtype.
     """
     problems = [f"missing {name} {wanted[name]}" for name in sorted(wanted.keys() - found.keys())]
     problems += [f"extra {name} {found[name]}" for name in sorted(found.keys() - wanted.keys())]
@@ -246,21 +264,21 @@ def compare(found: dict[str, list], wanted: dict[str, list], where: str) -> None
         more = f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else ""
         raise ValueError(
             f"the checkpoint {where} is of another model or optimizer ({len(problems)} leaves "
-            "differ); use the config that it was made with, or another working directory:\n  "
+            "differ); use the config of the run that wrote it, or another working directory:\n  "
             + "\n  ".join(problems[:20]) + more)
 
 
 def _check_processes(about: dict[str, Any], where: Path) -> None:
-    made_with = about.get("processes", jax.process_count())
-    if made_with != jax.process_count():
+    saved_by = about.get("processes", jax.process_count())
+    if saved_by != jax.process_count():
         raise ValueError(
-            f"{where} was saved by {made_with} processes, this run has {jax.process_count()}: each "
-            "process's place in its share of the data is saved, so a run goes on with as many "
-            "processes as it began with")
+            f"{where} was saved by {saved_by} processes, this run has {jax.process_count()}: a "
+            "checkpoint holds each process's position in its share of the data, so resume with as "
+            "many processes as the run started with")
 
 
 def _no_space(error: BaseException | None) -> bool:
-    """Whether a full disk or a file-size limit is behind an error, however it is wrapped."""
+    """Returns whether a full disk or a file-size limit caused an error, however it is wrapped."""
     seen = 0
     while error is not None and seen < 10:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -1,4 +1,4 @@
-"""What a run will cost, before it is begun: parameters, memory, operations, compile time."""
+"""Costs of a run before it starts: parameter count, memory, FLOPs, compile time."""
 
 from __future__ import annotations
 
@@ -13,69 +13,72 @@ import jax.export
 import numpy as np
 
 from vseg_jax.models.base import Model
-from vseg_jax.training import loop, sharding
 from vseg_jax.training import optimizer as optim
-from vseg_jax.training import state as train_state
+from vseg_jax.training import sharding
 from vseg_jax.training.settings import TrainConfig
+from vseg_jax.training.setup import Setup
 
 
 def dry_run(
     model: Model, batch: dict[str, Any], config: TrainConfig, *, run: bool = False
 ) -> dict[str, Any]:
-    """Compiles the training step as `train` would and reports; saves nothing.
+    """Compiles the training step as `train` would and reports its costs; saves nothing.
 
     Args:
       model: see models/base.py.
       batch: this process's share of a batch, arrays or `jax.ShapeDtypeStruct`s.
       config: the run.
-      run: take one step as well, on `batch`, or on random data where it has shapes only.
+      run: also take one step, on `batch`, or on random data where it holds only shapes.
 
     Returns:
       Plain values: `parameters`, `trained_parameters`, `state_bytes` (of the whole state),
-      `state_bytes_per_device`, `devices`, `compile_seconds`, and what XLA says of one step on one
-      device: `step_flops`, `step_bytes_accessed`, `step_memory` (bytes of `arguments`, `outputs`,
-      `aliased` (outputs that take the arguments' place), `temporaries`, and their `total`); None
-      where a backend does not tell.  With `run` also `step_seconds`, `loss`, `finite` and
-      `process_peak_bytes` (resident memory of the process, compiling included).
+      `state_bytes_per_device`, `batch`, `devices`, `compile_seconds`, and XLA's analysis of one
+      step on one device: `step_flops`, `step_bytes_accessed`, `step_memory` (bytes of `arguments`,
+      `outputs`, `aliased` (outputs that reuse the arguments' memory), `temporaries`, and their
+      `total`); None where a backend does not report them. With `run` also `step_seconds`, `loss`,
+      `finite` and `process_peak_bytes` (resident memory of the process, compilation included).
     """
-    shapes, state, optimizer, mesh, shardings = _abstract(model, batch, config)
+    setup = Setup.build(model, batch, config)
+    state = setup.state_shapes
     trained, frozen = optim.split(state.params, config)
     report = {
         "parameters": _count({**trained, **frozen}),
         "trained_parameters": _count(trained),
         "state_bytes": sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)),
-        "state_bytes_per_device": sharding.bytes_per_device(state, shardings),
-        "batch": {name: [list(s.shape), str(s.dtype)] for name, s in shapes.items()},
+        "state_bytes_per_device": sharding.bytes_per_device(state, setup.shardings),
+        "batch": {name: [list(s.shape), str(s.dtype)] for name, s in setup.batch_shapes.items()},
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     }
-    step = loop.jit_step(model, optimizer, config, mesh, shardings)
     start = time.perf_counter()
-    compiled = step.lower(state, shapes).compile()
+    compiled = setup.jit_step().lower(state, setup.batch_shapes).compile()
     report["compile_seconds"] = time.perf_counter() - start
     cost = _cost(compiled)
     report["step_flops"] = cost.get("flops")
     report["step_bytes_accessed"] = cost.get("bytes accessed")
     report["step_memory"] = _memory(compiled.memory_analysis())
-    return report | (_one_step(model, batch, optimizer, config, mesh, shardings, compiled)
-                     if run else {})
+    return report | (_one_step(setup, batch, compiled) if run else {})
 
 
 def count(model: Model, batch: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
-    """Parameters, and operations a sample, as the program stands before XLA optimizes it.
+    """Counts parameters, and FLOPs per sample, before XLA optimizes the program.
 
     Nothing is compiled, so a whole table of models takes minutes. XLA counts an addition and a
-    multiplication each as one, a loop as one turn of its body, a branch as its dearest arm; what
-    no output needs is left out.
+    multiplication as one each, a loop as one pass through its body, a branch as its most expensive
+    arm; what no output needs is left out.
 
-    Args: see `dry_run`.
+    Args:
+      model: see models/base.py.
+      batch: this process's share of a batch, arrays or `jax.ShapeDtypeStruct`s.
+      config: the run.
 
     Returns:
       `parameters` that `predict` reads; `training_parameters` that it does not; `training_state`,
-      numbers of the other collections that it does not (queues, momentum copies); `predict_flops`
-      and `step_flops` of one sample, the batch being as large as it is; None where a backend does
-      not tell.
+      the sizes of the other collections that it does not read (queues, momentum copies);
+      `predict_flops` and `step_flops`, per sample of a batch of this size; None where a backend
+      does not report them.
     """
-    shapes, state, optimizer, mesh, shardings = _abstract(model, batch, config)
+    setup = Setup.build(model, batch, config)
+    shapes, state = setup.batch_shapes, setup.state_shapes
     variables, samples = state.variables(), next(iter(shapes.values())).shape[0]
     predict = jax.jit(model.predict)
     read = set(jax.export.export(predict)(variables, shapes).module_kept_var_idx)
@@ -87,30 +90,22 @@ def count(model: Model, batch: dict[str, Any], config: TrainConfig) -> dict[str,
             numbers["training_state"] += leaf.size
     lowered = {
         "predict_flops": predict.lower(variables, shapes),
-        "step_flops": loop.jit_step(model, optimizer, config, mesh, shardings).lower(state, shapes),
+        "step_flops": setup.jit_step().lower(state, shapes),
     }
     flops = {name: _cost(program).get("flops") for name, program in lowered.items()}
     return numbers | {name: n if n is None else n / samples for name, n in flops.items()}
 
 
-def _abstract(model: Model, batch: dict[str, Any], config: TrainConfig) -> tuple[Any, ...]:
-    """Shapes of the batch and of the state, the optimizer, the mesh, and the state's layout."""
-    mesh, optimizer = sharding.make_mesh(config), optim.make(config)
-    shapes = sharding.global_shapes(batch)
-    state = train_state.abstract(model, shapes, optimizer, config)
-    return shapes, state, optimizer, mesh, sharding.state_shardings(state, config, mesh)
-
-
 def _cost(program: Any) -> dict[str, float]:
-    """XLA's cost analysis of a lowered or compiled program; empty where there is none."""
+    """Returns XLA's cost analysis of a lowered or compiled program; empty where there is none."""
     cost = program.cost_analysis() or {}
     return cost[0] if isinstance(cost, list) else cost
 
 
-def _one_step(model, batch, optimizer, config, mesh, shardings, compiled) -> dict[str, Any]:
-    batch = _concrete(batch, config.seed)
-    state = loop.begin(model, batch, optimizer, config, shardings)
-    placed = sharding.put_batch(batch, sharding.batch_sharding(mesh))
+def _one_step(setup: Setup, batch: dict[str, Any], compiled: Any) -> dict[str, Any]:
+    batch = _concrete(batch, setup.config.seed)
+    state = setup.initial_state()
+    placed = setup.put_batch(batch)
     jax.block_until_ready((state, placed))
     start = time.perf_counter()
     state, metrics = jax.block_until_ready(compiled(state, placed))
@@ -127,17 +122,17 @@ def _one_step(model, batch, optimizer, config, mesh, shardings, compiled) -> dic
 
 
 def _concrete(batch: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
-    """Arrays as they are; for shapes random bytes, normal floats, zeros and ones, and all valid."""
+    """Replaces shapes by random arrays: bytes, normal floats, small integers; flags are True."""
     rng = np.random.default_rng(seed)
 
-    def draw(spec):
+    def draw(spec: Any) -> np.ndarray:
         if not isinstance(spec, jax.ShapeDtypeStruct):
             return np.asarray(spec)
         if spec.dtype == bool:
             return np.ones(spec.shape, bool)
         if np.issubdtype(spec.dtype, np.floating):
             return rng.normal(size=spec.shape).astype(spec.dtype)
-        # Images take all byte values; ids, masks and positions stay small.
+        # Images get all byte values; ids, masks and positions stay small.
         top = 256 if spec.dtype == np.uint8 and spec.shape[-1] == 3 else 2
         return rng.integers(0, top, spec.shape).astype(spec.dtype)
 

@@ -1,7 +1,7 @@
-"""From settings to an optax transformation over the parameters that are trained.
+"""Optimizer and schedules: an optax transformation over the trained parameters.
 
-Parameters are seen flat, `{"encoder/conv/kernel": array}`: groups are then a look-up by name, and
-frozen parameters are simply absent, from the gradient, from its norm and from the moments.
+Parameters are flat here, `{"encoder/conv/kernel": array}`: groups are looked up by name, and frozen
+parameters are simply absent from the gradient, its norm and the optimizer's moments.
 """
 
 from __future__ import annotations
@@ -21,40 +21,41 @@ Flat = dict[str, Any]
 
 
 def flatten(params: Mapping[str, Any]) -> Flat:
-    """Nested parameters as `{"a/b/kernel": leaf}`."""
+    """Flattens nested parameters to `{"a/b/kernel": leaf}`."""
     return traverse_util.flatten_dict(params, sep="/")
 
 
 def unflatten(flat: Flat) -> dict[str, Any]:
-    """The inverse of `flatten`."""
+    """Inverts `flatten`."""
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def multipliers(paths: Iterable[str], config: TrainConfig) -> dict[str, float]:
-    """The learning-rate multiplier of each parameter; 0 means frozen.
+    """Returns the learning-rate multiplier of each parameter; 0 means frozen.
 
     Raises:
-      ValueError: a pattern of `groups` finds no parameter, or all parameters are frozen.
+      ValueError: a pattern of `groups` matches no parameter, or all parameters are frozen.
     """
     paths = list(paths)
     for pattern, _ in config.groups:
         if not any(re.search(pattern, path) for path in paths):
-            beginnings = sorted({"/".join(path.split("/")[:2]) for path in paths})
+            prefixes = sorted({"/".join(path.split("/")[:2]) for path in paths})
             raise ValueError(
-                f"train.groups: no parameter's path has {pattern!r} in it; they begin with "
-                f"{', '.join(beginnings)}; correct the pattern or take it out"
+                f"train.groups: {pattern!r} matches no parameter's path; the paths begin with "
+                f"{', '.join(prefixes)}; correct the pattern or remove it"
             )
-    found = {
-        path: next((m for pattern, m in config.groups if re.search(pattern, path)), 1.0)
-        for path in paths
-    }
+    found = {path: _multiplier(path, config) for path in paths}
     if not any(found.values()):
-        raise ValueError("train.groups freezes every parameter; leave one that can be trained")
+        raise ValueError("train.groups freezes every parameter; leave at least one to train")
     return found
 
 
+def _multiplier(path: str, config: TrainConfig) -> float:
+    return next((m for pattern, m in config.groups if re.search(pattern, path)), 1.0)
+
+
 def split(params: Mapping[str, Any], config: TrainConfig) -> tuple[Flat, Flat]:
-    """(trained, frozen) parameters, both flat."""
+    """Returns (trained, frozen) parameters, both flat."""
     flat = flatten(params)
     scale = multipliers(flat, config)
     trained = {path: leaf for path, leaf in flat.items() if scale[path]}
@@ -62,7 +63,7 @@ def split(params: Mapping[str, Any], config: TrainConfig) -> tuple[Flat, Flat]:
 
 
 def learning_rate(config: TrainConfig) -> optax.Schedule:
-    """Step -> learning rate before the group's multiplier; the plateau factor comes on top."""
+    """Returns step -> learning rate, without the groups' multipliers and the plateau factor."""
     base, warmup, steps = config.learning_rate, config.warmup, config.steps
     decaying = max(steps - warmup, 1)
     if config.schedule == "cosine":
@@ -70,7 +71,7 @@ def learning_rate(config: TrainConfig) -> optax.Schedule:
     elif config.schedule == "poly":
         after = optax.polynomial_schedule(base, 0.0, config.power, decaying)
     elif config.schedule == "steps":
-        # Milestones count from the start of the run; joined schedules count from the warm-up's end.
+        # Milestones count from the start of the run, joined schedules from the end of the warm-up.
         after = optax.piecewise_constant_schedule(
             base, {max(m - warmup, 0): config.factor for m in config.milestones})
     else:
@@ -81,11 +82,11 @@ def learning_rate(config: TrainConfig) -> optax.Schedule:
 
 
 def make(config: TrainConfig) -> optax.GradientTransformationExtraArgs:
-    """The optimizer over flat, trained parameters; `update` takes `value=loss` as well.
+    """Returns the optimizer of flat, trained parameters; its `update` also takes `value=loss`.
 
-    Order: clip, L2 term, moments, decoupled decay, group multiplier, plateau factor, learning
-    rate.  A group's multiplier therefore scales its decoupled decay too, as a parameter group
-    with its own rate does in PyTorch.
+    Order: gradient clipping, L2 term, moments, decoupled decay, group multiplier, plateau factor,
+    learning rate. A group's multiplier therefore also scales its decoupled decay, as in PyTorch,
+    where a parameter group has its own rate.
     """
     parts = []
     if config.clip_norm:
@@ -109,19 +110,15 @@ def make(config: TrainConfig) -> optax.GradientTransformationExtraArgs:
 
 
 def _scale_groups(config: TrainConfig) -> optax.GradientTransformation:
-    def update(updates: Flat, state: Any, params: Flat | None = None):
+    def update(updates: Flat, state: Any, params: Flat | None = None) -> tuple[Flat, Any]:
         del params
-        scale = {
-            path: next((m for pattern, m in config.groups if re.search(pattern, path)), 1.0)
-            for path in updates
-        }
-        return {path: leaf * scale[path] for path, leaf in updates.items()}, state
+        return {path: leaf * _multiplier(path, config) for path, leaf in updates.items()}, state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def current_rate(config: TrainConfig, step: jax.Array, opt_state: Any) -> jax.Array:
-    """The learning rate of step `step`, the plateau factor included, a group's multiplier not."""
+    """Returns the learning rate of a step, with the plateau factor, without group multipliers."""
     rate = jnp.asarray(learning_rate(config)(step), jnp.float32)
     if config.schedule == "plateau":
         rate = rate * optax.tree.get(opt_state, "scale")
@@ -129,5 +126,5 @@ def current_rate(config: TrainConfig, step: jax.Array, opt_state: Any) -> jax.Ar
 
 
 def global_norm(gradient: Flat) -> jax.Array:
-    """The gradient's L2 norm over all leaves, in float32."""
+    """Returns the gradient's L2 norm over all leaves, in float32."""
     return optax.tree.norm(jax.tree.map(lambda g: g.astype(jnp.float32), gradient))

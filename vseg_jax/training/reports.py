@@ -1,8 +1,8 @@
-"""What a run says of itself: progress bar, `metrics.jsonl`, TensorBoard, parameter overview.
+"""Reports of a run: progress bar, `metrics.jsonl`, TensorBoard, parameter overview.
 
-clu's writers import TensorFlow through one module, `clu.metric_writers.tf.summary_writer`.  The
-class `SummaryWriter` below stands in for it over tensorboard's own event writer, and is registered
-before clu is imported; the version of clu is pinned for that.
+clu's writers import TensorFlow through one module, `clu.metric_writers.tf.summary_writer`. The
+class `SummaryWriter` below replaces it, over tensorboard's own event writer, and is registered
+before clu is imported; this relies on clu's internal layout.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SummaryWriter:
 
     def __init__(self, logdir: str, first_step: int = 0):
         self._writer = EventFileWriter(logdir)
-        if first_step:  # TensorBoard then drops what an earlier, broken run wrote from here on
+        if first_step:  # TensorBoard then drops what an interrupted run wrote for later steps
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             self._add(first_step + 1, session_log=start)
 
@@ -43,11 +43,12 @@ class SummaryWriter:
         self._add(step, summary=summary_pb2.Summary(value=values))
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes one point of each curve."""
         self._summary(step, [summary_pb2.Summary.Value(tag=name, simple_value=float(value))
                              for name, value in scalars.items()])
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """Images [H, W, 3] or [N, H, W, 3], uint8 or float in [0, 1]."""
+        """Writes images, [H, W, 3] or [N, H, W, 3], uint8 or float in [0, 1]."""
         values = []
         for name, array in images.items():
             array = np.asarray(array)
@@ -63,6 +64,7 @@ class SummaryWriter:
         self._summary(step, values)
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        """Writes texts, in Markdown."""
         self._summary(step, [
             summary_pb2.Summary.Value(
                 tag=name,
@@ -71,13 +73,15 @@ class SummaryWriter:
             for name, text in texts.items()])
 
     def flush(self) -> None:
+        """Writes buffered events to the file."""
         self._writer.flush()
 
     def close(self) -> None:
+        """Closes the file."""
         self._writer.close()
 
 
-def _import_clu():
+def _import_clu() -> tuple[types.ModuleType, ...]:
     name = "clu.metric_writers.tf.summary_writer"
     if name not in sys.modules:
         stand_in = types.ModuleType(name)
@@ -92,15 +96,17 @@ metric_writers, parameter_overview, periodic_actions = _import_clu()
 
 
 class Reporter:
-    """Writes what the first process has to say; the others keep silent.
+    """Writes the reports of the first process; does nothing in the others.
+
+    Use it as a context manager.
 
     Args:
       workdir: gets `metrics.jsonl`, `parameters.txt` and `tensorboard/`.
-      first_step: the step the run starts or goes on from; later lines of `metrics.jsonl`, left by
-        a run that was killed after its last checkpoint, are taken out.
-      steps: of the whole run.
-      frames: that one step sees.
-      profile: (step to begin after, number of steps) to trace into `workdir/tensorboard`.
+      first_step: the step that the run starts or resumes from; later lines of `metrics.jsonl`, left
+        by a run that was killed after its last checkpoint, are removed.
+      steps: number of steps of the whole run.
+      frames: number of frames in one step.
+      profile: (step to start after, number of steps) to trace into `workdir/tensorboard`.
     """
 
     def __init__(self, workdir: Path, first_step: int, steps: int, frames: int,
@@ -108,8 +114,8 @@ class Reporter:
         self._active = jax.process_index() == 0
         self._frames = frames
         self._path = workdir / "metrics.jsonl"
-        self._workdir = workdir
-        self._last = (time.perf_counter(), first_step)
+        self.workdir = workdir
+        self._last_report = (time.perf_counter(), first_step)
         self._profile = None
         if profile[1]:  # on every process: each traces its own devices
             self._profile = periodic_actions.Profile(
@@ -117,7 +123,7 @@ class Reporter:
                 num_profile_steps=profile[1], profile_duration_ms=None, every_secs=None)
         if not self._active:
             return
-        _cut(self._path, first_step)
+        _remove_lines_after(self._path, first_step)
         self._writer = metric_writers.MultiWriter([
             metric_writers.LoggingWriter(),
             SummaryWriter(str(workdir / "tensorboard"), first_step),
@@ -128,34 +134,37 @@ class Reporter:
             bar_format="{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} steps "
                        "[{elapsed}, {remaining} left, {rate_fmt}{postfix}]")
 
-    def overview(self, params: Any) -> None:
-        """Names, shapes and counts of all parameters -> `parameters.txt`."""
+    def write_parameters(self, params: Any) -> None:
+        """Writes names, shapes and sizes of all parameters to `parameters.txt`."""
         if self._active:
             shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
             text = parameter_overview.get_parameter_overview(shapes, include_stats=False)
-            write_text(self._workdir / "parameters.txt", text + "\n")
-            self._writer.write_texts(self._last[1], {"parameters": f"<pre>{text}</pre>"})
+            write_text(self.workdir / "parameters.txt", text + "\n")
+            self._writer.write_texts(self._last_report[1], {"parameters": f"<pre>{text}</pre>"})
 
     def advance(self, step: int) -> None:
-        """Step number `step` is done."""
+        """Moves the progress bar to `step`, which is done."""
         if self._profile:
             self._profile(step)
         if self._active:
             self._bar.update(step - self._bar.n)
 
     def write(self, step: int, scalars: Mapping[str, Any], kind: str = "train") -> None:
-        """One line of `metrics.jsonl` and the curves; `kind` is train or evaluation.
+        """Writes a line of `metrics.jsonl` and a point of the curves.
 
-        Values with three axes or more are images, [H, W, 3] or [N, H, W, 3], uint8 or float in
-        [0, 1]; they go to TensorBoard only.
+        Args:
+          step: of the values.
+          scalars: {name: value}. Values with three or more axes are images, [H, W, 3] or
+            [N, H, W, 3], uint8 or float in [0, 1]; they go to TensorBoard only.
+          kind: "train" or "evaluation".
         """
         if not self._active:
             return
         images = {name: value for name, value in scalars.items() if np.ndim(value) >= 3}
         scalars = {name: float(value) for name, value in scalars.items() if name not in images}
         if kind == "train":
-            now, since = time.perf_counter(), self._last
-            self._last = (now, step)
+            now, since = time.perf_counter(), self._last_report
+            self._last_report = (now, step)
             speed = (step - since[1]) / max(now - since[0], 1e-9)
             self._bar.set_postfix_str(
                 f"{speed * self._frames:.1f} frames/s, loss {scalars.get('loss', 0):.4g}")
@@ -167,29 +176,31 @@ class Reporter:
             self._writer.write_images(step, {f"{kind}/{k}": v for k, v in images.items()})
         self._writer.flush()
 
-    def resume_clock(self, step: int, bar: bool = False) -> None:
-        """What took place since the last report (evaluation, saving, with `bar` the compilation
-        too) is not counted as training."""
-        self._last = (time.perf_counter(), step)
+    def restart_clock(self, step: int, bar: bool = False) -> None:
+        """Excludes the time since the last report (evaluation, saving) from the speed.
+
+        With `bar` the progress bar's speed restarts too, which leaves out the compilation.
+        """
+        self._last_report = (time.perf_counter(), step)
         if bar and self._active:
             self._bar.initial, self._bar.start_t = step, time.time()
 
-    def say(self, message: str) -> None:
-        """A line for the reader, above the progress bar."""
+    def print(self, message: str) -> None:
+        """Prints a line above the progress bar."""
         if self._active:
             tqdm.write(message, file=sys.stderr)
 
     def __enter__(self) -> Reporter:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._active:
             self._bar.close()
             self._writer.close()
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`; a half-written last one is left out."""
+    """Reads the lines of `metrics.jsonl`; a half-written last line is left out."""
     path = Path(workdir) / "metrics.jsonl"
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -201,12 +212,12 @@ def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
 
 
 def last_evaluation(workdir: str | Path) -> dict[str, float]:
-    """What the run's last evaluation said; empty where there was none."""
+    """Returns the metrics of the run's last evaluation; empty where there was none."""
     lines = [line for line in read_metrics(workdir) if line["kind"] == "evaluation"]
     return {k: v for k, v in lines[-1].items() if k not in ("step", "kind")} if lines else {}
 
 
-def _cut(path: Path, step: int) -> None:
+def _remove_lines_after(path: Path, step: int) -> None:
     kept = [line for line in read_metrics(path.parent) if line["step"] <= step]
     if path.exists():
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))

@@ -1,4 +1,4 @@
-"""The process around a run: several machines, compiled programs on disk, what is installed."""
+"""The process around a run: several hosts, the compilation cache, versions, preemption."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import platform
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -16,17 +17,17 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
             "tensorflow-datasets", "opencv-python-headless", "clu", "vseg_jax")
 
 
-def initialize_distributed(**where) -> None:
-    """Joins the processes of a job; call before anything else of JAX, in each process alike.
+def initialize_distributed(**where: Any) -> None:
+    """Joins the processes of a job; call it in every process, before any other use of JAX.
 
-    SLURM, GKE and TPU pods are recognized by JAX itself; elsewhere give `coordinator_address`,
-    `num_processes` and `process_id` (see `jax.distributed.initialize`).
+    JAX recognizes SLURM, GKE and TPU pods; elsewhere pass `coordinator_address`, `num_processes`
+    and `process_id` (see `jax.distributed.initialize`).
     """
     jax.distributed.initialize(**where)
 
 
 def enable_compilation_cache(folder: str | Path | None = None) -> Path:
-    """Keeps compiled programs in `folder` (the user's cache folder by default) between runs."""
+    """Caches compiled programs in `folder`, by default in the user's cache folder."""
     if folder is None:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(base) / "vseg_jax" / "xla"
@@ -37,7 +38,7 @@ def enable_compilation_cache(folder: str | Path | None = None) -> Path:
 
 
 def versions() -> dict[str, str]:
-    """The packages and devices that a run is made with."""
+    """Returns the versions of the packages, and the devices, that a run uses."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:
         try:
@@ -50,28 +51,28 @@ def versions() -> dict[str, str]:
 
 
 class Preemption:
-    """Hears SIGTERM while entered; `requested(step)` says whether to save and leave.
+    """A context manager that catches SIGTERM; `requested(step)` tells whether to save and stop.
 
-    In one process a handler sets a flag.  In several, JAX's own preemption service hears the
-    signal and all processes are told to stop at the same step, whichever of them was hit.
+    In a single process a handler sets a flag. In several, JAX's preemption service catches the
+    signal and makes all processes stop at the same step, whichever of them received it.
     """
 
     def __init__(self):
-        self._heard = threading.Event()
+        self._received = threading.Event()
         self._previous = None
 
     def __enter__(self) -> Preemption:
-        # Handlers can only be set in the main thread; elsewhere the caller's own stays.
+        # Handlers can only be set in the main thread; in others the present handler stays.
         if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGTERM, lambda *_: self._heard.set())
+            self._previous = signal.signal(signal.SIGTERM, lambda *_: self._received.set())
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._previous is not None:
             signal.signal(signal.SIGTERM, self._previous)
 
     def requested(self, step: int) -> bool:
-        """Every process has to ask at every step, with the same number."""
+        """Returns whether to stop; every process must call it at every step, with the same step."""
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(step)
-        return self._heard.is_set()
+        return self._received.is_set()

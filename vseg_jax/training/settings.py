@@ -1,4 +1,4 @@
-"""What a training run is made of, beside the model and the data."""
+"""Settings of a training run, apart from the model and the data."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import dataclasses
 import re
 from typing import Literal
 
-# Keys of `TrainConfig` that a run may change when it goes on from its own working directory:
-# none of them changes what a step computes.  `steps` moves the end of a decaying schedule; the
-# loop says so.
+# Keys of `TrainConfig` that may change when a run resumes: none of them changes what a step
+# computes. `steps` moves the end of a decaying schedule, of which the loop warns.
 MAY_CHANGE = (
     "steps", "checkpoint_every", "keep", "log_every", "evaluate_every", "profile",
     "data_parallel", "model_parallel", "sharding",
@@ -17,15 +16,15 @@ MAY_CHANGE = (
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """One training run.
+    """Settings of one training run.
 
     Raises:
-      ValueError: a value out of range; the message names the key.
+      ValueError: a value is out of range; the message names the key.
     """
 
     steps: int  # optimizer steps of the whole run
-    batch_size: int = 8  # samples an optimizer step sees, over all processes and devices
-    seed: int = 0  # of the initial parameters and of every random draw inside the step
+    batch_size: int = 8  # samples per optimizer step, over all processes and devices
+    seed: int = 0  # of the initial parameters and of every random draw inside a step
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     beta1: float = 0.9  # adam, adamw
@@ -33,7 +32,7 @@ class TrainConfig:
     epsilon: float = 1e-8  # adam, adamw
     momentum: float = 0.9  # sgd
     weight_decay: float = 0.0  # adamw: decoupled; adam and sgd: L2 term in the gradient
-    clip_norm: float = 0.0  # largest global norm of the gradient; 0 = not clipped
+    clip_norm: float = 0.0  # gradient clipping: largest global norm; 0 = off
 
     learning_rate: float = 1e-4
     schedule: Literal["constant", "cosine", "poly", "steps", "plateau"] = "constant"
@@ -41,28 +40,28 @@ class TrainConfig:
     milestones: tuple[int, ...] = ()  # schedule="steps": the rate is multiplied by `factor` at each
     factor: float = 0.1  # schedule="steps" and "plateau"
     power: float = 0.9  # schedule="poly": (1 - step/steps) ** power
-    patience: int = 2  # schedule="plateau": windows without a better loss before the rate falls
-    window: int = 1000  # schedule="plateau": steps whose mean loss is compared
+    patience: int = 2  # schedule="plateau": windows without a better loss before the rate drops
+    window: int = 1000  # schedule="plateau": steps whose mean losses are compared
 
-    # (regex, multiplier) on the parameter's path, such as "text_encoder/"; the first one found
-    # (re.search) counts, others have 1.  0 freezes: no gradient, no optimizer state.
+    # (regex, learning-rate multiplier) on the parameter's path, such as "text_encoder/"; the first
+    # match (re.search) counts, other parameters have 1. 0 freezes: no gradient, no optimizer state.
     groups: tuple[tuple[str, float], ...] = ()
 
-    accumulate: int = 1  # micro-batches that `batch_size` is cut into, one after another
-    ema: float = 0.0  # decay of the averaged parameters that are evaluated and returned; 0 = off
+    accumulate: int = 1  # micro-batches of a batch, run one after another
+    ema: float = 0.0  # decay of the averaged parameters, which are evaluated and returned; 0 = off
 
-    data_parallel: int = 0  # devices along the mesh's `data` axis; 0 = all that are left
+    data_parallel: int = 0  # devices along the mesh's `data` axis; 0 = all that remain
     model_parallel: int = 1  # devices along the mesh's `model` axis
     # (regex, axes) on the path of a leaf of the state, such as ("mlp/.*/kernel", (None, "model"));
-    # the first one found counts, others are replicated.  Moments, averages and momentum encoders
-    # whose path ends alike are laid out alike.
+    # the first match counts, other leaves are replicated. Moments, averages and momentum encoders
+    # whose paths end in the same way get the same layout.
     sharding: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
 
-    checkpoint_every: int = 1000  # steps; one is always written at the end
-    keep: int = 2  # latest checkpoints kept
+    checkpoint_every: int = 1000  # steps; a last one is always written at the end
+    keep: int = 2  # how many of the latest checkpoints are kept
     log_every: int = 50  # steps
     evaluate_every: int = 0  # steps; 0 = only at the end
-    profile: tuple[int, int] = (0, 0)  # (step to begin after, number of steps) to trace
+    profile: tuple[int, int] = (0, 0)  # (step to start after, number of steps) to trace
 
     def __post_init__(self):
         positive = ("steps", "batch_size", "accumulate", "model_parallel", "checkpoint_every",
@@ -77,13 +76,14 @@ class TrainConfig:
         _check(self, "batch_size", self.batch_size % self.accumulate == 0,
                f"a multiple of accumulate ({self.accumulate})")
         _check(self, "milestones", self.schedule != "steps" or bool(self.milestones),
-               "given with schedule='steps'")
+               "set with schedule='steps'")
         for name in ("groups", "sharding"):
             for pattern, _ in getattr(self, name):
                 try:
                     re.compile(pattern)
                 except re.error as error:
-                    raise ValueError(f"train.{name}: {pattern!r} is no regex: {error}") from error
+                    raise ValueError(f"train.{name}: {pattern!r} is not a regular expression: "
+                                     f"{error}") from error
         for pattern, multiplier in self.groups:
             _check(self, "groups", multiplier >= 0, f"made of multipliers >= 0 ({pattern!r})")
 

@@ -1,4 +1,4 @@
-"""Where arrays lie: the mesh, the rules for the state, and batches from several processes."""
+"""Layout of arrays: the mesh, the rules for the state, and batches from several processes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ AXES = ("data", "model")
 
 
 def make_mesh(config: TrainConfig) -> Mesh:
-    """Devices as [data, model].
+    """Returns the mesh of all devices, [data, model].
 
     Raises:
-      ValueError: the axes do not multiply to the number of devices that there are, the model axis
-        crosses processes, or the batch cannot be cut evenly.
+      ValueError: the product of the axes is not the number of devices, the model axis crosses
+        processes, or the batch cannot be divided evenly.
     """
     devices, model = jax.device_count(), config.model_parallel
     data = config.data_parallel or max(devices // model, 1)
@@ -41,39 +41,39 @@ def make_mesh(config: TrainConfig) -> Mesh:
             f"train.batch_size is {config.batch_size}; it must be a multiple of {data} (devices "
             f"along the data axis) x {config.accumulate} (train.accumulate)"
         )
-    # Auto axes: under Explicit ones, the default, flax's layers would have to name shardings.
+    # Explicit axes, the default, would require flax's layers to name shardings.
     return jax.make_mesh((data, model), AXES, axis_types=(AxisType.Auto,) * 2)
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """'params/encoder/kernel' of a jax key path."""
+    """Returns a JAX key path as text: 'params/encoder/kernel'."""
     names = (getattr(p, "key", getattr(p, "name", getattr(p, "idx", p))) for p in path)
     return "/".join(str(name) for name in names)
 
 
 def state_shardings(state: Any, config: TrainConfig, mesh: Mesh) -> Any:
-    """A `NamedSharding` a leaf of `state`, by the first rule that its path meets.
+    """Returns a `NamedSharding` for each leaf of `state`, by the first rule that matches its path.
 
     Raises:
-      ValueError: a rule meets no leaf, names an unknown axis, has more axes than the leaf, or cuts
-        a dimension that its axis does not divide.
+      ValueError: a rule matches no leaf, names an unknown axis, has more axes than the leaf, or
+        splits a dimension that its axis does not divide.
     """
-    met = set()
+    matched = set()
 
-    def place(path, leaf):
+    def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         name = path_name(path)
         for pattern, axes in config.sharding:
             if re.search(pattern, name):
-                met.add(pattern)
+                matched.add(pattern)
                 _check_rule(pattern, axes, name, leaf.shape, mesh)
                 return NamedSharding(mesh, PartitionSpec(*axes))
         return NamedSharding(mesh, PartitionSpec())
 
     shardings = jax.tree_util.tree_map_with_path(place, state)
     for pattern, _ in config.sharding:
-        if pattern not in met:
-            raise ValueError(f"train.sharding: the rule {pattern!r} meets no part of the state "
-                             "(or only parts that an earlier rule takes); correct or remove it")
+        if pattern not in matched:
+            raise ValueError(f"train.sharding: the rule {pattern!r} matches no leaf of the state "
+                             "(or only leaves that an earlier rule matches); correct or remove it")
     return shardings
 
 
@@ -86,17 +86,17 @@ def _check_rule(pattern: str, axes: tuple, name: str, shape: tuple[int, ...], me
         if axis is not None and axis not in mesh.shape:
             raise ValueError(f"{where} names the axis {axis!r}; there are {', '.join(AXES)}")
         if axis is not None and size % mesh.shape[axis]:
-            raise ValueError(f"{where} cuts {name} of shape {shape}: {size} is not a multiple of "
+            raise ValueError(f"{where} splits {name} of shape {shape}: {size} is not a multiple of "
                              f"the {mesh.shape[axis]} devices along {axis!r}")
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Samples over the data axis, everything else whole."""
+    """Returns the layout of batches: samples along the data axis, other axes not split."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def put_batch(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
-    """This process's share of a batch -> global arrays, [B_local, ...] -> [B, ...]."""
+    """Makes global arrays from this process's share, [B_local, ...] -> [B, ...]."""
     return {
         name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
         for name, value in batch.items()
@@ -104,9 +104,9 @@ def put_batch(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str
 
 
 def put_tree(tree: Any, shardings: Any) -> Any:
-    """A pytree that every process holds whole -> global arrays laid out as `shardings` say."""
+    """Lays out a pytree that every process holds entirely, as global arrays."""
 
-    def put(leaf, sharding):
+    def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.device_put(leaf, sharding)
         host = np.asarray(leaf)
@@ -116,11 +116,11 @@ def put_tree(tree: Any, shardings: Any) -> Any:
 
 
 def gather(tree: Any) -> Any:
-    """The tree as this process can use it alone, for evaluation or saving.
+    """Returns the tree in a form that this process can use by itself, to evaluate or save.
 
-    Leaves that every device holds whole become the first local device's copy, without moving
-    anything.  A tree with cut leaves stays as it is in one process, and becomes numpy arrays in
-    several (the model axis stays inside a process, so each process has all pieces).
+    If all leaves are replicated, each becomes the first local device's copy, without moving data.
+    A tree with split leaves stays as it is in a single process, and becomes numpy arrays in several
+    (the model axis stays inside a process, so each process has all pieces).
     """
     leaves = jax.tree.leaves(tree)
     if all(leaf.is_fully_replicated for leaf in leaves):
@@ -128,17 +128,17 @@ def gather(tree: Any) -> Any:
     if jax.process_count() == 1:
         return tree
 
-    def whole(leaf):
+    def assembled(leaf: jax.Array) -> np.ndarray:
         out = np.empty(leaf.shape, leaf.dtype)
         for shard in leaf.addressable_shards:
             out[shard.index] = np.asarray(shard.data)
         return out
 
-    return jax.tree.map(whole, tree)
+    return jax.tree.map(assembled, tree)
 
 
 def global_shapes(batch: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of the global batch, from one process's share."""
+    """Returns the shapes of the global batch, from one process's share."""
     count = jax.process_count()
     return {
         name: jax.ShapeDtypeStruct((value.shape[0] * count, *value.shape[1:]), value.dtype)
@@ -147,7 +147,7 @@ def global_shapes(batch: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def bytes_per_device(tree: Any, shardings: Any) -> int:
-    """Bytes that one device holds of `tree` (arrays or shapes)."""
+    """Returns the bytes of `tree` (arrays or shapes) that one device holds."""
     return sum(
         math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf, sharding in zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True)

@@ -1,4 +1,4 @@
-"""The train state: all that a checkpoint has to hold for a run to go on as if never stopped."""
+"""The train state: everything that a run needs to resume as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vseg_jax.training.settings import TrainConfig
 
 @struct.dataclass
 class TrainState:
-    """Also holds its own shapes or shardings, leaf by leaf, which is why no type is written.
+    """All arrays of a run; fields are `Any` because they also hold shapes or shardings.
 
     Attributes:
       step: [] int32, optimizer steps done.
@@ -24,7 +24,7 @@ class TrainState:
       collections: every other collection of the model: batch statistics, queues, momentum encoders.
       opt_state: optax's state over the trained parameters only.
       ema: averaged parameters, shaped like `params`; empty when averaging is off.
-      key: typed PRNG key of the run; a step folds its number into it.
+      key: typed PRNG key of the run; each step folds its number into it.
     """
 
     step: Any
@@ -35,18 +35,18 @@ class TrainState:
     key: Any
 
     def variables(self) -> Variables:
-        """What the model trains with."""
+        """Returns the variables that the model trains with."""
         return {"params": self.params, **self.collections}
 
     def averaged(self) -> Variables:
-        """What is evaluated and handed out: averaged parameters where there are any."""
+        """Returns the variables to evaluate and use: averaged parameters where the run averages."""
         return {"params": self.ema or self.params, **self.collections}
 
 
 def create(
     variables: Variables, optimizer: optax.GradientTransformation, config: TrainConfig
 ) -> TrainState:
-    """The state at step 0 around the model's variables."""
+    """Returns the state at step 0 for the model's variables."""
     params = variables["params"]
     trained, _ = optim.split(params, config)
     return TrainState(
@@ -65,7 +65,7 @@ def abstract(
     optimizer: optax.GradientTransformation,
     config: TrainConfig,
 ) -> TrainState:
-    """The state's shapes and dtypes; nothing is computed."""
+    """Returns the state's shapes and dtypes; computes nothing."""
     return jax.eval_shape(
         lambda key, b: create(model.init(key, b), optimizer, config),
         jax.random.key(config.seed), batch,

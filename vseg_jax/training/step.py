@@ -8,31 +8,32 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vseg_jax.models.base import Batch, Model
+from vseg_jax.models.base import Batch, Model, Variables
+from vseg_jax.tasks import Means
 from vseg_jax.training import optimizer as optim
 from vseg_jax.training.settings import TrainConfig
 from vseg_jax.training.state import TrainState
 
-Metrics = dict[str, tuple[jax.Array, jax.Array]]
-StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+StepFn = Callable[[TrainState, Batch], tuple[TrainState, Means]]
 
 
 def make(
     model: Model, optimizer: optax.GradientTransformationExtraArgs, config: TrainConfig
 ) -> StepFn:
-    """The step to be jitted.
+    """Returns the step, to be jitted.
 
-    The batch is cut into `config.accumulate` micro-batches that are run one after another: each
-    one's collections (batch statistics, queue) are handed to the next, as in that many small
-    steps, while gradients and losses are averaged.  A micro-batch weighs as much as the count of
-    its "loss" metric says (the number of valid samples, pixels, ...), or as the others where the
-    model reports none.  With one micro-batch nothing of this remains.
+    The batch is split into `config.accumulate` micro-batches, which run one after another: each
+    passes its collections (batch statistics, queue) to the next, as small steps would, while
+    gradients and losses are averaged. The weight of a micro-batch is the count of its "loss" metric
+    (the number of valid samples, pixels, ...), or 1 for models that do not report it. With a single
+    micro-batch the step is a plain one.
 
-    The metrics are the model's (sum, count) pairs, with "loss" (the scalar that is descended),
-    "gradient_norm" (before clipping) and "learning_rate" (of group 1) added.
+    The metrics are the model's (sum, count) pairs, and in addition "loss" (the scalar that is
+    minimized), "gradient_norm" (before clipping) and "learning_rate" (of parameters with
+    multiplier 1).
     """
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Means]:
         trained, frozen = optim.split(state.params, config)
         key = jax.random.fold_in(state.key, state.step)
 
@@ -70,11 +71,14 @@ def make(
     return step
 
 
-def _accumulate(grad, trained, collections, batch, key, number):
-    """Weighted mean of loss and gradient over `number` micro-batches; metrics are summed.
+def _accumulate(
+    grad: Callable[..., Any], trained: optim.Flat, collections: Variables, batch: Batch,
+    key: jax.Array, number: int,
+) -> tuple[jax.Array, Variables, Means, optim.Flat]:
+    """Averages loss and gradient over `number` micro-batches and sums metrics.
 
     Micro-batch i takes every `number`-th sample from the i-th on, so that a batch whose samples
-    lie in blocks on the devices is cut without moving any of them.
+    lie in blocks on the devices is split without moving any of them.
     """
     micro = jax.tree.map(
         lambda x: jnp.moveaxis(x.reshape(x.shape[0] // number, number, *x.shape[1:]), 1, 0), batch)
