@@ -111,5 +111,5 @@ def from_public(state_dict: StateDict, like: Mapping[str, Any]) -> dict[str, Any
         state_dict.setdefault(key.removesuffix("beta") + "gamma", np.ones_like(state_dict[key]))
     firsts = ("conv_2", "mixed_3", "mixed_4", "mixed_5")  # first units of stages 2, 3, 4, 5
     absent = [name for name in firsts if not any(k.startswith(name) for k in like["params"])]
-    without = [f"{collection}/{name}" for collection in ("params", "batch_stats") for name in absent]
+    without = [f"{kind}/{name}" for kind in ("params", "batch_stats") for name in absent]
     return convert(state_dict, RULES, like, without)
