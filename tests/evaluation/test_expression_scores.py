@@ -1,4 +1,4 @@
-"""What is asked of a model over a whole video and how it is scored, by a stand-in that is told."""
+"""Which queries a model gets over whole videos and how it is scored, with a stand-in model."""
 
 import dataclasses
 import json
@@ -75,7 +75,7 @@ def test_wrong_predictions_are_scored_by_hand():
     result = evaluate(StandinSegmenter({**RIGHT, "a cat": 20, "that dog": 0}), record())
     found = result["sequences"]["one"]
     assert found["0"]["J"]["mean"] == 1
-    # The dog for the cat: never any of it, and an answer where nothing is.
+    # The dog for the cat: no overlap at all, and a prediction where there is no object.
     assert found["1"]["J"]["mean"] == found["1"]["F"]["mean"] == 0
     # The background for the dog.
     assert found["2"]["J"]["mean"] == 0
@@ -87,13 +87,13 @@ def test_wrong_predictions_are_scored_by_hand():
 
 def test_scores_of_each_style_and_category():
     by = evaluate(StandinSegmenter({**RIGHT, "that dog": 99}), record(), record("two"))["by"]
-    assert {k: v["sentences"] for k, v in by["style"].items()} == {"first": 4, "full": 2}
+    assert {k: v["expressions"] for k, v in by["style"].items()} == {"first": 4, "full": 2}
     assert by["style"]["first"]["J&F"] == 1 and by["style"]["full"]["J"] == 0
-    assert by["category"]["cat"] == {"J&F": 1, "J": 1, "F": 1, "sentences": 2}
+    assert by["category"]["cat"] == {"J&F": 1, "J": 1, "F": 1, "expressions": 2}
     assert by["category"]["dog"]["J&F"] == 0.5
 
 
-def test_which_sentences_are_asked():
+def test_which_expressions_are_evaluated():
     teller = StandinSegmenter(RIGHT)
     result = evaluate(teller, record(), styles=("full",))
     assert teller.asked == [("that dog",)] and list(result["sequences"]["one"]) == ["2"]
@@ -101,7 +101,7 @@ def test_which_sentences_are_asked():
     assert teller.asked[1:] == [("a cat",)]
     shuffled = evaluate(teller, record(), shuffle_expressions=True)
     assert teller.asked[2:] == [("a cat", "a cat", "the dog")]
-    assert shuffled["J"]["mean"] == 0, "each is scored against what it should have named"
+    assert shuffled["J"]["mean"] == 0, "scored against its own expression"
 
 
 def test_saved_masks_score_the_same(tmp_path):
@@ -123,11 +123,11 @@ def test_saved_masks_score_the_same(tmp_path):
 
 
 def test_what_cannot_be_scored_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"no sentence with styles \('odd',\)"):
+    with pytest.raises(ValueError, match=r"no expression with styles \('odd',\)"):
         evaluate(StandinSegmenter(RIGHT), record(), styles=("odd",))
-    with pytest.raises(ValueError, match=r"whose object is told; .*submissions"):
+    with pytest.raises(ValueError, match=r"and a known object; .*vseg_jax.submission writes"):
         evaluate(StandinSegmenter(RIGHT), record(told=(UNKNOWN_OBJECT,) * 3))
-    with pytest.raises(ValueError, match="made video one has sentences and no annotated frame"):
+    with pytest.raises(ValueError, match="made video one has expressions but no annotated frame"):
         evaluate(StandinSegmenter(RIGHT), record(annotated=()))
     broken = record()
     broken.frames[3] = b"no picture"
@@ -136,7 +136,7 @@ def test_what_cannot_be_scored_is_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_video_without_sentences_is_passed_over():
+def test_a_video_without_expressions_is_skipped():
     silent = record("silent")
     silent.expressions = []
     assert list(evaluate(StandinSegmenter(RIGHT), silent, record())["sequences"]) == ["one"]
@@ -144,15 +144,15 @@ def test_a_video_without_sentences_is_passed_over():
 
 def test_videos_of_a_test_set():
     test = record(annotated=(), told=(UNKNOWN_OBJECT,) * 3)
-    made = expressions.videos(StandinSegmenter(RIGHT), MemoryDataset([test]), progress=False)
-    found = {name: dict(frames) for name, frames in made}
+    found = {name: dict(frames) for name, frames in expressions.predict_videos(
+        StandinSegmenter(RIGHT), MemoryDataset([test]), progress=False)}
     assert list(found) == ["one/0", "one/1", "one/2"]
     for name, object_id in (("one/0", 1), ("one/1", 2)):
         np.testing.assert_array_equal(np.stack([found[name][t] for t in range(5)]),
                                       squares() == object_id)
 
 
-def test_a_real_segmenter_predictions_as_it_does_alone():
+def test_a_real_segmenter_predicts_as_it_does_alone():
     data = standin.samples(videos=1).dataset
     segmenter = Segmenter(standin.Standin(), standin.variables(), standin.tokenizer(),
                           standin.CLIP, "expressions")
@@ -168,7 +168,7 @@ def test_a_real_segmenter_predictions_as_it_does_alone():
     assert result["J"]["mean"] > 0.6, "the stand-in finds its squares"
 
 
-def test_a_config_that_asks_for_whole_videos(tmp_path, capsys):
+def test_a_config_that_evaluates_whole_videos(tmp_path, capsys):
     standin.tokenizer(20).save(tmp_path / "tokenizer")
     made = DatasetConfig(
         "moving_shapes", "source_test", prepared=str(tmp_path / "data"),
@@ -194,5 +194,5 @@ def test_a_config_that_asks_for_whole_videos(tmp_path, capsys):
     assert json.loads((tmp_path / "saved" / "test" / "scores.json").read_text()) == whole
     kind, scores = min(whole["by"]["category"].items())
     part = evaluated(dataclasses.replace(made, categories=(kind,)))
-    assert part["objects"] == scores["sentences"] < whole["objects"]
+    assert part["objects"] == scores["expressions"] < whole["objects"]
     assert part["J&F"] == pytest.approx(scores["J&F"])

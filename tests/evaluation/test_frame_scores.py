@@ -1,4 +1,4 @@
-"""Evaluation: what is scored, at which size, and that padding and devices change nothing."""
+"""Scores frame by frame: what is scored, at which size, without effect of padding and devices."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def test_scores_are_those_of_each_sample_at_its_own_size(samples):
     assert result["samples"] == len(samples) == 12
     by = result["by"]
     assert by["differs_in"]["color"]["samples"] == 6
-    assert by["differs_in"]["motion"]["samples"] == 4  # two samples say nothing of it
+    assert by["differs_in"]["motion"]["samples"] == 4  # two samples do not have it
     assert by["category"]["square"]["samples"] == 6
 
 
@@ -77,7 +77,7 @@ def test_to_original_inverts_a_stretch():
         to_original(ramp, np.array([1, -1, 0, 48], np.float32), (8, 16))
 
 
-def test_the_truth_may_go_through_the_input_size(samples):
+def test_the_ground_truth_may_go_through_the_input_size(samples):
     plain, lossy = run(samples), run(samples, gt_roundtrip=True)
     assert lossy["mean_iou"] != plain["mean_iou"]
     # A truth of one pixel is gone or grown at half the size, but never scored as it was.
@@ -85,11 +85,11 @@ def test_the_truth_may_go_through_the_input_size(samples):
     truth[3, 3] = True
     from vseg_jax.evaluation.frames import _roundtrip
 
-    prediction, back, _ = _roundtrip(A2DMetric(), np.ones((8, 8), np.float32), truth, 0.5,
-                                 np.array([1, 1, 0, 0], np.float32))
+    prediction, back = _roundtrip(A2DMetric(), np.ones((8, 8), np.float32), truth,
+                                  np.array([1, 1, 0, 0], np.float32))
     assert (back == truth).all() and prediction.min() == 1
-    _, back, _ = _roundtrip(A2DMetric(), np.ones((4, 4), np.float32), truth, 0.5,
-                            np.array([0.5, 0.5, 0, 0], np.float32))
+    _, back = _roundtrip(A2DMetric(), np.ones((4, 4), np.float32), truth,
+                         np.array([0.5, 0.5, 0, 0], np.float32))
     assert back.sum() != 1
 
 
@@ -104,7 +104,7 @@ def test_saved_masks_score_the_same(samples, tmp_path):
     run(samples, save=folder / "coco")   # in place of the earlier one
     assert json.loads((folder / "coco" / "predictions.json").read_text())["protocol"] == "legacy"
     with pytest.raises(ValueError, match="is there already"):
-        run(samples, save=folder)        # of something else, which stays
+        run(samples, save=folder)        # another folder, which stays
     assert sorted(p.name for p in folder.iterdir()) == ["coco", "legacy"]
 
 
@@ -121,7 +121,7 @@ def test_a_failure_leaves_no_folder(samples, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_devices_say_what_one_says(samples):
+def test_two_devices_give_the_scores_of_one(samples):
     script = (
         "import json, standin; from vseg_jax.evaluation.frames import evaluate; import jax;"
         "assert jax.device_count() == 2;"

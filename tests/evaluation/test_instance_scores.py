@@ -44,14 +44,14 @@ def test_average_precision_by_hand():
     assert result["AP"] == pytest.approx((1 + 0.1) / 2)
     assert result["AR1"] == pytest.approx((1 + 0.1) / 2) == result["AR10"]
     assert result["APl"] is None and result["APs"] == result["AP"], "no object of that size"
-    assert result["track_recall"] == pytest.approx(4 / 5), "nobody was with the box at first"
+    assert result["track_recall"] == pytest.approx(4 / 5), "no track had the box at first"
     assert (result["occlusions"], result["identity_preservation"]) == (1, 0)
     assert result["frames_per_second"] > 0 and result["seconds_to_start"] > 0
 
 
-def test_false_finds_and_other_categories():
-    """A green thing that is no object of the truth is a wrong square of the same score, which comes
-    after the right one of its video but before that of the other video: precision 2/3 there."""
+def test_false_positives_and_other_categories():
+    """A green thing that is not an object of the ground truth is a wrong square of the same score.
+    It comes after the right one of its video but before that of the other: precision 2/3 there."""
     dataset = MemoryDataset([record("a", frames=2, annotated=(0, 1), green=(0, 1)),
                              record("b", frames=2, annotated=(0, 1))])
     result = instances.evaluate(build(), dataset, progress=False)
@@ -59,7 +59,7 @@ def test_false_finds_and_other_categories():
     assert result["AP"] == pytest.approx(((51 + 50 * 2 / 3) / 101 + 1) / 2)
     unknown = MemoryDataset([record(kinds=(SQUARE, "whale"), frames=2)])
     result = instances.evaluate(build(), unknown, progress=False)
-    assert result["AP"] == pytest.approx(1), "a box is no category of the truth: none is counted"
+    assert result["AP"] == pytest.approx(1), "the ground truth has no box: none is counted"
     with pytest.raises(ValueError, match=r"made has no object of the model's categories.*big_box"):
         instances.evaluate(build(), MemoryDataset([record(kinds=("whale", "fox"))]))
     with pytest.raises(ValueError, match="made video b has no masks"):
@@ -68,45 +68,47 @@ def test_false_finds_and_other_categories():
 
 def test_the_models_category_over_all_frames_counts():
     """Green things are boxes where it is loud: in the last four of six frames, hence in the mean;
-    the annotated first frame alone would say otherwise. Without ears they are squares."""
+    the annotated first frame alone would say otherwise. Without audio they are squares."""
     audio = np.concatenate([np.zeros(6400), 0.5 * np.sin(np.arange(12800) * 0.3)])
     loud = dict(kinds=(SQUARE, BOX, BOX), green=range(6), annotated=(0, 1), fps=5.0,
                 audio=encode_audio(audio))
-    uses_audio = instances.evaluate(build(audio=True), MemoryDataset([record(**loud)]), progress=False)
-    deaf = instances.evaluate(build(), MemoryDataset([record(**loud)]), progress=False)
-    assert uses_audio["AR10"] == pytest.approx((1 + 1 / 2) / 2), "the lost first box is not found"
-    assert deaf["AR10"] == pytest.approx((1 + 0) / 2)
-    found = instances.find(build(audio=True), record(**loud), (0, 5), "made")
+    dataset = MemoryDataset([record(**loud)])
+    with_audio = instances.evaluate(build(audio=True), dataset, progress=False)
+    without = instances.evaluate(build(), dataset, progress=False)
+    assert with_audio["AR10"] == pytest.approx((1 + 1 / 2) / 2), "the lost first box is not found"
+    assert without["AR10"] == pytest.approx((1 + 0) / 2)
+    found = instances.find_objects(build(audio=True), record(**loud), (0, 5), "made")
     assert [row["category"] for row in found] == [SQUARE, BOX, BOX]
     assert found[0]["score"] == pytest.approx(0.75)
     assert found[1]["score"] == pytest.approx((4 * 0.75 + 2 * 0.125) / 6)
-    rateless = record(**{**loud, "fps": 0.0})   # sound and frames end together: 5 a second
-    assert instances.find(build(audio=True), rateless, (0, 5), "made") == found
-    silent = instances.find(build(audio=True), record(**{**loud, "audio": b""}), (0,), "made")
+    rateless = record(**{**loud, "fps": 0.0})   # audio and frames end together: 5 a second
+    assert instances.find_objects(build(audio=True), rateless, (0, 5), "made") == found
+    silent = record(**{**loud, "audio": b""})
+    silent = instances.find_objects(build(audio=True), silent, (0,), "made")
     assert [row["category"] for row in silent] == [SQUARE, SQUARE]
 
 
-def test_what_is_kept_scores_the_same(tmp_path):
+def test_what_is_saved_scores_the_same(tmp_path):
     dataset = MemoryDataset([record("a"), record("b", green=(3,)), record("c", kinds=())])
-    result = instances.evaluate(build(), dataset, save=tmp_path / "kept", progress=False)
-    assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == [
+    result = instances.evaluate(build(), dataset, save=tmp_path / "saved", progress=False)
+    assert sorted(p.name for p in (tmp_path / "saved").iterdir()) == [
         "instances.json", "results.json", "scores.json"]
     again = youtube_vis.score_files(
-        *(tmp_path / "kept" / name for name in ("instances.json", "results.json")))
+        *(tmp_path / "saved" / name for name in ("instances.json", "results.json")))
     for name, value in again.items():
         assert result[name] is None if math.isnan(value) else result[name] == pytest.approx(value)
-    truth = json.loads((tmp_path / "kept/instances.json").read_text())
+    truth = json.loads((tmp_path / "saved/instances.json").read_text())
     assert truth["videos"][1] == {"id": 2, "height": 24, "width": 32, "file_names": [
         "b/00000.jpg", "b/00002.jpg", "b/00004.jpg"]}
     assert [c["name"] for c in truth["categories"]] == list(standin_vis.NAMES)
-    again = instances.evaluate(build(), dataset, save=tmp_path / "kept", progress=False)
+    again = instances.evaluate(build(), dataset, save=tmp_path / "saved", progress=False)
     assert again["AP"] == result["AP"], "an earlier result is replaced"
     with pytest.raises(ValueError, match="is there already"):
         instances.evaluate(build(), dataset, save=tmp_path, progress=False)
 
 
 def test_all_frames_of_a_video_for_a_server():
-    [(name, rows)] = instances.videos(build(), MemoryDataset([record(annotated=())]),
+    [(name, rows)] = instances.predict_videos(build(), MemoryDataset([record(annotated=())]),
                                       progress=False)
     assert name == "one" and [row["category"] for row in rows] == [SQUARE, BOX]
     assert [[code is not None for code in row["segmentations"]] for row in rows] == [

@@ -1,4 +1,4 @@
-"""Which masks are given, what is scored and saved, by a stand-in that follows colors."""
+"""Which masks are the prompts, what is scored and saved, with a stand-in that tracks colors."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import standin_vos
 from PIL import Image
 from standin import MemoryDataset
 
-from vseg_jax.evaluation import propagation as propagate
+from vseg_jax.evaluation import propagation, region_scores, runner
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.records import Object, Record, encode_image, encode_mask
 from vseg_jax.metrics.davis import score_folders
@@ -27,10 +27,10 @@ class Prediction:
         self.index = index
 
 
-class Follower:
-    """Streams that know the colors of the objects they were given, and find them again.
+class Follower(Segmenter):
+    """Streams that learn the colors of the objects in their mask prompts, and find them again.
 
-    `copies` answers the first mask for ever; calls are written down in `given`.
+    With `copies`, the prediction is always the first mask. `given` collects the prompts.
     """
 
     def __init__(self, copies=False, wait=0.0):
@@ -86,7 +86,7 @@ def squares(frames, ids=(1, 2), step=2):
 
 
 def evaluate(segmenter, records, **options):
-    return propagate.evaluate(segmenter, MemoryDataset(records), progress=False, **options)
+    return propagation.evaluate(segmenter, MemoryDataset(records), progress=False, **options)
 
 
 def test_perfect_predictions_score_one():
@@ -108,11 +108,11 @@ def test_a_mask_that_stays_is_scored_by_hand():
     assert result["sequences"]["one"]["1"]["J"]["decay"] == pytest.approx(j[0] - j[1])
 
 
-def test_only_annotated_frames_are_scored_but_all_are_followed(tmp_path):
+def test_only_annotated_frames_are_scored_but_all_are_predicted(tmp_path):
     follower = Follower(copies=True)
     result = evaluate(follower, [record("one", squares(7, (1,)), annotated=(1, 3, 4, 6))],
                       save=tmp_path / "masks")
-    # Given in frame 1; frames 3 and 4 count, moved by 4 and 6 columns.
+    # The prompt is in frame 1; frames 3 and 4 count, moved by 4 and 6 columns.
     assert result["J"]["mean"] == pytest.approx(np.mean([24 / 72, 12 / 84]))
     saved = sorted((tmp_path / "masks" / "one").iterdir())
     assert [p.name for p in saved] == [f"{t:05d}.png" for t in range(7)]
@@ -188,7 +188,7 @@ def test_a_failure_leaves_no_folder_and_names_the_video(tmp_path):
         evaluate(Small(), [record("one", squares(4))])
 
 
-def test_what_cannot_be_scored_is_said_before_the_first_frame():
+def test_what_cannot_be_scored_is_named_before_the_first_frame():
     follower = Follower()
     good = record("good", squares(4))
     with pytest.raises(ValueError, match=r"video empty has no object in its masks"):
@@ -198,7 +198,7 @@ def test_what_cannot_be_scored_is_said_before_the_first_frame():
     for protocol in ("davis", "ovis"):
         with pytest.raises(ValueError, match=r"video late has no object in its first mask"):
             evaluate(follower, [good, record("late", masks)], protocol=protocol)
-    with pytest.raises(ValueError, match=r"video test has masks of 1 frames.*submissions"):
+    with pytest.raises(ValueError, match=r"video test has masks of 1 frames.*submission writes what"):
         evaluate(follower, [good, record("test", squares(4), annotated=(0,))])
     with pytest.raises(ValueError, match=r"'coco'; it must be one of davis"):
         evaluate(follower, [good], protocol="coco")
@@ -207,7 +207,7 @@ def test_what_cannot_be_scored_is_said_before_the_first_frame():
 
 @pytest.mark.parametrize(("protocol", "ids"), [("davis", (2, 1)), ("ovis", (3,))])
 def test_with_a_segmenter(protocol, ids):
-    """A model that follows colors, through the sessions that users have."""
+    """A model that tracks colors, through the sessions that users have."""
     segmenter = Segmenter(standin_vos.Follower(), standin_vos.variables())
     result = evaluate(segmenter, [record("one", squares(4, ids))], protocol=protocol)
     assert result["J&F"] == 1 and list(result["sequences"]["one"]) == [str(i) for i in sorted(ids)]
@@ -229,31 +229,31 @@ def test_times():
     result = evaluate(Follower(wait=0.01), [record("a", masks), record("b", masks)])
     assert result["seconds_per_frame"] >= 0.01 and result["seconds_to_start"] >= 0.01
     assert result["frames_per_second"] <= 100
-    clock = propagate.Clock()
+    clock = runner.Clock()
     one = record("a", masks)
-    for _ in propagate.follow(Follower(wait=0.01), one, {2: [masks[2]]}, "a", clock):
-        time.sleep(0.1)   # what is done with an answer is not timed
-    assert len(clock.starts) == 1, "frame 2, where the mask is given, and frame 3"
+    for _ in propagation.propagate(Follower(wait=0.01), one, {2: [masks[2]]}, "a", clock):
+        time.sleep(0.1)   # what is done with a prediction is not timed
+    assert len(clock.starts) == 1, "frame 2, which has the prompt, and frame 3"
     assert len(clock.frames) == 2 and sum(clock.frames) < 0.1
     short = evaluate(Follower(), [record("a", squares(2, (1,)))], protocol="ovis")
     assert short["frames_per_second"] is None
 
 
-def test_videos_without_a_truth():
+def test_videos_without_ground_truth():
     dataset = MemoryDataset([record("one", late(), annotated=(0, 3)),
                              record("two", squares(3, (2,)), annotated=(0,))])
     predictions = {name: {t: index.copy() for t, index in frames} for name, frames
-               in propagate.videos(Follower(), dataset, entering=True, progress=False)}
+               in propagation.predict_videos(Follower(), dataset, entering=True, progress=False)}
     assert list(predictions) == ["one", "two"] and sorted(predictions["one"]) == list(range(6))
     np.testing.assert_array_equal(predictions["one"][5], late()[5])
     np.testing.assert_array_equal(predictions["two"][2], squares(3, (2,))[2])
-    [first, _] = propagate.videos(Follower(), dataset, entering=False, progress=False)
+    [first, _] = propagation.predict_videos(Follower(), dataset, entering=False, progress=False)
     assert {i for _, index in first[1] for i in np.unique(index)} == {0, 1}
 
 
 def test_a_table_of_results(capsys):
     result = evaluate(Follower(copies=True), [record("one", squares(4, (1,)))])
-    propagate.report({"made-val": result})
+    region_scores.report({"made-val": result})
     head, row = capsys.readouterr().out.splitlines()
     assert head.split()[:3] == ["J&F", "J", "J"] and row.split()[0] == "made-val"
     assert float(row.split()[2]) == pytest.approx(100 * result["J"]["mean"], abs=0.05)
@@ -262,7 +262,7 @@ def test_a_table_of_results(capsys):
 @pytest.mark.slow
 def test_two_processes_share_the_videos(tmp_path):
     script = (
-        "import sys, json, jax, test_propagate as t\n"
+        "import sys, json, jax, test_propagation_scores as t\n"
         "number, address, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]\n"
         "jax.distributed.initialize(address, 2, number)\n"
         "t.shared(out)\n"
@@ -279,19 +279,19 @@ def test_two_processes_share_the_videos(tmp_path):
     assert [process.returncode for process in running] == [0, 0], errors
     shared(tmp_path / "alone.json")
     alone, *found = (json.loads(p.read_text()) for p in (tmp_path / "alone.json", *outputs))
-    assert alone.pop("followed") == 3 and alone.pop("error") == ""
-    assert [f.pop("followed") for f in found] == [2, 1]
+    assert alone.pop("started") == 3 and alone.pop("error") == ""
+    assert [f.pop("started") for f in found] == [2, 1]
     assert all("one process only" in f.pop("error") for f in found)
     assert found == [alone, alone]
 
 
 def shared(out):
-    """Scores three videos and writes down what came of it."""
+    """Evaluates three videos and writes the scores, or the error."""
     follower = Follower(copies=True)
     records = [record(f"video{i}", squares(5, (1,), step=i)) for i in range(3)]
     result = evaluate(follower, records)
     result = {key: value for key, value in result.items() if "second" not in key}
-    result |= {"followed": len(follower.given), "error": ""}
+    result |= {"started": len(follower.given), "error": ""}
     try:
         evaluate(Follower(), records, save=Path(out).with_suffix(""))
     except ValueError as error:

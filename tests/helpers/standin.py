@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vseg_jax.input_pipeline.records import (
+    Dataset,
     Expression,
     Object,
     Record,
@@ -90,7 +91,7 @@ def tokenizer(length=4):
     return WordTokenizer(WORDS, length)
 
 
-class MemoryDataset:
+class MemoryDataset(Dataset):
     """Records in memory with the face of `vseg_jax.input_pipeline.records.Dataset`."""
 
     def __init__(self, records):

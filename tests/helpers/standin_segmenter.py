@@ -3,9 +3,10 @@
 import numpy as np
 
 from vseg_jax.inference.segmentation import Segmentation
+from vseg_jax.inference.segmenter import Segmenter
 
 
-class StandinSegmenter:
+class StandinSegmenter(Segmenter):
     """Streams that mark the pixels of the gray that a sentence's number says, `delay` frames late.
 
     Of two objects that they answer with, the second has the higher score and is the right one.

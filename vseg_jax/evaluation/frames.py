@@ -1,11 +1,13 @@
-"""Scores a model on the samples of a dataset: one compiled `predict`, whole frames, any devices."""
+"""Referring segmentation of single frames: the samples of a dataset, on any number of devices.
+
+A single compiled `predict` sees whole batches of clips; each prediction is scored at its frame's
+own size.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +19,22 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 from PIL import Image
-from tqdm import tqdm
 
-from vseg_jax.atomic import atomic_folder
+from vseg_jax.evaluation import runner
 from vseg_jax.inference.geometry import inside, sigmoid, to_original
 from vseg_jax.input_pipeline.loader import eval_batches
+from vseg_jax.input_pipeline.samples import ReferringSamples
 from vseg_jax.metrics.a2d import A2DMetric, GroupedMetric
 from vseg_jax.models.base import Model, Variables
+
+TABLE = "predictions.json"  # of a saved evaluation
+COLUMNS = ("precision@0.5", "precision@0.7", "precision@0.9", "mAP", "overall_iou", "mean_iou")
 
 
 def evaluate(
     model: Model,
     variables: Variables,
-    samples: Any,
+    samples: ReferringSamples,
     *,
     batch_size: int,
     protocol: str = "legacy",
@@ -38,76 +43,69 @@ def evaluate(
     workers: int = 0,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """The A2D scores of `model` over all samples, at the frames' own size.
+    """Returns the A2D scores of a model over all samples, on every process.
 
-    The batch is cut over the data axis of the mesh that `variables` lie on, or over all devices
-    where they lie on none. Every process gets the numbers of all samples.
+    Batches are sharded over the data axis of the mesh that `variables` lie on, or over all devices
+    where they lie on none.
 
     Args:
-      model: see `vseg_jax.models.base.Model`; its best-scored object answers.
+      model: its object with the highest score is the prediction.
       variables: the model's collections.
-      samples: `vseg_jax.input_pipeline.samples.ReferringSamples` without augmentation.
+      samples: without augmentation.
       batch_size: over all devices and processes; the last batch is padded.
       protocol: "legacy" or "coco", see `vseg_jax.metrics.a2d`.
-      gt_roundtrip: as CSTM evaluates: the answer is binarized at the input's size, the truth goes
-        down to that size, and both come back as masks. It flatters thin objects.
-      save: folder for the masks, in the layout that `python -m vseg_jax.metrics.a2d` scores; one
-        of an earlier evaluation is replaced.
-      workers: processes that read samples.
-      progress: whether a bar is shown.
+      gt_roundtrip: whether to evaluate as CSTM does: the prediction is binarized at the input's
+        size, the ground truth is resized to that size, and both are resized back as masks. This
+        overrates thin objects.
+      save: folder for the masks, in the layout that `python -m vseg_jax.metrics.a2d` scores;
+        written atomically, in place of an earlier evaluation.
+      workers: number of processes that read samples.
+      progress: whether to show a progress bar.
 
     Returns:
-      `A2DMetric.result()`, with `samples`, their number, `protocol`, and `by`: {"differs_in" or
-      "category": {value: result}} where the dataset says these of its samples.
+      `protocol`; `GroupedMetric.result()`, grouped by "differs_in" and "category" where the dataset
+      has these of its samples.
 
     Raises:
-      ValueError: the batch cannot be cut over the devices, `save` is another folder or several
-        processes would share it, a protocol of another name.
+      ValueError: the batch cannot be sharded over the devices, `save` is another folder or several
+        processes would share it, or there is no such protocol.
     """
-    if save and jax.process_count() > 1:
-        raise ValueError("masks are saved by one process only; evaluate them on one machine")
-    metric = GroupedMetric(protocol)
-    rows = []
-    bar = tqdm(total=len(samples), desc="evaluate", unit=" samples",
-               disable=not (progress and jax.process_index() == 0))
-    table = "predictions.json"
-    keep = atomic_folder(save, replaces=table) if save else contextlib.nullcontext()
-    with bar, keep as folder:
-        if folder:
-            (folder / "predictions").mkdir()
-            (folder / "truth").mkdir()
+    metric, rows = GroupedMetric(protocol), []
+    with runner.start(samples.dataset.name, len(samples), "samples", save=save, progress=progress,
+                      table=TABLE) as run:
         for number, logits, score, geometry in _predictions(
             model, variables, samples, batch_size, workers
         ):
             truth = samples.truth(number)
             mask = truth.mask == truth.object_id
             if gt_roundtrip:
-                probability, mask, score = _roundtrip(
-                    metric.metric, sigmoid(logits), mask, score, geometry
-                )
+                probability, mask = _roundtrip(metric.metric, sigmoid(logits), mask, geometry)
             else:
                 probability = sigmoid(to_original(logits, geometry, mask.shape))
-            row = {"sample": number, "differs_in": truth.differs_in, "category": truth.category}
-            metric.add(probability, mask, score,
-                       differs_in=truth.differs_in, category=truth.category)
-            rows.append(row)
-            if folder:
-                row |= {"video": truth.video_id, "frame": truth.frame, "text": truth.text,
-                        "object_id": truth.object_id, "score": score}
-                _save(folder, row, metric.metric.binarize(probability), mask)
-            bar.update(jax.process_count())
+            groups = {"differs_in": truth.differs_in, "category": truth.category}
+            metric.add(probability, mask, score, **groups)
+            rows.append({"sample": number, **groups})
+            if run.folder:
+                rows[-1] |= {"video": truth.video_id, "frame": truth.frame, "text": truth.text,
+                             "object_id": truth.object_id, "score": score}
+                _save(run.folder, rows[-1], metric.metric.binarize(probability), mask)
+            run.bar.update(jax.process_count())
         metric, rows = _gather(metric, rows)
-        if folder:
-            saved = {"protocol": protocol, "gt_roundtrip": gt_roundtrip, "samples": rows}
-            (folder / table).write_text(json.dumps(saved, indent=1) + "\n")
+        run.write({"protocol": protocol, "gt_roundtrip": gt_roundtrip, "samples": rows})
     return {"protocol": protocol, **metric.result()}
+
+
+def report(results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Prints a table of {dataset: scores of `evaluate`}, in percent."""
+    runner.print_table(COLUMNS, {name: [100 * result[c] for c in COLUMNS]
+                                 for name, result in results.items()})
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _predict(
     model: Model, variables: Variables, batch: dict[str, jax.Array]
 ) -> tuple[Float[Array, "B H W"], Float[Array, " B"]]:
-    """Logits and score of each sample's best-scored object."""
+    """Returns logits and score of each sample's object with the highest score."""
     prediction = model.predict(variables, batch)
     best = prediction.scores.argmax(axis=-1)
     logits = jnp.take_along_axis(prediction.logits, best[:, None, None, None], axis=1)[:, 0]
@@ -115,13 +113,13 @@ def _predict(
 
 
 def _predictions(
-    model: Model, variables: Variables, samples: Any, batch_size: int, workers: int
+    model: Model, variables: Variables, samples: ReferringSamples, batch_size: int, workers: int
 ) -> Iterator[tuple[int, np.ndarray, float, np.ndarray]]:
-    """(sample number, logits [H, W], score, geometry [4]) of this process's valid samples."""
+    """Yields (sample number, logits [H, W], score, geometry [4]) of this process's samples."""
     mesh, variables = _placed(variables)
     if batch_size % mesh.shape["data"]:
-        raise ValueError(f"the batch size of an evaluation is {batch_size}; it must be a multiple "
-                         f"of the {mesh.shape['data']} devices that share it")
+        raise ValueError(f"evaluation.batch_size is {batch_size}; it must be a multiple of the "
+                         f"{mesh.shape['data']} devices that share a batch")
     spec = PartitionSpec("data")
 
     def fetch(batch, outputs):
@@ -136,14 +134,14 @@ def _predictions(
     for batch in batches:
         outputs = _predict(model, variables, multihost_utils.host_local_array_to_global_array(
             batch, mesh, spec))
-        if waiting is not None:   # the host scores one batch while the devices run the next
+        if waiting is not None:   # the host scores a batch while the devices run the next
             yield from fetch(*waiting)
         waiting = batch, outputs
     yield from fetch(*waiting)
 
 
 def _placed(variables: Variables) -> tuple[Mesh, Variables]:
-    """The mesh that the variables lie on, or one of all devices with a copy on each."""
+    """Returns the variables and the mesh they lie on, or one of all devices with a copy on each."""
     for leaf in jax.tree.leaves(variables):
         sharding = getattr(leaf, "sharding", None)
         if isinstance(sharding, NamedSharding) and "data" in sharding.mesh.shape:
@@ -156,14 +154,13 @@ def _roundtrip(
     metric: A2DMetric,
     probability: Float[np.ndarray, "H W"],
     truth: Bool[np.ndarray, "height width"],
-    score: float,
     geometry: Float[np.ndarray, "4"],
-) -> tuple[Float[np.ndarray, "height width"], Bool[np.ndarray, "height width"], float]:
-    """CSTM's way to the original size (RyanHTR/CSTM 8a183fd, utils/tool.py, a2d_dataset.py).
+) -> tuple[Float[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]:
+    """Returns prediction and ground truth as CSTM compares them at the frame's size (RyanHTR/CSTM
+    8a183fd, utils/tool.py, a2d_dataset.py).
 
-    The truth goes down bilinearly between corner pixels' centers, and any pixel that it touches is
-    foreground; answer and truth come back as 8-bit masks, in which one half rounds up or down as
-    OpenCV does it.
+    The ground truth is downsampled bilinearly with aligned corners, and any pixel that it touches
+    is foreground. Both are resized back as 8-bit masks, which round one half as OpenCV does.
     """
     probability = inside(probability, geometry, truth.shape)
     at = [np.linspace(0, full - 1, small)
@@ -176,33 +173,26 @@ def _roundtrip(
     def back(mask):
         return cv2.resize(mask.astype(np.uint8), truth.shape[::-1]) == 1
 
-    return back(metric.binarize(probability)).astype(np.float32), back(down), score
+    return back(metric.binarize(probability)).astype(np.float32), back(down)
 
 
 def _save(folder: Path, row: dict[str, Any], mask: np.ndarray, truth: np.ndarray) -> None:
     row["file"] = f"{row['sample']:06d}.png"
     for name, array in (("predictions", mask), ("truth", truth)):
+        (folder / name).mkdir(exist_ok=True)
         Image.fromarray(array.astype(np.uint8) * 255).save(folder / name / row["file"])
 
 
 def _gather(
     metric: GroupedMetric, rows: list[dict[str, Any]]
 ) -> tuple[GroupedMetric, list[dict[str, Any]]]:
-    """All processes' samples in the order of the dataset, as one process would have them."""
-    if jax.process_count() == 1:
-        return metric, rows
-    pairs = list(zip(metric.metric.rows.tolist(), rows, strict=True))
-    mine = np.frombuffer(json.dumps(pairs).encode(), np.uint8)
-    lengths = multihost_utils.process_allgather(np.array(len(mine)))
-    padded = np.pad(mine, (0, int(lengths.max()) - len(mine)))
-    together = multihost_utils.process_allgather(padded)
-    pairs = [pair for text, length in zip(together, lengths, strict=True)
-             for pair in json.loads(text[:length].tobytes())]
+    """Returns all processes' samples in the order of the dataset, as a single process has them."""
+    pairs = [pair for part in runner.gather(
+        list(zip(metric.metric.rows.tolist(), rows, strict=True))) for pair in part]
     pairs.sort(key=lambda pair: pair[1]["sample"])
-    whole = GroupedMetric(metric.metric.protocol)
-    whole.metric = A2DMetric.from_rows(
-        metric.metric.protocol, np.array([p[0] for p in pairs], np.float64)
-    )
     rows = [row for _, row in pairs]
-    whole.attributes = [{k: r[k] for k in ("differs_in", "category")} for r in rows]
-    return whole, rows
+    together = GroupedMetric(metric.metric.protocol)
+    together.metric = A2DMetric.from_rows(
+        metric.metric.protocol, np.array([counts for counts, _ in pairs], np.float64))
+    together.attributes = [{k: r[k] for k in ("differs_in", "category")} for r in rows]
+    return together, rows

@@ -1,5 +1,4 @@
-"""One video that shows what a model does: clips side by side, a sentence below each, or videos
-one after another."""
+"""The overlay video after a training: predictions drawn on clips of the evaluated datasets."""
 
 from __future__ import annotations
 
@@ -17,17 +16,18 @@ from vseg_jax.input_pipeline.records import Dataset, decode_image
 from vseg_jax.media import overlay
 from vseg_jax.media.video import VideoWriter
 
-CELL = 256  # side of a clip in the video, pixels
+CELL = 256  # side of a clip in a grid, pixels
 _GAP = 8
 
 
-def showcase(segmenter: Segmenter, datasets: Iterable[Dataset], clips: int, path: Path) -> None:
-    """Writes a video: a row a dataset, `clips` clips in it, twice with another sentence each.
+def write_grid(segmenter: Segmenter, datasets: Iterable[Dataset], clips: int, path: Path) -> None:
+    """Writes a video of clips in a grid: a row per dataset, each clip with two of its expressions.
 
     Args:
-      segmenter: the model that answers.
-      datasets: opened datasets with sentences; short clips are repeated.
-      clips: clips shown of each; the first ones in which two objects are named.
+      segmenter: of a model that takes queries.
+      datasets: with expressions; short clips are repeated.
+      clips: how many clips of each dataset are shown: the first ones whose expressions refer to two
+        objects or more.
       path: the video, .mp4.
     """
     rows = [_row(segmenter, dataset, clips) for dataset in datasets]
@@ -39,34 +39,37 @@ def showcase(segmenter: Segmenter, datasets: Iterable[Dataset], clips: int, path
             ], axis=0))
 
 
-def one_after_another(
-    drawn: Callable[[Dataset, int], Iterable[np.ndarray]], datasets: Iterable[Dataset],
+def write_sequence(
+    draw: Callable[[Dataset, int], Iterable[np.ndarray]], datasets: Iterable[Dataset],
     videos: int, path: Path,
 ) -> None:
-    """Writes a video of the first `videos` of each dataset, at the size of the first one's frames.
+    """Writes the first videos of each dataset one after another, at the size of the first frame.
 
     Args:
-      drawn: the frames, uint8 RGB, of a dataset's video of that number.
+      draw: (dataset, number of a video) -> its frames with predictions, uint8 RGB.
+      datasets: where the videos are from.
+      videos: how many of each dataset.
+      path: the video, .mp4.
     """
     size = None
     with VideoWriter(path, 12.0) as video:
         for dataset in datasets:
             for number in range(min(videos, len(dataset))):
-                for picture in drawn(dataset, number):
-                    size = size or picture.shape[1::-1]
-                    video.add(overlay.fit(picture, size))
+                for frame in draw(dataset, number):
+                    size = size or frame.shape[1::-1]
+                    video.add(overlay.fit(frame, size))
 
 
 def _row(segmenter: Segmenter, dataset: Dataset, clips: int) -> list[list[np.ndarray]]:
     cells = []
     for number, entry in enumerate(dataset.index):
-        named = {e.object_id: e.text for e in entry.expressions}
-        if len(named) < 2:
+        texts = {e.object_id: e.text for e in entry.expressions}
+        if len(texts) < 2:
             continue
         record = dataset[number]
         frames = [decode_image(data, f"{dataset.name} {record.video_id} frame {t}")
                   for t, data in enumerate(record.frames)]
-        for object_id, text in list(named.items())[:2]:
+        for object_id, text in list(texts.items())[:2]:
             predictions = segmenter.segment(np.stack(frames), text)
             cells.append([_cell(prediction, object_id, text) for prediction in predictions])
         if len(cells) >= 2 * clips:
