@@ -1,4 +1,4 @@
-"""Datasets of a config, prepared where they are not and opened."""
+"""The datasets of a config, opened, and prepared first where necessary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from vseg_jax.settings import Settings
 
 
 def open_data(data: DatasetConfig) -> Dataset:
-    """The dataset's split; one process prepares what is not there, the others wait."""
+    """Opens a split of a dataset; if it is not prepared, one process does it and the others wait.
+
+    Raises:
+      ValueError: the dataset is neither prepared nor can it be prepared, or has no such split.
+    """
     if jax.process_count() > 1:
         if jax.process_index() == 0:
             prepare(data.name, data.source, data.prepared, data.options)
@@ -20,8 +24,12 @@ def open_data(data: DatasetConfig) -> Dataset:
     return open_dataset(prepare(data.name, data.source, data.prepared, data.options), data.split)
 
 
-def open_scored(settings: Settings) -> dict[str, Dataset]:
-    """The datasets of the evaluation: what cannot be opened is said before the training."""
+def open_evaluated(settings: Settings) -> dict[str, Dataset]:
+    """Opens the datasets of the evaluation.
+
+    Raises:
+      ValueError: a dataset cannot be opened. The message says how to leave it out.
+    """
     opened = {}
     for name, data in settings.evaluation.datasets.items():
         try:

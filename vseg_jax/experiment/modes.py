@@ -1,0 +1,167 @@
+"""The modes of the command line: train, evaluate, predict, export, dry_run, study, cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vseg_jax.atomic import write_text
+from vseg_jax.experiment import study
+from vseg_jax.experiment.build import batch_shapes, build_model, build_task, describe, read
+from vseg_jax.inference.restore import restore
+from vseg_jax.input_pipeline.loader import train_batches
+from vseg_jax.models.base import Variables
+from vseg_jax.settings import Settings
+from vseg_jax.training import checkpoints, loop, runtime
+
+METRICS, OVERLAY = "metrics.json", "overlay.mp4"  # in the workdir
+
+
+def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
+    """Prepares missing datasets, trains, evaluates on every dataset and writes `metrics.json`.
+
+    A run is resumed from the last checkpoint in `workdir`.
+
+    Returns:
+      The scores of the last evaluation, which `metrics.json` holds; empty where the run was
+      interrupted before its end.
+
+    Raises:
+      ValueError: settings, data or workdir cannot be used. The message says which and why.
+      FloatingPointError: the loss is not finite.
+    """
+    workdir = Path(workdir)
+    runtime.enable_compilation_cache()
+    model = build_model(settings)
+    task = build_task(settings, model, workdir)
+    batches = train_batches(
+        task.samples(), settings.train.batch_size, settings.train.seed, settings.workers,
+        jax.process_index(), jax.process_count(),
+    )
+    results: dict[str, Any] = {}
+
+    def score(variables: Variables, step: int) -> dict[str, float]:
+        del step
+        results.update(task.evaluate(variables))
+        write_text(workdir / METRICS, json.dumps(results, indent=2) + "\n")
+        return {f"{name}/{key}": value for name, result in results.items()
+                for key, value in result.items() if isinstance(value, float)}
+
+    initial = restore(settings.init_from).variables if settings.init_from else None
+    trained = loop.train(model, batches, settings.train, workdir, evaluate=score,
+                         description=describe(settings, model), initial=initial)
+    if not trained.finished:
+        return {}
+    if not results:   # the run was complete before, and this call evaluated nothing
+        results = json.loads((workdir / METRICS).read_text())
+    task.report(results)
+    overlay = workdir / OVERLAY
+    if settings.evaluation.overlay_clips and jax.process_index() == 0 and not overlay.exists():
+        task.showcase(trained.variables, overlay)
+    return results
+
+
+def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
+    """Evaluates the newest checkpoint on every dataset.
+
+    Writes `evaluations/<dataset>.json` in `workdir`, and the predictions to the folder
+    `evaluations/<dataset>` where `evaluation.save` is set.
+
+    Returns:
+      {dataset: scores}.
+
+    Raises:
+      ValueError: settings, data or workdir cannot be used, or the checkpoint is of another model.
+    """
+    workdir = Path(workdir)
+    runtime.enable_compilation_cache()
+    model = build_model(settings)
+    variables, _ = checkpoints.load(workdir)
+    wanted = jax.eval_shape(model.init, jax.random.key(0), batch_shapes(settings, model))
+    checkpoints.compare(checkpoints.describe(variables), checkpoints.describe(wanted), str(workdir))
+    task = build_task(settings, model, workdir)
+    folder = workdir / "evaluations"
+    results = task.evaluate(variables, folder if settings.evaluation.save else None)
+    folder.mkdir(exist_ok=True)
+    for name, result in results.items():
+        write_text(folder / f"{name}.json", json.dumps(result, indent=2) + "\n")
+    task.report(results)
+    return results
+
+
+def predict(workdir: str | Path, video: str, output: str | Path, *, query: str | None = None,
+            mask: str | None = None, short_side: int = 0,
+            changes: Mapping[str, Any] | None = None, raft: str = "") -> None:
+    """Segments a video and writes masks, an overlay video and a table of scores.
+
+    Args:
+      workdir: of a training run, or an export.
+      video: file to segment.
+      output: folder to write.
+      query, mask: the prompt, as the model takes it; see `vseg_jax.inference.predict`.
+      short_side, changes: see `vseg_jax.load`.
+      raft: weights of RAFT, for a model that reads optical flow; empty uses OpenCV's DIS.
+
+    Raises:
+      ValueError: an input is missing or cannot be used.
+    """
+    from vseg_jax.inference import segmenter
+    from vseg_jax.inference.predict import predict_to_folder
+
+    if not video:
+        raise ValueError("--video is missing: the video to segment")
+    runtime.enable_compilation_cache()
+    flow = None
+    if raft:   # imported only here, because it needs all of tensorflow-datasets
+        from vseg_jax.tools.add_flow import raft_with
+
+        flow = raft_with(raft).pairs
+    loaded = segmenter.load(workdir, short_side, changes, flow)
+    predict_to_folder(loaded, video, output, query=query, mask=mask)
+    print(f"wrote {output}")
+
+
+def export(workdir: str | Path, output: str | Path, size: tuple[int, int] | None = None,
+           changes: Mapping[str, Any] | None = None) -> None:
+    """Writes the newest checkpoint and the compiled streaming step; see `vseg_jax.export.export`."""
+    from vseg_jax.export import export as exporting
+
+    print(f"wrote {exporting.export(workdir, output, size=size, changes=changes)}")
+
+
+def dry_run(settings: Settings) -> dict[str, Any]:
+    """Compiles and runs one training step on random data, and prints and returns its cost."""
+    from vseg_jax.training.dry_run import dry_run as run
+
+    model = build_model(settings)
+    report = run(model, batch_shapes(settings, model), settings.train, run=True)
+    print(json.dumps(report, indent=2))
+    return report
+
+
+def run_study(name_and_variant: str, workdir: str | Path, overrides: Mapping[str, str]) -> None:
+    """Trains and evaluates the missing cells of a study; prints and writes its table."""
+
+    def cell(
+        name: str, changes: Mapping[str, str], folder: Path
+    ) -> tuple[dict[str, Any], Callable[[], dict[str, Any]]]:
+        settings = read(name, changes)
+        return describe(settings, build_model(settings)), lambda: train(settings, folder)
+
+    print(study.run(*study.load(name_and_variant), workdir, overrides, cell))
+
+
+def study_cost(name_and_variant: str, workdir: str | Path, overrides: Mapping[str, str]) -> None:
+    """Counts parameters and operations of a study's rows; prints and writes the table."""
+    from vseg_jax.training import dry_run as costs
+
+    def count(name: str, changes: Mapping[str, str]) -> dict[str, Any]:
+        settings = read(name, changes)
+        model = build_model(settings)
+        return costs.count(model, batch_shapes(settings, model), settings.train)
+
+    print(study.cost(*study.load(name_and_variant), workdir, overrides, count))

@@ -1,0 +1,152 @@
+"""Runs the cells of a study, each of them once.
+
+A cell lies in `<workdir>/<row>/<seed>` and is a run like any other. It counts once it has its
+`scores.json`, which is written last and atomically: a study can be resumed, and its table shows
+completed runs only. Tables are named after the study, so that studies with cells in common can
+share a workdir. Several processes can share it too; each takes cells that no other is running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vseg_jax import config
+from vseg_jax.atomic import write_text
+from vseg_jax.experiment.study import table
+from vseg_jax.experiment.study.plot import plot
+from vseg_jax.experiment.study.table import SCORES, collect, cost_table, score_table
+from vseg_jax.settings import RowConfig, StudyConfig
+
+LOCK = "lock"  # file of a cell, locked while a process runs it
+Scores = dict[str, Any]
+# (config, overrides, workdir) -> (settings as plain values, function that trains and scores)
+Train = Callable[[str, Mapping[str, str], Path], tuple[Any, Callable[[], Scores]]]
+Count = Callable[[str, Mapping[str, str]], Mapping[str, Any]]
+
+
+def load(name_and_variant: str) -> tuple[str, StudyConfig]:
+    """Returns the name of a study and the study; the name is the variant's, or else the file's.
+
+    Raises:
+      ValueError: there is no such file, it has no `get_study`, or there is no such variant.
+    """
+    get_study, variant, name = config.find(name_and_variant, "get_study", "study")
+    return variant or name, get_study(variant) if variant else get_study()
+
+
+def run(name: str, study: StudyConfig, workdir: str | Path, overrides: Mapping[str, str],
+        train: Train) -> str:
+    """Runs the missing cells, seed by seed, and writes the table after each.
+
+    Args:
+      name: name of the table.
+      study: rows and seeds.
+      workdir: folder of all cells.
+      overrides: changes to the config of every cell, see `vseg_jax.config.load`.
+      train: (config, overrides, workdir) -> (the settings as plain values, a function that trains
+        and returns the scores; empty where the run was interrupted).
+
+    Returns:
+      The table, in Markdown.
+
+    Raises:
+      ValueError: a cell's config cannot be used, or a cell was run with other settings.
+    """
+    workdir, elsewhere = Path(workdir), 0
+    for seed in study.seeds:
+        for title, row in study.rows.items():
+            changes = {**_changes(row, overrides), "train.seed": str(seed),
+                       "evaluation.overlay_clips": "0"}
+            folder = workdir / title / str(seed)
+            settings, start = train(row.config, changes, folder)
+            settings = json.loads(json.dumps(settings))
+            with _claim(folder) as ours:
+                if _is_complete(folder, settings):
+                    continue
+                if not ours:
+                    elsewhere += 1
+                    continue
+                print(f"{name}: {title}, seed {seed}", flush=True)
+                scores = start()
+                if not scores:
+                    return report(name, study, workdir)
+                write_text(folder / SCORES, json.dumps({"settings": settings, "scores": scores}))
+            report(name, study, workdir)
+    if elsewhere:
+        print(f"{name}: {elsewhere} cells are running in other processes", flush=True)
+    return report(name, study, workdir)
+
+
+def report(name: str, study: StudyConfig, workdir: Path) -> str:
+    """Writes `<name>.md`, `<name>.csv` (every run) and `<name>.png` of the complete cells.
+
+    Returns:
+      The table, in Markdown.
+    """
+    cells = collect(study, workdir)
+    text = score_table(study, cells)
+    write_text(workdir / f"{name}.md", text)
+    rows = [[title, seed, *values] for title, of_row in cells.items()
+            for seed, values in of_row.items()]
+    table.write_csv(workdir / f"{name}.csv", ["row", "seed", *study.columns], rows)
+    plot(study, cells, workdir / f"{name}.png")
+    return text
+
+
+def cost(name: str, study: StudyConfig, workdir: str | Path, overrides: Mapping[str, str],
+         count: Count) -> str:
+    """Writes the cost of each row as `<name>-cost.md` and `.csv`, without any training.
+
+    Args:
+      name, study, workdir, overrides: see `run`.
+      count: (config, overrides) -> what `vseg_jax.training.dry_run.count` returns.
+
+    Returns:
+      The table, in Markdown; operations are per sample.
+    """
+    costs, workdir = {}, Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    for title, row in study.rows.items():
+        print(f"{name}: {title}", flush=True)
+        counted = count(row.config, _changes(row, overrides))
+        costs[title] = [counted[key] for key in table.COSTS]
+    text = cost_table(costs)
+    write_text(workdir / f"{name}-cost.md", text)
+    table.write_csv(workdir / f"{name}-cost.csv", ["row", *table.COSTS],
+                    [[title, *values] for title, values in costs.items()])
+    return text
+
+
+def _changes(row: RowConfig, overrides: Mapping[str, str]) -> dict[str, str]:
+    return {**{k: str(v) for k, v in row.changes.items()}, **overrides}
+
+
+@contextlib.contextmanager
+def _claim(folder: Path) -> Iterator[bool]:
+    """Yields whether this process has the cell, until the block ends; a killed process frees it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _is_complete(folder: Path, settings: Any) -> bool:
+    path = folder / SCORES
+    if not path.is_file():
+        return False
+    before = json.loads(path.read_text())["settings"]
+    if before != settings:
+        keys = sorted(k for k in before.keys() | settings.keys()
+                      if before.get(k) != settings.get(k))
+        raise ValueError(f"{folder} was run with other settings ({', '.join(keys)}); use another "
+                         "workdir for the study, or delete that folder")
+    return True
