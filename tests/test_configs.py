@@ -27,7 +27,7 @@ def test_loss_of_the_config_in_full_size(name):
     """Shapes only: the network, the loss and the queue are traced, nothing is computed."""
     settings = experiment.read(name, {})
     model = experiment.build_model(settings)
-    batch = experiment.batch_shapes(settings)
+    batch = experiment.batch_shapes(settings, model)
     key = jax.eval_shape(lambda: jax.random.key(0))
     variables = jax.eval_shape(model.init, key, batch)
     step = jax.ShapeDtypeStruct((), jnp.int32)

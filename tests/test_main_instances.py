@@ -145,16 +145,16 @@ def test_settings_that_do_not_fit(trained, tmp_path):
     other = [*arguments, "--workdir", tmp_path / "other"]
     assert "the data has 8 categories (circle, square" in refused(
         *other, "--config.model.categories=5")
-    assert "is scored by 'youtube_vis'" in refused(*other, "--config.evaluation.protocol=davis")
+    assert "is evaluated by 'youtube_vis'" in refused(*other, "--config.evaluation.protocol=davis")
     names = ("square", "circle", "triangle", "star", "ring", "cross", "heart", "crescent")
     error = refused(*arguments, f"--config.instances.categories={names!r}")
-    assert "was trained for circle, square" in error and "take another workdir" in error
+    assert "was trained for circle, square" in error and "use another workdir" in error
     assert contents(workdir) == before
 
 
-def test_the_samples_must_bring_sound_to_a_model_that_hears(tmp_path):
+def test_the_samples_must_have_audio_for_a_model_that_uses_audio(tmp_path):
     settings = experiment.read(RCF, {})
     model = experiment.build_model(settings)
-    deaf = dataclasses.replace(settings.instances, uses_audio=False)
-    with pytest.raises(ValueError, match=r"instances\.hears is False, but the model hears"):
-        vis.Task(dataclasses.replace(settings, instances=deaf), model, tmp_path)
+    without = dataclasses.replace(settings.instances, uses_audio=False)
+    with pytest.raises(ValueError, match=r"uses_audio is False, but the model uses audio"):
+        vis.Task(dataclasses.replace(settings, instances=without), model, tmp_path)

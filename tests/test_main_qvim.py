@@ -10,7 +10,7 @@ from commandline import command, quick_compilation, refused  # noqa: F401
 
 from vseg_jax import experiment
 from vseg_jax.experiment import rvos
-from vseg_jax.experiment.data import open_scored
+from vseg_jax.experiment.data import open_evaluated
 
 pytest.importorskip("av")
 pytest.importorskip("h5py")
@@ -66,7 +66,7 @@ def test_samples_that_a_task_is_trained_on(variant, downloads, tmp_path):
         name, dict(flag.removeprefix("--config.").split("=", 1) for flag in flags))
     task = rvos.Task(settings, experiment.build_model(settings), tmp_path)
     assert len(task.samples()) == SAMPLES[variant][0]
-    assert open_scored(settings).keys() == SAMPLES[variant][1].keys()
+    assert open_evaluated(settings).keys() == SAMPLES[variant][1].keys()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A study: its cells run once, go on after a stop, and only whole ones are in the table."""
+"""Studies: cells run once, studies are resumable, and tables show completed runs only."""
 
 import csv
 import fcntl
@@ -12,7 +12,7 @@ from scipy import stats
 
 import vseg_jax.configs.studies
 from vseg_jax import experiment
-from vseg_jax.experiment.study import COSTS, cost, load, markdown, run
+from vseg_jax.experiment.study import COSTS, cost, load, run, score_table
 from vseg_jax.settings import RowConfig, StudyConfig
 
 STUDIES = Path(__file__).parents[1] / "configs/studies.py"
@@ -31,12 +31,12 @@ class Runs:
     def __call__(self, config, changes, folder):
         def start():
             if len(self.trained) == self.killed_at:
-                (folder / "metrics.json").write_text("{}")   # half a run
+                (folder / "metrics.json").write_text("{}")   # of an incomplete run
                 raise KeyboardInterrupt
             self.trained.append((config, int(changes["train.seed"])))
             seed = int(changes["train.seed"])
             gain = float(changes.get("model.gain", 0))
-            return {"test": {"iou": 0.5 + gain + 0.01 * seed * (1 + gain), "kept": None}}
+            return {"test": {"iou": 0.5 + gain + 0.01 * seed * (1 + gain), "preserved": None}}
 
         return {"config": config, **changes}, start
 
@@ -51,24 +51,24 @@ def test_table_and_csv_hold_every_run(tmp_path):
     assert float(rows[-1][2]) == pytest.approx(0.775)
 
 
-def test_a_stopped_study_goes_on_and_shows_no_half_cell(tmp_path):
+def test_an_interrupted_study_is_resumed_and_shows_completed_runs_only(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run("few", STUDY, tmp_path, {}, Runs(killed_at=3))
     assert "| better | 1 |" in (tmp_path / "few.md").read_text()
     rest = Runs()
     table = run("few", STUDY, tmp_path, {}, rest)
     assert rest.trained == [("better.py", 1), ("plain.py", 2), ("better.py", 2)]
-    assert table == run("few", STUDY, tmp_path, {}, Runs(killed_at=0))   # nothing is left to run
+    assert table == run("few", STUDY, tmp_path, {}, Runs(killed_at=0))   # no cell is left to run
 
 
 def test_processes_share_the_cells_of_a_workdir(tmp_path):
     (tmp_path / "plain/1").mkdir(parents=True)
-    with (tmp_path / "plain/1/lock").open("w") as other:   # as another process at this cell
+    with (tmp_path / "plain/1/lock").open("w") as other:   # as another process that runs this cell
         fcntl.flock(other, fcntl.LOCK_EX)
         rest = Runs()
         assert "| plain | 2 |" in run("few", STUDY, tmp_path, {}, rest)
         assert ("plain.py", 1) not in rest.trained and len(rest.trained) == 5
-    last = Runs()   # the other one died: its cell is free again
+    last = Runs()   # the other process was killed: its cell is free again
     assert "| plain | 3 |" in run("few", STUDY, tmp_path, {}, last)
     assert last.trained == [("plain.py", 1)]
 
@@ -78,10 +78,10 @@ def test_p_is_that_of_a_paired_test_on_the_seeds_that_both_have():
              "better": {2: [0.9, 0.2], 0: [0.65, 0.3]}}
     study = StudyConfig(STUDY.rows, {"source": "a/iou", "target": "b/iou"}, baseline="plain")
     p = stats.ttest_1samp([0.9 - 0.7, 0.65 - 0.5], 0).pvalue
-    lines = markdown(study, cells).splitlines()
+    lines = score_table(study, cells).splitlines()
     assert lines[:3] == ["| | runs | source | target |", "|---|---|---|---|",
                          "| plain | 3 | 60.0 ± 10.0 | 20.0 ± 10.0 |"]
-    # on target both seeds differ by the same: there is nothing to test
+    # on target both seeds differ by the same amount: there is nothing to test
     assert lines[3] == f"| better | 2 | 77.5 ± 17.7 (p {p:.2g}) | 25.0 ± 7.1 |"
     assert "paired two-sided t-test against plain" in lines[-1]
 
@@ -96,8 +96,8 @@ def test_studies_with_cells_in_common_share_a_workdir(tmp_path):
     assert sorted(p.name for p in tmp_path.glob("*.md")) == ["few.md", "more.md"]
 
 
-@pytest.mark.parametrize("column", ["unseen/iou", "test/kept"])
-def test_what_was_left_out_or_counts_nothing_leaves_its_column_empty(tmp_path, column):
+@pytest.mark.parametrize("column", ["unseen/iou", "test/preserved"])
+def test_a_dataset_left_out_or_a_score_of_nothing_leaves_its_column_empty(tmp_path, column):
     study = StudyConfig(STUDY.rows, {**STUDY.columns, "other": column}, baseline="plain")
     assert "| plain | 3 | 51.0 ± 1.0 |  |" in run("few", study, tmp_path, {}, Runs())
 
@@ -167,8 +167,7 @@ def cells():
 def test_the_librarys_studies_can_be_read():
     folders = {}
     for (variant, title), (study, settings) in cells().items():
-        text = json.dumps(experiment.describe(settings))
-        experiment.build_model(settings)
+        text = json.dumps(experiment.describe(settings, experiment.build_model(settings)))
         assert {c.split("/")[0] for c in study.columns.values()} <= set(
             settings.evaluation.datasets)
         compared = settings.model.get("compared", {})
@@ -195,11 +194,12 @@ def test_every_cell_of_the_librarys_studies_can_be_trained():
     """Shapes only; models that differ in nothing are traced once."""
     traced = set()
     for _, settings in cells().values():
-        text = json.dumps(experiment.describe(settings)["model"])
+        model = experiment.build_model(settings)
+        text = json.dumps(experiment.describe(settings, model)["model"])
         if text in traced:
             continue
         traced.add(text)
-        model, batch = experiment.build_model(settings), experiment.batch_shapes(settings)
+        batch = experiment.batch_shapes(settings, model)
 
         def loss(key, batch, model=model):
             return model.loss(model.init(key, batch), batch, key, jnp.zeros((), jnp.int32))[0]

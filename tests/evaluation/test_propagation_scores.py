@@ -198,7 +198,7 @@ def test_what_cannot_be_scored_is_named_before_the_first_frame():
     for protocol in ("davis", "ovis"):
         with pytest.raises(ValueError, match=r"video late has no object in its first mask"):
             evaluate(follower, [good, record("late", masks)], protocol=protocol)
-    with pytest.raises(ValueError, match=r"video test has masks of 1 frames.*submission writes what"):
+    with pytest.raises(ValueError, match=r"video test has masks of 1 frames.*submission writes"):
         evaluate(follower, [good, record("test", squares(4), annotated=(0,))])
     with pytest.raises(ValueError, match=r"'coco'; it must be one of davis"):
         evaluate(follower, [good], protocol="coco")

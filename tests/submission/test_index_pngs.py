@@ -174,7 +174,7 @@ def test_command(made, sources, capsys):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_command_that_writes(kind, sources, tmp_path, monkeypatch, capsys):
-    from test_propagate import Follower
+    from test_propagation_scores import Follower
 
     options = {"dev": 0} if kind == "youtube_vos" else {}
     prepared = builders.prepare(kind, sources / kind, tmp_path / "data", options)

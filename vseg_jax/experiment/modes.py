@@ -127,7 +127,7 @@ def predict(workdir: str | Path, video: str, output: str | Path, *, query: str |
 
 def export(workdir: str | Path, output: str | Path, size: tuple[int, int] | None = None,
            changes: Mapping[str, Any] | None = None) -> None:
-    """Writes the newest checkpoint and the compiled streaming step; see `vseg_jax.export.export`."""
+    """Writes the newest checkpoint and the compiled step, see `vseg_jax.export.export`."""
     from vseg_jax.export import export as exporting
 
     print(f"wrote {exporting.export(workdir, output, size=size, changes=changes)}")

@@ -208,7 +208,7 @@ def write(
     Args:
       kind, source, split: see `wanted`.
       answers: of each video its id, and of its frames their numbers (in the order of the source's
-        files) and index masks [H, W]: what `vseg_jax.evaluation.propagation.videos`, or that of
+        files) and index masks [H, W]: what `vseg_jax.evaluation.propagation.predict_videos`, or that of
         `expressions`, gives of a dataset that was built from the same source.
       output: a folder that is not there yet.
 
@@ -286,12 +286,12 @@ def _write(options: argparse.Namespace) -> Path:
     dataset = open_dataset(options.prepared, split)
     segmenter, progress = load(options.checkpoint), sys.stderr.isatty()
     if options.kind in results.SPLITS:
-        found = instances.videos(segmenter, dataset, progress=progress)
+        found = instances.predict_videos(segmenter, dataset, progress=progress)
         return results.write(options.kind, options.source, found, options.path, split)
     if options.kind == "refer_youtube_vos":
-        predictions = expressions.videos(segmenter, dataset, progress=progress)
+        predictions = expressions.predict_videos(segmenter, dataset, progress=progress)
     else:
-        predictions = propagate.videos(segmenter, dataset, entering=options.kind == "youtube_vos",
+        predictions = propagate.predict_videos(segmenter, dataset, entering=options.kind == "youtube_vos",
                                    progress=progress)
     return write(options.kind, options.source, predictions, options.path, options.split)
 

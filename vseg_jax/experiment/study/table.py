@@ -80,7 +80,7 @@ def _entry(of_row: Mapping[int, Sequence[float]], base: Mapping[int, Sequence[fl
     return text
 
 
-def cost_table(costs: Mapping[str, Sequence[float | None]]) -> str:
+def cost_table(costs: Mapping[str, Sequence[int | float | None]]) -> str:
     """Returns a Markdown table of costs.
 
     Args:
