@@ -61,8 +61,8 @@ ROOMS = {
 # Packages that only some places may import; the reason goes into the message.
 OUTSIDE = {
     "tensorflow": ((), "the library and its tests run without TensorFlow"),
-    "torch": (("vseg_jax/weights/", "tests/parity/", "tests/goldens/", "benchmarks/"),
-              "torch is for reading public checkpoints and for comparisons"),
+    "torch": (("tests/parity/", "tests/goldens/", "benchmarks/"),
+              "torch is for comparisons; vseg_jax.weights.pytorch reads its files"),
     "jax": (("vseg_jax/", "tests/", "benchmarks/", "colabs/"),
             "workers of the pipeline start clean, configs compute nothing"),
     "flax": (("vseg_jax/", "tests/", "benchmarks/", "colabs/"), "as jax"),
@@ -243,7 +243,7 @@ def test_a_forbidden_import_is_seen(path, source, said):
     ("vseg_jax/models/qvim/x.py", "import vseg_jax.models.qvim.y, vseg_jax.models.base"),
     ("vseg_jax/inference/x.py", "from vseg_jax.training.checkpoints import restore"),
     ("vseg_jax/main.py", "from vseg_jax import experiment"),
-    ("vseg_jax/weights/x.py", "import torch"),
+    ("tests/parity/x.py", "import torch"),
     ("input_pipeline/x.py", "import numpy, vseg_jax.input_pipeline.text"),
 ])
 def test_an_allowed_import_passes(path, source):

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from vseg_jax.weights import pytorch
+
 StateDict = Mapping[str, np.ndarray]  # of a public checkpoint, flat
 Layout = Callable[[np.ndarray], np.ndarray]
 
@@ -175,16 +177,15 @@ def with_part(
 def read(path: str | Path) -> dict[str, np.ndarray]:
     """Reads key -> array from .safetensors, .npz, or PyTorch's .pt, .pth, .bin, .tar.
 
-    PyTorch files need torch to be installed and are read with `weights_only=True`; no format that
-    can run code is opened. A checkpoint that holds its weights under "state_dict" or "model" is
-    unpacked.
+    Nothing in a file is executed, and PyTorch is not needed (`vseg_jax.weights.pytorch`). A PyTorch
+    checkpoint that holds its weights under "state_dict" or "model" is unpacked.
 
     Raises:
       ValueError: the file does not exist, has an unknown suffix, or does not hold named arrays.
     """
     path = Path(path)
     readers = {".safetensors": _read_safetensors, ".npz": _read_npz} | dict.fromkeys(
-        (".pt", ".pth", ".bin", ".tar"), _read_torch
+        (".pt", ".pth", ".bin", ".tar"), pytorch.read
     )
     if not path.is_file():
         raise ValueError(f"no weights at {path}")
@@ -194,8 +195,6 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         )
     try:
         return readers[path.suffix](path)
-    except ImportError:
-        raise
     except Exception as error:  # every reader raises its own kinds of errors for a broken file
         raise ValueError(f"cannot read weights from {path}: {error}") from error
 
@@ -209,28 +208,6 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}
-
-
-def _read_torch(path: Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            f"reading {path} needs PyTorch (pip install torch), or save it as .safetensors"
-        ) from error
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    for name in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-    if not isinstance(content, Mapping):
-        raise ValueError(f"not a state dict but a {type(content).__name__}")
-    others = [key for key, value in content.items() if not isinstance(value, torch.Tensor)]
-    if others:
-        raise ValueError(f"not a state dict: {', '.join(map(str, others[:5]))} is not a tensor")
-    return {
-        key: (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-        for key, value in content.items()
-    }
 
 
 def _path(path: tuple) -> str:
