@@ -34,9 +34,7 @@ class View:
         self.strides = tuple(steps if strides is None else strides)
 
     def __reduce__(self):
-        import torch
-
-        kind = getattr(torch, KINDS[self.storage.dtype])
+        kind = getattr(sys.modules["torch"], KINDS[self.storage.dtype])
         mark = Mark(kind, str(id(self.storage)), len(self.storage))
         return sys.modules["torch._utils"]._rebuild_tensor_v2, (
             mark, self.offset, self.shape, self.strides, False, collections.OrderedDict())
