@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from benchmarks import harness
-from vseg_jax.inference.segmenter import Segmentation, Segmenter
+from vseg_jax.inference import Segmentation, Segmenter
 from vseg_jax.models.swiftnet import Swiftnet, SwiftnetConfig
 
 NETWORKS = {

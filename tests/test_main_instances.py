@@ -99,7 +99,7 @@ def test_evaluation_keeps_what_scores_again(trained):
 def test_prediction_hears_the_film_and_an_export_says_the_same(trained, video, clip, tmp_path):
     code, out, err = command("--workdir", trained[0], "--mode=predict", "--video", video,
                              "--output", tmp_path / "out")
-    assert code == 0 and f"wrote {tmp_path / 'out'}" in out and "no sound" not in err, err
+    assert code == 0 and f"wrote {tmp_path / 'out'}" in out and "no audio" not in err, err
     table = json.loads((tmp_path / "out/predictions.json").read_text())
     shown = {o["id"] for row in table["frames"] for o in row["objects"]}
     assert {row["id"] for row in table["identities"]} == shown != set()
@@ -128,7 +128,7 @@ def test_a_video_without_audio_is_predicted_with_a_warning(trained, clip, tmp_pa
             writer.add(frame)
     code, _, err = command("--workdir", trained[0], "--mode=predict", "--video", silent,
                            "--output", tmp_path / "out")
-    assert code == 0 and f"warning: {silent} has no sound; the model hears silence\n" in err, err
+    assert code == 0 and f"warning: {silent} has no audio track; the model gets silence\n" in err, err
     assert len(json.loads((tmp_path / "out/predictions.json").read_text())["frames"]) == 4
 
 

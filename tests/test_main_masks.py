@@ -94,7 +94,7 @@ def test_prediction_keeps_the_ids_of_the_masks(trained, video, tmp_path):
     code, out, err = command("--workdir", trained[0], "--mode=predict", "--video", video,
                              "--mask", masks, "--output", tmp_path / "out")
     assert code == 0 and f"wrote {tmp_path / 'out'}" in out, err
-    assert "warning: the objects' ids jump: 1, 5" in err
+    assert "warning: the objects' ids have gaps: 1, 5" in err
     indices = [np.asarray(Image.open(p)) for p in sorted((tmp_path / "out/masks").glob("*.png"))]
     assert len(indices) == FRAMES and indices[0].shape == (24, 40)
     assert set(np.unique(indices[0])) == {0, 1}
@@ -159,5 +159,5 @@ def test_what_cannot_be_predicted(trained, video, tmp_path):
     assert "not query and mask" in said(first, "--query=the red square")
     error = refused("--mode=predict", "--workdir", workdir, f"--video={video}", "--query=a square",
                     "--output", tmp_path / "out")
-    assert "this model follows masks: give the first frame's index mask as mask, not query" in error
+    assert "this model takes a mask prompt: give the first frame's index mask as mask, not query" in error
     assert sorted(contents(tmp_path)) == [Path("mask.png")]

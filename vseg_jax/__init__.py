@@ -1,22 +1,22 @@
-"""Video segmentation in JAX: a sentence, a first mask or nothing at all names the object."""
+"""Video segmentation in JAX, prompted by a referring expression, a first-frame mask, or nothing."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vseg_jax.inference.segmenter import load
+    from vseg_jax.inference import Segmentation, Segmenter, Session, Track, load
 
-__all__ = ["load"]
+__all__ = ["Segmentation", "Segmenter", "Session", "Track", "load"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str):
-    # Importing the package alone costs nothing: jax comes with what is asked for.
-    if name == "load":
-        from vseg_jax.inference.segmenter import load
+def __getattr__(name: str) -> Any:
+    # `import vseg_jax` alone stays quick and imports no jax: workers of the input pipeline do it.
+    if name in __all__:
+        from vseg_jax import inference
 
-        return load
+        return getattr(inference, name)
     raise AttributeError(f"module 'vseg_jax' has no attribute '{name}'")
 
 

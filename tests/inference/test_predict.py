@@ -122,7 +122,7 @@ def test_given_masks_are_followed_and_keep_their_ids(video, tmp_path):
     overlay.save_index(tmp_path / "given" / "00000.png", (truth[0] == 1).astype(np.uint8))
     overlay.save_index(tmp_path / "given" / "2.png", (truth[2] == 2) * np.uint8(2))
     overlay.save_index(tmp_path / "first.png", truth[0] * np.uint8(3))   # ids 3 and 6
-    with pytest.warns(UserWarning, match="ids jump: 3, 6"):
+    with pytest.warns(UserWarning, match="ids have gaps: 3, 6"):
         table = predict_to_folder(follower, video, tmp_path / "one", mask=tmp_path / "first.png",
                         progress=False)
     assert table["mask"] == "first.png" and "query" not in table

@@ -59,7 +59,7 @@ def test_what_cannot_be_asked(video, tmp_path):
     for prompt in ({"query": "a dog"}, {"query": ""}, {"mask": tmp_path / "first.png"}):
         with pytest.raises(ValueError, match=r"by itself: leave out (query|mask)"):
             predict_to_folder(build(), video, tmp_path / "out", progress=False, **prompt)
-    with pytest.warns(UserWarning, match=r"squares\.mp4 has no sound; the model hears silence"):
+    with pytest.warns(UserWarning, match=r"squares\.mp4 has no audio track; the model gets silence"):
         table = predict_to_folder(build(audio=True), video, tmp_path / "out", progress=False)
     assert len(table["frames"]) == 6
 

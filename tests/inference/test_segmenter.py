@@ -8,6 +8,7 @@ import pytest
 import standin
 
 from vseg_jax.inference.geometry import to_original
+from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.clips import clip_frames
 from vseg_jax.input_pipeline.transforms import plain_geometry
@@ -146,8 +147,6 @@ def test_a_frame_of_one_pixel_is_a_frame(segmenter):
 
 
 def test_where_objects_overlap_the_more_probable_wins():
-    from vseg_jax.inference.segmenter import Segmentation
-
     probability = np.array([[[0.9, 0.6, 0.1]], [[0.2, 0.8, 0.1]]], np.float32)
     prediction = Segmentation(0, np.zeros((1, 3, 3), np.uint8), probability, np.ones(2, np.float32))
     assert prediction.index.tolist() == [[1, 2, 0]]

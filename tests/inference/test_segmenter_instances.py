@@ -167,31 +167,31 @@ def test_what_such_a_model_does_not_take(segmenter):
     session = segmenter.start(frames[0])
     with pytest.raises(ValueError, match="by itself: leave out mask"):
         session.step(frames[1], mask=truth[1])
-    with pytest.raises(ValueError, match="does not hear; leave `audio` out"):
+    with pytest.raises(ValueError, match="does not use audio; leave `audio` out"):
         session.step(frames[1], audio=np.zeros(5))
-    with pytest.raises(ValueError, match="does not hear"):
+    with pytest.raises(ValueError, match="does not use audio"):
         segmenter.segment(frames, audio=[np.zeros(5)])
-    with pytest.raises(ValueError, match="1 names of categories for a model of 2"):
-        Segmenter(segmenter.model, segmenter.variables, clip=segmenter.clip, categories=["x"])
+    with pytest.raises(ValueError, match="1 category names for a model of 2"):
+        Segmenter(segmenter.model, segmenter.variables, clip=segmenter.engine.clip, categories=["x"])
 
 
 @pytest.mark.parametrize(("samples", "said"), [
-    (np.zeros((96, 64)), r"float64 \[96, 64\]; it is float \[n\]"),
-    (np.zeros(5, np.int16), r"int16 \[5\]; it is float .*16000 a second"),
-    (np.array([0, np.nan]), "with values that are no numbers"),
+    (np.zeros((96, 64)), r"float64 \[96, 64\]; it must be float \[n\]"),
+    (np.zeros(5, np.int16), r"int16 \[5\]; it must be float .*16000 Hz"),
+    (np.array([0, np.nan]), "with non-finite values"),
 ])
 def test_what_is_no_audio_is_named(samples, said):
     hearing = build(audio=True)
     frames, _ = standin_vis.video()
-    with pytest.raises(ValueError, match=f"(?s)sound of frame 0 is .*{said}"):
+    with pytest.raises(ValueError, match=f"(?s)audio of frame 0 is .*{said}"):
         hearing.start(frames[0], audio=samples)
     session = hearing.start(frames[0], audio=tone(1))
     with pytest.raises(ValueError, match=said):
         session.step(frames[1], audio=samples)
     assert session.step(frames[1], audio=np.zeros(0)).frame == 1, "what was refused changes nothing"
-    with pytest.raises(ValueError, match="2 sounds for 1 streams"):
+    with pytest.raises(ValueError, match="2 audio arrays for 1 streams"):
         hearing.start_many([frames[0]], audio=[tone(1)] * 2)
-    with pytest.warns(UserWarning, match="no sound was given; the model hears silence"):
+    with pytest.warns(UserWarning, match="no audio was given; the model gets silence"):
         list(hearing.segment(frames))
 
 

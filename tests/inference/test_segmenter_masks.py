@@ -28,7 +28,7 @@ def video():
 def test_masks_are_followed_under_their_own_ids(segmenter, video):
     frames, truth = video
     ids = np.array([0, 9, 4], np.uint8)   # red is 9, blue 4
-    with pytest.warns(UserWarning, match="ids jump: 4, 9"):
+    with pytest.warns(UserWarning, match="ids have gaps: 4, 9"):
         predictions = list(segmenter.segment(frames, mask=ids[truth[0]]))
     assert [a.frame for a in predictions] == list(range(6))
     for t, prediction in enumerate(predictions):
@@ -44,7 +44,7 @@ def test_objects_enter_later_and_keep_their_ids(segmenter, video):
     session = segmenter.start(frames[0], mask=truth[0] == 1)   # a bool mask is object 1
     assert session.first.ids == (1,) and (session.first.index == (truth[0] == 1)).all()
     assert (session.step(frames[1]).index == (truth[1] == 1)).all()
-    with pytest.warns(UserWarning, match="ids jump: 1, 7"):
+    with pytest.warns(UserWarning, match="ids have gaps: 1, 7"):
         entered = session.step(frames[2], mask=np.where(truth[2] == 2, 7, 0))
     wanted = np.array([0, 1, 7])
     assert entered.ids == (1, 7) and (entered.index == wanted[truth[2]]).all()
@@ -122,7 +122,7 @@ def test_a_long_video_compiles_two_steps_and_keeps_memory_flat(segmenter, video)
 
 @pytest.mark.parametrize(("mask", "said"), [
     (np.ones((24, 31), np.uint8), "the mask of frame 0 is 31 x 24, its frame 32 x 24"),
-    (np.ones((24, 32, 3), np.uint8), r"uint8 \(24, 32, 3\); this is a picture with colors.*save"),
+    (np.ones((24, 32, 3), np.uint8), r"uint8 \(24, 32, 3\); this is an image with colors.*save"),
     (np.ones((24, 32)), "is float64; a mask holds integers"),
     (np.full((24, 32), 255, np.uint8), "value 255, which stands for unknown.*object as 1"),
     (np.full((24, 32), 300), "value 300; ids are 1 to 254"),
@@ -144,19 +144,19 @@ def test_what_is_no_mask_is_named(segmenter, video, mask, said):
 
 def test_the_prompt_must_be_that_of_the_model(segmenter, video):
     frames, truth = video
-    with pytest.raises(ValueError, match=r"follows masks: give .* as mask, not query"):
+    with pytest.raises(ValueError, match=r"takes a mask prompt: give .* as mask, not query"):
         segmenter.segment(frames, "red")
-    with pytest.raises(ValueError, match="follows masks"):
+    with pytest.raises(ValueError, match="takes a mask prompt"):
         segmenter.start(frames[0])
     with pytest.raises(ValueError, match="as mask, not query and mask"):
         segmenter.start(frames[0], "red", truth[0])
     sentences = Segmenter(standin.Standin(), standin.variables(), standin.tokenizer(),
                           standin.CLIP)
-    with pytest.raises(ValueError, match=r"answers sentences: give .* as query, not mask"):
+    with pytest.raises(ValueError, match=r"takes a query: give .* as query, not mask"):
         sentences.start(frames[0], mask=truth[0])
-    with pytest.raises(ValueError, match="answers sentences"):
+    with pytest.raises(ValueError, match="takes a query"):
         sentences.start(frames[0], "red").step(frames[1], truth[1])
-    with pytest.raises(ValueError, match="short_side is for models of masks"):
+    with pytest.raises(ValueError, match="short_side is for models that take mask prompts"):
         Segmenter(standin.Standin(), standin.variables(), short_side=8)
 
 
@@ -187,22 +187,22 @@ def test_masks_are_read_from_index_pictures_alone(tmp_path):
     palette.putpalette([0, 0, 0] * 3 + [200, 0, 0])
     palette.save(tmp_path / "00000.png")
     Image.fromarray(mask).save(tmp_path / "12.png")
-    assert [(masks.read(tmp_path / name)[0] == mask).all() for name in ("00000.png", "12.png")] \
+    assert [(masks.read_masks(tmp_path / name)[0] == mask).all() for name in ("00000.png", "12.png")] \
         == [True, True]
-    assert sorted(masks.read(tmp_path)) == [0, 12]
+    assert sorted(masks.read_masks(tmp_path)) == [0, 12]
     Image.fromarray(mask > 0).save(tmp_path / "two.png")   # one bit a pixel
-    assert masks.read(tmp_path / "two.png")[0].max() == 1
+    assert masks.read_masks(tmp_path / "two.png")[0].max() == 1
     with pytest.raises(ValueError, match=r"holds two\.png; masks in a folder are named by the num"):
-        masks.read(tmp_path)
+        masks.read_masks(tmp_path)
     for mode in ("RGB", "RGBA", "LA", "I;16"):
         Image.new(mode, (5, 4)).save(tmp_path / "colors.png")
-        with pytest.raises(ValueError, match=r"picture; a mask is an index PNG .*fromarray"):
-            masks.read(tmp_path / "colors.png")
+        with pytest.raises(ValueError, match=r"image of mode .*; a mask is an index PNG .*fromarray"):
+            masks.read_masks(tmp_path / "colors.png")
     (tmp_path / "colors.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"colors\.png cannot be read"):
-        masks.read(tmp_path / "colors.png")
+        masks.read_masks(tmp_path / "colors.png")
     with pytest.raises(ValueError, match="there is no mask"):
-        masks.read(tmp_path / "gone.png")
+        masks.read_masks(tmp_path / "gone.png")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no PNG"):
-        masks.read(tmp_path / "empty")
+        masks.read_masks(tmp_path / "empty")

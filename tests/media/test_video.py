@@ -54,11 +54,11 @@ def test_round_trip_of_any_size_and_rate(tmp_path, size, fps):
 def test_a_video_that_stops_half_way_is_not_written(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"what was there before")
-    with pytest.raises(ValueError, match="32 x 24, the video 64 x 48"), \
+    with pytest.raises(ValueError, match="32 x 24, but the video is 64 x 48"), \
             VideoWriter(path, 10.0) as video:
         video.add(scene(1)[0])
         video.add(np.zeros((24, 32, 3), np.uint8))
-    with pytest.raises(ValueError, match="no frame was given"), VideoWriter(path, 10.0):
+    with pytest.raises(ValueError, match="no frame was added"), VideoWriter(path, 10.0):
         pass
     assert path.read_bytes() == b"what was there before"
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]

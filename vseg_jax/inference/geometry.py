@@ -10,12 +10,12 @@ from jaxtyping import Float
 def to_original(
     maps: Float[np.ndarray, "H W"], geometry: Float[np.ndarray, "4"], size: tuple[int, int]
 ) -> Float[np.ndarray, "height width"]:
-    """A map at the input's size, without its padding, bilinearly at `size` (height, width).
+    """Returns a map of the input without its padding, resized bilinearly to `size`.
 
     Args:
       maps: logits or probabilities over the input.
       geometry: scale y, x and offset y, x of pixel edges: input = original * scale + offset.
-      size: of the original frame.
+      size: (height, width) of the original frame.
     """
     height, width = size
     inner = inside(maps, geometry, size)
@@ -25,17 +25,21 @@ def to_original(
 def inside(
     maps: Float[np.ndarray, "H W"], geometry: Float[np.ndarray, "4"], size: tuple[int, int]
 ) -> Float[np.ndarray, "inner_H inner_W"]:
-    """The part of a map that shows the frame of `size`; the rest is padding."""
+    """Returns the part of a map that shows the frame of `size`; the rest is padding.
+
+    Raises:
+      ValueError: the geometry is mirrored or empty.
+    """
     scale, offset = np.asarray(geometry[:2], np.float64), np.asarray(geometry[2:], np.float64)
     if (scale <= 0).any():
         raise ValueError(f"geometry {np.asarray(geometry).tolist()} is mirrored or empty; only "
-                         "clips without augmentation can be brought back to their frame")
-    # Edges of the frame lie on whole input pixels (the resize's inner size), up to float32.
+                         "clips without augmentation can be mapped back to their frame")
+    # The frame's edges lie on whole input pixels (the size after resizing), up to float32 rounding.
     low = np.clip(np.rint(offset), 0, np.array(maps.shape) - 1).astype(int)
     high = np.clip(np.rint(offset + scale * size), low + 1, maps.shape).astype(int)
     return maps[low[0]:high[0], low[1]:high[1]]
 
 
 def sigmoid(logits: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """1 / (1 + exp(-logits)) without overflow."""
+    """Returns 1 / (1 + exp(-logits)) without overflow."""
     return 0.5 * (1.0 + np.tanh(0.5 * logits))

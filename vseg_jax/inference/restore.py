@@ -1,4 +1,4 @@
-"""Everything that answering needs, from a training's working directory or an exported folder."""
+"""Reads a trained model from a training's working directory or an exported folder, and saves it."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ import orbax.checkpoint as ocp
 
 from vseg_jax import models
 from vseg_jax.config import parse
+from vseg_jax.inference.prompts import streams_of
 from vseg_jax.input_pipeline.index import CATEGORIES, Category, read_categories, write_categories
 from vseg_jax.input_pipeline.settings import ClipConfig
 from vseg_jax.input_pipeline.text import Tokenizer, load_tokenizer
 from vseg_jax.models.base import Model, Variables
 from vseg_jax.training import checkpoints
 
-TOKENIZER = "tokenizer"   # folder, in both
+TOKENIZER = "tokenizer"   # folder, in working directories and exports
 VARIABLES = "variables"   # orbax folder of an export
-ABOUT = "about.json"      # of an export: the config and the batch that the model was made for
+ABOUT = "about.json"      # of an export: the config and the shapes that the model was built for
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A model ready to answer.
+    """A model with its variables and everything else that predicting needs.
 
     Attributes:
-      tokenizer: of a model of sentences, else None.
-      clip: of a model of sentences, and of one that finds objects, else None.
+      model: built from the saved config.
+      variables: of the model, on the host.
+      tokenizer: for models that take a query, else None.
+      clip: for models that see frames at the size of their clips, else None.
       about: `config`, the resolved config as plain values, and `batch`, {name: [shape, dtype]} of
         the batches that the variables were made for.
-      categories: of a model that finds objects: the names of its classes, in order.
+      categories: for models that find objects: the names of the classes, in order; else ().
     """
 
     model: Model
@@ -46,55 +49,64 @@ class Restored:
 
 
 def restore(path: str | Path, changes: Mapping[str, Any] | None = None) -> Restored:
-    """The newest checkpoint of a working directory, or what `export` wrote.
+    """Reads the newest checkpoint of a working directory, or what `export` wrote.
 
     Args:
-      changes: keys of the model's config and their values in place of the saved ones; such as have
-        no arrays of their own (first-frame adaptation, what a memory keeps).
+      path: the folder.
+      changes: keys of the model's config with values that replace the saved ones; only keys that
+        do not change the model's arrays (first-frame adaptation, the size of a memory).
 
     Raises:
       ValueError: the folder is missing or lacks something, or its arrays are not those of the
-        model that its config describes; names what.
+        model that its config describes; the message says which.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise ValueError(f"there is no folder {path}; name the workdir of a training, or a folder "
-                         "that export wrote")
-    if (path / "checkpoints").is_dir():
-        variables, about = checkpoints.load(path)
-    elif (path / ABOUT).is_file():
-        about, variables = _read_about(path), _read_variables(path)
-    else:
-        raise ValueError(f"{path} holds neither checkpoints/ (a workdir of training) nor {ABOUT} "
-                         "(an export); name a folder that one of them wrote")
+    variables, about = _read(path)
     config = about.get("config", {})
-    _needs(config, ("system", "model"), path)
+    _require(config, ("system", "model"), path)
     if changes:
         config = {**config, "model": {**config["model"], **changes}}
         about = {**about, "config": config}
     model = models.build(config["system"], config["model"])
-    tokenizer = clip = None
-    names: tuple[str, ...] = ()
-    if model.task in ("rvos", "vis"):
-        _needs(config, ("clip",), path)
+    needs = streams_of(model).needs
+    clip, tokenizer, names = None, None, ()
+    if "clip" in needs:
+        _require(config, ("clip",), path)
         clip = parse(ClipConfig, config["clip"], "config.clip")
-    if model.task == "vis":
+    if "categories" in needs:
         names = load_categories(path, model)
-    if model.task == "rvos":
-        _needs(config, ("text",), path)
-        if not (path / TOKENIZER).is_dir():
-            raise ValueError(f"{path} has no folder {TOKENIZER}/; copy it from the workdir that "
-                             "the checkpoint was made in")
-        tokenizer = load_tokenizer(path / TOKENIZER, config["text"]["length"])
+    if "tokenizer" in needs:
+        _require(config, ("text",), path)
+        tokenizer = _load_tokenizer(path, config["text"]["length"])
     _check(model, variables, about["batch"], path)
     return Restored(model, variables, tokenizer, clip, about, names)
 
 
+def _read(path: Path) -> tuple[Variables, dict[str, Any]]:
+    if not path.is_dir():
+        raise ValueError(f"there is no folder {path}; name the workdir of a training, or a folder "
+                         "that export wrote")
+    if (path / "checkpoints").is_dir():
+        return checkpoints.load(path)
+    if (path / ABOUT).is_file():
+        about = _read_about(path)
+        return _read_variables(path), about
+    raise ValueError(f"{path} holds neither checkpoints/ (a workdir of training) nor {ABOUT} (an "
+                     "export); name a folder that one of them wrote")
+
+
+def _load_tokenizer(path: Path, length: int) -> Tokenizer:
+    if not (path / TOKENIZER).is_dir():
+        raise ValueError(f"{path} has no folder {TOKENIZER}/; copy it from the workdir that the "
+                         "checkpoint was made in")
+    return load_tokenizer(path / TOKENIZER, length)
+
+
 def load_categories(folder: Path, model: Model) -> tuple[str, ...]:
-    """The names of a model's classes, of a working directory or an export.
+    """Returns the names of a model's classes from a working directory or an export.
 
     Raises:
-      ValueError: they are not there, or not as many as the model has.
+      ValueError: they are missing, or there are not as many as the model has.
     """
     names = tuple(category.name for category in read_categories(folder))
     if not names:
@@ -102,7 +114,7 @@ def load_categories(folder: Path, model: Model) -> tuple[str, ...]:
                          "checkpoint was made in")
     if len(names) != model.config.categories:
         raise ValueError(f"{folder / CATEGORIES} names {len(names)} categories, but the model has "
-                         f"{model.config.categories}; it is that of another run")
+                         f"{model.config.categories}; it belongs to another run")
     return names
 
 
@@ -111,7 +123,7 @@ def save_categories(folder: Path, names: Sequence[str]) -> None:
     write_categories(folder, [Category(k, name) for k, name in enumerate(names, 1)])
 
 
-def _needs(config: dict[str, Any], keys: tuple[str, ...], path: Path) -> None:
+def _require(config: dict[str, Any], keys: tuple[str, ...], path: Path) -> None:
     missing = [key for key in keys if key not in config]
     if missing:
         raise ValueError(f"the config saved in {path} has no {', '.join(missing)}; it was not "
@@ -119,7 +131,7 @@ def _needs(config: dict[str, Any], keys: tuple[str, ...], path: Path) -> None:
 
 
 def save(restored: Restored, folder: Path) -> None:
-    """Writes what `restore` reads, into a folder that is there."""
+    """Writes what `restore` reads into an existing folder."""
     about = {key: restored.about[key] for key in ("config", "batch", "versions")
              if key in restored.about}
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")

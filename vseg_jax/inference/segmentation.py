@@ -1,4 +1,4 @@
-"""What a segmenter says of a frame, and of an object over all frames of a video."""
+"""What a segmenter returns: the objects of a frame, and each object's summary over a video."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from vseg_jax.binarize import foreground
 
 EXCLUSIVE = "exclusive"
 INSTANCES = "youtube_vis"
-_VALUES = 254  # of an index PNG that name objects: 0 is background, 255 void
+_LARGEST = 254  # value of an index mask that can name an object; 255 is void
 
 
 @dataclasses.dataclass(frozen=True)
 class Segmentation:
-    """The answer for one frame.
+    """The objects of one frame.
 
     Attributes:
-      frame: its number, from 0.
+      frame: the frame's number, from 0.
       image: the frame.
       probability: of each of N objects, in [0, 1], at the frame's size.
       scores: confidence in each object, in [0, 1].
-      protocol: how probabilities become masks: "legacy" takes those above half the frame's peak,
-        "coco" and "expressions" those above one half, "youtube_vis" those above `threshold`, and
-        objects may overlap; "exclusive" gives each pixel to the most probable of the objects and
-        the background, whose probability is 1 - their sum.
-      ids: of the objects; those of the given masks; of a model that finds objects by itself their
-        identities, numbers from 1 that mean the same object in all frames; else 1 to N.
-      categories: the name of each object's category, of a model that finds objects; else ().
-      values: 1 to 254, of the objects in `index`; their ids, as long as these are small enough.
+      protocol: how probabilities become masks. "legacy" takes pixels above half of the map's
+        maximum, "coco" and "expressions" those above one half, "youtube_vis" those above
+        `threshold`; under these, objects may overlap. "exclusive" assigns each pixel to the most
+        probable of the objects and the background, whose probability is 1 - their sum.
+      ids: of the objects. For mask prompts, the ids in the masks; for models that find objects by
+        themselves, identities: numbers from 1 that mean the same object in all frames; else 1 to N.
+      categories: the name of each object's category, for models that find objects; else ().
+      values: 1 to 254, the objects' pixel values in `index`: their ids as long as these fit.
       threshold: see `protocol`.
     """
 
@@ -45,7 +45,7 @@ class Segmentation:
     values: tuple[int, ...] = ()
     threshold: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.ids:
             object.__setattr__(self, "ids", tuple(range(1, len(self.scores) + 1)))
         if not self.values:
@@ -53,7 +53,7 @@ class Segmentation:
 
     @property
     def masks(self) -> Bool[np.ndarray, "N H W"]:
-        """Where each object is."""
+        """The mask of each object."""
         if self.protocol == EXCLUSIVE:
             return self.index == np.array(self.values, np.uint8)[:, None, None]
         if self.protocol == INSTANCES:
@@ -62,7 +62,8 @@ class Segmentation:
 
     @property
     def index(self) -> UInt8[np.ndarray, "H W"]:
-        """0 background, else an object's value; where objects overlap, the most probable one's."""
+        """The index mask: 0 for background, else an object's value; where objects overlap, that of
+        the most probable one."""
         if not self.values:
             return np.zeros(self.image.shape[:2], np.uint8)
         if self.protocol == EXCLUSIVE:
@@ -75,13 +76,13 @@ class Segmentation:
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-    """What a video says of one object that a model found.
+    """One object that a model has found, summarized over a video.
 
     Attributes:
       id: its identity, as in `Segmentation.ids`.
-      category: its name.
-      score: in [0, 1].
-      frames: in how many frames it was found.
+      category: the name of its category.
+      score: confidence in [0, 1].
+      frames: number of frames in which it was found.
     """
 
     id: int
@@ -91,28 +92,28 @@ class Track:
 
 
 class PixelValues:
-    """Numbers of 8 bits for identities, of which a long video has any number.
+    """8-bit pixel values for identities, of which a long video has any number.
 
-    An identity up to 254 is its own value. Where that is taken, or the identity is larger, it gets
-    the smallest value that is free, and where none is, that of the identity not seen for longest.
-    One that is in every frame keeps its value.
+    An identity up to 254 is its own value. If that value is taken, or the identity is larger, it
+    gets the smallest free value, and if none is free, the value of the identity that was not seen
+    for longest. An identity that is in every frame keeps its value.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._of: dict[int, int] = {}   # the identity not seen for longest comes first
 
     def assign(self, ids: Sequence[int]) -> tuple[int, ...]:
-        """The values of a frame's identities (at most 254, all different)."""
-        self._of.update({i: self._of.pop(i) for i in ids if i in self._of})   # now the last ones
+        """Returns the values of a frame's identities (at most 254, all different)."""
+        self._of.update({i: self._of.pop(i) for i in ids if i in self._of})   # move to the end
         for i in ids:
             if i not in self._of:
                 self._of[i] = self._free(i)
         return tuple(self._of[i] for i in ids)
 
     def _free(self, identity: int) -> int:
-        if len(self._of) == _VALUES:
+        if len(self._of) == _LARGEST:
             return self._of.pop(next(iter(self._of)))
         taken = set(self._of.values())
-        if identity <= _VALUES and identity not in taken:
+        if identity <= _LARGEST and identity not in taken:
             return identity
-        return next(v for v in range(1, _VALUES + 1) if v not in taken)
+        return next(v for v in range(1, _LARGEST + 1) if v not in taken)

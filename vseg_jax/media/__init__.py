@@ -1,1 +1,18 @@
-"""Video and audio files in, overlays out; no jax."""
+"""Video and audio files in, overlay videos and index PNGs out; imports no jax."""
+
+from __future__ import annotations
+
+from vseg_jax.media.audio import AudioStream, audio_of_video, split_by_frame
+from vseg_jax.media.overlay import draw, palette, save_index
+from vseg_jax.media.video import Video, VideoWriter
+
+__all__ = [
+    "AudioStream",
+    "Video",
+    "VideoWriter",
+    "audio_of_video",
+    "draw",
+    "palette",
+    "save_index",
+    "split_by_frame",
+]

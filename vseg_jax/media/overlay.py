@@ -1,5 +1,4 @@
-"""Masks to look at: colors, outlines and labels over the frame, the sentence below, palette PNGs.
-"""
+"""Visualizations: masks, labels and a caption drawn over a frame, and index PNGs with a palette."""
 
 from __future__ import annotations
 
@@ -13,7 +12,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-# Apart from one another in hue and lightness, and from most of what is seen.
+from vseg_jax.index_masks import VOID
+
+# Distinct from one another in hue and lightness, and from most natural scenes.
 COLORS = np.array([
     (0, 176, 255), (255, 87, 51), (126, 217, 87), (255, 200, 30), (186, 104, 255), (0, 214, 186),
     (255, 105, 180), (160, 190, 220), (205, 255, 60), (110, 80, 255), (255, 30, 90), (0, 120, 95),
@@ -25,24 +26,24 @@ def draw(
     frame: UInt8[np.ndarray, "H W 3"], index: UInt8[np.ndarray, "H W"], caption: str = "",
     labels: Mapping[int, str] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The frame with each object of an index mask filled and outlined, and the caption over it.
+    """Returns the frame with each object of an index mask filled and outlined, and a caption.
 
     Args:
-      frame: RGB.
+      frame: RGB; not modified.
       index: 0 background, object ids from 1; 255 (void) is not drawn.
-      caption: what was asked for; broken into lines and shrunk so that it fits the width, and cut
-        with an ellipsis where even that would cover a third of the height.
-      labels: of ids, written above their objects on their colors; one that is wider than the frame
+      caption: text at the lower edge, usually the query. It is wrapped and shrunk to fit the width,
+        and ends in an ellipsis if it would still cover more than a third of the height.
+      labels: {id: text}, written above the objects in their colors; a label wider than the frame
         is left out.
     """
     out = frame.astype(np.float32)
     unit = max(min(frame.shape[:2]) / 360.0, 0.5)   # a line of 2 pixels at 360p
     for number in np.unique(index):
-        if number in (0, 255):
+        if number in (0, VOID):
             continue
         color = COLORS[(int(number) - 1) % len(COLORS)].astype(np.float32)
         x, y, w, h = cv2.boundingRect((index == number).astype(np.uint8))
-        reach = int(np.ceil(4 * unit)) + 1   # of the outline
+        reach = int(np.ceil(4 * unit)) + 1   # pixels beyond the box that the outline touches
         window = np.s_[max(y - reach, 0):y + h + reach, max(x - reach, 0):x + w + reach]
         mask, part = index[window] == number, out[window]
         part[mask] += _FILL * (color - part[mask])
@@ -54,8 +55,8 @@ def draw(
 
 
 def _outline(out: np.ndarray, mask: np.ndarray, color: np.ndarray, unit: float) -> None:
-    """A bright line along the border and a soft shade outside it that lifts it off the scene."""
-    border = np.pad(mask.astype(np.uint8), 1)   # objects at the frame's edge are closed there
+    """Draws a bright line along the mask's border and a soft shadow outside it, in place."""
+    border = np.pad(mask.astype(np.uint8), 1)   # closes the outline at the frame's edge
     inner = cv2.distanceTransform(border, cv2.DIST_L2, 5)[1:-1, 1:-1]
     outer = cv2.distanceTransform(1 - border, cv2.DIST_L2, 5)[1:-1, 1:-1]
     distance = np.where(mask, 0.5 - inner, outer - 0.5)   # signed, 0 on the border
@@ -66,7 +67,7 @@ def _outline(out: np.ndarray, mask: np.ndarray, color: np.ndarray, unit: float) 
 
 
 def _label(out: np.ndarray, mask: np.ndarray, text: str, color: np.ndarray) -> None:
-    """Writes on a tag over the mask, or at its upper edge where there is no room above."""
+    """Draws a tag above the mask, or inside the frame if there is no room above, in place."""
     x, y, w, _ = cv2.boundingRect(mask.astype(np.uint8))
     height, width = mask.shape
     size = max(9, round(min(height, width * 0.75) / 24))
@@ -94,7 +95,7 @@ def _with_caption(frame: np.ndarray, caption: str) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _caption(text: str, height: int, width: int) -> np.ndarray | None:
-    """uint8 RGBA strip [h, width, 4] for the lower edge; None where no letter would be legible."""
+    """Returns a uint8 RGBA strip [h, width, 4] for the lower edge; None if no letter would fit."""
     text = " ".join(text.split())
     margin = max(2, round(width * 0.03))
     room, tallest = width - 2 * margin, height / 3
@@ -114,7 +115,7 @@ def _caption(text: str, height: int, width: int) -> np.ndarray | None:
         lines[-1] += "…"
     fade = size
     tall = min(height, len(lines) * step + size + fade)
-    # Darkness that grows from nothing, as the lower edge of a video's subtitle band.
+    # The background darkens gradually towards the lower edge, like a subtitle band.
     ramp = np.clip(np.arange(tall) / (1.6 * fade), 0, 1) ** 1.5 * 165
     strip = np.zeros((tall, width, 4), np.uint8)
     strip[..., 3] = ramp[:, None].astype(np.uint8)
@@ -131,7 +132,7 @@ def _caption(text: str, height: int, width: int) -> np.ndarray | None:
 
 
 def _lines(text: str, font: ImageFont.FreeTypeFont, room: int) -> list[str]:
-    """The words in lines no wider than `room`; a word that is wider alone is broken."""
+    """Returns the words in lines no wider than `room`; wider words are broken."""
     lines = [""]
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}".strip()
@@ -149,25 +150,25 @@ def _lines(text: str, font: ImageFont.FreeTypeFont, room: int) -> list[str]:
 
 @functools.cache
 def palette() -> tuple[int, ...]:
-    """The 256 colors of DAVIS' and PASCAL VOC's index PNGs, as PIL wants them: r, g, b, r, ..."""
+    """Returns the palette of DAVIS' and PASCAL VOC's index PNGs in PIL's layout: r, g, b, r, ..."""
     values = []
     for index in range(256):
         for channel in range(3):
-            # Bits 0, 3, 6 of the index are the channel's highest bits, from the top down.
+            # Bits `channel`, `channel` + 3, ... of the index become the channel's highest bits.
             value = sum(((index >> (3 * place + channel)) & 1) << (7 - place) for place in range(3))
             values.append(value)
     return tuple(values)
 
 
 def save_index(path: str | os.PathLike, index: UInt8[np.ndarray, "H W"]) -> None:
-    """Writes an index mask as PNG: pixel values are ids, the palette makes them visible."""
+    """Writes an index mask as a palette PNG: pixel values are ids, the colors are for display."""
     image = Image.fromarray(index)
     image.putpalette(palette())
     image.save(Path(path))
 
 
 def fit(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture as large as `size` (width, height) lets it be, in the middle of black."""
+    """Returns the picture scaled to fit `size` (width, height), centered on black."""
     height, width = picture.shape[:2]
     scale = min(size[0] / width, size[1] / height)
     if scale != 1:

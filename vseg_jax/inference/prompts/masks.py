@@ -1,7 +1,8 @@
-"""Masks that users give: read, checked, and their objects' ids matched to a model's slots.
+"""Index masks that users give: read, checked, and their ids mapped to a model's slots.
 
-A mask is an index mask, [H, W]: 0 is background, an object's id (1 to 254) stands on its pixels.
-A model knows slots 1..N of fixed number; objects get them in the order in which they appear.
+An index mask is [H, W]: 0 is background, the other values (1 to 254) are the ids of the objects on
+whose pixels they stand. A model has a fixed number of slots, 1 to N; objects take them in the order
+in which they enter.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ _INDEX_PNG = ("a mask is an index PNG (gray or palette), 0 for background and an
               "its pixels: PIL.Image.fromarray(index.astype('uint8')).save('mask.png')")
 
 
-def read(path: str | os.PathLike) -> dict[int, UInt8[np.ndarray, "H W"]]:
-    """Masks by frame number: of a PNG, that of frame 0; of a folder, those of its `<number>.png`.
+def read_masks(path: str | os.PathLike) -> dict[int, UInt8[np.ndarray, "H W"]]:
+    """Returns masks by frame number: of a PNG for frame 0, of a folder from its `<number>.png`.
 
     Raises:
-      ValueError: no such file, no picture, or one with colors; a name that is no number.
+      ValueError: the file does not exist, is not an image or has colors; a file in the folder is
+        not named by a number.
     """
     path = Path(path)
     if not path.is_dir():
@@ -47,28 +49,28 @@ def _read_png(path: Path) -> UInt8[np.ndarray, "H W"]:
     except OSError as error:
         raise ValueError(f"the mask {path} cannot be read ({error}); {_INDEX_PNG}") from error
     if mode not in ("P", "L", "1"):
-        raise ValueError(f"the mask {path} is a {mode} picture; {_INDEX_PNG}")
+        raise ValueError(f"the mask {path} is an image of mode {mode}; {_INDEX_PNG}")
     return mask.astype(np.uint8)
 
 
-def checked(mask: Any, size: tuple[int, int], frame: int) -> UInt8[np.ndarray, "H W"]:
-    """The mask of frame number `frame`, which is of `size` (height, width), as uint8.
+def check_mask(mask: Any, size: tuple[int, int], frame: int) -> UInt8[np.ndarray, "H W"]:
+    """Returns the mask of frame number `frame`, which has `size` (height, width), as uint8.
 
-    Bool masks are object 1, and any kind of integers will do.
+    True in a bool mask is object 1; integers of any type are accepted.
 
     Raises:
-      ValueError: what it is not.
+      ValueError: the mask has the wrong shape, type or values; the message says what is wanted.
     """
     mask, name = np.asarray(mask), f"the mask of frame {frame}"
     if mask.ndim != 2:
-        colors = "; this is a picture with colors" if mask.ndim == 3 else ""
+        colors = "; this is an image with colors" if mask.ndim == 3 else ""
         raise ValueError(f"{name} is {mask.dtype} {mask.shape}{colors}: {_INDEX_PNG}")
     if mask.dtype.kind not in "biu":
         raise ValueError(f"{name} is {mask.dtype}; a mask holds integers: 0 for background and an "
                          "object's id on its pixels")
     if mask.shape != size:
         raise ValueError(f"{name} is {mask.shape[1]} x {mask.shape[0]}, its frame {size[1]} x "
-                         f"{size[0]}; give it at the frame's size (resize it to the nearest)")
+                         f"{size[0]}; give it at the frame's size (resize with nearest neighbors)")
     low, high = int(mask.min()), int(mask.max())
     if high == VOID:
         raise ValueError(f"{name} has the value 255, which stands for unknown (void); write the "
@@ -80,39 +82,39 @@ def checked(mask: Any, size: tuple[int, int], frame: int) -> UInt8[np.ndarray, "
     return mask.astype(np.uint8)
 
 
-def enter(
+def add_ids(
     ids: tuple[int, ...], mask: UInt8[np.ndarray, "H W"], capacity: int
 ) -> tuple[int, ...]:
-    """The ids of slots 1, 2, ... with those of a mask after the ones that are known.
+    """Returns the ids of slots 1, 2, ...: the known ones, then the new ones of a mask.
 
-    Warns where the ids are not 1, 2, ... without a gap: often such a mask is none.
+    Warns if the ids are not 1, 2, ... without a gap, because such a mask is often a photograph.
 
     Raises:
-      ValueError: more ids than the model has slots.
+      ValueError: there are more ids than the model has slots.
     """
     found = ids + tuple(i for i in object_ids(mask) if i not in ids)
     if len(found) > capacity:
         shown = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
         raise ValueError(
             f"{len(found)} objects ({shown}), but the model was built for {capacity}: give fewer, "
-            "or build it with a higher model.objects (a picture in gray tones is no index mask)"
+            "or build it with a higher model.objects (a grayscale image is not an index mask)"
         )
     gaps, before = (sorted(x) != list(range(1, len(x) + 1)) for x in (found, ids))
     if gaps and not before:
-        warnings.warn(f"the objects' ids jump: {', '.join(map(str, sorted(found)))}; they are kept "
-                      "(a picture in gray tones is no index mask)", stacklevel=2)
+        warnings.warn(f"the objects' ids have gaps: {', '.join(map(str, sorted(found)))}; they are "
+                      "kept (a grayscale image is not an index mask)", stacklevel=2)
     return found
 
 
 def object_ids(mask: UInt8[np.ndarray, "H W"]) -> list[int]:
-    """The ids in a mask, rising."""
+    """Returns the ids in a mask in ascending order."""
     return (np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[1:VOID]) + 1).tolist()
 
 
 def to_slots(
     mask: UInt8[np.ndarray, "H W"], ids: tuple[int, ...]
 ) -> UInt8[np.ndarray, "H W"]:
-    """Ids replaced by their slots."""
+    """Returns the mask with each id replaced by the number of its slot."""
     table = np.zeros(256, np.uint8)
     table[list(ids)] = np.arange(1, len(ids) + 1)
     return table[mask]

@@ -1,0 +1,128 @@
+"""What a session asks of a task; the only interface between sessions and tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from vseg_jax.inference.engine import Engine, Images
+from vseg_jax.inference.segmentation import Segmentation, Track
+from vseg_jax.input_pipeline.transforms import Geometry, plain_geometry
+
+Ids = list[tuple[int, ...]]  # of the prompts' objects, per stream
+T = TypeVar("T")
+
+
+class TaskStreams:
+    """The streams of one session as their task sees them: prompts in, segmentations out.
+
+    This base class serves tasks without mask prompts and audio, whose models see all frames at the
+    size of their clips.
+
+    Attributes:
+      needs: the attributes of `Engine` that the task requires; `restore` reads their files.
+      engine: the model and what belongs to it.
+      geometries: per stream, how its frames become the model's input.
+      ids: per stream, the ids of the objects in its prompts so far; () where prompts have no ids.
+        Replaced and never modified, because frames in flight keep the ids of their time.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("clip",)
+
+    def __init__(self, engine: Engine, sizes: Sequence[tuple[int, int]]) -> None:
+        self.engine = engine
+        self.geometries = [self.geometry(engine, *size) for size in sizes]
+        self.ids: Ids = [()] * len(sizes)
+
+    @classmethod
+    def check_engine(cls, engine: Engine) -> None:
+        """Raises ValueError if the engine's settings do not suit the task."""
+        if engine.short_side:
+            raise ValueError("short_side is for models that take mask prompts; this model sees "
+                             "frames at the size of its clips")
+
+    @classmethod
+    def check_prompt(cls, query: Any, mask: Any) -> None:
+        """Raises ValueError if the prompt is not the kind that the task takes."""
+        raise NotImplementedError
+
+    @classmethod
+    def geometry(cls, engine: Engine, height: int, width: int) -> Geometry:
+        """Returns how a frame of a video becomes the model's input."""
+        return plain_geometry(height, width, required(engine.clip, "clip"))
+
+    def start(
+        self, frames: Images, inputs: np.ndarray, queries: Sequence[str] | None,
+        masks: Images | None, audio: Sequence[Any] | None,
+    ) -> tuple[Any, list[Segmentation] | None]:
+        """Starts the streams.
+
+        Args:
+          frames: the first frames, checked.
+          inputs: the same as the model's input.
+          queries, masks, audio: the prompts, one per stream; `check_prompt` has accepted them.
+
+        Returns:
+          state: of the model, with a leading axis of streams.
+          first: the segmentations of the first frames; None if the model predicts them later.
+
+        Raises:
+          ValueError: a prompt cannot be used; the message says what is wanted.
+        """
+        raise NotImplementedError
+
+    def encode(
+        self, masks: Sequence[Any] | np.ndarray | None, audio: Sequence[Any] | None, frame: int
+    ) -> dict[str, np.ndarray] | None:
+        """Returns what the prompts that come with frame number `frame` are for the model.
+
+        Raises:
+          ValueError: the model does not take such prompts, or one cannot be used. The streams are
+            then as before.
+        """
+        if masks is not None and any(mask is not None for mask in masks):
+            self.check_prompt(None, masks)
+        if audio is not None and any(samples is not None for samples in audio):
+            raise ValueError("this model does not use audio; leave `audio` out")
+        return None
+
+    def decode(self, output: Any, frames: Images, ids: Ids) -> list[Segmentation]:
+        """Returns the segmentations that a model's output means, one per stream.
+
+        Args:
+          output: on the host.
+          frames: the frames that it is for.
+          ids: the attribute `ids` at the time when these frames were sent to the model.
+        """
+        raise NotImplementedError
+
+    def summary(self, state: Any) -> list[list[Track]]:
+        """Returns the model's conclusions about each object over all frames, per stream.
+
+        Raises:
+          ValueError: the task has no summary.
+        """
+        raise ValueError("summary() is only available for models that find objects by themselves; "
+                         "the objects of this model are given by its prompts")
+
+
+def required(value: T | None, name: str) -> T:
+    """Returns the value; raises ValueError if the engine lacks it."""
+    if value is None:
+        raise ValueError(f"this model needs a {name}; give it to Segmenter, or use vseg_jax.load")
+    return value
+
+
+def given_names(query: Any, mask: Any) -> str:
+    """Returns which of the two prompts are given: "query and mask", "query", "mask" or ""."""
+    return " and ".join(
+        name for name, value in (("query", query), ("mask", mask)) if value is not None)
+
+
+def check_counts(frames: Images, prompts: Images | Sequence[str], name: str) -> None:
+    """Raises ValueError unless there is one prompt per first frame."""
+    if len(frames) != len(prompts):
+        raise ValueError(f"{len(frames)} first frames and {len(prompts)} {name}; give as many of "
+                         "each: one per stream")

@@ -1,0 +1,66 @@
+"""Referring segmentation: a query, which is a referring expression, names the object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vseg_jax.inference.engine import Images
+from vseg_jax.inference.geometry import sigmoid, to_original
+from vseg_jax.inference.prompts.base import (
+    Ids,
+    TaskStreams,
+    check_counts,
+    given_names,
+    required,
+)
+from vseg_jax.inference.segmentation import Segmentation
+from vseg_jax.models.base import Prediction
+
+
+class QueryStreams(TaskStreams):
+    """Streams of a model that segments the object that a query names."""
+
+    needs = ("clip", "tokenizer")
+
+    @classmethod
+    def check_prompt(cls, query: Any, mask: Any) -> None:
+        """Raises ValueError unless the prompt is a query."""
+        given = given_names(query, mask)
+        if given != "query":
+            raise ValueError("this model takes a query: give a referring expression that names the "
+                             "object as query" + (f", not {given}" if given else ""))
+
+    def start(
+        self, frames: Images, inputs: np.ndarray, queries: Sequence[str] | None,
+        masks: Images | None, audio: Sequence[Any] | None,
+    ) -> tuple[Any, list[Segmentation] | None]:
+        """Starts the streams; see the base class."""
+        assert queries is not None   # see check_prompt
+        check_counts(frames, queries, "queries")
+        self.encode(None, audio, 0)
+        encoded = [required(self.engine.tokenizer, "tokenizer").encode(q) for q in queries]
+        tokens, valid = (np.stack(arrays) for arrays in zip(*encoded, strict=True))
+        state = self.engine.start(inputs, {"tokens": tokens, "tokens_valid": valid})
+        if self.engine.model.delay:
+            return state, None
+        # A step predicts its own frame: show the first one again, to a copy of the state.
+        _, output = self.engine.step(jax.tree.map(jnp.copy, state), inputs)
+        output = jax.device_get(output.replace(frame=jnp.zeros_like(output.frame)))
+        return state, self.decode(output, frames, self.ids)
+
+    def decode(self, output: Prediction, frames: Images, ids: Ids) -> list[Segmentation]:
+        """Returns the segmentations; see the base class."""
+        return [
+            Segmentation(
+                int(number), image,
+                np.stack([sigmoid(to_original(m.astype(np.float32), geometry.affine,
+                                              image.shape[:2])) for m in logits]),
+                scores.astype(np.float32), self.engine.protocol)
+            for number, image, geometry, logits, scores in zip(
+                output.frame, frames, self.geometries, output.logits, output.scores, strict=True)
+        ]

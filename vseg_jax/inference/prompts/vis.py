@@ -1,0 +1,94 @@
+"""Video instance segmentation: the model finds the objects; audio may come with the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from vseg_jax.inference.engine import Engine, Images
+from vseg_jax.inference.geometry import sigmoid, to_original
+from vseg_jax.inference.prompts.base import Ids, TaskStreams, given_names
+from vseg_jax.inference.segmentation import INSTANCES, PixelValues, Segmentation, Track
+from vseg_jax.media.audio import AudioStream, check_samples
+from vseg_jax.tasks.vis import Instances
+
+
+class InstanceStreams(TaskStreams):
+    """Streams of a model that finds, classifies and tracks objects by itself."""
+
+    needs = ("clip", "categories")
+
+    def __init__(self, engine: Engine, sizes: Sequence[tuple[int, int]]) -> None:
+        super().__init__(engine, sizes)
+        self._values = [PixelValues() for _ in sizes]
+        self._audio = [AudioStream() for _ in sizes]
+
+    @classmethod
+    def check_engine(cls, engine: Engine) -> None:
+        """Raises ValueError if the engine's settings do not suit the task."""
+        super().check_engine(engine)
+        wanted = engine.model.config.categories
+        if len(engine.categories) != wanted:
+            raise ValueError(f"{len(engine.categories)} category names for a model of {wanted} "
+                             "categories; name each of them")
+
+    @classmethod
+    def check_prompt(cls, query: Any, mask: Any) -> None:
+        """Raises ValueError if there is a query or a mask."""
+        if given := given_names(query, mask):
+            raise ValueError("this model finds the objects of its categories by itself: leave out "
+                             f"{given}")
+
+    def start(
+        self, frames: Images, inputs: np.ndarray, queries: Sequence[str] | None,
+        masks: Images | None, audio: Sequence[Any] | None,
+    ) -> tuple[Any, list[Segmentation] | None]:
+        """Starts the streams with the predictions for their first frames."""
+        state, output = self.engine.first_step(inputs, self.encode(None, audio, 0))
+        return state, self.decode(jax.device_get(output), frames, self.ids)
+
+    def encode(
+        self, masks: Sequence[Any] | np.ndarray | None, audio: Sequence[Any] | None, frame: int
+    ) -> dict[str, np.ndarray] | None:
+        """Returns the log-mel patches that end with the frames; None for models without audio."""
+        if not self.engine.uses_audio:
+            return super().encode(masks, audio, frame)
+        super().encode(masks, None, frame)
+        audio = [None] * len(self._audio) if audio is None else audio
+        if len(audio) != len(self._audio):
+            raise ValueError(f"{len(audio)} audio arrays for {len(self._audio)} streams")
+        samples = [check_samples(one, frame) for one in audio]
+        pushed = [stream.push(one) for stream, one in zip(self._audio, samples, strict=True)]
+        patches, valid = (np.stack(arrays) for arrays in zip(*pushed, strict=True))
+        return {"audio": patches, "audio_valid": valid}
+
+    def decode(self, output: Instances, frames: Images, ids: Ids) -> list[Segmentation]:
+        """Returns the segmentations; identities count from 1, empty slots are left out."""
+        names, segmentations = self.engine.categories, []
+        for k, (image, geometry) in enumerate(zip(frames, self.geometries, strict=True)):
+            found = np.flatnonzero(output.identities[k] >= 0)
+            identities = tuple((output.identities[k][found] + 1).tolist())
+            probability = np.zeros((len(identities), *image.shape[:2]), np.float32)
+            for out, logits in zip(probability, output.logits[k][found], strict=True):
+                out[:] = sigmoid(to_original(logits.astype(np.float32), geometry.affine, out.shape))
+            classes = output.probabilities[k][found, :-1].argmax(-1)
+            segmentations.append(Segmentation(
+                int(output.frame[k]), image, probability,
+                output.scores[k][found].astype(np.float32), INSTANCES, identities,
+                tuple(names[c] for c in classes), self._values[k].assign(identities),
+                self.engine.model.config.mask_threshold))
+        return segmentations
+
+    def summary(self, state: Any) -> list[list[Track]]:
+        """Returns category and score of each identity, in order of the ids, per stream."""
+        found = jax.device_get(self.engine.summary(state))
+        return [
+            sorted((Track(int(i) + 1, self.engine.categories[int(c)], float(score), int(n))
+                    for i, c, score, n in zip(*of_stream, strict=True) if i >= 0),
+                   key=lambda track: track.id)
+            for of_stream in zip(found.identity, found.category, found.score, found.frames,
+                                 strict=True)
+        ]

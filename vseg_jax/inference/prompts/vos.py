@@ -1,0 +1,108 @@
+"""Mask propagation: index masks name the objects, in the first frame and where others enter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vseg_jax.inference.engine import Engine, Images
+from vseg_jax.inference.geometry import to_original
+from vseg_jax.inference.prompts import masks as user_masks
+from vseg_jax.inference.prompts.base import Ids, TaskStreams, check_counts, given_names
+from vseg_jax.inference.segmentation import EXCLUSIVE, Segmentation
+from vseg_jax.input_pipeline.transforms import Geometry
+from vseg_jax.media.video import size_text
+from vseg_jax.tasks.vos import SlotMasks
+
+
+class MaskStreams(TaskStreams):
+    """Streams of a model that propagates masks through a video."""
+
+    needs = ()
+
+    @classmethod
+    def check_engine(cls, engine: Engine) -> None:
+        """Raises ValueError if the engine's settings do not suit the task."""
+        if engine.short_side < 0:
+            raise ValueError(f"short_side is {engine.short_side}; it must be a number of pixels, "
+                             "or 0 for the frame's own size")
+
+    @classmethod
+    def check_prompt(cls, query: Any, mask: Any) -> None:
+        """Raises ValueError unless the prompt is a mask."""
+        given = given_names(query, mask)
+        if given != "mask":
+            raise ValueError("this model takes a mask prompt: give the first frame's index mask as "
+                             "mask" + (f", not {given}" if given else ""))
+
+    @classmethod
+    def geometry(cls, engine: Engine, height: int, width: int) -> Geometry:
+        """Returns how a frame becomes the model's input: as it is, or scaled to `short_side`."""
+        scale = engine.short_side / min(height, width) if engine.short_side else 1.0
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        return Geometry((0, 0, height, width), size, size)
+
+    def start(
+        self, frames: Images, inputs: np.ndarray, queries: Sequence[str] | None,
+        masks: Images | None, audio: Sequence[Any] | None,
+    ) -> tuple[Any, list[Segmentation] | None]:
+        """Starts the streams; the first segmentations are the mask prompts themselves."""
+        assert masks is not None   # see check_prompt
+        check_counts(frames, masks, "masks")
+        state = self.engine.start(inputs, self.encode(masks, audio, 0))
+        first = []
+        for image, mask, ids in zip(frames, masks, self.ids, strict=True):
+            probability = np.zeros((len(ids), *image.shape[:2]), np.float32)
+            if mask is not None:   # a stream whose objects all enter later
+                probability[:] = np.asarray(mask) == np.array(ids)[:, None, None]
+            first.append(Segmentation(0, image, probability, np.ones(len(ids), np.float32),
+                                      EXCLUSIVE, ids))
+        return state, first
+
+    def encode(
+        self, masks: Sequence[Any] | np.ndarray | None, audio: Sequence[Any] | None, frame: int
+    ) -> dict[str, np.ndarray] | None:
+        """Returns the masks at the input's size, with slots in place of ids.
+
+        A stream without a mask gets one of zeros, which says nothing.
+        """
+        super().encode(None, audio, frame)
+        if masks is None or all(mask is None for mask in masks):
+            return None
+        known, encoded = [], []
+        for mask, geometry, ids in zip(masks, self.geometries, self.ids, strict=True):
+            small = np.zeros(geometry.size, np.uint8)
+            if mask is not None:
+                mask = user_masks.check_mask(mask, geometry.crop[2:], frame)
+                ids = user_masks.add_ids(ids, mask, self.engine.model.config.objects)
+                small = user_masks.to_slots(geometry.mask(mask), ids)
+                _check_kept(mask, small, ids, frame)
+            known.append(ids)
+            encoded.append(small)
+        self.ids = known
+        return {"mask": np.stack(encoded)}
+
+    def decode(self, output: SlotMasks, frames: Images, ids: Ids) -> list[Segmentation]:
+        """Returns the segmentations of the objects under their ids; empty slots are left out."""
+        segmentations = []
+        for number, image, geometry, known, maps, scores in zip(
+                output.frame, frames, self.geometries, ids, output.probability, output.scores,
+                strict=True):
+            probability = np.zeros((len(known), *image.shape[:2]), np.float32)
+            for out, slot in zip(probability, maps, strict=False):
+                out[:] = to_original(slot.astype(np.float32), geometry.affine, out.shape)
+            segmentations.append(Segmentation(
+                int(number), image, probability, scores[:len(known)].astype(np.float32),
+                EXCLUSIVE, known))
+        return segmentations
+
+
+def _check_kept(mask: np.ndarray, small: np.ndarray, ids: tuple[int, ...], frame: int) -> None:
+    """Raises ValueError if an object of the mask has no pixel left at the input's size."""
+    kept = {ids[slot - 1] for slot in user_masks.object_ids(small)}
+    lost = set(user_masks.object_ids(mask)) - kept
+    if lost:
+        raise ValueError(f"nothing is left of object {min(lost)} of the mask of frame {frame} at "
+                         f"{size_text(small.shape)}; raise short_side")
