@@ -97,7 +97,7 @@ def test_categories_travel_with_an_export(tmp_path, monkeypatch):
     assert sorted(p.name for p in out.iterdir()) == [
         "about.json", "categories.json", "stream", "variables"]
     loaded = segmenter.load(out)
-    assert loaded.categories == standin_vis.NAMES and loaded.clip == standin_vis.CLIP
+    assert loaded.categories == standin_vis.NAMES and loaded.engine.clip == standin_vis.CLIP
     frames, _ = standin_vis.video(2)
     assert [a.categories for a in loaded.segment(frames)] == [standin_vis.NAMES] * 2
     with pytest.raises(ValueError, match="this model sees its clips' size"):
