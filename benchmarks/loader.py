@@ -27,7 +27,6 @@ from vseg_jax.input_pipeline.records import (
     Expression,
     Object,
     Record,
-    VideoBuilder,
     encode_image,
     encode_mask,
     open_dataset,
@@ -35,6 +34,7 @@ from vseg_jax.input_pipeline.records import (
 from vseg_jax.input_pipeline.samples import ReferringSamples
 from vseg_jax.input_pipeline.settings import ClipConfig
 from vseg_jax.input_pipeline.text import WordTokenizer
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 VIDEOS, FRAMES, HEIGHT, WIDTH = 6, 24, 480, 854
 BATCH, SIDE = 4, 320

@@ -1,12 +1,13 @@
-"""The sound of videos, and log-mel patches as VGGish's front end makes them.
+"""The audio of videos, and log-mel patches as computed by VGGish's front end.
 
-Source: public torchvggish mel_features.py and vggish_params.py; numbers checked in the tests.
+Source: public torchvggish mel_features.py and vggish_params.py; the tests compare the numbers.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,83 +19,102 @@ WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms, 10 ms
 BANDS, LOWEST, HIGHEST = 64, 125.0, 7500.0  # mel bands between these frequencies, Hz
 PATCH = 96  # frames, 0.96 s
 OFFSET = 0.01  # added before the logarithm
-HIGHEST_RATE = 768_000  # of sound files, Hz; a header that says more is damaged
-UNKNOWN = 2**31 - 2**16  # bytes that a WAV's header says where its writer did not know, or more
+HIGHEST_RATE = 768_000  # Hz; a file whose header claims more is damaged
+UNKNOWN = 2**31 - 2**16  # bytes; a WAV header with this length or more was written before the data
 
 
 def read_audio(path: str | Path) -> np.ndarray:
-    """The sound of a video or sound file: float32 [n] in [-1, 1], mono, 16 kHz.
+    """Returns the audio of a video or audio file: float32 [n] in [-1, 1], mono, 16 kHz.
 
-    The mean of the channels, as in VGGish. Needs PyAV.
+    The channels are averaged, as in VGGish. Needs PyAV.
 
     Raises:
-      ValueError: no such file, no sound in it, a sample rate below 16 kHz (which lacks what the
-        highest mel bands hear), sound that cannot be decoded or is cut off; names the path.
+      ImportError: PyAV is not installed.
+      ValueError: no such file, no audio in it, a sample rate below 16 kHz (which lacks the highest
+        mel bands), audio that cannot be decoded or is cut off; names the path.
     """
     try:
         import av
     except ImportError as error:
-        raise ImportError("sound is read with av, which is not installed: "
+        raise ImportError("audio is read with av, which is not installed: "
                           "pip install 'vseg_jax[video]'") from error
     if not Path(path).is_file():
-        raise ValueError(f"there is no sound file {path}")
+        raise ValueError(f"there is no audio file {path}")
     try:
         _check_length(Path(path))
         with av.open(str(path)) as container:
             if not container.streams.audio:
-                raise ValueError(f"{path} has no sound")
+                raise ValueError(f"{path} has no audio")
             stream = container.streams.audio[0]
             if reason := fault(stream):
                 raise ValueError(f"{path} {reason}; extract it from the video again, as WAV of "
                                  f"16 bits and {SAMPLE_RATE} Hz")
-            resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
-            parts = [
-                part.to_ndarray().mean(axis=0)
-                for frame in _and_none(container.decode(stream))
-                for part in resampler.resample(frame)
-            ]
+            parts = [samples for _, samples in decode(container, stream)]
     except (OSError, av.error.FFmpegError) as error:
-        raise ValueError(f"the sound of {path} cannot be decoded ({error.strerror}); it may be cut "
-                         "off or no sound: extract or download it again") from error
+        raise ValueError(f"the audio of {path} cannot be decoded ({error.strerror}); it may be cut "
+                         "off or not audio: extract or download it again") from error
+    except NonFiniteAudioError as error:
+        raise ValueError(f"the audio of {path} has {error}; extract it from the video again, as "
+                         f"WAV of 16 bits and {SAMPLE_RATE} Hz") from error
     if not sum(map(len, parts)):
-        raise ValueError(f"the sound of {path} is empty; extract or download it again")
-    samples = np.concatenate(parts)
-    if not np.isfinite(samples).all():
-        raise ValueError(f"the sound of {path} has samples that are no numbers; extract it from "
-                         f"the video again, as WAV of 16 bits and {SAMPLE_RATE} Hz")
-    return samples
+        raise ValueError(f"the audio of {path} is empty; extract or download it again")
+    return np.concatenate(parts)
+
+
+class NonFiniteAudioError(ValueError):
+    """Decoded samples are NaN or infinite."""
+
+
+def decode(container: Any, stream: Any) -> Iterator[tuple[float, np.ndarray]]:
+    """Decodes an audio stream of an open PyAV container, mono at 16 kHz.
+
+    Yields:
+      The time of the stream's first decoded frame, seconds, and the next samples, float32 [n].
+
+    Raises:
+      NonFiniteAudioError: a sample is NaN or infinite.
+    """
+    import av
+
+    resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
+    start = None
+    for frame in itertools.chain(container.decode(stream), [None]):  # None flushes the resampler
+        if start is None:
+            start = 0.0 if frame is None or frame.time is None else frame.time
+        for part in resampler.resample(frame):
+            samples = part.to_ndarray().mean(axis=0)
+            if not np.isfinite(samples).all():
+                raise NonFiniteAudioError("non-finite samples")
+            yield start, samples
 
 
 def fault(stream: Any) -> str:
-    """Why an audio stream of PyAV cannot be read, such as "has sound of ...", or ''."""
+    """Returns why an audio stream of PyAV cannot be read ("has audio of ..."), or ''."""
     if stream.codec_context is None:
-        return "has sound of a kind that cannot be decoded"
+        return "has audio of a kind that cannot be decoded"
     if SAMPLE_RATE <= (stream.rate or 0) <= HIGHEST_RATE:
         return ""
-    return (f"has sound of {stream.rate or 0} samples a second; at least {SAMPLE_RATE} are needed, "
-            f"to hear up to {HIGHEST:.0f} Hz, and at most {HIGHEST_RATE} are read")
+    return (f"has audio with a sample rate of {stream.rate or 0} Hz; at least {SAMPLE_RATE} are "
+            f"needed, for frequencies up to {HIGHEST:.0f} Hz, and at most {HIGHEST_RATE} are read")
 
 
 def _check_length(path: Path) -> None:
-    """ValueError where a WAV is shorter than its header says: FFmpeg reads what there is."""
+    """Raises a ValueError if a WAV is shorter than its header says: FFmpeg would read the rest."""
     with open(path, "rb") as file:
         head = file.read(12)
     if head[:4] != b"RIFF" or head[8:] != b"WAVE":
         return
-    said, found = 8 + int.from_bytes(head[4:8], "little"), path.stat().st_size
-    if found + 1 < said < UNKNOWN:  # some writers leave out the last byte, which fills a pair
-        raise ValueError(f"{path} is cut off: it has {found} bytes of {said}; extract or download "
-                         "it again")
-
-
-def _and_none(frames):
-    """The frames, and None at the end, at which a resampler gives what it holds back."""
-    yield from frames
-    yield None
+    expected, found = 8 + int.from_bytes(head[4:8], "little"), path.stat().st_size
+    if found + 1 < expected < UNKNOWN:  # some writers omit the padding byte at the end
+        raise ValueError(f"{path} is cut off: it has {found} bytes of {expected}; extract or "
+                         "download it again")
 
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
-    """float [n] in [-1, 1] at 16 kHz to float32 [(n - 400) // 160 + 1, 64]; no padding.
+    """Returns the log-mel bands float32 [(n - 400) // 160 + 1, 64] of float [n], without padding.
+
+    Args:
+      samples: float [n] in [-1, 1] at 16 kHz.
 
     Raises:
       ValueError: fewer samples than one window.
@@ -108,9 +128,9 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
 
 
 def patch_ending_at(samples: np.ndarray, seconds: float) -> np.ndarray:
-    """The patch float32 [96, 64] whose last window ends at `seconds`; silence before the start.
+    """Returns the patch float32 [96, 64] that ends at `seconds`, with silence before the start.
 
-    Which stretch of sound belongs to a video frame is inferred: the paper's offset is lost.
+    Which part of the audio belongs to a video frame is inferred: the paper's offset is lost.
     """
     length = (PATCH - 1) * HOP + WINDOW
     end = min(round(seconds * SAMPLE_RATE), len(samples))
@@ -119,28 +139,29 @@ def patch_ending_at(samples: np.ndarray, seconds: float) -> np.ndarray:
 
 
 def frame_patches(samples: np.ndarray, frames: Sequence[int], fps: float) -> np.ndarray:
-    """The patches float32 [T, 96, 64] of video frames, each ending when its frame does.
+    """Returns the patches float32 [T, 96, 64] of video frames, each ending with its frame.
 
-    Frame t is seen from t / fps to (t + 1) / fps seconds; that a patch ends with it is inferred.
+    Frame t lasts from t / fps to (t + 1) / fps seconds. That a patch ends with its frame is
+    inferred.
 
     Args:
       samples: float [n], 16 kHz.
-      frames: their numbers from 0.
-      fps: frames a second.
+      frames: frame numbers from 0.
+      fps: frames per second.
     """
     return np.stack([patch_ending_at(samples, (t + 1) / fps) for t in frames])
 
 
 def silent_patches(count: int) -> np.ndarray:
-    """float32 [count, 96, 64] of silence."""
+    """Returns patches of silence, float32 [count, 96, 64]."""
     return np.full((count, PATCH, BANDS), np.log(OFFSET), np.float32)
 
 
 @functools.cache
 def _mel_bands() -> np.ndarray:
-    """[257, 64] triangles, linear in HTK mel, with nothing of the constant."""
+    """Returns triangular bands [257, 64], linear in HTK mel, without the constant component."""
 
-    def mel(hertz):
+    def mel(hertz: Any) -> Any:
         return 1127.0 * np.log(1.0 + hertz / 700.0)
 
     bins = mel(np.linspace(0.0, SAMPLE_RATE / 2, FFT // 2 + 1))[:, None]

@@ -1,8 +1,8 @@
-"""The categories of the datasets of video instance segmentation, and what COCO shares with them.
+"""The categories of video instance segmentation datasets, and those that COCO shares with them.
 
-Names are as the official annotation files spell them, in order of their ids from 1. Numbers of both
-tables as in MinVIS and VITA (public loaders of these datasets; the seed's paper trains on "the
-overlapping COCO classes" and does not list them).
+Names are spelled as in the official annotation files, in order of their ids from 1. The numbers in
+both tables are as in MinVIS and VITA, public loaders of these datasets; RCF's paper trains on "the
+overlapping COCO classes" and does not list them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OFFICIAL = {
     ),
 }
 
-# COCO's id of a category -> the dataset's
+# COCO's id of a category -> the id in the dataset.
 _FROM_COCO = {
     "youtube_vis_2019": {
         1: 1, 2: 21, 3: 6, 4: 21, 5: 28, 7: 17, 8: 29, 9: 34, 17: 14, 18: 8, 19: 18, 21: 15,
@@ -47,9 +47,9 @@ _FROM_COCO = {
 
 
 def from_coco(dataset: str) -> dict[int, str]:
-    """COCO's id of a category -> the name that `dataset`, a key of `OFFICIAL`, has for it.
+    """Returns {COCO's id of a category: its name in `dataset`}, `dataset` a key of `OFFICIAL`.
 
-    Bicycles are motorbikes to YouTube-VIS, skis snowboards, and so on; categories of COCO that the
-    dataset lacks are not in the table.
+    For YouTube-VIS bicycles are motorbikes, skis are snowboards, and so on. Categories of COCO that
+    the dataset lacks are left out.
     """
     return {coco: OFFICIAL[dataset][k - 1] for coco, k in _FROM_COCO[dataset].items()}

@@ -1,4 +1,4 @@
-"""Which frames a sample takes."""
+"""Which frames of a video a sample takes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 def clip_frames(target_frame: int, video_length: int, length: int, stride: int | np.ndarray,
                 target: int) -> np.ndarray:
-    """Frame numbers of a clip: int64 [length], with `target_frame` at place `target`.
+    """Returns the frame numbers of a clip, int64 [length], with `target_frame` at index `target`.
 
-    `stride` is from each frame of the clip to the next: one number, or [length - 1]. Where the clip
-    would reach beyond the video, the first or last frame is repeated.
+    `stride` is the step from each frame of the clip to the next: one number, or [length - 1].
+    Beyond the ends of the video its first or last frame is repeated.
     """
     places = np.cumsum([0, *np.broadcast_to(stride, length - 1)])
     return np.clip(target_frame + places - places[target], 0, video_length - 1)
@@ -22,14 +22,17 @@ def propagation_frames(
     annotated: Sequence[int], starts: Sequence[int], length: int, skip: int,
     rng: np.random.Generator,
 ) -> list[int]:
-    """Frame numbers of a training clip of mask propagation: `length` annotated frames in order.
+    """Returns `length` annotated frames, in order, as a training clip of mask propagation.
 
-    Between two of them at most `skip` frames of the video are left out, and in videos that are
-    annotated every k-th frame at most `skip // k` annotated ones, as STM's training does.
+    Between two of them at most `skip` frames of the video are left out; in videos with every k-th
+    frame annotated, at most `skip // k` annotated frames. STM's training does the same.
 
     Args:
       annotated: numbers of the annotated frames, in order.
-      starts: places in `annotated` that a clip may start at; `length - 1` places follow each.
+      starts: indices into `annotated` where a clip may start; at least `length - 1` more follow.
+      length: frames of the clip.
+      skip: see above.
+      rng: randomness.
     """
     skip //= max(1, min(np.diff(annotated), default=1))
     places = [int(rng.choice(starts))]

@@ -1,6 +1,6 @@
-"""How images, masks, flow and sound are encoded in a record.
+"""Encoding of images, masks, flow and audio in a record.
 
-Every decoder is told where its bytes are from (dataset, video, frame) and names it in errors.
+Every decoder takes `where` its bytes come from (dataset, video, frame) and names it in errors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SAMPLE_RATE = 16000  # of encoded audio, Hz
 
 
 def encode_image(rgb: np.ndarray, quality: int | None = None) -> bytes:
-    """uint8 [H, W, 3] RGB to PNG, or to JPEG of the given quality (1 to 100)."""
+    """Encodes uint8 [H, W, 3] RGB as PNG, or as JPEG of the given quality (1 to 100)."""
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise ValueError(f"an image must be uint8 [H, W, 3], got {rgb.dtype} {rgb.shape}")
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
@@ -25,19 +25,19 @@ def encode_image(rgb: np.ndarray, quality: int | None = None) -> bytes:
 
 
 def decode_image(data: bytes, where: str) -> np.ndarray:
-    """Encoded bytes to uint8 [H, W, 3] RGB; `where` (dataset, video, frame) goes into errors."""
+    """Decodes PNG or JPEG bytes to uint8 [H, W, 3] RGB."""
     return _imdecode(data, cv2.IMREAD_COLOR_RGB, f"the image of {where}")
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
-    """uint8 [H, W] index mask to an 8-bit gray PNG."""
+    """Encodes an index mask uint8 [H, W] as an 8-bit gray PNG."""
     if mask.dtype != np.uint8 or mask.ndim != 2:
         raise ValueError(f"a mask must be uint8 [H, W], got {mask.dtype} {mask.shape}")
     return _imencode(".png", mask)
 
 
 def decode_mask(data: bytes, where: str) -> np.ndarray:
-    """Index PNG to uint8 [H, W]."""
+    """Decodes an index PNG to uint8 [H, W]."""
     mask = _imdecode(data, cv2.IMREAD_UNCHANGED, f"the mask of {where}")
     if mask.dtype != np.uint8 or mask.ndim != 2:
         raise ValueError(
@@ -48,7 +48,7 @@ def decode_mask(data: bytes, where: str) -> np.ndarray:
 
 
 def encode_flow(flow: np.ndarray) -> bytes:
-    """float32 [H, W, 2] (u right, v down, pixels) to KITTI's PNG: 16 bits, 1/64 pixel, +-512."""
+    """Encodes float32 [H, W, 2] (u right, v down, pixels) as KITTI's 16-bit PNG: 1/64 px, +-512."""
     if flow.ndim != 3 or flow.shape[2] != 2:
         raise ValueError(f"flow must be [H, W, 2], got {flow.shape}")
     fixed = np.clip(np.rint(flow * 64.0 + 2**15), 0, 2**16 - 1).astype(np.uint16)
@@ -57,7 +57,7 @@ def encode_flow(flow: np.ndarray) -> bytes:
 
 
 def decode_flow(data: bytes, where: str) -> np.ndarray:
-    """KITTI flow PNG to float32 [H, W, 2]; pixels marked invalid get NaN."""
+    """Decodes a KITTI flow PNG to float32 [H, W, 2]; pixels marked as invalid become NaN."""
     image = _imdecode(data, cv2.IMREAD_UNCHANGED, f"the flow of {where}")
     if image.dtype != np.uint16 or image.ndim != 3:
         raise ValueError(f"the flow of {where} is {image.dtype} {image.shape}, not a KITTI PNG")
@@ -67,7 +67,7 @@ def decode_flow(data: bytes, where: str) -> np.ndarray:
 
 
 def encode_audio(samples: np.ndarray) -> bytes:
-    """float [n] in [-1, 1] at 16 kHz to WAV (PCM 16 bit, mono)."""
+    """Encodes float [n] in [-1, 1] at 16 kHz as WAV (PCM 16 bit, mono)."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
@@ -78,7 +78,7 @@ def encode_audio(samples: np.ndarray) -> bytes:
 
 
 def decode_audio(data: bytes, where: str) -> np.ndarray:
-    """WAV to float32 [n] in [-1, 1]."""
+    """Decodes a WAV of a record to float32 [n] in [-1, 1]."""
     try:
         with wave.open(io.BytesIO(data)) as file:
             form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
@@ -94,7 +94,7 @@ def decode_audio(data: bytes, where: str) -> np.ndarray:
 
 
 def check_size(image: np.ndarray, size: tuple[int, int], what: str) -> None:
-    """ValueError unless `image` is `size` (height, width)."""
+    """Raises a ValueError unless `image` has `size` (height, width)."""
     if image.shape[:2] != tuple(size):
         raise ValueError(f"{what} is {image.shape[0]}x{image.shape[1]} (height x width), "
                          f"but its video is {size[0]}x{size[1]}")
@@ -116,6 +116,6 @@ def _imdecode(data: bytes, flags: int, what: str) -> np.ndarray:
     if image is None:
         raise ValueError(
             f"{what} cannot be decoded ({len(data)} bytes, first {bytes(data[:8])!r}); "
-            "it is no JPEG or PNG or is cut off: download and prepare the dataset again"
+            "it is not a JPEG or PNG, or is cut off: download and prepare the dataset again"
         )
     return image

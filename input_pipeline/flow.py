@@ -1,4 +1,4 @@
-"""Optical flow without a network (OpenCV's DIS), and the color picture of a flow field."""
+"""Optical flow without a network (OpenCV's DIS), and flow fields as color images."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ _SMALLEST = 16  # DIS works on patches of 8 pixels of a halved image
 
 
 def dis_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Flow float32 [H, W, 2] (u right, v down, pixels) from `first` to `second`, uint8 RGB.
+    """Returns the flow float32 [H, W, 2] (u right, v down, pixels) between two uint8 RGB frames.
 
     Source: Kroeger et al., Fast Optical Flow using Dense Inverse Search, as in OpenCV (medium).
+
+    Raises:
+      ValueError: the frames differ in size or are not uint8.
     """
     if first.shape != second.shape or first.dtype != np.uint8 or second.dtype != np.uint8:
         raise ValueError(f"flow needs two uint8 frames of one size, got {first.dtype} "
@@ -30,16 +33,16 @@ def dis_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def dis_flows(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """`dis_flow` of each pair: frames [B, H, W, 3] twice to flow [B, H, W, 2]."""
+    """Returns `dis_flow` of each pair: flow [B, H, W, 2] of frames [B, H, W, 3]."""
     return np.stack([dis_flow(*pair) for pair in zip(first, second, strict=True)])
 
 
 def flow_to_image(flow: np.ndarray) -> np.ndarray:
-    """Flow [H, W, 2] to a uint8 [H, W, 3] RGB picture on Middlebury's color wheel.
+    """Returns flow [H, W, 2] as a uint8 [H, W, 3] RGB image on Middlebury's color wheel.
 
-    The hue is the direction; white is no motion (or NaN), full color the longest vector.
-    Source: Baker et al., A Database and Evaluation Methodology for Optical Flow; the numbers are
-    those of RAFT's flow_viz.flow_to_image.
+    The hue is the direction; white is no motion (or NaN), full color is the longest vector.
+    Source: Baker et al., A Database and Evaluation Methodology for Optical Flow; same numbers as
+    RAFT's flow_viz.flow_to_image.
     """
     flow = np.nan_to_num(np.asarray(flow, np.float64))
     flow = flow / (np.hypot(flow[..., 0], flow[..., 1]).max(initial=0.0) + 1e-5)
@@ -54,7 +57,7 @@ def flow_to_image(flow: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _color_wheel() -> np.ndarray:
-    """[55, 3] RGB in [0, 1]: six arcs, in each of which one channel rises or falls."""
+    """Returns [55, 3] RGB in [0, 1]: six arcs, in each of which one channel rises or falls."""
     arcs = [  # steps, fixed color, the channel that changes, whether it rises
         (15, (1, 0, 0), 1, True),   # red to yellow
         (6, (0, 1, 0), 0, False),   # yellow to green

@@ -1,4 +1,4 @@
-"""What is listed beside a dataset's shards: its categories, and a line of JSON a record."""
+"""The files next to a dataset's shards: its categories, and an index with a line per record."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from vseg_jax import atomic
+
 CATEGORIES = "categories.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Category:
-    """A category of a dataset; `id` is that of its annotation files."""
+    """A category of a dataset; `id` is its id in the annotation files."""
 
     id: int
     name: str
@@ -28,11 +30,13 @@ class Object:
 
 @dataclasses.dataclass(frozen=True)
 class Expression:
-    """A sentence and the object that it names.
+    """A referring expression and the object that it names.
 
-    `object_id` is `UNKNOWN_OBJECT` where a test set keeps it to itself.
-    `style` tells kinds of sentences of one dataset apart (first-frame or full-video annotators);
-    `differs_in` says what sets the object apart from its nearest distractor, where that is known.
+    Attributes:
+      text: the expression.
+      object_id: the object's id, or `UNKNOWN_OBJECT` if a test set does not publish it.
+      style: kind of expression, where a dataset has several ("plain", "free").
+      differs_in: the attribute in which the object's distractor differs, where it is known.
     """
 
     text: str
@@ -43,7 +47,7 @@ class Expression:
 
 @dataclasses.dataclass(frozen=True)
 class IndexedObject:
-    """An object of the index; `frames` are the annotated frames in which it can be seen."""
+    """An object of the index; `frames` are the annotated frames that show it."""
 
     id: int
     category: str
@@ -52,7 +56,7 @@ class IndexedObject:
 
 @dataclasses.dataclass(frozen=True)
 class IndexEntry:
-    """What the index tells of one record."""
+    """The line of the index for one record."""
 
     video_id: str
     length: int
@@ -64,15 +68,15 @@ class IndexEntry:
 
 
 def index_name(split: str) -> str:
-    """File name of a split's index."""
+    """Returns the file name of a split's index."""
     return f"index-{split}.jsonl"
 
 
 def read_index(path: Path) -> list[IndexEntry]:
-    """The entries of an index file.
+    """Returns the entries of an index file.
 
     Raises:
-      ValueError: a line that is no entry; names path and line.
+      ValueError: a line is not an entry; names path and line.
     """
     entries = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -92,11 +96,11 @@ def read_index(path: Path) -> list[IndexEntry]:
 def write_categories(folder: Path, categories: Sequence[Category]) -> None:
     """Writes a dataset's categories into its folder."""
     rows = [dataclasses.asdict(category) for category in categories]
-    (folder / CATEGORIES).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    atomic.write_text(folder / CATEGORIES, json.dumps(rows, indent=1) + "\n")
 
 
 def read_categories(folder: Path) -> tuple[Category, ...]:
-    """The categories of a dataset, in order of their ids; () where its builder lists none.
+    """Returns the categories of a dataset in order of their ids; () if its builder lists none.
 
     Raises:
       ValueError: the file is damaged; names it.

@@ -10,8 +10,8 @@ import numpy as np
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.audio import frame_patches, silent_patches
 from vseg_jax.input_pipeline.clips import clip_frames
+from vseg_jax.input_pipeline.frames import read_frame, read_mask
 from vseg_jax.input_pipeline.records import SAMPLE_RATE, Dataset, Record, decode_audio, decode_mask
-from vseg_jax.input_pipeline.samples import read_frame, read_mask
 from vseg_jax.input_pipeline.settings import ClipConfig, InstanceConfig, PropagationConfig
 from vseg_jax.input_pipeline.transforms import (
     Geometry,
@@ -25,21 +25,21 @@ from vseg_jax.input_pipeline.transforms import (
 )
 from vseg_jax.run_lengths import encode_rle
 
-MOVES = PropagationConfig()  # how far the affine changes of stills reach
+MOVES = PropagationConfig()  # ranges of the affine changes of still images
 
 
 def true_tracks(record: Record, categories: Sequence[str], where: str) -> list[dict[str, Any]]:
-    """The objects of a video in the form of annotation files, for the scores.
+    """Returns the objects of a video in the form of annotation files, for scoring.
 
     Args:
       record: the video. Its void pixels (crowds) belong to no object.
       categories: names of the classes, in order of their numbers.
-      where: dataset, for errors.
+      where: the dataset, for errors.
 
     Returns:
-      Of each object of a class that can be seen: `category_id`, the class's number from 0, and
-      `segmentations`, of the annotated frames alone: a run-length code at the record's size, or
-      None.
+      For each visible object of a class: `category_id`, the number of its class from 0, and
+      `segmentations`, which has for each annotated frame a run-length code at the record's size, or
+      None if the frame does not show the object.
     """
     annotated = [t for t, mask in enumerate(record.masks) if mask]
     masks = [decode_mask(record.masks[t], f"{where} video {record.video_id} frame {t}")
@@ -55,34 +55,34 @@ def true_tracks(record: Record, categories: Sequence[str], where: str) -> list[d
 
 
 class InstanceSamples:
-    """Random access to clips that end with an annotated frame, one a frame that shows an object.
+    """Random access to clips that end with an annotated frame; one for each that shows an object.
 
-    The frames before the target frame follow each other as they do at test time (inferred; the
-    paper does not say how its training draws them). Where the video has none the first frame stands
-    for them (inferred). All frames of a clip get one crop, mirror and color; a training crop holds
-    a pixel of an object of the target frame.
+    The reference frames directly precede the target frame, as at test time (inferred; the paper
+    does not say how its training draws them). Before the start of the video the first frame is
+    repeated (inferred). All frames of a clip get the same crop, mirroring and color; a training
+    crop contains a pixel of an object of the target frame.
 
-    A video of a single frame, an image of COCO, makes a clip in training: its references are the
-    frame with an affine change each, as in mask propagation (inferred; the paper trains on COCO and
-    does not say how).
+    In training a video of a single frame, such as an image of COCO, becomes a clip: each reference
+    is the frame with its own affine change, as in mask propagation (inferred; the paper trains on
+    COCO and does not say how).
 
-    Objects get the slots 1, 2, ... in order of their ids. Of more than `instances.objects` those of
-    the target frame come first, drawn at random in training; the others become void. Objects of a
-    category that `instances.categories` does not name are background.
+    Objects get the slots 1, 2, ... in order of their ids. If there are more than
+    `instances.objects`, those of the target frame come first, in training in random order; the
+    others become void. Objects whose category is not in `instances.categories` are background.
 
     Args:
       dataset: an opened dataset.
       clip: size, geometry and (in training) augmentation.
-      instances: see there.
+      instances: slots, references, classes and audio; see `InstanceConfig`.
       train: whether clips are augmented and objects drawn at random.
-      seed: of what `samples[i]` draws.
+      seed: of the random choices of `samples[i]`.
 
     Attributes:
       categories: the names of the classes, in order of their numbers.
 
     Raises:
-      ValueError: the dataset tells no categories and `instances` names none, or no frame shows an
-        object of such a category.
+      ValueError: neither the dataset nor `instances` lists categories, or no frame shows an object
+        of such a category.
     """
 
     def __init__(self, dataset: Dataset, clip: ClipConfig, instances: InstanceConfig, *,
@@ -95,8 +95,9 @@ class InstanceSamples:
         self.categories = instances.categories or tuple(c.name for c in dataset.categories)
         if not self.categories:
             raise ValueError(
-                f"{dataset.name} does not tell its categories; name them in instances.categories, "
-                "or remove its folder and prepare it again if it is an old one"
+                f"{dataset.name} does not list its categories; name them in "
+                "instances.categories, or, if its folder is an old one, remove it and prepare the "
+                "dataset again"
             )
         self._classes = {name: k for k, name in enumerate(self.categories)}
         rows = [
@@ -113,14 +114,14 @@ class InstanceSamples:
         return len(self._rows)
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
-        """Sample `i`, its augmentation drawn from (seed, i)."""
+        """Returns sample `i`, with augmentation drawn from (seed, i)."""
         if not 0 <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
         return self.sample(i, np.random.default_rng((self.seed, int(i))), step=0)
 
     def sample(self, i: int, rng: np.random.Generator, step: int) -> dict[str, np.ndarray]:
-        """Sample `i` with augmentation from `rng`: the batch of `vseg_jax.tasks.vis` without B."""
-        del step  # nothing changes in the course of training
+        """Returns sample `i`, augmented with `rng`: the batch of `vseg_jax.tasks.vis` without B."""
+        del step  # augmentation does not change during training
         number, frame = (int(v) for v in self._rows[i])
         record = self.dataset[number]
         delta = self.config.references
@@ -152,7 +153,7 @@ class InstanceSamples:
         return sample | (self._audio(record, chosen) if self.config.uses_audio else {})
 
     def _kept(self, record: Record) -> list[int]:
-        """Ids of the objects whose category is a class."""
+        """Returns the ids of the objects whose category is a class."""
         return [o.id for o in record.objects if o.category in self._classes]
 
     def _geometry(self, record: Record, frame: int, kept: list[int],
@@ -166,7 +167,7 @@ class InstanceSamples:
     def _read(
         self, record: Record, chosen: np.ndarray, geometry: Geometry, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The clip's frames and index masks at the size of the sample, ids as in the record."""
+        """Returns the clip's frames and index masks at the sample's size, ids as in the record."""
         color = random_color(self.clip.color, rng) if self.train and self.clip.color else None
         distinct, place = np.unique(chosen, return_inverse=True)
         frames = np.empty((len(distinct), *geometry.size, 3), np.uint8)
@@ -181,7 +182,7 @@ class InstanceSamples:
     def _move(
         self, record: Record, chosen: np.ndarray, geometry: Geometry, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `_read`, of a still: all frames but the last one are moved."""
+        """As `_read`, for a still image: all frames except the last one get an affine change."""
         rgb, mask = read_frame(self.dataset, record, 0), read_mask(self.dataset, record, 0)
         if self.clip.color:
             rgb = apply_color(rgb, random_color(self.clip.color, rng))
@@ -197,11 +198,12 @@ class InstanceSamples:
     def _slots(
         self, shown: np.ndarray, kept: list[int], rng: np.random.Generator
     ) -> tuple[np.ndarray, list[int]]:
-        """A table uint8 [256] from ids to slots, and the ids that have one, in order.
+        """Returns a table uint8 [256] from ids to slots, and the ids that have a slot, in order.
 
         Args:
-          shown: bool [T, 256], which values each frame's mask has.
+          shown: bool [T, 256], the values that occur in each frame's mask.
           kept: ids of the objects of a class.
+          rng: randomness.
         """
         ids = np.array([k for k in sorted(kept) if shown[:, k].any()], int)
         if len(ids) > self.config.objects:
@@ -222,7 +224,7 @@ class InstanceSamples:
                     "audio_valid": np.zeros(len(chosen), bool)}
         where = f"{self.dataset.name} video {record.video_id}"
         samples = decode_audio(record.audio, where)
-        # Sound and frames of a record begin and, where no rate is known, end together.
+        # Audio and frames of a record start and, if no frame rate is known, end together.
         fps = record.fps or len(record.frames) * SAMPLE_RATE / max(len(samples), 1)
         return {"audio": frame_patches(samples, chosen.tolist(), fps),
                 "audio_valid": np.ones(len(chosen), bool)}

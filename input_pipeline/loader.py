@@ -1,4 +1,4 @@
-"""Samples to batches of static shape, with grain: shards, workers, checkpointable state."""
+"""Batches of static shape from samples, with grain: shards, workers, checkpointable state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from absl import flags
 
 @runtime_checkable
 class Samples(Protocol):
-    """What the loader needs of a set of samples; must be picklable."""
+    """The interface of a set of samples; must be picklable."""
 
     def __len__(self) -> int: ...
 
@@ -30,27 +30,30 @@ def train_batches(
     samples: Samples | Sequence[tuple[Samples, float]], batch_size: int, seed: int = 0,
     workers: int = 0, process_index: int = 0, process_count: int = 1,
 ) -> grain.DatasetIterator:
-    """Endless shuffled, augmented batches; this process's share of each global batch.
+    """Returns endless shuffled, augmented batches: this process's share of each global batch.
 
-    Each sample is told the number of its global batch (`step`, from 0), for augmentation that
-    grows in the course of training. The global batches do not depend on `workers`, nor on how many
-    processes share them. The iterator's place is kept with `get_state` and `set_state` (or
-    `grain.checkpoint`); a state belongs to one number of workers and processes.
+    Each sample gets the number of its global batch (`step`, from 0), for augmentation that grows
+    during training. The global batches depend neither on `workers` nor on the number of processes
+    that share them. `get_state` and `set_state` (or `grain.checkpoint`) save and restore the
+    iterator's position; a state is valid for one number of workers and processes.
 
     Args:
       samples: see `Samples`; or several with their weights. A weight is a set's share of the
-        samples, kept exactly over any few batches; each set is shuffled and repeated by itself,
-        and `video` and `sample` count in their own set.
+        samples, which holds exactly over a few batches; each set is shuffled and repeated by
+        itself, and `video` and `sample` count within it.
       batch_size: over all processes.
       seed: of order and augmentation.
-      workers: worker processes; 0 loads in threads of this one.
-      process_index: this process.
+      workers: worker processes; 0 loads in threads of this process.
+      process_index: number of this process.
       process_count: processes that share the batch.
+
+    Raises:
+      ValueError: the batch cannot be shared by the processes, or a weight is not above 0.
     """
     _check_shares(batch_size, process_index, process_count)
     mixture = [(samples, 1.0)] if hasattr(samples, "sample") else list(samples)
     if not mixture or not all(weight > 0 for _, weight in mixture):
-        raise ValueError("a mixture wants sets of samples with weights above 0, got the weights "
+        raise ValueError("a mixture needs sets of samples with weights above 0, got the weights "
                          f"{[weight for _, weight in mixture]}")
     parts = [
         grain.MapDataset.range(len(part)).seed(seed + k).shuffle().repeat().map(_Of(k))
@@ -69,10 +72,10 @@ def eval_batches(
     samples: Samples, batch_size: int, workers: int = 0,
     process_index: int = 0, process_count: int = 1,
 ) -> grain.DatasetIterator:
-    """Each sample exactly once over all processes, in order; every batch has the same size.
+    """Returns batches with each sample exactly once over all processes, in order.
 
-    The places left over in the last global batch repeat the first sample with `valid` False. All
-    processes get the same number of batches.
+    Every batch has the same size: the last global batch is filled with the first sample and `valid`
+    False. All processes get the same number of batches. Arguments as for `train_batches`.
     """
     _check_shares(batch_size, process_index, process_count)
     padded = -(-len(samples) // batch_size) * batch_size
@@ -81,7 +84,7 @@ def eval_batches(
 
 
 class _Of:
-    """Sample numbers with the number of their set. (Classes, so they pickle.)"""
+    """Pairs a sample number with the number of its set; a class, so that it pickles."""
 
     def __init__(self, part: int):
         self._part = part
@@ -91,7 +94,7 @@ class _Of:
 
 
 class _Draw:
-    """(set, sample number, step) to samples."""
+    """Turns (set, sample number, step) into a sample; a class, so that it pickles."""
 
     def __init__(self, parts: list[Samples], batch_size: int):
         self._parts = parts
@@ -108,7 +111,7 @@ class _Draw:
 
 
 class _Padded:
-    """Samples beyond the last one are the first, marked invalid. (A class, so it pickles.)"""
+    """Replaces samples beyond the last one by the first, marked invalid; a class, to pickle."""
 
     def __init__(self, samples: Samples):
         self._samples = samples
@@ -121,9 +124,9 @@ class _Padded:
 
 def _iterate(dataset: Any, batch_size: int, workers: int, process_index: int,
              process_count: int) -> grain.DatasetIterator:
-    # Sharded and batched as a MapDataset: batch k is then the same for any number of workers.
+    # Sharded and batched as a MapDataset, so that batch k is the same for any number of workers.
     dataset = dataset[process_index::process_count].batch(batch_size // process_count)
-    # The buffer counts batches, in every worker.
+    # The buffer holds batches, in every worker.
     reading = grain.ReadOptions(num_threads=1 if workers else 2, prefetch_buffer_size=2)
     iterable = dataset.to_iter_dataset(reading)
     if workers:
@@ -132,7 +135,7 @@ def _iterate(dataset: Any, batch_size: int, workers: int, process_index: int,
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
         iterable = iterable.mp_prefetch(options, worker_init_fn=_start_worker).map(_own)
     iterator = iter(iterable)
-    if workers:  # those that are still alive when the interpreter ends leave shared memory behind
+    if workers:  # workers that outlive the interpreter would leave shared memory behind
         atexit.register(_close, weakref.ref(iterator))
     return iterator
 
@@ -145,9 +148,9 @@ def _check_shares(batch_size: int, process_index: int, process_count: int) -> No
 
 
 def _own(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Copies a batch out of memory shared with a worker, which is then free for the next one.
+    """Copies a batch out of the memory shared with a worker, which can then reuse it.
 
-    An array that still lived there when the interpreter ends would leave it behind.
+    An array that is still in shared memory when the interpreter ends would leave it behind.
     """
     return {name: np.array(value) for name, value in batch.items()}
 

@@ -1,7 +1,7 @@
-"""Training samples of mask propagation: clips whose first frame's objects are given.
+"""Training samples of mask propagation: clips with masks of the objects of the first frame.
 
-Clips of videos and clips made of one still, after STM (Oh et al. 2019, section 4) as SwiftNet's
-authors train it; `PropagationConfig` names their code. What differs is said where it does.
+Clips come from videos or from single still images, following STM (Oh et al. 2019, section 4) as
+SwiftNet's authors train it; `PropagationConfig` names their code ("public" below).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import numpy as np
 
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.clips import propagation_frames
+from vseg_jax.input_pipeline.frames import read_frame, read_mask
 from vseg_jax.input_pipeline.records import Dataset, IndexEntry, Record
-from vseg_jax.input_pipeline.samples import read_frame, read_mask
 from vseg_jax.input_pipeline.settings import ClipConfig, PropagationConfig
 from vseg_jax.input_pipeline.transforms import (
     apply_color,
@@ -24,35 +24,33 @@ from vseg_jax.input_pipeline.transforms import (
     warp_mask,
 )
 
-DRIFT = 20 / 384  # of the crop from one frame to the next, share of the input's sides (public)
-PASTED = 3  # objects pasted into a clip made of a still, at most; at least one (public)
-PASTED_DRIFT = 40 / 384  # of a pasted object from frame to frame (public: only right and down)
-PASTED_SIDE = 0.6  # longest side of a pasted object at most, share of the input's shorter side
+DRIFT = 20 / 384  # of the crop between frames, share of the input's sides (public)
+PASTED = 3  # at most so many objects, and at least one, pasted into a clip of a still (public)
+PASTED_DRIFT = 40 / 384  # of a pasted object between frames (public: only right and down)
+PASTED_SIDE = 0.6  # limit of a pasted object's longer side, share of the input's shorter side
 
 
 class PropagationSamples:
-    """Random access to training clips, one a video.
+    """Random access to training clips, one per video.
 
     A clip of a video starts at a random annotated frame that shows an object. Each of its frames
-    gets its own affine change (`random_affine`), all of them one zoom, one mirror and one crop that
-    drifts a little; the crop holds the objects whole where they fit, and always one pixel of an
-    object of the first frame. Of the objects that the cropped first frame shows, at most
-    `propagation.objects` are drawn at random and get the slots 1, 2, ... in order of their ids;
-    all others are background. Outside the frame, image and mask are mirrored (public: black,
-    which shows where the frame ends).
+    gets its own affine change (`random_affine`); zoom, mirroring and a slightly drifting crop are
+    shared. The crop contains the objects completely if they fit, and always a pixel of an object of
+    the first frame. Of the objects in the cropped first frame at most `propagation.objects` are
+    drawn at random and get the slots 1, 2, ... in order of their ids; all others are background.
+    Beyond its border, image and mask are mirrored (public: black, which reveals the border).
 
-    A clip made of a still (the share `propagation.stills` of them; always where a video has too
-    few annotated frames) shows one annotated frame in each of its places, each with an affine
-    change of its own (public: the corners move), and one to three objects of other videos, each on
-    a way of its own.
+    A clip of a still image (a share `propagation.stills` of the clips, and always if a video has
+    too few annotated frames) repeats one annotated frame, each time with its own affine change
+    (public: the corners move), and shows one to three objects of other videos, which move
+    independently.
 
     Args:
-      dataset: an opened dataset; sentences and categories are not used.
+      dataset: an opened dataset; expressions and categories are not used.
       clip: its height and width are the size of the sample.
-      propagation: see there.
-      train: False takes the first frames of each video, neighbors, whole and without any change
-        but their size.
-      seed: of what `samples[i]` draws.
+      propagation: lengths, slots and augmentation; see `PropagationConfig`.
+      train: False takes the first consecutive annotated frames of each video, resized only.
+      seed: of the random choices of `samples[i]`.
 
     Raises:
       ValueError: no video has an object and enough annotated frames.
@@ -74,24 +72,24 @@ class PropagationSamples:
         if not self._rows:
             raise ValueError(
                 f"no video of {dataset.name} has {propagation.length} annotated frames of which "
-                "the first shows an object; a smaller propagation.length or propagation.stills=1 "
-                "may do"
+                "the first shows an object; try a smaller propagation.length or "
+                "propagation.stills=1"
             )
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
-        """Sample `i` as in step 0, drawn from (seed, i)."""
+        """Returns sample `i` as in step 0, drawn from (seed, i)."""
         if not 0 <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
         return self.sample(i, np.random.default_rng((self.seed, int(i))), step=0)
 
     def sample(self, i: int, rng: np.random.Generator, step: int) -> dict[str, np.ndarray]:
-        """Sample `i`, drawn from `rng`: the batch of `vseg_jax.tasks.vos` without B.
+        """Returns sample `i`, drawn from `rng`: the batch of `vseg_jax.tasks.vos` without B.
 
-        `valid` is False where no object is left in the first frame, as when one of a pixel or two
-        falls between the pixels of a smaller frame.
+        `valid` is False if no object is left in the first frame, for instance because it had only
+        a pixel or two before the frame was made smaller.
         """
         number = self._rows[i]
         if not self.train:
@@ -121,7 +119,7 @@ class PropagationSamples:
         }
 
     def longest_skip(self, step: int) -> int:
-        """Frames left out at most between two frames of a clip at a training step."""
+        """Returns how many frames may be left out between two frames of a clip at a step."""
         config = self.config
         return min(config.skip_start + step // config.skip_every, config.skip_max)
 
@@ -176,7 +174,7 @@ class PropagationSamples:
             center = np.clip(center + rng.uniform(-PASTED_DRIFT, PASTED_DRIFT, 2) * size, 0, size)
 
     def _camera(self, masks: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-        """One 3x3 matrix a frame, from pixel edges of the frame to those of the sample."""
+        """Returns a 3x3 matrix per frame, from pixel edges of the frame to those of the sample."""
         height, width = masks[0].shape
         scale = self._cover((height, width)) * rng.uniform(*self.config.zoom)
         extent, size = scale * np.array([width, height]), np.array(self.size[::-1])
@@ -187,14 +185,14 @@ class PropagationSamples:
         moved = [_points(mask) @ base.T for mask, base in zip(masks, bases, strict=True)]
         box = np.concatenate(moved)[:, :2]
         low, high = box.min(axis=0), box.max(axis=0)
-        # A pixel of an object that the first frame shows: where all do not fit, it is held.
+        # If not all objects fit, the crop keeps a pixel of an object that the first frame shows.
         y, x = divmod(int(rng.choice(np.flatnonzero((masks[0] > 0) & (masks[0] < VOID)))), width)
         held = (bases[0] @ (x + 0.5, y + 0.5, 1.0))[:2]
         fits = high - low <= size
         first = np.clip(np.where(fits, high - size, held - size), 0, extent - size)
         last = np.clip(np.where(fits, low, held), 0, extent - size)
         start = rng.uniform(first, np.maximum(first, last))
-        start = np.clip(start, held - size + 1, held - 1)  # also where it was turned out of frame
+        start = np.clip(start, held - size + 1, held - 1)  # even if it was rotated out of the frame
         matrices = []
         for base in bases:
             matrices.append(translation(-start[1], -start[0]) @ base)
@@ -202,7 +200,7 @@ class PropagationSamples:
         return matrices
 
     def _cover(self, shape: tuple[int, int]) -> float:
-        """The scale at which a frame just covers the sample."""
+        """Returns the scale at which a frame just covers the sample."""
         return max(self.size[0] / shape[0], self.size[1] / shape[1])
 
     def _warp(
@@ -215,7 +213,7 @@ class PropagationSamples:
         return frames, masks
 
     def _shown(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A random annotated frame of a video that shows an object, with its mask."""
+        """Returns a random annotated frame of a video that shows an object, with its mask."""
         entry = self.dataset.index[number]
         frames = sorted({t for o in entry.objects for t in o.frames})
         return self._read(self.dataset[number], int(rng.choice(frames)))
@@ -225,20 +223,20 @@ class PropagationSamples:
 
 
 def _starts(entry: IndexEntry, length: int) -> list[int]:
-    """Places among the annotated frames that show an object and that enough others follow."""
+    """Returns the indices of annotated frames that show an object and are followed by enough."""
     shown = {t for o in entry.objects for t in o.frames}
     places = range(len(entry.annotated) - length + 1)
     return [place for place in places if entry.annotated[place] in shown]
 
 
 def _ids(mask: np.ndarray) -> np.ndarray:
-    """The objects' ids in an index mask, in order."""
+    """Returns the objects' ids in an index mask, in order."""
     found = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
     return found[(found > 0) & (found < VOID)]
 
 
 def _points(mask: np.ndarray) -> np.ndarray:
-    """The corners (x, y, 1) of the ends of an index mask's rows: their hull holds all objects."""
+    """Returns points (x, y, 1) at the ends of a mask's rows; their hull contains all objects."""
     shown = (mask > 0) & (mask < VOID)
     y = np.flatnonzero(shown.any(axis=1))
     left, right = shown[y].argmax(axis=1), mask.shape[1] - shown[y, ::-1].argmax(axis=1)

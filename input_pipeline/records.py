@@ -1,26 +1,22 @@
-"""The one record that every dataset becomes, and how it is stored and opened.
+"""The record format that all datasets share, and how prepared datasets are opened.
 
-A dataset on disk is what TFDS writes (ArrayRecord shards) and, beside them, one small JSON line a
-record (`index-<split>.jsonl`): enough to list and filter samples without decoding a pixel.
-Images, masks, flow and sound stay encoded in the record; who samples it decodes what it takes.
+A dataset on disk consists of ArrayRecord shards (see `video_builder`) and one JSON line per record
+(`index-<split>.jsonl`), which suffices to list and filter samples without decoding a pixel. Images,
+masks, flow and audio stay encoded in the record; samplers decode only what they use.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from array_record.python import array_record_module
 from grain.sources import ArrayRecordDataSource
-from tqdm import tqdm
 
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.codecs import (
@@ -44,18 +40,16 @@ from vseg_jax.input_pipeline.index import (
     index_name,
     read_categories,
     read_index,
-    write_categories,
 )
 
-__all__ = [  # with the encodings, which are part of what a record is
+__all__ = [  # with the encodings, which are part of the format
     "SAMPLE_RATE", "UNKNOWN_OBJECT", "Dataset", "Expression", "IndexEntry", "IndexedObject",
-    "Object", "Record", "VideoBuilder", "check_size", "decode_audio", "decode_flow", "decode_image",
+    "Object", "Record", "check_size", "decode_audio", "decode_flow", "decode_image",
     "decode_mask", "encode_audio", "encode_flow", "encode_image", "encode_mask", "from_example",
     "index_entry", "index_name", "open_dataset", "to_example",
 ]
 
-RECORDS_PER_SHARD = 256
-UNKNOWN_OBJECT = 0  # object id of a test set's sentences
+UNKNOWN_OBJECT = 0  # object id of expressions of test sets that do not publish it
 
 
 @dataclasses.dataclass
@@ -65,10 +59,13 @@ class Record:
     Attributes:
       video_id: unique in its split.
       frames: encoded images (JPEG or PNG), all `height` x `width`.
-      masks: index PNGs (8 bit gray: 0 background, object ids from 1, 255 void), b"" where the
-        frame has no annotation; as many as frames.
+      masks: index PNGs (8-bit gray: 0 background, object ids from 1, 255 void), b"" for frames
+        without annotation; as many as frames.
+      height: of the frames, pixels.
+      width: of the frames, pixels.
+      fps: frames per second; 0 if it is unknown.
       objects: the objects that the masks and expressions may name.
-      expressions: the sentences.
+      expressions: the referring expressions.
       flow: KITTI 16-bit PNGs of the flow from frame t to t+1 (the last is b""), or empty.
       audio: WAV, PCM 16 bit, mono, 16 kHz, or b"".
     """
@@ -112,7 +109,7 @@ FEATURES = tfds.features.FeaturesDict({
 
 
 def to_example(record: Record) -> dict[str, Any]:
-    """The record as the nested dict that `FEATURES` encodes."""
+    """Returns the record as the nested dict that `FEATURES` encodes."""
     example = dataclasses.asdict(record)
     example["objects"] = _columns(record.objects, Object)
     example["expressions"] = _columns(record.expressions, Expression)
@@ -120,7 +117,7 @@ def to_example(record: Record) -> dict[str, Any]:
 
 
 def from_example(example: dict[str, Any]) -> Record:
-    """The inverse of `to_example`, of what `FEATURES.deserialize_example_np` gives."""
+    """Returns the record of an example from `FEATURES.deserialize_example_np`."""
     return Record(
         video_id=example["video_id"].decode(),
         frames=list(example["frames"]),
@@ -150,113 +147,16 @@ def _rows(columns: dict[str, Any], cls: type) -> list[Any]:
     ]
 
 
-# --- building ---------------------------------------------------------------------------------
-
-
-class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Base of all builders: a subclass sets `name` and says in `splits` what records there are.
-
-    `Builder(source, prepared, options, variant).build()` writes
-    `<prepared>/<name>/<variant>/<version>/`, whole or not at all, records in the order in which
-    they are yielded. Records are written as they come, so memory holds one at a time (TFDS' own
-    writer sorts a split first and spills through TensorFlow beyond 1 GB).
-    """
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def __init_subclass__(cls, **kwargs):
-        # TFDS' registry allows a name once in a process; nothing here looks builders up in it.
-        super().__init_subclass__(skip_registration=True, **kwargs)
-
-    def __init__(self, source: str | Path, prepared: str | Path, options: Any = None,
-                 variant: str = "default"):
-        self.source = Path(source)
-        self.options = options
-        config = tfds.core.BuilderConfig(name=variant, version=self.VERSION)
-        super().__init__(data_dir=os.fspath(prepared), config=config)
-
-    def splits(self) -> dict[str, Iterable[Record]]:
-        """The records of every split, made lazily."""
-        raise NotImplementedError
-
-    def categories(self) -> Sequence[Category]:
-        """The dataset's categories with the ids of its annotations, or () where it lists none."""
-        return ()
-
-    def build(self) -> Path:
-        """Builds the dataset unless it is there; returns its folder.
-
-        Of several processes that want it, one builds it and the others wait.
-        """
-        folder = Path(self.data_dir)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder.parent, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # who dies lets go of it
-            with tempfile.TemporaryDirectory() as downloads:  # TFDS wants one; nothing goes there
-                self.download_and_prepare(download_dir=downloads, file_format="array_record")
-        finally:
-            os.close(lock)
-        return folder
-
-    def _create_builder_config(self, builder_config, version):
-        return builder_config  # TFDS would warn of one that the class does not list
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(builder=self, features=FEATURES, disable_shuffling=True)
-
-    def _split_generators(self, dl_manager):
-        raise NotImplementedError("records are written by _generate_splits")
-
-    def _generate_examples(self):
-        raise NotImplementedError("records are written by _generate_splits")
-
-    def _generate_splits(self, dl_manager, download_config):
-        del dl_manager, download_config
-        splits = self.splits()
-        if categories := self.categories():
-            write_categories(Path(self.data_dir), categories)
-        return [self._write_split(name, records) for name, records in splits.items()]
-
-    def _write_split(self, split: str, records: Iterable[Record]) -> tfds.core.SplitInfo:
-        folder = Path(self.data_dir)  # the incomplete folder while TFDS builds
-        template = tfds.core.ShardedFileTemplate(
-            data_dir=self.data_dir, dataset_name=self.name, split=split,
-            filetype_suffix="array_record", template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",
-        )
-        serializer = tfds.core.example_serializer.ExampleSerializer(FEATURES.get_serialized_info())
-        lengths, size, writer, seen = [], 0, None, set()
-        with open(folder / index_name(split), "w", encoding="utf-8") as index:
-            for record in tqdm(records, desc=f"{self.name} {split}", unit=" videos"):
-                entry = index_entry(record, f"{self.name} {split}")
-                if entry.video_id in seen:
-                    raise ValueError(f"{self.name} {split}: two videos are called {entry.video_id}")
-                seen.add(entry.video_id)
-                if writer is None or lengths[-1] == RECORDS_PER_SHARD:
-                    if writer:
-                        writer.close()
-                    path = template.sharded_filepath(shard_index=len(lengths), num_shards=None)
-                    writer = array_record_module.ArrayRecordWriter(os.fspath(path), "group_size:1")
-                    lengths.append(0)
-                data = serializer.serialize_example(FEATURES.encode_example(to_example(record)))
-                writer.write(data)
-                lengths[-1] += 1
-                size += len(data)
-                index.write(json.dumps(dataclasses.asdict(entry), ensure_ascii=False) + "\n")
-        if writer is None:
-            raise ValueError(f"{self.name} {split}: no video was found in {self.source}")
-        writer.close()
-        return tfds.core.SplitInfo(
-            name=split, shard_lengths=lengths, num_bytes=size, filename_template=template
-        )
+# --- the index ---------------------------------------------------------------------------------
 
 
 def index_entry(record: Record, where: str) -> IndexEntry:
-    """Checks a record and lists what can be seen in it.
+    """Checks a record and returns its line of the index.
 
     Raises:
-      ValueError: a mask that cannot be decoded, has another size or an id that is no object, a
-        sentence that names no object, lists of unequal length; names `where` and the video.
+      ValueError: a mask cannot be decoded, has another size or contains an id that is not an
+        object's, an expression names an unknown object, or lists differ in length; names `where`
+        and the video.
     """
     where = f"{where} video {record.video_id}"
     if not record.frames or len(record.masks) != len(record.frames):
@@ -279,7 +179,7 @@ def index_entry(record: Record, where: str) -> IndexEntry:
             if value in (0, VOID):
                 continue
             if value not in visible:
-                raise ValueError(f"{where} frame {t}: mask value {value} is no object's id")
+                raise ValueError(f"{where} frame {t}: mask value {value} is not an object's id")
             visible[value].append(t)
     for expression in record.expressions:
         if expression.object_id not in (UNKNOWN_OBJECT, *visible):
@@ -301,8 +201,8 @@ class Dataset:
 
     Attributes:
       name: the dataset's name and split, for messages.
-      index: one `IndexEntry` a record.
-      categories: those of the annotation file, in order of their ids; () where there are none.
+      index: one `IndexEntry` per record.
+      categories: those of the annotation file, in order of their ids; () if there are none.
     """
 
     def __init__(self, name: str, index: list[IndexEntry], paths: list[str],
@@ -318,7 +218,7 @@ class Dataset:
     def __getitem__(self, i: int) -> Record:
         try:
             return from_example(FEATURES.deserialize_example_np(self._source[int(i)]))
-        except RuntimeError as error:  # what the reader says of a damaged shard
+        except RuntimeError as error:  # raised by the reader for a damaged shard
             raise ValueError(
                 f"record {int(i)} of {self.name} cannot be read ({str(error)[:120]}); remove the "
                 "prepared dataset's folder and prepare it again"
@@ -336,8 +236,7 @@ def open_dataset(prepared_dir: str | Path, split: str) -> Dataset:
         no such split.
     """
     folder = Path(prepared_dir)
-    remedy = ("build it with: python -m vseg_jax.input_pipeline.builders prepare NAME --source DIR "
-              "--prepared DIR")
+    remedy = "build it with: vseg data prepare NAME --source DIR --prepared DIR"
     if not (folder / "dataset_info.json").is_file():
         left = sorted(folder.parent.glob("*incomplete*")) if folder.parent.is_dir() else []
         state = f"half-built (left over: {left[0]})" if left else "not built"

@@ -1,4 +1,4 @@
-"""Samples of referring video segmentation: a clip, a sentence, and the mask of what it names."""
+"""Samples of referring video segmentation: a clip, an expression, and the mask of its object."""
 
 from __future__ import annotations
 
@@ -9,16 +9,8 @@ import numpy as np
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.clips import clip_frames
 from vseg_jax.input_pipeline.flow import flow_to_image
-from vseg_jax.input_pipeline.records import (
-    UNKNOWN_OBJECT,
-    Dataset,
-    IndexEntry,
-    Record,
-    check_size,
-    decode_flow,
-    decode_image,
-    decode_mask,
-)
+from vseg_jax.input_pipeline.frames import read_flow, read_frame, read_mask
+from vseg_jax.input_pipeline.records import UNKNOWN_OBJECT, Dataset, IndexEntry, Record
 from vseg_jax.input_pipeline.settings import ClipConfig
 from vseg_jax.input_pipeline.text import Tokenizer, swap_sides
 from vseg_jax.input_pipeline.transforms import (
@@ -32,7 +24,17 @@ from vseg_jax.input_pipeline.transforms import (
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """What a sample is scored against: uint8 index mask [h, w] at the original size, and names."""
+    """The ground truth of a sample.
+
+    Attributes:
+      mask: index mask uint8 [h, w] at the original size.
+      object_id: id of the named object in the mask.
+      video_id: the video.
+      frame: number of the target frame.
+      text: the expression that the model gets.
+      differs_in: see `Expression`.
+      category: of the named object.
+    """
 
     mask: np.ndarray
     object_id: int
@@ -44,27 +46,27 @@ class Truth:
 
 
 class ReferringSamples:
-    """Random access to (clip, sentence, annotated frame in which the named object is visible).
+    """Random access to (clip, expression, annotated frame that shows the named object).
 
     Args:
       dataset: an opened dataset.
       clip: frames, geometry and (in training) augmentation.
       tokenizer: `encode(text) -> (int32 [L], bool [L])`.
       train: whether clips are augmented.
-      seed: of the augmentation that `samples[i]` draws.
-      styles, categories: keep only sentences of such a style, naming such an object; () keeps all.
-      frames: annotated frames taken of each sentence, evenly spread over those in which its object
-        is visible (J-HMDB-Sentences is scored on 3); 0 takes all.
-      shuffle_expressions: every sample gets the sentence of another object of its clip (the next one
-        that sentences name, in a circle); clips in which sentences name one object are dropped. A
-        model that reads the sentence must fall far below its score here.
-      flow: samples have `flow` too: for each frame the color picture of the flow from it to the
-        video's next frame. It is painted at the original size and then goes through the frame's
-        geometry and color, as in MMVT's public code; a mirrored clip moves the other way, so there
-        the flow is negated in u before it is painted.
+      seed: of the augmentation of `samples[i]`.
+      styles: keeps only expressions of these styles; () keeps all.
+      categories: keeps only expressions that name objects of these categories; () keeps all.
+      shuffle_expressions: gives every sample the expression of another object of its clip (the next
+        named object, cyclically) and drops clips with a single named object. A model that uses the
+        expression must score far lower on these samples.
+      frames: annotated frames taken for each expression, evenly spread over those that show its
+        object (J-HMDB-Sentences is scored on 3); 0 takes all.
+      flow: adds `flow` to the samples: for each frame the color image of the flow to the video's
+        next frame. It is painted at the original size and then gets the frame's geometry and color,
+        as in MMVT's public code. In a mirrored clip u is negated before painting.
 
     Raises:
-      ValueError: no sample is left, or the dataset holds no flow where it is wanted.
+      ValueError: no sample is left, or `flow` is asked for and the dataset has none.
     """
 
     def __init__(
@@ -85,8 +87,8 @@ class ReferringSamples:
                 f"{categories or 'any'}, shuffle_expressions={shuffle_expressions}"
             )
         if flow:
-            read_flow(dataset, dataset[rows[0][0]], 0)  # said now, not by a worker of the loader
-        # record, sentence that names the object, sentence that is read, frame
+            read_flow(dataset, dataset[rows[0][0]], 0)  # fail here rather than in a loader worker
+        # record, expression that names the object, expression that the model gets, frame
         self._rows = np.array(rows, np.int32)
 
     def __len__(self) -> int:
@@ -94,20 +96,20 @@ class ReferringSamples:
 
     @property
     def sentences(self) -> list[str]:
-        """The sentences that the samples read, each once, sorted."""
+        """The distinct expressions that the model gets, sorted."""
         index = self.dataset.index
         pairs = np.unique(self._rows[:, [0, 2]], axis=0)
         return sorted({index[record].expressions[read].text for record, read in pairs})
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
-        """Sample `i`, its augmentation drawn from (seed, i)."""
+        """Returns sample `i`, with augmentation drawn from (seed, i)."""
         if not 0 <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
         return self.sample(i, np.random.default_rng((self.seed, int(i))), step=0)
 
     def sample(self, i: int, rng: np.random.Generator, step: int) -> dict[str, np.ndarray]:
-        """Sample `i` with augmentation from `rng`: the batch of `vseg_jax.tasks.rvos` without B."""
-        del step  # nothing changes in the course of training
+        """Returns sample `i`, augmented with `rng`: a batch of `vseg_jax.tasks.rvos` without B."""
+        del step  # augmentation does not change during training
         number, named, read, frame = (int(v) for v in self._rows[i])
         record, clip = self.dataset[number], self.clip
         object_id = record.expressions[named].object_id
@@ -156,7 +158,7 @@ class ReferringSamples:
         return sample
 
     def _chosen(self, number: int, frame: int, rng: np.random.Generator) -> np.ndarray:
-        """Numbers of the frames of a clip around `frame`."""
+        """Returns the frame numbers of a clip around `frame`."""
         clip, entry = self.clip, self.dataset.index[number]
         stride = clip.stride
         if self.train and clip.stride_max:
@@ -169,7 +171,7 @@ class ReferringSamples:
 
     def _flow(self, record: Record, t: int, geometry: Geometry,
               color: np.ndarray | None) -> np.ndarray:
-        """The picture of the flow from frame `t` to the next: uint8 [H, W, 3] of the input."""
+        """Returns the flow from frame `t` to the next as an image of the input size."""
         flow = read_flow(self.dataset, record, t)
         if geometry.flip:
             flow = flow * np.float32([-1, 1])
@@ -177,7 +179,7 @@ class ReferringSamples:
         return picture if color is None else apply_color(picture, color)
 
     def truth(self, i: int) -> Truth:
-        """What sample `i` is scored against."""
+        """Returns the ground truth of sample `i`."""
         number, named, read, frame = (int(v) for v in self._rows[i])
         record = self.dataset[number]
         expression = record.expressions[named]
@@ -189,51 +191,17 @@ class ReferringSamples:
         )
 
 
-def read_frame(dataset: Dataset, record: Record, t: int) -> np.ndarray:
-    """Frame `t` as uint8 [h, w, 3]; errors name dataset, video and frame."""
-    where = f"{dataset.name} video {record.video_id} frame {t}"
-    rgb = decode_image(record.frames[t], where)
-    check_size(rgb, (record.height, record.width), f"the image of {where}")
-    return rgb
-
-
-def read_mask(dataset: Dataset, record: Record, t: int) -> np.ndarray:
-    """The index mask of frame `t` as uint8 [h, w]; errors name dataset, video and frame."""
-    where = f"{dataset.name} video {record.video_id} frame {t}"
-    mask = decode_mask(record.masks[t], where)
-    check_size(mask, (record.height, record.width), f"the mask of {where}")
-    return mask
-
-
-def read_flow(dataset: Dataset, record: Record, t: int) -> np.ndarray:
-    """Flow float32 [h, w, 2] from frame `t` to the next, 0 in the last frame; see `read_frame`."""
-    where = f"{dataset.name} video {record.video_id}"
-    if not record.flow:
-        raise ValueError(
-            f"{where} has no optical flow, which the model's motion stream reads; make a copy of "
-            "the dataset that has: python -m vseg_jax.tools.add_flow --prepared <its folder>, or "
-            "turn the motion stream off"
-        )
-    if not record.flow[t]:
-        if t < len(record.frames) - 1:
-            raise ValueError(f"{where} has no flow from frame {t} to {t + 1}, only from others; "
-                             "prepare the dataset and its flow again")
-        return np.zeros((record.height, record.width, 2), np.float32)
-    flow = decode_flow(record.flow[t], f"{where} frame {t}")
-    check_size(flow, (record.height, record.width), f"the flow of {where} frame {t}")
-    return flow
-
-
 def expression_pairs(
     entry: IndexEntry, styles: tuple[str, ...] = (), categories: tuple[str, ...] = (),
     shuffle: bool = False,
 ) -> list[tuple[int, int]]:
-    """A record's sentences, object by object: numbers of the one that names it and the one read.
+    """Returns a record's expressions, object by object, as pairs of numbers.
 
-    The two are the same unless `shuffle`; see `ReferringSamples` for the arguments.
+    The first of a pair is the expression that names the object, the second the one that the model
+    gets. They differ only with `shuffle`. See `ReferringSamples` for the arguments.
     """
     objects = {o.id: o for o in entry.objects}
-    kept: dict[int, list[int]] = {}  # object id -> its sentences
+    kept: dict[int, list[int]] = {}  # object id -> its expressions
     for e, expression in enumerate(entry.expressions):
         if expression.object_id == UNKNOWN_OBJECT:
             continue
@@ -264,7 +232,7 @@ def _rows(dataset: Dataset, styles: tuple[str, ...], categories: tuple[str, ...]
 
 
 def _spread(frames: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """`count` of the frames, the middles of as many equal stretches; all if 0 or fewer."""
+    """Returns `count` frames, the middles of equal parts; all if `count` is 0 or too large."""
     if not 0 < count < len(frames):
         return frames
     return tuple(frames[int((k + 0.5) * len(frames) / count)] for k in range(count))

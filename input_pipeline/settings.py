@@ -1,4 +1,4 @@
-"""What a config says of its data: plain frozen dataclasses."""
+"""The sections of a config that describe data: plain frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import Any, Literal
 
 @dataclasses.dataclass(frozen=True)
 class DatasetConfig:
-    """Which samples of which dataset."""
+    """A dataset, and which of its samples are used."""
 
     name: str  # a key of vseg_jax.input_pipeline.builders.BUILDERS
     split: str
-    source: str = ""  # folder of the official download; "" for datasets that are made
-    prepared: str = "data"  # folder that built datasets go to
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the builder
-    styles: tuple[str, ...] = ()  # only sentences of these styles; () takes all
-    categories: tuple[str, ...] = ()  # only sentences that name such objects; () takes all
-    weight: float = 1.0  # share of the samples where several datasets are mixed
-    frames: int = 0  # annotated frames taken of each sentence, evenly spread; 0 takes all
-    shuffle_expressions: bool = False  # each sample gets the sentence of another object of its clip
+    source: str = ""  # folder of the official download; "" for synthetic datasets
+    prepared: str = "data"  # folder of all prepared datasets
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # of its builder
+    styles: tuple[str, ...] = ()  # only expressions of these styles; () takes all
+    categories: tuple[str, ...] = ()  # only expressions for such objects; () takes all
+    weight: float = 1.0  # share of the samples when datasets are mixed
+    frames: int = 0  # annotated frames per expression, evenly spread; 0 takes all
+    shuffle_expressions: bool = False  # each sample gets the expression of another object
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipConfig:
-    """Which frames a sample takes, and the geometry and color they get.
+    """The frames of a sample, and their geometry and color.
 
-    Frame i is frame `target_frame + (i - target) * stride` of the video, clipped to the video.
+    Frame i of a sample is frame `target_frame + (i - target) * stride`, clipped to the video.
     """
 
     length: int = 8  # frames
     stride: int = 2
-    stride_max: int = 0  # in training each step is drawn from stride to this; 0: always stride
-    annotated: bool = False  # steps count annotated frames alone: for masks that lie far apart
-    target: int = 4  # place of the annotated frame in the clip
+    stride_max: int = 0  # in training each step is drawn from stride..stride_max; 0: always stride
+    annotated: bool = False  # steps count only annotated frames, for sparse annotations
+    target: int = 4  # index of the annotated frame in the clip
     height: int = 320
     width: int = 320
     resize: Literal["stretch", "pad"] = "stretch"  # pad keeps the aspect ratio, bottom and right
     crop: float = 1.0  # smallest side of the random training crop, as a share of the frame's side
-    flip: float = 0.0  # probability of a mirrored training clip; "left" and "right" change places
+    flip: float = 0.0  # probability of a mirrored training clip; swaps "left" and "right"
     color: float = 0.0  # strength of brightness, contrast and saturation jitter in training
 
     def __post_init__(self):
@@ -46,7 +46,7 @@ class ClipConfig:
         _check(self.stride >= 1, "stride", self.stride, "at least 1")
         _check(self.stride_max == 0 or self.stride_max >= self.stride, "stride_max",
                self.stride_max, f"0, or at least stride ({self.stride})")
-        _check(0 <= self.target < self.length, "target", self.target, "a place in the clip")
+        _check(0 <= self.target < self.length, "target", self.target, "an index into the clip")
         _check(self.height >= 1 and self.width >= 1, "height and width",
                (self.height, self.width), "at least 1")
         _check(0 < self.crop <= 1, "crop", self.crop, "in (0, 1]")
@@ -58,17 +58,17 @@ class ClipConfig:
 class PropagationConfig:
     """Training clips of mask propagation.
 
-    Of `ClipConfig` only height and width count here. "Public" names SwiftNet's authors' training
-    code of STM, github.com/haochenheheda/Training-Code-of-STM at 9c21201, which SwiftNet's README
-    says it was trained with.
+    Of `ClipConfig` only height and width are used. "Public" refers to the training code of STM by
+    SwiftNet's authors, github.com/haochenheheda/Training-Code-of-STM at 9c21201, which according to
+    SwiftNet's README trained it.
     """
 
-    length: int = 3  # annotated frames a clip (public: the same)
-    objects: int = 5  # slots (public: the same); those drawn of the first frame's objects
-    skip_start: int = 0  # frames left out at most between two frames of a clip (public: the same)
-    skip_max: int = 25  # to which that grows (public: the same)
-    skip_every: int = 3000  # steps after which it grows by 1 (public: 3000 steps of a single clip)
-    stills: float = 0.0  # share of clips made of one frame; 1 is stage 1 (public: on COCO)
+    length: int = 3  # annotated frames per clip (public: the same)
+    objects: int = 5  # slots (public: the same), for objects drawn from the first frame
+    skip_start: int = 0  # most frames left out between two frames of a clip (public: the same)
+    skip_max: int = 25  # final value of skip_start (public: the same)
+    skip_every: int = 3000  # steps after which it grows by 1 (public: 3000 steps of one clip)
+    stills: float = 0.0  # share of clips made from one frame; 1 is stage 1 (public: on COCO)
     rotate: float = 30.0  # degrees; this and the next three in half of the frames each (public)
     shear: float = 15.0  # degrees (public)
     translate: float = 15 / 480  # share of the frame's sides (public: 15 pixels at 480p)
@@ -79,7 +79,7 @@ class PropagationConfig:
     color: float = 0.0  # strength of brightness, contrast and saturation jitter (public: none)
 
     def __post_init__(self):
-        _check(self.length >= 2, "length", self.length, "at least 2: one frame is given")
+        _check(self.length >= 2, "length", self.length, "at least 2: the first frame is the prompt")
         _check(1 <= self.objects < 255, "objects", self.objects, "in 1..254, the ids of a mask")
         _check(0 <= self.skip_start <= self.skip_max, "skip_start", self.skip_start,
                f"in 0..skip_max ({self.skip_max})")
@@ -98,37 +98,38 @@ class PropagationConfig:
 class InstanceConfig:
     """Clips of video instance segmentation: a target frame and the frames before it.
 
-    Of `ClipConfig` the height, width, resize, crop, flip and color count here.
+    Of `ClipConfig` height, width, resize, crop, flip and color are used.
     """
 
     references: int = 1  # frames before the target frame, delta (paper: 0 to 5, best 1)
-    objects: int = 10  # slots of true objects; of more, some are left out of a sample
-    categories: tuple[str, ...] = ()  # the classes in order, by name; () takes the dataset's own
-    uses_audio: bool = False  # samples carry the sound of their frames
+    objects: int = 10  # slots of ground-truth objects; a sample leaves out objects beyond them
+    categories: tuple[str, ...] = ()  # names of the classes, in order; () takes the dataset's
+    uses_audio: bool = False  # samples contain the audio of their frames
 
     def __post_init__(self):
-        object.__setattr__(self, "categories", tuple(self.categories))  # config files give lists
+        object.__setattr__(self, "categories", tuple(self.categories))  # config files hold lists
         _check(self.references >= 0, "references", self.references, "at least 0")
         _check(1 <= self.objects < 255, "objects", self.objects, "in 1..254, the ids of a mask")
         _check(len(set(self.categories)) == len(self.categories), "categories", self.categories,
-               "names that differ")
+               "distinct names")
 
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
-    """How sentences become tokens."""
+    """How expressions become tokens."""
 
     tokenizer: str = "words"  # "words", or the folder of a Hugging Face tokenizer
-    length: int = 20  # tokens; longer sentences are cut, with a warning
-    whole_words: bool = False  # of a Hugging Face tokenizer: words are neither cut nor lower-cased,
-    # and those that its vocabulary lacks are unknown, as in MMVT's public code
+    length: int = 20  # tokens; longer expressions are cut, with a warning
+    # With a Hugging Face tokenizer: words are neither split nor lower-cased, and those that its
+    # vocabulary lacks become unknown, as in MMVT's public code.
+    whole_words: bool = False
 
     def __post_init__(self):
         _check(self.length >= 1, "length", self.length, "at least 1")
         _check(not (self.whole_words and self.tokenizer == "words"), "whole_words",
-               self.whole_words, "False with the tokenizer 'words', whose words are whole anyway")
+               self.whole_words, "False with the tokenizer 'words', which never splits words")
 
 
 def _check(good: bool, key: str, value: Any, wanted: str) -> None:
     if not good:
-        raise ValueError(f"{key} is {value!r}, it must be {wanted}")
+        raise ValueError(f"{key} is {value!r}; it must be {wanted}")

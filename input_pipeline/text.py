@@ -1,21 +1,21 @@
-"""Sentences to tokens: int32 ids and a validity mask of fixed length."""
+"""Tokenizers: from an expression to int32 ids and a validity mask of fixed length."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from vseg_jax import atomic
 from vseg_jax.input_pipeline.settings import TextConfig
 
 VOCABULARY = "vocabulary.json"
-WHOLE_WORDS = "whole_words"  # an empty file beside those of a tokenizer
+WHOLE_WORDS = "whole_words"  # an empty file next to those of a tokenizer
 PAD, UNKNOWN = 0, 1
 
 _SIDES = {"left": "right", "right": "left"}
@@ -24,7 +24,7 @@ _WORD = re.compile(r"\w+(?:'\w+)?")
 
 
 def swap_sides(text: str) -> str:
-    """The sentence for the mirrored clip: "left" and "right" (-most, -ward) change places."""
+    """Returns the expression for a mirrored clip: "left" and "right" (-most, -ward) are swapped."""
 
     def other(match: re.Match) -> str:
         word = _SIDES[match[1].lower()]
@@ -34,11 +34,15 @@ def swap_sides(text: str) -> str:
 
 
 class WordTokenizer:
-    """Whole lower-cased words; id 0 is padding, 1 any unknown word.
+    """Tokenizes into whole lower-cased words; id 0 is padding, 1 any unknown word.
+
+    Args:
+      words: the vocabulary, in order of the ids from 2.
+      length: see below.
 
     Attributes:
-      length: tokens that `encode` returns.
-      size: size of the vocabulary, with padding and unknown.
+      length: number of tokens that `encode` returns.
+      size: size of the vocabulary, including padding and unknown.
     """
 
     def __init__(self, words: Iterable[str], length: int):
@@ -48,15 +52,15 @@ class WordTokenizer:
 
     @classmethod
     def from_sentences(cls, sentences: Iterable[str], length: int) -> WordTokenizer:
-        """Vocabulary of all words of the (training) sentences and of their mirrored twins."""
+        """Returns a tokenizer with all words of the sentences and of their mirrored versions."""
         words = {w for s in sentences for w in _words(s) + _words(swap_sides(s))}
         return cls(sorted(words), length)
 
     def encode(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """Ids int32 [L] and validity bool [L]; warns of the words that do not fit.
+        """Returns ids int32 [L] and validity bool [L]; warns about words that do not fit.
 
         Raises:
-          ValueError: the sentence has no word.
+          ValueError: the text has no word.
         """
         words = _words(text)
         _check_not_empty(text, words)
@@ -67,28 +71,29 @@ class WordTokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Writes `vocabulary.json` into the folder."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as file:
-            json.dump(list(self._ids), file, ensure_ascii=False)
-        os.replace(file.name, folder / VOCABULARY)
+        text = json.dumps(list(self._ids), ensure_ascii=False)
+        atomic.write_text(Path(folder) / VOCABULARY, text)
 
 
 class HuggingFaceTokenizer:
     """A tokenizer of `transformers` from a local folder, with its special tokens ([CLS], [SEP]).
 
-    Case, word pieces and special tokens are what the folder says. With `whole_words` a sentence is
-    cut at its spaces, a word is one token, as it is written, and one that the vocabulary lacks is
-    unknown: what MMVT's public code, which gives the tokenizer a list of words, comes to. Needs the
-    extra `text`.
+    The folder determines case, word pieces and special tokens. With `whole_words` a text is split
+    at its spaces, every word is one token, as written, and words that the vocabulary lacks are
+    unknown. This is the effect of MMVT's public code, which passes a list of words to the
+    tokenizer. Needs the extra `text`.
+
+    Raises:
+      ValueError: `transformers` is not installed, the folder has no tokenizer, or `length` is too
+        small.
     """
 
     def __init__(self, folder: str | Path, length: int, whole_words: bool = False):
         folder = os.fspath(folder)
         if not os.path.isdir(folder):
             raise ValueError(
-                f"no tokenizer folder at {folder}; give 'words' or a folder with tokenizer.json or "
-                "vocab.txt as public checkpoints come with"
+                f"there is no tokenizer folder {folder}; give 'words' or a folder with "
+                "tokenizer.json or vocab.txt, as public checkpoints have"
             )
         try:
             from transformers import AutoTokenizer
@@ -105,13 +110,13 @@ class HuggingFaceTokenizer:
         self.size = len(self._tokenizer)
         self._special = self._tokenizer.num_special_tokens_to_add()
         if length <= self._special:
-            raise ValueError(f"length {length} has no room for words beside special tokens")
+            raise ValueError(f"length {length} leaves no room for words next to the special tokens")
         if whole_words and None in (self._tokenizer.cls_token_id, self._tokenizer.sep_token_id):
-            raise ValueError(f"the tokenizer in {folder} has no [CLS] and [SEP]; whole_words is "
-                             "for BERT's")
+            raise ValueError(f"the tokenizer in {folder} has no [CLS] and [SEP]; whole_words "
+                             "works only with tokenizers of BERT")
 
     def encode(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """Ids int32 [L] and validity bool [L] (special tokens are valid); see WordTokenizer."""
+        """Returns ids and validity (True for special tokens); see `WordTokenizer.encode`."""
         if self.whole_words:
             return self._encode_words(text)
         ids = self._tokenizer.encode(text, add_special_tokens=False)
@@ -132,7 +137,7 @@ class HuggingFaceTokenizer:
         return _padded(ids, self.length, self._tokenizer.pad_token_id or 0)
 
     def save(self, folder: str | Path) -> None:
-        """Writes the tokenizer's own files into the folder, and whether words stay whole."""
+        """Writes the tokenizer's files into the folder, and whether words stay whole."""
         self._tokenizer.save_pretrained(os.fspath(folder))
         if self.whole_words:
             (Path(folder) / WHOLE_WORDS).touch()
@@ -142,17 +147,17 @@ Tokenizer = WordTokenizer | HuggingFaceTokenizer
 
 
 def make_tokenizer(config: TextConfig, sentences: Iterable[str]) -> Tokenizer:
-    """The tokenizer that the config names; a word vocabulary is made from `sentences`."""
+    """Returns the tokenizer of the config; a word vocabulary is built from `sentences`."""
     if config.tokenizer == "words":
         return WordTokenizer.from_sentences(sentences, config.length)
     return HuggingFaceTokenizer(config.tokenizer, config.length, config.whole_words)
 
 
 def load_tokenizer(folder: str | Path, length: int) -> Tokenizer:
-    """The tokenizer that `save` wrote.
+    """Returns the tokenizer that `save` wrote.
 
     Raises:
-      ValueError: the folder holds no tokenizer.
+      ValueError: the folder has no tokenizer.
     """
     path = Path(folder) / VOCABULARY
     if not path.is_file():
@@ -160,9 +165,9 @@ def load_tokenizer(folder: str | Path, length: int) -> Tokenizer:
     try:
         words = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no vocabulary: {error}") from error
+        raise ValueError(f"{path} is not a vocabulary: {error}") from error
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise ValueError(f"{path} is no vocabulary: it must be a JSON list of words")
+        raise ValueError(f"{path} is not a vocabulary: it must be a JSON list of words")
     return WordTokenizer(words, length)
 
 
@@ -172,13 +177,13 @@ def _words(text: str) -> list[str]:
 
 def _check_not_empty(text: str, tokens: list) -> None:
     if not tokens:
-        raise ValueError(f"the sentence {text!r} has no word; say which object is meant")
+        raise ValueError(f"the expression {text!r} has no word; describe the object")
 
 
 def _warn_lost(text: str, length: int, lost: str) -> None:
     warnings.warn(
-        f"the sentence {text!r} is longer than {length} tokens; lost: {lost!r} "
-        "(raise the text length to keep it)",
+        f"the expression {text!r} is longer than {length} tokens; cut off: {lost!r} "
+        "(increase the text length to keep it)",
         stacklevel=3,
     )
 

@@ -1,4 +1,4 @@
-"""Geometry and color of a clip: the same for a frame and its mask.
+"""Geometry and color of a clip, applied to a frame and its mask together.
 
 Coordinates are pixel edges: (0, 0) is the upper-left corner of the upper-left pixel.
 """
@@ -18,12 +18,12 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """A crop of the original frame, then a resize into the input, then maybe a mirror.
+    """A crop of the original frame, a resize to the input, and possibly a mirroring.
 
     Attributes:
       crop: (top, left, height, width) in original pixels.
       size: (height, width) of the input.
-      inner: (height, width) of the resized crop; the rest, below and right, is padding.
+      inner: (height, width) of the resized crop; the rest, below and to the right, is padding.
       flip: whether the input is mirrored left to right.
     """
 
@@ -46,12 +46,12 @@ class Geometry:
         return np.array([scale_y, scale_x, offset_y, offset_x], np.float32)
 
     def frame(self, rgb: np.ndarray) -> np.ndarray:
-        """uint8 [h, w, 3] original frame to the input size; area-averaged when it shrinks."""
+        """Returns a frame uint8 [h, w, 3] at the input size; area-averaged if it shrinks."""
         shrinks = self.inner[0] < self.crop[2] or self.inner[1] < self.crop[3]
         return self._apply(rgb, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR, 0)
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
-        """uint8 [h, w] original index mask to the input size, nearest; padding becomes void."""
+        """Returns an index mask uint8 [h, w] at the input size, nearest; padding is void."""
         return self._apply(mask, cv2.INTER_NEAREST_EXACT, VOID)
 
     def _apply(self, image: np.ndarray, interpolation: int, border: int) -> np.ndarray:
@@ -67,7 +67,7 @@ class Geometry:
 
 
 def plain_geometry(height: int, width: int, config: ClipConfig) -> Geometry:
-    """The whole frame of `height` x `width` in the input, no crop and no mirror."""
+    """Returns the geometry of the whole frame, without crop and mirroring."""
     return _fit((0, 0, height, width), config, flip=False)
 
 
@@ -75,10 +75,10 @@ def random_geometry(
     height: int, width: int, config: ClipConfig, rng: np.random.Generator,
     object_mask: np.ndarray | None = None,
 ) -> Geometry:
-    """A random crop and mirror of a `height` x `width` frame.
+    """Draws a crop and mirroring of a `height` x `width` frame.
 
-    The crop's sides are both `s` times the frame's, s uniform in [config.crop, 1]. Where
-    `object_mask` (bool [h, w]) has a pixel, the crop holds one of its pixels, drawn at random.
+    Both sides of the crop are `s` times those of the frame, s uniform in [config.crop, 1]. If
+    `object_mask` (bool [h, w]) has pixels, the crop contains one of them, drawn at random.
     """
     side = rng.uniform(config.crop, 1.0)
     crop_h, crop_w = max(1, round(height * side)), max(1, round(width * side))
@@ -103,22 +103,22 @@ def _fit(crop: tuple[int, int, int, int], config: ClipConfig, flip: bool) -> Geo
 
 
 def scaling(y: float, x: float) -> np.ndarray:
-    """The 3x3 matrix, for (x, y, 1), that scales the axes."""
+    """Returns the 3x3 matrix, for (x, y, 1), that scales the axes."""
     return np.diag([x, y, 1.0])
 
 
 def translation(y: float, x: float) -> np.ndarray:
-    """The 3x3 matrix, for (x, y, 1), that moves down and right."""
+    """Returns the 3x3 matrix, for (x, y, 1), that moves down by `y` and right by `x`."""
     return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
 
 
 def random_affine(
     config: PropagationConfig, height: float, width: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A random 3x3 matrix about the center of `height` x `width`.
+    """Draws a 3x3 matrix about the center of `height` x `width`.
 
-    Scale, shear, rotation and translation each take part with probability 1/2, in this order (in
-    STM's training code in a random one).
+    Scale, shear, rotation and translation are each applied with probability 1/2, in this order (in
+    STM's training code in random order).
     """
     lowest, highest = config.scale
     scale = rng.uniform(lowest, highest, 2)
@@ -139,10 +139,10 @@ def random_affine(
 
 
 def warp_frame(rgb: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [h, w, 3] frame to `size` (height, width) by a 3x3 affine matrix of pixel edges.
+    """Warps a frame uint8 [h, w, 3] to `size` (height, width) by a 3x3 matrix of pixel edges.
 
-    Beyond its border the frame is mirrored, and so is its mask in `warp_mask`. A frame that shrinks
-    to half its sides or less is first averaged over whole blocks of pixels.
+    Beyond its border the frame is mirrored, as its mask is in `warp_mask`. A frame that shrinks to
+    half its sides or less is first averaged over whole blocks of pixels.
     """
     shrinks = int(1 / np.sqrt(abs(np.linalg.det(matrix[:2, :2]))) + 1e-6)
     if shrinks > 1:
@@ -157,21 +157,21 @@ def warp_frame(rgb: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np
 def warp_mask(
     mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int | None = None
 ) -> np.ndarray:
-    """uint8 [h, w] index mask as `warp_frame`, nearest; `border` fills what is beyond, if given."""
+    """Warps an index mask uint8 [h, w] as `warp_frame`, nearest; `border` fills the outside."""
     mode = cv2.BORDER_REFLECT if border is None else cv2.BORDER_CONSTANT
     return cv2.warpAffine(mask, _centers(matrix), size[::-1], flags=cv2.INTER_NEAREST,
                           borderMode=mode, borderValue=border or 0)
 
 
 def _centers(matrix: np.ndarray) -> np.ndarray:
-    """The 2x3 matrix between pixel centers, which OpenCV counts, of one between pixel edges."""
+    """Returns the 2x3 matrix between pixel centers (OpenCV's) of one between pixel edges."""
     return (translation(-0.5, -0.5) @ matrix @ translation(0.5, 0.5))[:2]
 
 
 def random_color(strength: float, rng: np.random.Generator) -> np.ndarray:
-    """float64 [3, 4] matrix of a random brightness, contrast and saturation.
+    """Draws the matrix float64 [3, 4] of a change in brightness, contrast and saturation.
 
-    Each factor is uniform in [1 - strength, 1 + strength]; contrast turns about mid-gray.
+    Each factor is uniform in [1 - strength, 1 + strength]; contrast is relative to mid-gray.
     """
     brightness, contrast, saturation = rng.uniform(1.0 - strength, 1.0 + strength, 3)
     mix = saturation * np.eye(3) + (1.0 - saturation) * _LUMA[None, :]
@@ -180,5 +180,5 @@ def random_color(strength: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def apply_color(rgb: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """uint8 [h, w, 3] with the color matrix [3, 4] applied, rounded and clipped to 0..255."""
+    """Applies a color matrix [3, 4] to uint8 [h, w, 3]; rounds and clips to 0..255."""
     return cv2.transform(rgb, matrix)

@@ -99,7 +99,7 @@ def test_prediction_cuts_a_query_over_the_limit_and_names_the_lost_words(trained
                              query, "--output", tmp_path / "masks")
     assert code == 0 and f"wrote {tmp_path / 'masks'}" in out
     (warning,) = [x for x in err.splitlines() if x.startswith("warning: ")]
-    assert f"longer than {LIMIT} tokens; lost: 'moves to the right'" in warning
+    assert f"longer than {LIMIT} tokens; cut off: 'moves to the right'" in warning
     table = json.loads((tmp_path / "masks" / "predictions.json").read_text())
     assert [row["frame"] for row in table["frames"]] == list(range(FRAMES))
     assert (table["height"], table["width"]) == (24, 40)
@@ -258,7 +258,7 @@ def test_what_cannot_be_predicted(trained, video, tmp_path):
     assert "there is no video file" in said(tmp_path / "gone.mp4")
     assert "empty.mp4 is empty (0 bytes)" in said(empty)
     assert "text.mp4 cannot be opened as a video" in said(text)
-    assert "the sentence '' has no word" in said(video, query="")
+    assert "the expression '' has no word" in said(video, query="")
     assert "there is no folder" in said(video, folder=tmp_path / "gone")
     assert "neither checkpoints/" in said(video, folder=tmp_path)
     error = refused("--mode=predict", "--workdir", workdir, "--output", out,

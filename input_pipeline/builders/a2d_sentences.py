@@ -28,6 +28,7 @@ import numpy as np
 
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 COLUMNS = ("vid", "label", "start", "end", "height", "width", "frames", "annotated", "subset")
 SUBSETS = {"0": "train", "1": "test"}
@@ -81,7 +82,7 @@ class Listing:
         return [v for v, s in self.videos.items() if s == split and v not in self.missed]
 
 
-class Builder(records.VideoBuilder):
+class Builder(VideoBuilder):
     """A2D-Sentences records; `options` is an `Options`."""
 
     name = "a2d_sentences"

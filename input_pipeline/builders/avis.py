@@ -17,6 +17,7 @@ from typing import Literal
 from vseg_jax.input_pipeline import audio, records
 from vseg_jax.input_pipeline.builders import files, tracks, youtube_vis
 from vseg_jax.input_pipeline.codecs import SAMPLE_RATE
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("train", "valid")
 
@@ -34,7 +35,7 @@ class Options:
             raise ValueError(f"avis: the option 'dev' is {self.dev}; it is a share in [0, 1)")
 
 
-class Builder(records.VideoBuilder):
+class Builder(VideoBuilder):
     """AVIS records, with sound; `options` is an `Options`."""
 
     name = "avis"

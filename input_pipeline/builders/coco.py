@@ -24,6 +24,7 @@ from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
 from vseg_jax.input_pipeline.categories import OFFICIAL as CATEGORIES
 from vseg_jax.input_pipeline.categories import from_coco
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 from vseg_jax.run_lengths import decode_rle
 
 SPLITS = {"train": "train2017", "val": "val2017"}
@@ -47,7 +48,7 @@ class Image:
     parts: list[tuple[str, bool, Any, str]]
 
 
-class Builder(records.VideoBuilder):
+class Builder(VideoBuilder):
     """COCO records; `options` is an `Options`."""
 
     name = "coco"

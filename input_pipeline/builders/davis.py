@@ -21,6 +21,7 @@ import numpy as np
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("train", "val", "test-dev", "test-challenge")
 OFFICIAL = {  # sequences a split
@@ -48,7 +49,7 @@ class Sequence:
     masks: list[Path | None]
 
 
-class Builder(records.VideoBuilder):
+class Builder(VideoBuilder):
     """DAVIS records; `options` is an `Options`."""
 
     name = "davis"

@@ -19,6 +19,7 @@ import numpy as np
 
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 FPS = 30.0  # of HMDB-51, from which the clips come
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -54,7 +55,7 @@ class Video:
     queries: list[str]
 
 
-class Builder(records.VideoBuilder):
+class Builder(VideoBuilder):
     """J-HMDB-Sentences records; `options` is an `Options`."""
 
     name = "jhmdb_sentences"

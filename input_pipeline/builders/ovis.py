@@ -20,6 +20,7 @@ from pathlib import Path
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files, tracks
 from vseg_jax.input_pipeline.categories import OFFICIAL as CATEGORIES
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("train", "valid", "test")
 OFFICIAL = {"train": 607, "valid": 140, "test": 154}  # videos
@@ -34,7 +35,7 @@ class Options:
     dev: int = 0  # train videos that go to the split `dev` instead; vos25 is drawn of all
 
 
-class Builder(records.VideoBuilder):
+class Builder(VideoBuilder):
     """OVIS records; `options` is an `Options`."""
 
     name = "ovis"

@@ -22,6 +22,7 @@ from typing import Any
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files, youtube_vos
 from vseg_jax.input_pipeline.index import Category
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("train", "valid", "test")
 OFFICIAL = {"train": 3471, "valid": 202, "test": 305}  # videos
@@ -58,7 +59,7 @@ class Referred:
     expressions: tuple[records.Expression, ...]
 
 
-class Builder(records.VideoBuilder):
+class Builder(VideoBuilder):
     """Refer-YouTube-VOS records; `options` is an `Options`."""
 
     name = "refer_youtube_vos"

@@ -16,6 +16,7 @@ import numpy as np
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -28,7 +29,7 @@ class Options:
     masks: str = "masks"
 
 
-class Builder(records.VideoBuilder):
+class Builder(VideoBuilder):
     """One record an image; `options` is an `Options`. The only split is train."""
 
     name = "stills"

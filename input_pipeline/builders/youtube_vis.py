@@ -21,6 +21,7 @@ import numpy as np
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import tracks
 from vseg_jax.input_pipeline.categories import OFFICIAL as CATEGORIES
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("train", "valid", "test")
 OFFICIAL = {  # videos
@@ -40,7 +41,7 @@ class Options:
     seed: int = 0  # which ones, see `files.draw`
 
 
-class Builder(records.VideoBuilder):
+class Builder(VideoBuilder):
     """YouTube-VIS records; `options` is an `Options`."""
 
     name = "youtube_vis"

@@ -17,6 +17,7 @@ import numpy as np
 
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("train", "valid")
 OFFICIAL = {"train": 3471, "valid": 507}  # videos, 2019; the valid of 2018 has 474
@@ -42,7 +43,7 @@ class Video:
     shown: dict[int, tuple[int, ...]]  # id: numbers of the frames that show it
 
 
-class Builder(records.VideoBuilder):
+class Builder(VideoBuilder):
     """YouTube-VOS records; `options` is an `Options`."""
 
     name = "youtube_vos"

@@ -10,10 +10,10 @@ from vseg_jax.input_pipeline.records import (
     Expression,
     Object,
     Record,
-    VideoBuilder,
     encode_image,
     encode_mask,
 )
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 COLORS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 

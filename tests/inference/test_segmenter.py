@@ -134,7 +134,7 @@ def test_bad_frames_and_sentences_say_what_is_wanted(segmenter):
 
 def test_a_long_sentence_is_cut_and_says_what_was_lost(segmenter):
     frames, _ = standin.square_frames(2)
-    with pytest.warns(UserWarning, match="lost: 'that moves'"):
+    with pytest.warns(UserWarning, match="cut off: 'that moves'"):
         cut = list(segmenter.segment(frames, "the red square there that moves"))
     np.testing.assert_array_equal(
         cut[0].probability, next(segmenter.segment(frames, "the red square there")).probability)

@@ -126,20 +126,20 @@ def test_audio_of_a_video(tmp_path):
 
 
 @pytest.mark.parametrize("make, said", [
-    (lambda p: wav(p, np.zeros((1, 8000)), 8000), "8000 samples a second; at least 16000"),
-    (lambda p: video(p.with_suffix(".mp4"), seconds=0), "has no sound"),
-    (lambda p: p, "there is no sound file"),
-    (lambda p: p.write_bytes(b"no sound") and p, "cannot be decoded"),
+    (lambda p: wav(p, np.zeros((1, 8000)), 8000), "sample rate of 8000 Hz; at least 16000"),
+    (lambda p: video(p.with_suffix(".mp4"), seconds=0), "has no audio"),
+    (lambda p: p, "there is no audio file"),
+    (lambda p: p.write_bytes(b"no audio") and p, "cannot be decoded"),
     (lambda p: wav(p, np.zeros((1, 0)), 16000), "is empty"),
     (lambda p: p.write_bytes(b"") or p, "cannot be decoded"),
     (lambda p: cut(wav(p, np.zeros((1, 800)), 16000)) or p, "is cut off: it has 822 bytes of 1644"),
     (lambda p: patched(wav(p, np.zeros((1, 800)), 16000), 24, bytes(4)), "cannot be decoded"),
     (lambda p: patched(wav(p, np.zeros((1, 800)), 16000), 24, (10**9).to_bytes(4, "little")),
-     "1000000000 samples a second; .* at most 768000 are read; extract it from the video again"),
+     "sample rate of 1000000000 Hz; .* at most 768000 are read; extract it from the video again"),
     (lambda p: patched(wav(p, np.zeros((1, 800)), 16000), 20, b"\x34\x12"),
-     "has sound of a kind that cannot be decoded"),
+     "has audio of a kind that cannot be decoded"),
     (lambda p: samples_wav(p, "pcm_f32le", "flt", np.full(800, np.nan, np.float32)),
-     "has samples that are no numbers"),
+     "has non-finite samples"),
 ])
 def test_files_without_usable_audio(tmp_path, make, said):
     with pytest.raises(ValueError, match=said):

@@ -127,7 +127,7 @@ def test_categories_of_the_dataset(tmp_path, toys):
     samples = samples_of(dataset, instances=InstanceConfig())
     assert samples.categories == ("lamp", "box")  # by id
     assert samples[0]["classes"][0] == 1
-    with pytest.raises(ValueError, match="toy train does not tell its categories; name them"):
+    with pytest.raises(ValueError, match="toy train does not list its categories; name them"):
         samples_of(toys, instances=InstanceConfig())
 
 
@@ -215,7 +215,7 @@ def test_batches_and_moving_shapes(tmp_path):
 
 @pytest.mark.parametrize("wrong, said", [
     ({"references": -1}, "references is -1"), ({"objects": 255}, "objects is 255"),
-    ({"categories": ("a", "a")}, "categories is .* must be names that differ"),
+    ({"categories": ("a", "a")}, "categories is .* must be distinct names"),
 ])
 def test_bad_settings(wrong, said):
     with pytest.raises(ValueError, match=said):

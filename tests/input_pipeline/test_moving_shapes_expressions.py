@@ -37,8 +37,9 @@ def read(text: str) -> dict[str, str]:
 
 
 def fits(appearance, said: dict[str, str]) -> bool:
-    # an actor that grows might be taken for either size
-    return all(getattr(appearance, a) == v or (a == "size" and not appearance.size) for a, v in said.items())
+    # An actor that grows might be taken for either size.
+    return all(getattr(appearance, a) == v or (a == "size" and not appearance.size)
+               for a, v in said.items())
 
 
 def split_relation(text: str):

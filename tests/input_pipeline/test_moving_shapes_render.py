@@ -6,11 +6,8 @@ import pytest
 
 from vseg_jax.input_pipeline.builders.moving_shapes.render import (
     RGB,
-    Style,
-    draw_style,
     render,
     screen_from_shape,
-    shape_distance,
 )
 from vseg_jax.input_pipeline.builders.moving_shapes.scene import (
     SHAPES,
@@ -19,6 +16,8 @@ from vseg_jax.input_pipeline.builders.moving_shapes.scene import (
     Scene,
     draw_scene,
 )
+from vseg_jax.input_pipeline.builders.moving_shapes.shapes import shape_distance
+from vseg_jax.input_pipeline.builders.moving_shapes.style import Style, draw_style
 
 SIZE = 64
 
@@ -31,7 +30,8 @@ def flat_style(gray: float = 200.0, margin: int = 8) -> Style:
 
 def scene_of(*actors: tuple[Appearance, Path], drift=(0.0, 0.0)) -> Scene:
     appearances, paths = zip(*actors, strict=True)
-    return Scene(appearances, paths, tuple(range(len(actors))), np.array(drift), (-1,) * len(actors))
+    order, distractors = tuple(range(len(actors))), (-1,) * len(actors)
+    return Scene(appearances, paths, order, np.array(drift), distractors)
 
 
 def path(center, angle=(0.0, 0.0), radius=(12.0, 12.0)) -> Path:
@@ -90,8 +90,8 @@ def test_the_nearer_actor_hides_the_farther_one():
 def test_flow_by_hand():
     still = path([[10.0, 50.0], [10.0, 50.0]], radius=(6.0, 6.0))
     turns = path([[40.0, 30.0], [42.0, 29.0]], angle=(0.0, np.pi / 2), radius=(10.0, 20.0))
-    flow = draw(scene_of((appearance("circle"), turns), (appearance("circle"), still), drift=(0.5, -0.25)
-                         )).flow
+    circle = appearance("circle")
+    flow = draw(scene_of((circle, turns), (circle, still), drift=(0.5, -0.25))).flow
     assert flow.shape == (1, SIZE, SIZE, 2) and flow.dtype == np.float32
     np.testing.assert_allclose(flow[0, 0, 0], [0.5, -0.25])  # the background goes with the camera
     np.testing.assert_allclose(flow[0, 50, 10], [0, 0], atol=1e-5)

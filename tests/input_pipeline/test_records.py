@@ -16,7 +16,6 @@ from toy_dataset import ToyBuilder, build_toy, toy_record
 
 from vseg_jax.input_pipeline.records import (
     Expression,
-    VideoBuilder,
     decode_audio,
     decode_flow,
     decode_image,
@@ -28,6 +27,7 @@ from vseg_jax.input_pipeline.records import (
     index_entry,
     open_dataset,
 )
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 RNG = np.random.default_rng(0)
 
@@ -117,7 +117,7 @@ def test_index_tells_where_objects_are_visible():
 
 
 def test_shards_keep_the_order(tmp_path, monkeypatch):
-    monkeypatch.setattr("vseg_jax.input_pipeline.records.RECORDS_PER_SHARD", 2)
+    monkeypatch.setattr("vseg_jax.input_pipeline.video_builder.RECORDS_PER_SHARD", 2)
     dataset = _build(tmp_path, [toy_record(i) for i in range(5)])
     assert [dataset[i].video_id for i in (4, 0, 3)] == ["toy-4", "toy-0", "toy-3"]
 
@@ -133,7 +133,7 @@ def test_tfds_itself_reads_the_dataset(toy_dir):
      "frame 0 is 8x32.*24x32"),
     (lambda r: r.masks.__setitem__(2, b"broken"), "toy train video toy-0 frame 2"),
     (lambda r: r.masks.__setitem__(0, encode_mask(np.full((24, 32), 7, np.uint8))),
-     "mask value 7 is no object"),
+     "mask value 7 is not an object"),
     (lambda r: r.expressions.append(Expression("a third box", 3)), "'a third box' names object 3"),
     (lambda r: r.objects.append(r.objects[0]), "object ids must differ"),
 ])
@@ -178,7 +178,7 @@ def test_two_that_build_at_once_build_once(tmp_path):
 
 
 def test_missing_datasets_and_splits_name_the_remedy(toy_dir, tmp_path):
-    with pytest.raises(ValueError, match=r"not built.*input_pipeline\.builders prepare"):
+    with pytest.raises(ValueError, match=r"not built.*vseg data prepare"):
         open_dataset(tmp_path / "nowhere", "train")
     (tmp_path / "1.0.0.incompleteAB12").mkdir()
     with pytest.raises(ValueError, match=r"half-built.*incompleteAB12"):

@@ -207,7 +207,7 @@ def test_frames_of_one_pixel(tmp_path):
 def test_empty_sentences_are_named(tmp_path):
     record = toy_record(0)
     record.expressions[0] = Expression("", 1)
-    with pytest.raises(ValueError, match="train video toy-0: the sentence '' has no word"):
+    with pytest.raises(ValueError, match="train video toy-0: the expression '' has no word"):
         samples_of(built(tmp_path, record))[0]
 
 
@@ -314,5 +314,5 @@ def test_strides_are_drawn_in_training(tmp_path):
     assert set(before) == set(after) == {1, 2, 3, 4, 5}
     assert (before != after).any()  # either side for itself
     assert grays(samples_of(dataset, clip), 0)[0] == [29, 30, 31]
-    with pytest.raises(ValueError, match=r"stride_max is 1, .* at least stride \(2\)"):
+    with pytest.raises(ValueError, match=r"stride_max is 1; .* at least stride \(2\)"):
         ClipConfig(stride=2, stride_max=1)

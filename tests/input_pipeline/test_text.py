@@ -38,7 +38,7 @@ def test_words_are_lower_cased_padded_and_unknown():
 
 def test_long_sentences_warn_of_what_is_lost():
     tokenizer = WordTokenizer.from_sentences(SENTENCES, length=3)
-    with pytest.warns(UserWarning, match="lost: 'on the left'"):
+    with pytest.warns(UserWarning, match="cut off: 'on the left'"):
         tokens, valid = tokenizer.encode("the red box on the left")
     assert valid.all() and len(tokens) == 3
     with warnings.catch_warnings():
@@ -64,7 +64,7 @@ def test_vocabulary_is_saved_and_loaded(tmp_path):
 @pytest.mark.parametrize("content", ["{", '{"red": 3}'])
 def test_broken_vocabulary_names_the_file(tmp_path, content):
     (tmp_path / "vocabulary.json").write_text(content)
-    with pytest.raises(ValueError, match=r"vocabulary\.json is no vocabulary"):
+    with pytest.raises(ValueError, match=r"vocabulary\.json is not a vocabulary"):
         load_tokenizer(tmp_path, 5)
 
 
@@ -98,7 +98,7 @@ def test_word_pieces_with_special_tokens(bert_folder, tmp_path):
 
 def test_word_pieces_that_are_lost_or_missing(bert_folder):
     tokenizer = HuggingFaceTokenizer(bert_folder, length=4)
-    with pytest.warns(UserWarning, match="lost: 'boxes run'"):
+    with pytest.warns(UserWarning, match="cut off: 'boxes run'"):
         tokens, _ = tokenizer.encode("the red boxes run")
     np.testing.assert_array_equal(tokens, [2, 5, 6, 3])
     with pytest.raises(ValueError, match="has no word"):
@@ -114,7 +114,7 @@ def test_whole_words_as_they_are_written(bert_folder, tmp_path):
     tokenizer.save(tmp_path)
     np.testing.assert_array_equal(load_tokenizer(tmp_path, 7).encode("the red boxes")[0],
                                   [2, 5, 6, 1, 3, 0, 0])
-    with pytest.warns(UserWarning, match="lost: 'boxes run'"):
+    with pytest.warns(UserWarning, match="cut off: 'boxes run'"):
         tokens, _ = HuggingFaceTokenizer(bert_folder, 4, whole_words=True).encode("a red boxes run")
     np.testing.assert_array_equal(tokens, [2, 1, 6, 3])
     with pytest.raises(ValueError, match="has no word"):

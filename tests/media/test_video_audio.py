@@ -87,10 +87,10 @@ def test_videos_without_audio_are_segmented_with_a_warning(samples, tmp_path):
     unknown.write_bytes(heard.read_bytes().replace(b"A_PCM/INT/LIT", b"A_XYZ/INT/LIT"))
     for path, said in ((write(tmp_path / "silent.mkv"), "silent.mkv has no audio track; the model gets"),
                        (write(tmp_path / "empty.mkv", samples[:0]), "audio track without samples"),
-                       (low, "low.mkv has sound of 8000 samples a second; at least 16000"),
-                       (high, "of 1000000000 samples a second; .* at most 768000 are read"),
-                       (unknown, "unknown.mkv has sound of a kind that cannot be decoded"),
-                       (broken, "broken.mkv cannot be decoded further .it has non-finite samples")):
+                       (low, "low.mkv has audio with a sample rate of 8000 Hz; at least 16000"),
+                       (high, "of 1000000000 Hz; .* at most 768000 are read"),
+                       (unknown, "unknown.mkv has audio of a kind that cannot be decoded"),
+                       (broken, "broken.mkv cannot be decoded further .non-finite samples")):
         with pytest.warns(UserWarning, match=said):
             predictions = list(hearing.segment(path))
         assert [a.categories for a in predictions] == [("square",)] * 20

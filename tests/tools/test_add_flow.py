@@ -6,12 +6,12 @@ import pytest
 from vseg_jax.input_pipeline.records import (
     Object,
     Record,
-    VideoBuilder,
     decode_flow,
     encode_image,
     encode_mask,
     open_dataset,
 )
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 from vseg_jax.tools.add_flow import Estimator, add_flow, dis, main
 
 LENGTHS = {"train": (4, 1, 5), "valid": (2,)}  # frames of each video

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from vseg_jax.input_pipeline.audio import HOP, PATCH, WINDOW, fault, patch_ending_at, silent_patches
+from vseg_jax.input_pipeline.audio import (
+    HOP,
+    PATCH,
+    WINDOW,
+    decode,
+    fault,
+    patch_ending_at,
+    silent_patches,
+)
 from vseg_jax.input_pipeline.records import SAMPLE_RATE
 from vseg_jax.media.video import Video
 
@@ -112,25 +120,16 @@ def _decoded(video: Video) -> Iterator[np.ndarray]:
 
     with av.open(os.fspath(video.path)) as container:
         picture, stream = container.streams.video[0], container.streams.audio[0]
-        resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
         skipped = None   # samples before the first picture that still have to be dropped
         try:
-            for frame in itertools.chain(container.decode(stream), [None]):
+            for start, samples in decode(container, stream):
                 if skipped is None:
-                    late = _seconds(frame) - float((picture.start_time or 0) * picture.time_base)
+                    late = start - float((picture.start_time or 0) * picture.time_base)
                     skipped = max(0, round(-late * SAMPLE_RATE))
                     yield np.zeros(max(0, round(late * SAMPLE_RATE)), np.float32)
-                for part in resampler.resample(frame):
-                    samples = part.to_ndarray().mean(axis=0)
-                    if not np.isfinite(samples).all():
-                        raise ValueError("it has non-finite samples")
-                    yield samples[skipped:]
-                    skipped = max(0, skipped - len(samples))
+                yield samples[skipped:]
+                skipped = max(0, skipped - len(samples))
         except (av.error.FFmpegError, ValueError) as error:
             warnings.warn(f"the audio of {video.path} cannot be decoded further "
                           f"({getattr(error, 'strerror', error)}); the model gets silence from "
                           "there on", stacklevel=2)
-
-
-def _seconds(frame: Any) -> float:
-    return 0.0 if frame is None or frame.time is None else frame.time

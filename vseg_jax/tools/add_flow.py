@@ -35,11 +35,11 @@ from vseg_jax.input_pipeline.flow import dis_flows
 from vseg_jax.input_pipeline.records import (
     Dataset,
     Record,
-    VideoBuilder,
     decode_image,
     encode_flow,
     open_dataset,
 )
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 from vseg_jax.weights import raft
 
 NOTE = "flow.json"

@@ -1,9 +1,10 @@
-"""`moving_shapes`: made videos with exact truth, deterministic from a seed, nothing to download.
+"""`moving_shapes`: synthetic videos with exact ground truth, deterministic given a seed.
 
-Two to five actors a clip; every actor that a sentence names has a twin that differs from it in a
-single attribute, so that no color, no shape and no still frame alone finds it. Two domains share
-categories and motions and differ in everything else: `source` and `target` (see `Options.shifts`).
-Masks, flow and sound are computed from the same paths that are drawn.
+A clip has two to five actors. Every actor that an expression names has a distractor that differs
+from it in a single attribute, so that color, shape or a still frame alone does not identify it. The
+two domains, `source` and `target`, share categories and motions and differ in everything else (see
+`Options.shifts`). Masks, flow and audio are computed from the same paths that are drawn. Nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders.moving_shapes.audio import mix
 from vseg_jax.input_pipeline.builders.moving_shapes.expressions import describe
-from vseg_jax.input_pipeline.builders.moving_shapes.render import Rendering, draw_style, render
+from vseg_jax.input_pipeline.builders.moving_shapes.render import Rendering, render
 from vseg_jax.input_pipeline.builders.moving_shapes.scene import (
     ATTRIBUTES,
     MUTE,
@@ -25,14 +26,16 @@ from vseg_jax.input_pipeline.builders.moving_shapes.scene import (
     draw_look_alikes,
     draw_scene,
 )
+from vseg_jax.input_pipeline.builders.moving_shapes.style import draw_style
+from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("source_train", "source_test", "target_train", "target_test")
 SHIFTS = ("background", "light", "noise", "size", "wording")
-# Small frames are stored without loss, for JPEG halves the resolution of color; in large ones it
-# does not show and PNGs of noise are big.
+# Small frames are stored losslessly, because JPEG halves the resolution of color. In large frames
+# this is not visible, and PNGs of noise are big.
 _JPEG_FROM = 128  # pixels of the smaller side
 _QUALITY = 95
-_ATTEMPTS = 50  # scenes drawn for a clip before giving up
+_ATTEMPTS = 50  # scenes drawn for a clip before it fails
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,26 +43,26 @@ class Options:
     """What to build.
 
     Attributes:
-      height: of the frames, pixels, from 32.
-      width: of the frames, pixels, from 32.
-      length: frames a clip; a motion spans the clip, however long.
-      fps: frames a second (decides how long the sound is).
+      height: of the frames, pixels, at least 32.
+      width: of the frames, pixels, at least 32.
+      length: frames per clip; a motion spans the whole clip.
+      fps: frames per second, which determines the length of the audio.
       train: clips in each train split.
       test: clips in each test split.
-      seed: of everything; clip i of a split depends on nothing but seed, split, i and the
-        options below, so a larger build begins with the clips of a smaller one.
+      seed: clip i of a split depends only on seed, split, i and the options below, so a larger
+        build starts with the clips of a smaller one.
       splits: which of `SPLITS` to build.
-      actors: least and greatest number of actors in a clip, within 2 to 8.
-      differs: how often twins differ in color, shape, size, texture, motion (weights).
-      drift: greatest way of the camera over a clip, in smaller sides of the frame; 0: none.
+      actors: smallest and largest number of actors in a clip, within 2 to 8.
+      differs: how often distractors differ in color, shape, size, texture, motion (weights).
+      drift: longest path of the camera over a clip, in units of the frame's smaller side; 0: none.
       scale: factor on the size of all actors, within 0.5 to 2.
-      shifts: what sets the target domain apart from the source, any of `SHIFTS`; a clip's
-        content stays the same whichever are on.
-      flow: write the optical flow.
-      sound: write the sound.
-      look_alikes: clips of another kind, for models that hear: two actors that look alike, both
-        drawn as circles. The small one lies still and is a circle; the large one moves, and only
-        the tone that it hums tells its category. No sentences.
+      shifts: how the target domain differs from the source, any of `SHIFTS`; the content of a clip
+        does not depend on them.
+      flow: whether optical flow is written.
+      audio: whether audio is written.
+      look_alikes: builds another kind of clip, for models that use audio: two actors that look
+        alike, both drawn as circles. The small one is a circle and does not move; the large one
+        moves, and only its tone reveals its category. There are no expressions.
     """
 
     height: int = 64
@@ -103,22 +106,23 @@ class Options:
         if not 0 <= self.drift <= 0.3:
             raise ValueError(f"moving_shapes: drift must lie within 0 to 0.3, got {self.drift}")
         if self.look_alikes and not self.audio:
-            raise ValueError("moving_shapes: look_alikes are told apart by their sound; leave "
-                             "sound=True")
+            raise ValueError("moving_shapes: only audio tells look_alikes apart; keep audio=True")
         if not 0.5 <= self.scale <= 2:
             raise ValueError(f"moving_shapes: scale must lie within 0.5 to 2, got {self.scale}")
 
 
-class Builder(records.VideoBuilder):
-    """Writes the splits; needs no source folder."""
+class Builder(VideoBuilder):
+    """Builds `moving_shapes`; needs no source folder."""
 
     name = "moving_shapes"
 
     def splits(self) -> dict[str, Iterator[records.Record]]:
+        """Returns the records of every split, generated lazily."""
         options = self.options or Options()
         return {split: self._clips(split, options) for split in options.splits}
 
     def categories(self) -> list[records.Category]:
+        """Returns the shapes, numbered from 1."""
         return [records.Category(k, name) for k, name in enumerate(SHAPES, 1)]
 
     @staticmethod
@@ -128,10 +132,13 @@ class Builder(records.VideoBuilder):
 
 
 def make_clip(options: Options, split: str, number: int) -> tuple[Scene, Rendering, list[int]]:
-    """Content and pictures of one clip, and the actors that can be seen well.
+    """Returns the content and the pictures of one clip, and the actors that can be seen well.
 
-    Content, looks, noise and wording draw from streams of their own. A scene in which fewer than
+    Content, style, noise and wording draw from separate random streams. A scene in which fewer than
     two actors can be named is drawn again.
+
+    Raises:
+      ValueError: no scene out of many attempts shows two actors well.
     """
     shifts = options.shifts if split.startswith("target") else ()
     content, styling, noise, _ = _streams(options, split, number)
@@ -150,12 +157,12 @@ def make_clip(options: Options, split: str, number: int) -> tuple[Scene, Renderi
         visible = _visible(scene, rendering.masks)
         if len(visible if options.look_alikes else nameable(scene, visible)) >= 2:
             return scene, rendering, visible
-    raise ValueError(f"moving_shapes: {split} clip {number}: no scene of {_ATTEMPTS} shows two "
+    raise ValueError(f"moving_shapes: {split} clip {number}: none of {_ATTEMPTS} scenes shows two "
                      f"actors well; use fewer actors than {options.actors[1]} or less drift")
 
 
 def make_record(options: Options, split: str, number: int) -> records.Record:
-    """One clip of a split as a record."""
+    """Returns one clip of a split as a record."""
     scene, rendering, visible = make_clip(options, split, number)
     free = split.startswith("target") and "wording" in options.shifts
     words = _streams(options, split, number)[3]
@@ -167,7 +174,7 @@ def make_record(options: Options, split: str, number: int) -> records.Record:
         frames=[records.encode_image(frame, quality) for frame in rendering.frames],
         masks=[records.encode_mask(mask) for mask in rendering.masks],
         height=options.height, width=options.width, fps=options.fps,
-        objects=[records.Object(i + 1, appearance.shape) for i, appearance in enumerate(scene.appearances)],
+        objects=[records.Object(i, one.shape) for i, one in enumerate(scene.appearances, 1)],
         expressions=[
             records.Expression(describe(words, scene, i, free=free, references=visible), i + 1,
                                style, scene.differs_in(i))
@@ -179,29 +186,29 @@ def make_record(options: Options, split: str, number: int) -> records.Record:
 
 
 def _disguised(scene: Scene) -> Scene:
-    """The scene as look-alikes are drawn."""
-    return dataclasses.replace(
-        scene, appearances=tuple(dataclasses.replace(one, shape=MUTE) for one in scene.appearances))
+    """Returns the scene as look-alikes are drawn: all in the same shape."""
+    alike = (dataclasses.replace(one, shape=MUTE) for one in scene.appearances)
+    return dataclasses.replace(scene, appearances=tuple(alike))
 
 
 def _streams(options: Options, split: str, number: int) -> list[np.random.Generator]:
-    """Generators for content, looks, noise and words."""
+    """Returns generators for content, style, noise and wording."""
     root = np.random.SeedSequence((options.seed, SPLITS.index(split), number))
     return [np.random.default_rng(s) for s in root.spawn(4)]
 
 
 def _size_factor(rng: np.random.Generator) -> float:
-    """All actors of a target clip are smaller or all are larger than those of the source."""
+    """Returns the factor by which all actors of a target clip are smaller or larger."""
     return rng.uniform(0.8, 0.88) if rng.uniform() < 0.5 else rng.uniform(1.12, 1.25)
 
 
 def nameable(scene: Scene, visible: list[int]) -> list[int]:
-    """Actors that can be seen, and so can their twins."""
+    """Returns the actors that can be seen together with their distractors."""
     return [i for i in visible if scene.distractors[i] in visible]
 
 
 def _visible(scene: Scene, masks: np.ndarray) -> list[int]:
-    """Actors of which enough can be seen in at least three quarters of the frames."""
+    """Returns the actors that can be seen well in at least three quarters of the frames."""
     visible = []
     for i, path in enumerate(scene.paths):
         pixels = (masks == i + 1).sum(axis=(1, 2))

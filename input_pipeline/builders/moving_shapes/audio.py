@@ -1,4 +1,4 @@
-"""The sound of a scene: every category hums its tone while its actor moves."""
+"""The audio of a scene: an actor makes the tone of its category while it moves."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from vseg_jax.input_pipeline.builders.moving_shapes.scene import SHAPES, Scene
 from vseg_jax.input_pipeline.records import SAMPLE_RATE
 
-# C major pentatonic from C4, so that any mixture is pleasant: Hz, a tone a category.
+# C major pentatonic from C4, so that any mixture is pleasant: one tone per category, Hz.
 TONES = dict(zip(SHAPES, (261.63, 293.66, 329.63, 392.0, 440.0, 523.25, 587.33, 659.26),
                  strict=True))
 
 
 def mix(scene: Scene, fps: float) -> np.ndarray:
-    """float32 [round(T / fps * 16000)] in [-1, 1]; an actor's loudness follows its speed."""
+    """Returns float32 [round(T / fps * 16000)] in [-1, 1]; loudness follows an actor's speed."""
     length = len(scene.paths[0].angle)
     count = round(length / fps * SAMPLE_RATE)
     times = np.arange(count) / SAMPLE_RATE * fps
@@ -28,7 +28,7 @@ def mix(scene: Scene, fps: float) -> np.ndarray:
 
 
 def _loudness(scene: Scene) -> np.ndarray:
-    """[N, T] in [0, 1]: speed in radii a clip, of the actor's fastest points; 1 at the most."""
+    """Returns [N, T] in [0, 1]: speed of an actor's fastest points in radii per clip, at most 1."""
     rows = []
     for path in scene.paths:
         if len(path.angle) < 2:
@@ -46,7 +46,7 @@ def _loudness(scene: Scene) -> np.ndarray:
 
 @functools.lru_cache(maxsize=len(SHAPES))
 def _tone(frequency: float, count: int) -> np.ndarray:
-    """A sine and its third harmonic, which is no other category's tone; 10 ms of fading."""
+    """Returns a sine and its third harmonic, which no other category has, faded over 10 ms."""
     time = np.arange(count) / SAMPLE_RATE
     wave = np.sin(2 * np.pi * frequency * time) + 0.25 * np.sin(6 * np.pi * frequency * time)
     fade = np.clip(np.minimum(time, time[::-1]) / 0.01, 0, 1)

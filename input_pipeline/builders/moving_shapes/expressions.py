@@ -1,8 +1,8 @@
-"""Sentences that name one actor of a scene and no other.
+"""Expressions that name exactly one actor of a scene.
 
-A sentence is first a `Claim` (attributes, perhaps a place beside another actor), for which
-uniqueness can be checked; only then is it put into words. No word stands for two values of an
-attribute, so what is unique as a claim is unique in words.
+An expression starts as a `Claim`: attributes and possibly a place relative to another actor, whose
+uniqueness can be checked. Only then is it put into words. No word stands for two values of an
+attribute, so a unique claim gives a unique expression.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from vseg_jax.input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, Scene
 
-# Other words for the free sentences, beside the plain word itself.
+# Alternatives to the plain word, for free expressions.
 SYNONYMS = {
     "red": ("crimson", "scarlet"), "orange": ("tangerine",), "yellow": ("golden", "lemon"),
     "green": ("emerald",), "cyan": ("turquoise", "aqua"), "blue": ("navy", "sapphire"),
@@ -26,7 +26,7 @@ SYNONYMS = {
     "plain": ("unpatterned", "solid"), "striped": ("stripy",), "dotted": ("spotted", "speckled"),
     "checkered": ("chequered", "chessboard"),
 }
-# (after a noun, after "that"); the first pair is the plain one.
+# (after a noun, after "that"); the first pair is used in plain expressions.
 MOTION_WORDS = {
     "left": (("moving left", "moves left"), ("heading leftwards", "heads leftwards"),
              ("sliding to the left", "slides to the left"), ("going left", "goes left")),
@@ -51,14 +51,14 @@ MOTION_WORDS = {
                  ("running in circles", "runs in circles")),
 }
 RELATIONS = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
-_PLACED = 0.4  # of the free sentences try to name a place
-_PLAIN_WORD = 0.5  # of the words of free sentences are those of the plain ones
-_CHANCE = {"color": 0.85, "motion": 0.85, "size": 0.2, "texture": 0.2}  # of a word not needed
+_PLACED = 0.4  # share of the free expressions that try to name a place
+_PLAIN_WORD = 0.5  # share of plain words in free expressions
+_CHANCE = {"color": 0.85, "motion": 0.85, "size": 0.2, "texture": 0.2}  # of unneeded words
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What a sentence says: the attributes it speaks of, perhaps a relation to another actor."""
+    """What an expression states: attributes, and possibly a relation to another actor."""
 
     attributes: tuple[str, ...]
     relation: str = ""
@@ -66,10 +66,10 @@ class Claim:
 
 
 def names_only(scene: Scene, actor: int, claim: Claim) -> bool:
-    """True if the claim holds for the actor and could be taken to hold for no other.
+    """Returns whether the claim holds for the actor and cannot be mistaken for another one.
 
-    A reference is named by color and shape, which must be its own alone. Places are judged
-    cautiously: the actor must stand clearly there in every frame, any other in hardly any.
+    A reference is named by color and shape, which no other actor may share. Places are judged
+    conservatively: the actor must clearly be there in every frame, any other one in hardly any.
     """
     if claim.relation:
         nouns = [(appearance.color, appearance.shape) for appearance in scene.appearances]
@@ -87,7 +87,7 @@ def names_only(scene: Scene, actor: int, claim: Claim) -> bool:
 
 
 def _beside(scene: Scene, actor: int, claim: Claim, margin: float = 0.6) -> np.ndarray:
-    """bool [T]: does the actor stand there, by a margin in sums of radii?"""
+    """Returns bool [T]: whether the actor is at the claimed place, by a margin in sums of radii."""
     one, two = scene.paths[actor], scene.paths[claim.reference]
     axis = 0 if claim.relation in ("left", "right") else 1
     sign = 1 if claim.relation in ("right", "below") else -1
@@ -97,14 +97,14 @@ def _beside(scene: Scene, actor: int, claim: Claim, margin: float = 0.6) -> np.n
 
 def describe(rng: np.random.Generator, scene: Scene, actor: int, *, free: bool,
              references: Collection[int] = ()) -> str:
-    """A sentence for the actor, always with the attribute that tells it from its twin.
+    """Returns an expression that always has the attribute in which the distractor differs.
 
     Args:
       rng: randomness.
       scene: the clip's content.
-      actor: which actor.
-      free: other words and word orders, relations; otherwise "the red circle moving left".
-      references: actors that a free sentence may refer to ("left of the blue ring").
+      actor: number of the actor.
+      free: uses varied words, word orders and relations; otherwise "the red circle moving left".
+      references: actors that a free expression may refer to ("left of the blue ring").
     """
     claim = _claim(rng, scene, actor, references if free else ())
     return _free(rng, scene, actor, claim) if free else _plain(scene, actor, claim)
@@ -143,7 +143,7 @@ def _plain(scene: Scene, actor: int, claim: Claim) -> str:
 
 
 def _free(rng: np.random.Generator, scene: Scene, actor: int, claim: Claim) -> str:
-    """One of several word orders; a relation comes after the noun or at the front."""
+    """Returns the claim in one of several word orders, a relation after the noun or in front."""
     appearance = scene.appearances[actor]
     word = {a: _synonym(rng, getattr(appearance, a)) for a in claim.attributes if a != "motion"}
     before = [word[a] for a in ("size", "texture", "color") if a in word]
@@ -166,7 +166,7 @@ def _free(rng: np.random.Generator, scene: Scene, actor: int, claim: Claim) -> s
         orders = [f"{_article(noun)}{after} {doing}, {place}",
                   f"look for {_article(noun)}{after} which {does}, {place}",
                   f"{place}, it is the {noun}{after} that {does}"]
-        if not place:  # beside a place the motion would seem to be that of the other actor
+        if not place:  # next to a place the motion would seem to belong to the other actor
             orders.append(f"{doing}, the {noun}{after}")
     text = orders[int(rng.integers(len(orders)))]
     return " ".join(text.replace(",,", ",").split()).strip(" ,")
@@ -177,7 +177,7 @@ def _synonym(rng: np.random.Generator, word: str) -> str:
 
 
 def _choice(rng: np.random.Generator, options: tuple):
-    """The plain word often enough that a vocabulary of the source is not all at sea."""
+    """Returns the plain option often enough that a vocabulary of the source covers most words."""
     if rng.uniform() < _PLAIN_WORD:
         return options[0]
     return options[int(rng.integers(1, len(options)))]

@@ -1,0 +1,101 @@
+"""The style of a clip, which sets the two domains apart: background, light, shadow, noise, blur."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """The look of a clip, apart from its content; see `draw_style`.
+
+    Attributes:
+      canvas: float32 [H + 2m, W + 2m, 3], the background that the drifting camera sees.
+      margin: m, pixels.
+      gain: float32 [H, W, 3], factor on every frame (light and its color).
+      shadow: (dx, dy, strength), offset in radii.
+      noise: standard deviation, gray levels.
+      blur: standard deviation, pixels; 0 for none.
+    """
+
+    canvas: np.ndarray
+    margin: int
+    gain: np.ndarray
+    shadow: tuple[float, float, float]
+    noise: float
+    blur: float
+
+
+def draw_style(rng: np.random.Generator, height: int, width: int, drift: float,
+               shifts: tuple[str, ...]) -> Style:
+    """Draws background, light and camera of a clip.
+
+    Args:
+      rng: randomness; every part draws from its own stream, so that one shift does not change the
+        others.
+      height: of the frames.
+      width: of the frames.
+      drift: length of the camera's path over the clip, pixels.
+      shifts: which of "background", "light", "noise" are as in the target domain.
+    """
+    back, light, camera = rng.spawn(3)
+    margin = int(np.ceil(drift)) + 2
+    size = (height + 2 * margin, width + 2 * margin)
+    canvas = (_clutter if "background" in shifts else _soft)(back, *size)
+    if "light" in shifts:
+        gain = _side_light(light, height, width)
+        heading = light.uniform(0, 2 * np.pi)
+        shadow = (0.45 * np.cos(heading), 0.45 * np.sin(heading), 0.5)
+    else:
+        gain = np.ones((height, width, 3), np.float32)
+        shadow = (0.12, 0.3, 0.28)
+    noisy = "noise" in shifts
+    return Style(canvas, margin, gain, shadow,
+                 noise=camera.uniform(3, 9) if noisy else 0.0,
+                 blur=camera.uniform(0.35, 0.65) * min(height, width) / 64 if noisy else 0.0)
+
+
+def _field(
+    rng: np.random.Generator, cells: int, height: int, width: int, channels: int = 1
+) -> np.ndarray:
+    """Returns a smooth random field [H, W, channels], about [-1, 1], `cells` bumps along a side."""
+    coarse = rng.uniform(-1, 1, (cells + 2, cells + 2, channels)).astype(np.float32)
+    fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return fine.reshape(height, width, channels)
+
+
+def _soft(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Returns a background of two pale colors that blend into each other."""
+    first, second = rng.uniform(196, 246, (2, 3)).astype(np.float32)
+    mix = 0.5 + 0.5 * np.clip(_field(rng, 1, height, width), -1, 1)
+    return first + mix * (second - first) + 5 * _field(rng, 3, height, width)
+
+
+def _clutter(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Returns a background of muted patches, strips and grain at several scales."""
+    side = min(height, width)
+    ground = rng.uniform(70, 170, 3) + 28 * _field(rng, 3, height, width, 3)
+    canvas = np.clip(ground, 0, 255).astype(np.uint8)  # OpenCV draws soft edges in 8 bits only
+    for _ in range(int(rng.integers(14, 22))):
+        gray = rng.uniform(45, 195)
+        color = tuple(float(c) for c in gray + rng.uniform(-26, 26, 3))
+        x, y = rng.uniform(0, width), rng.uniform(0, height)
+        angle = rng.uniform(0, 180)
+        long, short = side * rng.uniform(0.15, 0.7), side * rng.uniform(0.03, 0.16)
+        box = cv2.boxPoints(((x, y), (long, short), angle))
+        cv2.fillConvexPoly(canvas, np.rint(box * 16).astype(np.int32), color, cv2.LINE_AA, 4)
+    grain = 13 * _field(rng, side // 6, height, width) + 9 * _field(rng, side // 3, height, width)
+    return np.clip(canvas + grain, 0, 255)
+
+
+def _side_light(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Returns the gain of tinted light from one side."""
+    heading = rng.uniform(0, 2 * np.pi)
+    x = np.linspace(-1, 1, width, dtype=np.float32)
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    slope = (np.cos(heading) * x + np.sin(heading) * y) * rng.uniform(0.1, 0.3)
+    cast = 1 + rng.uniform(-0.13, 0.13, 3)
+    return ((rng.uniform(0.7, 1.05) + slope)[..., None] * cast).astype(np.float32)
