@@ -192,7 +192,7 @@ def test_a_dataset_that_is_missing_or_half_extracted(tmp_path):
         return refused("--workdir", tmp_path / "run", f"--config.data.prepared={tmp_path}/data",
                        f"--config.data.source={tmp_path / 'A2D'}", "--config", *arguments)
 
-    assert "download the dataset as docs/data.md says" in said(f"{QVIM}:a2d")
+    assert "/datasets/a2d_sentences) and give the folder" in said(f"{QVIM}:a2d")
     release = tmp_path / "A2D" / "Release"
     release.mkdir(parents=True)
     assert f"{release / 'videoset.csv'} cannot be read" in said(f"{QVIM}:a2d")

@@ -1,11 +1,11 @@
-"""From official downloads to prepared datasets: one builder a dataset.
+"""Builders, which turn official downloads into prepared datasets; one module per dataset.
 
-    python -m vseg_jax.input_pipeline.builders verify  davis --source /data/DAVIS --option year=2017
-    python -m vseg_jax.input_pipeline.builders prepare davis --source /data/DAVIS --prepared data
+    vseg data verify  davis --source /data/DAVIS --option year=2017
+    vseg data prepare davis --source /data/DAVIS --prepared data
 
-A builder's module holds `Options` (a frozen dataclass), `Builder` (a `VideoBuilder`) and, where
-there is something to download, `verify(source, options) -> list of problems`. It is imported only
-when it is asked for, and so are the readers that it needs (h5py, scipy, av).
+The module of a builder defines `Options` (a frozen dataclass), `Builder` (a `VideoBuilder`) and,
+unless the dataset is synthetic, `verify(source, options) -> list of problems`. Modules and the
+readers that they need (h5py, scipy, av) are imported only when they are used.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from vseg_jax import urls
+
+__all__ = ["BUILDERS", "parse_options", "prepare", "verify"]
 
 BUILDERS = {
     "moving_shapes": "vseg_jax.input_pipeline.builders.moving_shapes",
@@ -39,20 +43,19 @@ BUILDERS = {
 def prepare(
     name: str, source: str | Path, prepared: str | Path, options: Mapping[str, Any] | None = None
 ) -> Path:
-    """The folder of the prepared dataset, built from `source` unless it is there already.
+    """Builds a dataset from `source` unless it is prepared already; returns its folder.
 
-    The folder's name is unique to the options (an option that names a file counts by the file's
-    content), not to `source`: give another `prepared` to hold two downloads of one dataset.
+    The name of the folder identifies the options (for an option that names a file, the file's
+    content), but not `source`: use different `prepared` folders for two downloads of one dataset.
 
     Args:
       name: a key of `BUILDERS`.
-      source: folder of the official download; may be empty once the dataset is prepared.
-      prepared: folder that holds all prepared datasets.
-      options: the builder's options, see its `Options`.
+      source: folder of the official download; not needed once the dataset is prepared.
+      prepared: folder of all prepared datasets.
+      options: options of the builder, see its `Options`.
 
     Raises:
-      ValueError: unknown name or option, a download that is missing or not whole, a file in it
-        that cannot be read.
+      ValueError: unknown name or option, or the download is missing, incomplete or unreadable.
     """
     module = _module(name)
     parsed = parse_options(module.Options, options or {}, name)
@@ -69,7 +72,7 @@ def prepare(
 def verify(
     name: str, source: str | Path, options: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """What is wrong with the download in `source`; empty where all is well.
+    """Returns the problems of the download in `source`; [] if there are none.
 
     Raises:
       ValueError: unknown name or option, or no such folder.
@@ -77,16 +80,21 @@ def verify(
     module = _module(name)
     parsed = parse_options(module.Options, options or {}, name)
     if not hasattr(module, "verify"):
-        return []  # made, not downloaded
-    _check_source(name, source, "nothing to verify")
+        return []  # synthetic
+    _check_source(name, source, "there is nothing to verify")
     return module.verify(Path(source), parsed)
 
 
 def parse_options(cls: type, values: Mapping[str, Any], name: str) -> Any:
-    """The dataclass `cls` from a mapping whose values have its types or are their spelling.
+    """Returns the dataclass `cls` from a mapping with values of its types or as strings.
+
+    Args:
+      cls: the `Options` of a builder.
+      values: {option: value}; values from the command line are strings such as "2016" or "a,b".
+      name: of the dataset, for errors.
 
     Raises:
-      ValueError: an unknown option (with the nearest known one) or a value of another type.
+      ValueError: an unknown option (names the nearest known one) or a value of the wrong type.
     """
     hints = typing.get_type_hints(cls)
     arguments = {}
@@ -105,15 +113,15 @@ def _module(name: str) -> types.ModuleType:
 
 def _check_source(name: str, source: str | Path, state: str) -> None:
     if not source or not Path(source).is_dir():
-        said = f"'{source}' is no folder" if source else "no source was given"
+        fault = f"source folder '{source}' does not exist" if source else "no source was given"
         raise ValueError(
-            f"{name}: {said} and {state}; download the dataset as docs/data.md says and give "
-            "the folder it was extracted to"
+            f"{name}: {fault} and {state}; download the dataset ({urls.DATASETS}{name}) and give "
+            "the folder that it was extracted to"
         )
 
 
 def _variant(options: Any) -> str:
-    """'default', or a name made from the options that differ from it."""
+    """Returns 'default', or a name derived from the options that differ from their defaults."""
     changed = {
         field.name: value
         for field in dataclasses.fields(options)
@@ -133,7 +141,7 @@ def _fingerprint(value: Any) -> Any:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the type `hint`; strings, as the command line gives them, are spelled values."""
+    """Returns `value` as the type `hint`; strings are parsed."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         for allowed in inner:
@@ -145,9 +153,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if isinstance(value, str):
             items = [item for item in value.split(",") if item]
         if not isinstance(items, (list, tuple)):
-            raise ValueError(f"{where} wants values separated by commas, got {value!r}")
+            raise ValueError(f"{where} needs values separated by commas, got {value!r}")
         if inner[-1] is not Ellipsis and len(items) != len(inner):
-            raise ValueError(f"{where} wants {len(inner)} values, got {value!r}")
+            raise ValueError(f"{where} needs {len(inner)} values, got {value!r}")
         return tuple(_convert(inner[0], item, where) for item in items)
     if hint is bool and isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
@@ -160,7 +168,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return number
     if hint in (bool, str) and isinstance(value, hint):
         return value
-    raise ValueError(f"{where} wants {getattr(hint, '__name__', hint)}, got {value!r}")
+    raise ValueError(f"{where} needs {getattr(hint, '__name__', hint)}, got {value!r}")
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:

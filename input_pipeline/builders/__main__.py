@@ -1,18 +1,20 @@
-"""python -m vseg_jax.input_pipeline.builders {prepare,verify} NAME --source DIR --prepared DIR"""
+"""Checks downloads and prepares datasets: `vseg data {prepare,verify} NAME --source DIR`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
+from vseg_jax import urls
 from vseg_jax.input_pipeline.builders import BUILDERS, prepare, verify
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0, 1 where verify found problems, 2 where the command cannot be carried out."""
+    """Runs the command; returns 0, 1 if `verify` found problems, 2 if the command failed."""
     parser = argparse.ArgumentParser(
         prog="python -m vseg_jax.input_pipeline.builders",
-        description="Checks official downloads and turns them into prepared datasets.",
+        description="Checks official downloads and turns them into prepared datasets; "
+                    f"see {urls.DATASETS}",
     )
     parser.add_argument("command", choices=("prepare", "verify"))
     parser.add_argument("name", help=f"one of {', '.join(BUILDERS)}")
@@ -20,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--prepared", default="data", help="folder of all prepared datasets")
     parser.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE",
-        help="an option of the builder (may be repeated)",
+        help="an option of the builder; may be repeated",
     )
     given = parser.parse_args(arguments)
     try:
@@ -34,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     for problem in problems:
         print(f"problem: {problem}")
-    print(f"{given.name}: {f'{len(problems)} problems' if problems else 'all well'}")
+    print(f"{given.name}: {len(problems) or 'no'} problems")
     return 1 if problems else 0
 
 
@@ -43,7 +45,7 @@ def _options(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise ValueError(f"--option wants KEY=VALUE, got '{pair}'")
+            raise ValueError(f"--option must be KEY=VALUE, got '{pair}'")
         options[key] = value
     return options
 

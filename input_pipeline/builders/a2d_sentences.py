@@ -5,27 +5,28 @@ Layout (the three text files and folders may also lie in `text_annotations/`):
     Release/videoset.csv                    9 columns, no header
     Release/clips320H/<video>.mp4           also found as CLIPS320
     a2d_annotation.txt                      video_id,instance_id,query
-    a2d_missed_videos.txt                   videos without sentences
+    a2d_missed_videos.txt                   videos without expressions
     a2d_annotation_with_instances/<video>/<%05d>.h5     frames counted from 1
 
-A record holds a whole clip, re-encoded as JPEG; three to five frames of it are annotated. Object
-ids are the instance ids plus one, categories the actor-action labels ("adult-run").
+A record holds a complete clip, re-encoded as JPEG; three to five of its frames are annotated.
+Object ids are the instance ids plus one, categories are the actor-action labels ("adult-run").
 
-Known faults of the official files, and what is done: the instance id "1 (copy)" is left out; an
-.h5 that names an instance twice (EadxBPmQvtg/00025) keeps the first; one with more masks than
-instances (95Nq6fQoP2o/00032, I0MlLHTWCro/00020, IRrbHQjE4LQ/00016) keeps as many as there are
-instances; where objects overlap, which an index mask cannot hold, the smaller keeps the pixel.
+Known errors of the official files and their treatment: the instance id "1 (copy)" is left out; of
+an instance that an .h5 names twice (EadxBPmQvtg/00025) the first mask is used; masks beyond the
+number of instances (95Nq6fQoP2o/00032, I0MlLHTWCro/00020, IRrbHQjE4LQ/00016) are ignored; where
+objects overlap, the smaller one gets the pixel, because an index mask holds one object per pixel.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from vseg_jax import urls
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
@@ -41,14 +42,14 @@ INSTANCES = "a2d_annotation_with_instances"
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How A2D-Sentences is read."""
+    """Options of A2D-Sentences."""
 
-    exclude: tuple[str, ...] = ()  # videos left out; some public loaders drop e7Kjy13woXg
+    exclude: tuple[str, ...] = ()  # videos to leave out; some public loaders drop e7Kjy13woXg
 
 
 @dataclasses.dataclass(frozen=True)
 class Official:
-    """Counts of the official files; train and test are videos that are not missed."""
+    """Counts of the official files; train and test without the missed videos."""
 
     videos: int = 3782
     queries: int = 6655
@@ -68,27 +69,27 @@ class Instance:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """What the text files say, and where the rest lies."""
+    """The content of the text files, and the folders of clips and masks."""
 
     videos: dict[str, str]  # video -> split, of all of videoset.csv
-    queries: dict[str, list[tuple[int, str]]]  # video -> (instance, sentence)
+    queries: dict[str, list[tuple[int, str]]]  # video -> (instance, expression)
     rows: int  # of a2d_annotation.txt
     missed: frozenset[str]
     clips: Path
     instances: Path
 
     def used(self, split: str) -> list[str]:
-        """The videos of a split that are not missed, in the order of videoset.csv."""
+        """Returns the videos of a split that are not missed, in the order of videoset.csv."""
         return [v for v, s in self.videos.items() if s == split and v not in self.missed]
 
 
 class Builder(VideoBuilder):
-    """A2D-Sentences records; `options` is an `Options`."""
+    """Builds A2D-Sentences; `options` is an `Options`."""
 
     name = "a2d_sentences"
 
-    def splits(self):
-        """Raises a ValueError that lists what is missing before the first record is read."""
+    def splits(self) -> dict[str, Iterable[records.Record]]:
+        """Returns the records of every split; see `VideoBuilder.splits`."""
         listing = read_listing(self.source)
         excluded = set(self.options.exclude)
         if unknown := sorted(excluded - set(listing.videos)):
@@ -98,18 +99,18 @@ class Builder(VideoBuilder):
             for split in SUBSETS.values()
         }
         problems = _missing(listing, [v for videos in found.values() for v in videos])
-        if len(listing.videos) == Official.videos:   # else a part, or a set of one's own
+        if len(listing.videos) == Official.videos:   # otherwise a subset, or your own data
             problems += _miscounted(listing, Official())
         if problems:
             raise ValueError(
-                f"A2D-Sentences in {self.source} is not whole: {'; '.join(problems)}; extract "
-                "the archives again, see docs/data.md"
+                f"A2D-Sentences in {self.source} is incomplete: {'; '.join(problems)}; extract "
+                f"the archives again, see {urls.DATASETS}a2d_sentences"
             )
         return {split: _records(listing, videos) for split, videos in found.items()}
 
 
 def verify(source: Path, options: Options, official: Official | None = None) -> list[str]:
-    """What is wrong with the download: counts, missing files, files cut off."""
+    """Returns the problems of a download: counts, missing files, truncated files."""
     official = official or Official()
     try:
         listing = read_listing(source)
@@ -124,9 +125,7 @@ def verify(source: Path, options: Options, official: Official | None = None) -> 
     clips = [p for v in used if (p := listing.clips / f"{v}.mp4").is_file()]
     notes = [p for v in used for p in files.numbered(listing.instances / v, ".h5").values()]
     for paths in (clips, notes):
-        if broken := [p for p in paths if not files.is_whole(p)]:
-            problems.append(f"files cut off or of another kind: "
-                            f"{files.first_names(broken, len(paths))}")
+        problems += files.broken(paths)
     return problems
 
 
@@ -152,7 +151,7 @@ def read_listing(source: Path) -> Listing:
         if row["instance_id"] == "1 (copy)":
             continue
         number = files.whole_number(row["instance_id"], where, "instance_id")
-        text = files.sentence(row["query"], where)
+        text = files.tidy(row["query"], where)
         queries.setdefault(row["video_id"], []).append((number, text))
     path = _find(source, "a2d_missed_videos.txt")
     missed = {row["vid"] for _, row in files.read_rows(path, ("vid",), header=False)}
@@ -168,8 +167,8 @@ def _find(source: Path, name: str) -> Path:
     for place in places:
         if place.exists():
             return place
-    raise ValueError(f"neither {places[0]} nor {places[1]} is there: download {name} from the "
-                     "A2D-Sentences page, see docs/data.md")
+    raise ValueError(f"neither {places[0]} nor {places[1]} exists: download {name} from the "
+                     f"A2D-Sentences page, see {urls.DATASETS}a2d_sentences")
 
 
 def _miscounted(listing: Listing, official: Official) -> list[str]:
@@ -204,15 +203,15 @@ def _records(listing: Listing, videos: list[str]) -> Iterator[records.Record]:
         yield record
     if overlapping:
         print(f"a2d_sentences: objects overlap in {overlapping} of {annotated} annotated frames; "
-              "the smaller one keeps the pixels", flush=True)
+              "the smaller one gets the pixels", flush=True)
 
 
 def read_video(listing: Listing, video: str) -> tuple[records.Record, int]:
-    """One video, and in how many of its annotated frames objects overlap.
+    """Reads one video; returns its record and in how many annotated frames objects overlap.
 
     Raises:
       ValueError: a clip or an .h5 that cannot be read, masks of another size than the clip, a
-        frame number beyond the clip (by one is the decoder's doing, and is clamped).
+        frame number beyond the clip (one beyond is clamped, because decoders differ by a frame).
     """
     clip = listing.clips / f"{video}.mp4"
     frames, size, fps = read_clip(clip)
@@ -231,7 +230,7 @@ def read_video(listing: Listing, video: str) -> tuple[records.Record, int]:
         index = files.paint([(i.number + 1, i.mask) for i in instances], size)
         overlaps += sum(int(i.mask.sum()) for i in instances) > int((index > 0).sum())
         position = min(number, len(frames)) - 1
-        masks[position] = masks[position] or records.encode_mask(index)  # not over an exact one
+        masks[position] = masks[position] or records.encode_mask(index)  # keep an exact match
     objects = [records.Object(n + 1, category(seen)) for n, seen in sorted(labels.items())]
     expressions = [records.Expression(t, n + 1) for n, t in listing.queries.get(video, [])]
     return records.Record(
@@ -241,7 +240,7 @@ def read_video(listing: Listing, video: str) -> tuple[records.Record, int]:
 
 
 def category(labels: collections.Counter) -> str:
-    """Name of the commonest label, 'adult-run'; '' for an object that no frame shows."""
+    """Returns the name of the most frequent label, as "adult-run"; "" if there is none."""
     if not labels:
         return ""
     label = labels.most_common(1)[0][0]
@@ -252,7 +251,7 @@ def category(labels: collections.Counter) -> str:
 
 
 def read_clip(path: Path) -> tuple[list[bytes], tuple[int, int], float]:
-    """The frames of a clip as JPEG, their size (height, width) and the frame rate (0: unknown)."""
+    """Returns a clip's frames as JPEG, their size (height, width), frame rate (0: unknown)."""
     av = files.require("av")
     frames: list[bytes] = []
     size = (0, 0)
@@ -271,9 +270,9 @@ def read_clip(path: Path) -> tuple[list[bytes], tuple[int, int], float]:
 
 
 def read_annotation(path: Path) -> list[Instance]:
-    """The instances of an .h5 file, masks turned upright.
+    """Returns the instances of an .h5 file, with masks [H, W].
 
-    MATLAB's columns come first, so h5py shows reMask as [n, W, H], or [W, H] where n is 1.
+    MATLAB stores columns first, so h5py reads reMask as [n, W, H], or [W, H] if n is 1.
     """
     h5py = files.require("h5py")
     try:

@@ -1,16 +1,16 @@
-"""AVIS, audio-visual instance segmentation: the layout of YouTube-VIS and a sound file a video.
+"""AVIS, audio-visual instance segmentation: the layout of YouTube-VIS and an audio file per video.
 
-Layout: as in `youtube_vis`, and `<split>/audio/<video>.wav`. The dataset of the paper (1 427
-videos, 20 categories of YouTube-VIS) is not published; this reads data of one's own in the form the
-paper tells, "the format of Youtube-VIS dataset". A quarter of train is held out as `dev`, as the
-paper splits its videos; which ones it does not say.
+Layout: as in `youtube_vis`, and `<split>/audio/<video>.wav`. The dataset of the paper (1,427
+videos, 20 categories of YouTube-VIS) is not published; this builder reads your own data in the
+form that the paper describes, "the format of Youtube-VIS dataset". A quarter of train is held out
+as `dev`, the proportion of the paper, which does not say which videos.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,36 +24,37 @@ SPLITS = ("train", "valid")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How AVIS is read."""
+    """Options of AVIS."""
 
-    dev: float = 0.25  # share of the train videos that go to the split `dev` instead; 0: none
-    seed: int = 0  # which ones, see `files.draw`
-    missing_audio: Literal["error", "silent"] = "error"  # what a video without a sound file is
+    dev: float = 0.25  # share of the train videos moved to the split `dev`; 0: none
+    seed: int = 0  # selects them, see `files.draw`
+    missing_audio: Literal["error", "silent"] = "error"  # treatment of videos without audio
 
     def __post_init__(self):
         if not 0 <= self.dev < 1:
-            raise ValueError(f"avis: the option 'dev' is {self.dev}; it is a share in [0, 1)")
+            raise ValueError(f"avis: the option 'dev' is {self.dev}; it must be a share in [0, 1)")
 
 
 class Builder(VideoBuilder):
-    """AVIS records, with sound; `options` is an `Options`."""
+    """Builds AVIS with audio; `options` is an `Options`."""
 
     name = "avis"
 
-    def splits(self):
-        """Raises a ValueError that lists what is missing before the first record is read."""
+    def splits(self) -> dict[str, Iterable[records.Record]]:
+        """Returns the records of every split; see `VideoBuilder.splits`."""
         options = self.options
         found = self._found.splits
         tracks.check_whole("AVIS", self.source, found)
         silent = [p for split, videos in found.items() for p in _silent(split, videos)]
         if silent and options.missing_audio == "error":
-            raise ValueError(f"AVIS in {self.source} lacks sound: {'; '.join(silent)}; "
-                             "missing_audio=silent takes these videos without")
+            raise ValueError(f"AVIS in {self.source} lacks audio: {'; '.join(silent)}; "
+                             "missing_audio=silent uses these videos without audio")
         held = round(options.dev * len(found.get("train", ())))
         splits = tracks.hold_out(found, held, options.seed)
         return {split: map(record, videos) for split, videos in splits.items()}
 
-    def categories(self):
+    def categories(self) -> Sequence[records.Category]:
+        """Returns the categories of the annotation files."""
         return self._found.categories
 
     @functools.cached_property
@@ -62,7 +63,7 @@ class Builder(VideoBuilder):
 
 
 def verify(source: Path, options: Options) -> list[str]:
-    """What is wrong with the data: as `youtube_vis.verify`, and sound that is missing or bad."""
+    """Returns the problems of the data: those of `youtube_vis.verify`, and of the audio."""
     del options
     try:
         found = read(source)
@@ -74,19 +75,19 @@ def verify(source: Path, options: Options) -> list[str]:
 
 
 def read(source: Path) -> tracks.Annotations:
-    """The splits whose annotation file is there; see `tracks.read`."""
+    """Returns the splits that have an annotation file; see `tracks.read`."""
     return tracks.read({split: youtube_vis.places(source, split) for split in SPLITS},
                        f"the folder of AVIS (the one that holds {' and '.join(SPLITS)})")
 
 
 def audio_path(video: tracks.Video) -> Path:
-    """Where the sound of a video is."""
+    """Returns the path of a video's audio file."""
     images = video.frames[0].parents[len(Path(video.name).parts)]
     return images.parent / "audio" / f"{video.name}.wav"
 
 
 def record(video: tracks.Video) -> records.Record:
-    """Reads one video and its sound, if there is any; both last equally long (inferred)."""
+    """Reads one video and its audio, if it has any; both have the same duration (inferred)."""
     path = audio_path(video)
     if not path.is_file():
         return tracks.record(video)
@@ -97,7 +98,7 @@ def record(video: tracks.Video) -> records.Record:
 
 def _silent(split: str, videos: Sequence[tracks.Video]) -> list[str]:
     if lost := [path for v in videos if not (path := audio_path(v)).is_file()]:
-        return [f"{split}: videos without sound: {files.first_names(lost, len(videos))}"]
+        return [f"{split}: videos without audio: {files.first_names(lost, len(videos))}"]
     return []
 
 
@@ -110,5 +111,5 @@ def _unusable(split: str, videos: Sequence[tracks.Video]) -> list[str]:
             faults.append(error)
     if not faults:
         return []
-    return [f"{split}: sound that cannot be used: {len(faults)} of {len(videos)}, the first: "
+    return [f"{split}: audio that cannot be used: {len(faults)} of {len(videos)}, the first: "
             f"{faults[0]}"]

@@ -1,18 +1,18 @@
-"""COCO 2017 (Lin et al. 2014) as videos of one frame, to train beside video instance segmentation.
+"""COCO 2017 (Lin et al. 2014) as videos of one frame, for joint training with video datasets.
 
 Layout: `annotations/instances_{train,val}2017.json` and `{train,val}2017/<file>.jpg`. Only the
-categories that another dataset shares are taken, under its names (`vseg_jax.input_pipeline.categories`); all
-else is background, and images that show nothing of them are left out.
+categories that a video dataset shares are used, under its names (see `categories`). Everything else
+is background, and images without these categories are left out.
 
-Crowds are void. Outlines are filled by OpenCV, which differs from COCO's own filling in some pixels
-of the border.
+Crowds are void. Outlines are filled by OpenCV, which differs from COCO's own filling in a few
+pixels of the border.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,19 +29,19 @@ from vseg_jax.run_lengths import decode_rle
 
 SPLITS = {"train": "train2017", "val": "val2017"}
 OFFICIAL = {"train": 118287, "val": 5000}  # images
-FINE = 5  # subpixels a pixel's side, odd, where outlines are filled
+FINE = 5  # subpixels along a pixel's side for filling outlines; odd
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How COCO is read."""
+    """Options of COCO."""
 
     names: Literal["youtube_vis_2019", "youtube_vis_2021", "ovis"] = "youtube_vis_2019"
 
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """One image: (category, crowd or not, outlines or code, what it is) of what is taken of it."""
+    """One image with its parts: (category, crowd, outlines or code, description for errors)."""
 
     path: Path
     size: tuple[int, int]  # height, width
@@ -49,20 +49,21 @@ class Image:
 
 
 class Builder(VideoBuilder):
-    """COCO records; `options` is an `Options`."""
+    """Builds COCO; `options` is an `Options`."""
 
     name = "coco"
 
-    def splits(self):
-        """Raises a ValueError that lists what is missing before the first record is read."""
+    def splits(self) -> dict[str, Iterable[records.Record]]:
+        """Returns the records of every split; see `VideoBuilder.splits`."""
         if problems := [p for part in self._found.items() for p in _missing(*part)]:
-            raise ValueError(f"COCO in {self.source} is not whole: {'; '.join(problems)}; extract "
+            raise ValueError(f"COCO in {self.source} is incomplete: {'; '.join(problems)}; extract "
                              "the archive again")
         shown = {split: [i for i in images if any(not crowd for _, crowd, *_ in i.parts)]
                  for split, images in self._found.items()}
         return {split: map(record, images) for split, images in shown.items()}
 
-    def categories(self):
+    def categories(self) -> Sequence[records.Category]:
+        """Returns the categories of the video dataset, numbered from 1."""
         return [records.Category(k, n) for k, n in enumerate(CATEGORIES[self.options.names], 1)]
 
     @functools.cached_property
@@ -73,7 +74,7 @@ class Builder(VideoBuilder):
 def verify(
     source: Path, options: Options, official: Mapping[str, int] = OFFICIAL
 ) -> list[str]:
-    """What is wrong with the download: counts, missing images, images cut off."""
+    """Returns the problems of a download: counts, missing images, truncated images."""
     try:
         found = read(source, options)
     except ValueError as error:
@@ -87,17 +88,15 @@ def verify(
     for split, images in found.items():
         problems += _missing(split, images)
         paths = [i.path for i in images if i.path.is_file()]
-        if broken := [p for p in paths if not files.is_whole(p)]:
-            problems.append(f"{split}: files cut off or not images: "
-                            f"{files.first_names(broken, len(paths))}")
+        problems += files.broken(paths, split)
     return problems
 
 
 def read(source: Path, options: Options) -> dict[str, list[Image]]:
-    """The images of every split whose annotation file is there, in order of their names.
+    """Returns the images of every split that has an annotation file, in order of their names.
 
     Raises:
-      ValueError: no annotation file, or one that cannot be read (names path and entry).
+      ValueError: no annotation file, or a file that cannot be read (names path and entry).
     """
     names = from_coco(options.names)
     found = {}
@@ -117,21 +116,22 @@ def _read(path: Path, folder: Path, names: Mapping[int, str]) -> list[Image]:
     try:
         known = {c["id"] for c in content["categories"]}
         images = {}
-        for said in content["images"]:
-            where = f"{path}, image {said.get('id')}"
-            images[said["id"]] = Image(folder / said["file_name"],
-                                       (said["height"], said["width"]), [])
-        for k, said in enumerate(content["annotations"]):
-            where = f"{path}, annotation {said.get('id', k)}"
-            if said["category_id"] not in known:
-                raise ValueError(f"{where} has the category_id {said['category_id']!r}, which the "
+        for entry in content["images"]:
+            where = f"{path}, image {entry.get('id')}"
+            size = (entry["height"], entry["width"])
+            images[entry["id"]] = Image(folder / entry["file_name"], size, [])
+        for k, entry in enumerate(content["annotations"]):
+            where = f"{path}, annotation {entry.get('id', k)}"
+            if entry["category_id"] not in known:
+                raise ValueError(f"{where} has the category_id {entry['category_id']!r}, which the "
                                  "file's categories do not list")
-            if said["image_id"] not in images:
-                raise ValueError(f"{where} is of the image {said['image_id']!r}, which the file "
+            if entry["image_id"] not in images:
+                raise ValueError(f"{where} is of the image {entry['image_id']!r}, which the file "
                                  "does not list")
-            if said["category_id"] in names:
-                images[said["image_id"]].parts.append((
-                    names[said["category_id"]], bool(said["iscrowd"]), said["segmentation"], where))
+            if entry["category_id"] in names:
+                images[entry["image_id"]].parts.append((
+                    names[entry["category_id"]], bool(entry["iscrowd"]), entry["segmentation"],
+                    where))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{where}: not the form of COCO annotations: {error!r}") from error
     return sorted(images.values(), key=lambda image: image.path)
@@ -162,7 +162,7 @@ def record(image: Image) -> records.Record:
 
 
 def _mask(part: Any, size: tuple[int, int], where: str) -> np.ndarray:
-    """bool [H, W] of outlines [[x, y, x, y, ...], ...] or of a run-length code."""
+    """Returns bool [H, W] for outlines [[x, y, x, y, ...], ...] or a run-length code."""
     if isinstance(part, Mapping):
         mask = decode_rle(dict(part), where)
         records.check_size(mask, size, f"the run-length code of {where}")
@@ -177,8 +177,8 @@ def _mask(part: Any, size: tuple[int, int], where: str) -> np.ndarray:
         high = np.clip(np.ceil(outline.max(axis=0)), 0, size[::-1]).astype(int)
         if (high <= low).any():
             continue
-        # OpenCV fills the border's pixels too: at FINE times the size they are thin, and what
-        # counts is the middle of each pixel. The numbers are edges of pixels, OpenCV's are centers.
+        # OpenCV also fills the pixels of the border. At FINE times the size they are thin, and the
+        # middle of each pixel decides. COCO's coordinates are pixel edges, OpenCV's are centers.
         fine = np.zeros(FINE * (high - low)[::-1], np.uint8)
         points = np.rint(16 * (FINE * (outline - low) - 0.5)).astype(np.int32)
         cv2.fillPoly(fine, [points], 1, shift=4)

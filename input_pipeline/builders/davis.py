@@ -1,18 +1,19 @@
-"""DAVIS 2016 and 2017 (Perazzi et al. 2016, Pont-Tuset et al. 2017), with sentences if given.
+"""DAVIS 2016 and 2017 (Perazzi et al. 2016, Pont-Tuset et al. 2017), optionally with expressions.
 
 Layout: `JPEGImages/<resolution>/<sequence>/<%05d>.jpg` (from 00000),
-`Annotations/<resolution>/<sequence>/<%05d>.png`, and lists of a split either as pairs of paths
-(`ImageSets/480p/train.txt`, the 2016 download) or as names of sequences
+`Annotations/<resolution>/<sequence>/<%05d>.png`, and lists of the splits, either pairs of paths
+(`ImageSets/480p/train.txt`, the 2016 download) or names of sequences
 (`ImageSets/2016/train.txt` and `ImageSets/2017/train.txt`, the 2017 download).
 
-2016: one object, masks 0/255 (or of 2017, whose objects are then one). 2017: palette masks whose
-index is the object's id. test-dev and test-challenge have a mask of the first frame only.
+2016: one object, masks 0/255 (or the masks of 2017, whose objects are merged). 2017: palette masks
+whose index is the object's id. test-dev and test-challenge have a mask of the first frame only.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -24,7 +25,7 @@ from vseg_jax.input_pipeline.builders import files
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("train", "val", "test-dev", "test-challenge")
-OFFICIAL = {  # sequences a split
+OFFICIAL = {  # sequences per split
     2016: {"train": 30, "val": 20},
     2017: {"train": 60, "val": 30, "test-dev": 30, "test-challenge": 30},
 }
@@ -33,11 +34,11 @@ FPS = 24.0
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How DAVIS is read."""
+    """Options of DAVIS."""
 
-    year: Literal[2016, 2017] = 2017  # 2016: one object a sequence
-    resolution: str = "480p"  # folder under JPEGImages and Annotations, and the 2016 lists' name
-    queries: str = ""  # JSON of sentences: {sequence: {style: [texts] or {object id: [texts]}}}
+    year: Literal[2016, 2017] = 2017  # 2016: one object per sequence
+    resolution: str = "480p"  # folder below JPEGImages, Annotations and ImageSets (2016)
+    queries: str = ""  # JSON file: {sequence: {style: [texts] or {object id: [texts]}}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,18 +51,18 @@ class Sequence:
 
 
 class Builder(VideoBuilder):
-    """DAVIS records; `options` is an `Options`."""
+    """Builds DAVIS; `options` is an `Options`."""
 
     name = "davis"
 
-    def splits(self):
-        """Raises a ValueError that lists what is missing before the first record is read."""
+    def splits(self) -> dict[str, Iterable[records.Record]]:
+        """Returns the records of every split; see `VideoBuilder.splits`."""
         lists = read_lists(self.source, self.options)
         problems = [p for split, found in lists.items() for p in _missing(split, found)]
         if problems:
             raise ValueError(
-                f"DAVIS in {self.source} is not whole: {'; '.join(problems)}; extract the archive "
-                "again, or take the sequences out of the list"
+                f"DAVIS in {self.source} is incomplete: {'; '.join(problems)}; extract the archive "
+                "again, or remove the sequences from the list"
             )
         queries = read_queries(Path(self.options.queries)) if self.options.queries else {}
         return {
@@ -73,7 +74,7 @@ class Builder(VideoBuilder):
 def verify(
     source: Path, options: Options, official: dict[int, dict[str, int]] = OFFICIAL
 ) -> list[str]:
-    """What is wrong with the download: counts, missing files, files cut off."""
+    """Returns the problems of a download: counts, missing files, truncated files."""
     try:
         lists = read_lists(source, options)
         if options.queries:
@@ -87,17 +88,15 @@ def verify(
             problems.append(f"{split} lists {len(found)} sequences; the official list has {count}")
         problems += _missing(split, found)
         paths = [p for s in found for p in (*s.frames, *s.masks) if p is not None and p.is_file()]
-        if broken := [p for p in paths if not files.is_whole(p)]:
-            problems.append(f"{split}: files cut off or not images: "
-                            f"{files.first_names(broken, len(paths))}")
+        problems += files.broken(paths, split)
     return problems
 
 
 def read_lists(source: Path, options: Options) -> dict[str, list[Sequence]]:
-    """The sequences of every split whose list is there.
+    """Returns the sequences of every split that has a list.
 
     Raises:
-      ValueError: no list, a line that cannot be read (path and line), a list that is empty.
+      ValueError: no list, a line that cannot be read (names path and line), or an empty list.
     """
     names = [str(options.year)] if options.year == 2017 else [options.resolution, "2016"]
     folders = [source / "ImageSets" / name for name in names]
@@ -106,7 +105,8 @@ def read_lists(source: Path, options: Options) -> dict[str, list[Sequence]]:
         raise ValueError(
             f"no list of sequences in {' or '.join(str(f) for f in folders)}: {source} is not the "
             f"folder of DAVIS {options.year} (the one that holds ImageSets, JPEGImages and "
-            "Annotations), or the archive is half-extracted; the option 'year' picks the layout"
+            "Annotations), or the archive is extracted only in part; the option 'year' selects the "
+            "layout"
         )
     lists = {}
     for split in SPLITS:
@@ -128,7 +128,7 @@ def _read_list(path: Path, source: Path, options: Options) -> list[Sequence]:
             names[words[0]] = None
         elif words:
             raise ValueError(
-                f"{path}, line {number}: wants the name of a sequence or "
+                f"{path}, line {number}: expected the name of a sequence or "
                 f"'/JPEGImages/... .jpg /Annotations/... .png', got '{line}'"
             )
     listed = [
@@ -142,13 +142,13 @@ def _read_list(path: Path, source: Path, options: Options) -> list[Sequence]:
 
 
 def _sequence(name: str, split: str, source: Path, options: Options) -> Sequence:
-    """A sequence of which only the name is listed: its numbers are those found in its folders."""
+    """Returns a sequence that is listed by name; its frames are those found in its folders."""
     images = source / "JPEGImages" / options.resolution / name
     annotations = source / "Annotations" / options.resolution / name
     numbers = sorted({*files.numbered(images, ".jpg"), *files.numbered(annotations, ".png")})
     frames = [images / f"{n:05d}.jpg" for n in numbers]
     masks: list[Path | None] = [annotations / f"{n:05d}.png" for n in numbers]
-    if split.startswith("test"):  # annotated in the first frame only
+    if split.startswith("test"):  # only the first frame is annotated
         masks = [m if i == 0 or m.is_file() else None for i, m in enumerate(masks)]
     return Sequence(name, frames, masks)
 
@@ -173,10 +173,10 @@ def _missing(split: str, found: list[Sequence]) -> list[str]:
 
 
 def read_queries(path: Path) -> dict[str, dict[str, list[str] | dict[str, list[str]]]]:
-    """The sentences of a file; keys that begin with '_' are remarks.
+    """Returns the expressions of a file; keys that start with '_' are comments.
 
     Raises:
-      ValueError: no such file, not JSON, or another form; names the path and the sequence.
+      ValueError: no such file, not JSON, or the wrong form; names the path and the sequence.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -190,10 +190,10 @@ def read_queries(path: Path) -> dict[str, dict[str, list[str] | dict[str, list[s
     queries = {key: value for key, value in content.items() if not key.startswith("_")}
     for name, styles in queries.items():
         lists = []
-        for said in styles.values() if isinstance(styles, dict) else [None]:
-            lists += said.values() if isinstance(said, dict) else [said]
+        for texts in styles.values() if isinstance(styles, dict) else [None]:
+            lists += texts.values() if isinstance(texts, dict) else [texts]
         if not all(isinstance(x, list) and all(isinstance(t, str) for t in x) for x in lists):
-            raise ValueError(f"{path}, sequence '{name}': wants {form}, got {styles!r}")
+            raise ValueError(f"{path}, sequence '{name}': expected {form}, got {styles!r}")
     return queries
 
 
@@ -221,10 +221,10 @@ def record(sequence: Sequence, options: Options, queries: dict) -> records.Recor
 
 
 def read_mask(path: Path, single: bool) -> np.ndarray:
-    """A mask file as an index mask uint8 [H, W].
+    """Returns a mask file as an index mask uint8 [H, W].
 
-    `single`: all that is not black is object 1. Otherwise palette indices, or gray values, are
-    ids; gray masks of 0 and 255 alone hold one object.
+    With `single` everything that is not black is object 1. Otherwise palette indices or gray values
+    are ids; gray masks with only 0 and 255 hold one object.
     """
     if not single:
         return files.read_mask(path)
@@ -238,18 +238,18 @@ def _expressions(
 ) -> list[records.Expression]:
     where = f"{path}, sequence '{name}'"
     found = []
-    for style, said in queries.items():
-        if isinstance(said, list):
+    for style, listed in queries.items():
+        if isinstance(listed, list):
             if len(objects) != 1:
                 raise ValueError(
-                    f"{where}, style '{style}': the sequence has the objects {objects}; say which "
-                    'one each sentence names: {"1": ["..."], "2": ["..."]}'
+                    f"{where}, style '{style}': the sequence has the objects {objects}; assign "
+                    'the expressions to them: {"1": ["..."], "2": ["..."]}'
                 )
-            said = {str(objects[0]): said}
-        for key, texts in said.items():
+            listed = {str(objects[0]): listed}
+        for key, texts in listed.items():
             object_id = files.whole_number(key, where, "an object id")
             if object_id not in objects:
                 raise ValueError(f"{where}, style '{style}': there is no object {object_id}, "
                                  f"the masks hold {objects}")
-            found += [records.Expression(files.sentence(t, where), object_id, style) for t in texts]
+            found += [records.Expression(files.tidy(t, where), object_id, style) for t in texts]
     return found

@@ -1,4 +1,4 @@
-"""What the builders share: reading the files of a download so that errors name them."""
+"""Shared by the builders: reading the files of a download, with errors that name them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vseg_jax import urls
 from vseg_jax.index_masks import VOID
 
-SHOWN = 3  # names of missing things that a message lists before it only counts
+SHOWN = 3  # names that a message lists; of the rest it gives only the number
 
 
 def require(module: str) -> types.ModuleType:
-    """Imports a reader that only some datasets need.
+    """Imports and returns a reader that only some datasets need.
 
     Raises:
-      ImportError: it is not installed; says which extra brings it.
+      ImportError: it is not installed; names the extra that contains it.
     """
     try:
         return importlib.import_module(module)
@@ -37,7 +38,7 @@ def require(module: str) -> types.ModuleType:
 
 
 def first_names(names: Iterable[object], of: int | None = None) -> str:
-    """'3 of 10 (a, b, c)': how many, and the first few."""
+    """Returns "5 of 10 (a, b, c, ...)": the number of names, and the first few."""
     names = [str(name) for name in names]
     count = f"{len(names)} of {of}" if of is not None else str(len(names))
     dots = ", ..." if len(names) > SHOWN else ""
@@ -47,15 +48,16 @@ def first_names(names: Iterable[object], of: int | None = None) -> str:
 def read_rows(
     path: Path, columns: Sequence[str], header: bool
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file as (where, {column: value}); `where` is 'path, line n'.
+    """Yields the rows of a CSV file as (where, {column: value}); `where` is 'path, line n'.
 
     Raises:
-      ValueError: no such file, another header, a row with more or fewer columns, not UTF-8.
+      ValueError: no such file, not UTF-8, another header, a row with more or fewer columns.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); see docs/data.md") from error
+        raise ValueError(
+            f"{path} cannot be read ({error.strerror}); see {urls.DATASETS}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error}); download it again") from error
     reader = csv.reader(io.StringIO(text))
@@ -69,49 +71,50 @@ def read_rows(
         if not row:
             continue
         if len(row) != len(columns):
-            raise ValueError(f"{where}: wants {len(columns)} columns "
+            raise ValueError(f"{where}: expected {len(columns)} columns "
                              f"({', '.join(columns)}), got {len(row)}: {row}")
         yield where, dict(zip(columns, row, strict=True))
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Returns the content of a JSON file.
 
     Raises:
-      ValueError: no such file, not JSON (names the path and the place in it).
+      ValueError: no such file, or not JSON; names the path and the position.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); see docs/data.md") from error
+        raise ValueError(
+            f"{path} cannot be read ({error.strerror}); see {urls.DATASETS}") from error
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); it may be cut off: extract or download "
                          "it again") from error
 
 
 def whole_number(text: str, where: str, what: str) -> int:
-    """`int(text)`, or a ValueError that says where and what."""
+    """Returns `int(text)`, or raises a ValueError that names `where` and `what`."""
     try:
         return int(text)
     except ValueError:
         raise ValueError(f"{where}: {what} should be a whole number, got '{text}'") from None
 
 
-def sentence(text: str, where: str) -> str:
-    """The sentence with its spaces tidied; a ValueError where it is empty."""
-    tidy = " ".join(text.split())
-    if not tidy:
-        raise ValueError(f"{where}: the query is empty")
-    return tidy
+def tidy(text: str, where: str) -> str:
+    """Returns an expression with single spaces; raises a ValueError if it is empty."""
+    words = text.split()
+    if not words:
+        raise ValueError(f"{where}: the expression is empty")
+    return " ".join(words)
 
 
 def read_image(path: Path) -> tuple[bytes, Image.Image]:
-    """The bytes of an image file and the image, decoded to its last pixel.
+    """Returns the bytes of an image file and the fully decoded image.
 
-    Pillow, not OpenCV: it keeps palette indices and refuses a file that is cut off.
+    Uses Pillow because it keeps palette indices and rejects truncated files; OpenCV does neither.
 
     Raises:
-      ValueError: names the path.
+      ValueError: it cannot be read; names the path.
     """
     try:
         data = path.read_bytes()
@@ -125,7 +128,9 @@ def read_image(path: Path) -> tuple[bytes, Image.Image]:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """An index mask uint8 [H, W] of a palette or gray PNG; gray 0 and 255 alone: one object, 1.
+    """Returns the index mask uint8 [H, W] of a palette or gray PNG.
+
+    A gray mask with only 0 and 255 holds one object, which gets the id 1.
 
     Raises:
       ValueError: it cannot be read, or has colors instead of indices; names the path.
@@ -134,7 +139,7 @@ def read_mask(path: Path) -> np.ndarray:
     if image.mode not in ("P", "L", "1"):
         raise ValueError(
             f"{path} has the mode {image.mode}; index masks are palette or gray PNGs of 8 bits "
-            "(extract again; programs that re-save them as colors lose the ids)"
+            "(extract it again; programs that save it in color lose the ids)"
         )
     values = np.asarray(image).astype(np.uint8)
     if image.mode == "L" and not ((values > 0) & (values < 255)).any():
@@ -143,7 +148,7 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def check_ids(path: Path, mask: np.ndarray, known: Container[int]) -> None:
-    """ValueError where a mask has a value that is neither 0, void nor one of the known ids."""
+    """Raises a ValueError if a mask has a value that is neither 0, void nor a known id."""
     values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
     if unknown := [int(v) for v in values if v not in (0, VOID) and int(v) not in known]:
         raise ValueError(f"{path} has the ids {unknown}, which the annotation of its video does "
@@ -151,14 +156,14 @@ def check_ids(path: Path, mask: np.ndarray, known: Container[int]) -> None:
 
 
 def check_size(path: Path, size: tuple[int, int], wanted: tuple[int, int], of: object) -> None:
-    """ValueError unless `size` (height, width) of `path` is that of the frame `of`."""
+    """Raises a ValueError unless `path` has the `wanted` size (height, width) of the frame `of`."""
     if tuple(size) != tuple(wanted):
         raise ValueError(f"{path} is {size[0]}x{size[1]} (height x width), but {of} is "
-                         f"{wanted[0]}x{wanted[1]}; a mask and its frame must have one size")
+                         f"{wanted[0]}x{wanted[1]}; a mask and its frame must have the same size")
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file is there, not empty, and begins and ends as its kind does (quick check)."""
+    """Returns whether a file exists and starts and ends as its type requires (a quick check)."""
     try:
         with open(path, "rb") as file:
             head = file.read(8)
@@ -177,8 +182,16 @@ def is_whole(path: Path) -> bool:
     return bool(head)
 
 
+def broken(paths: Sequence[Path], split: str = "") -> list[str]:
+    """Returns a problem that lists the files that are not whole; [] if there are none."""
+    if lost := [path for path in paths if not is_whole(path)]:
+        return [f"{split and f'{split}: '}files cut off or of another type: "
+                f"{first_names(lost, len(paths))}"]
+    return []
+
+
 def numbered(folder: Path, suffix: str) -> dict[int, Path]:
-    """{number: path} of the files of a folder that are named by a number, in order.
+    """Returns {number: path} of the files in a folder that are named by numbers, in order.
 
     Raises:
       ValueError: a file with this suffix is not named by a number.
@@ -189,32 +202,32 @@ def numbered(folder: Path, suffix: str) -> dict[int, Path]:
 
 
 def gaps(numbers: Iterable[int], first: int) -> list[int]:
-    """The numbers missing from a run that should start at `first`."""
+    """Returns the numbers that are missing from a sequence that should start at `first`."""
     present = set(numbers)
     return [n for n in range(first, max(present, default=first)) if n not in present]
 
 
 def draw(names: Iterable[str], count: int, seed: int) -> list[str]:
-    """`count` of the names, the same ones on every machine, in order of their names.
+    """Draws `count` names, the same ones on every machine; returns them in order.
 
-    Those whose BLAKE2b hash (8 bytes) of "<seed> <name>" comes first: nothing but the names and
-    the seed decides, and a name that is missing changes no other's place.
+    Takes the names with the lowest BLAKE2b hash (8 bytes) of "<seed> <name>". The result depends
+    only on names and seed, and a missing name does not change the rank of another one.
 
     Raises:
       ValueError: fewer names than `count`.
     """
     names = sorted(names)
     if not 0 <= count <= len(names):
-        raise ValueError(f"{count} videos are to be drawn of {len(names)}")
+        raise ValueError(f"cannot draw {count} of {len(names)} videos")
     return sorted(sorted(
         names, key=lambda n: hashlib.blake2b(f"{seed} {n}".encode(), digest_size=8).digest()
     )[:count])
 
 
 def paint(masks: Sequence[tuple[int, np.ndarray]], shape: tuple[int, int]) -> np.ndarray:
-    """Objects' masks [(id, bool [H, W])] as one index mask uint8 [H, W].
+    """Returns objects' masks [(id, bool [H, W])] as one index mask uint8 [H, W].
 
-    Where two overlap the smaller one keeps the pixel: it is most often the one in front.
+    Where two overlap, the smaller one gets the pixel: it is usually the one in front.
     """
     index = np.zeros(shape, np.uint8)
     for object_id, mask in sorted(masks, key=lambda item: -int(item[1].sum())):

@@ -4,32 +4,34 @@
     puppet_mask/<action>/<video>/puppet_mask.mat        part_mask [H, W, T], T up to the frames
     jhmdb_annotation.txt                                video_id,query
 
-One person and one sentence a video; the category is the action. There is one split, `test`: models
-are trained on A2D-Sentences. Frames beyond the last mask are left out, as MTTR does. Three frames
-of a video are scored: those of MTTR's list (`samples`), or evenly spaced ones.
+Each video has one person and one expression; the category is the action. The only split is `test`:
+models are trained on A2D-Sentences. Frames after the last mask are left out, as in MTTR. Three
+frames per video are scored: those of MTTR's list (`samples`), or evenly spaced ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from vseg_jax import urls
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
-FPS = 30.0  # of HMDB-51, from which the clips come
+FPS = 30.0  # of HMDB-51, the origin of the clips
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How J-HMDB-Sentences is read."""
+    """Options of J-HMDB-Sentences."""
 
-    # Frames a video that keep their mask, the middles of as many equal parts (inferred: ACGA says
+    # Frames per video that keep their mask, the middles of equal parts (inferred: ACGA says
     # "uniformly sample 3 frames"); 0 keeps all.
     frames: int = 3
     # JSON list of the frames that keep their mask, in the form of MTTR's
@@ -46,7 +48,7 @@ class Official:
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """One video: where its frames and masks lie and its sentences."""
+    """One video: the places of its frames and masks, and its expressions."""
 
     name: str
     action: str
@@ -56,17 +58,17 @@ class Video:
 
 
 class Builder(VideoBuilder):
-    """J-HMDB-Sentences records; `options` is an `Options`."""
+    """Builds J-HMDB-Sentences; `options` is an `Options`."""
 
     name = "jhmdb_sentences"
 
-    def splits(self):
-        """Raises a ValueError that lists what is missing before the first record is read."""
+    def splits(self) -> dict[str, Iterable[records.Record]]:
+        """Returns the records of every split; see `VideoBuilder.splits`."""
         videos = read_listing(self.source)
         if problems := _missing(videos):
             raise ValueError(
-                f"J-HMDB-Sentences in {self.source} is not whole: {'; '.join(problems)}; extract "
-                "the archives again, see docs/data.md"
+                f"J-HMDB-Sentences in {self.source} is incomplete: {'; '.join(problems)}; "
+                f"extract the archives again, see {urls.DATASETS}jhmdb_sentences"
             )
         samples = read_samples(Path(self.options.samples)) if self.options.samples else None
         if samples is not None and (lost := sorted({v.name for v in videos} - set(samples))):
@@ -76,7 +78,7 @@ class Builder(VideoBuilder):
 
 
 def verify(source: Path, options: Options, official: Official | None = None) -> list[str]:
-    """What is wrong with the download: counts, missing files, files cut off."""
+    """Returns the problems of a download: counts, missing files, truncated files."""
     official = official or Official()
     try:
         videos = read_listing(source)
@@ -93,14 +95,11 @@ def verify(source: Path, options: Options, official: Official | None = None) -> 
     problems += _missing(videos)
     paths = [p for v in videos for p in files.numbered(v.images, ".png").values()]
     paths += [v.masks for v in videos if v.masks.is_file()]
-    if broken := [p for p in paths if not files.is_whole(p)]:
-        problems.append(f"files cut off or of another kind: "
-                        f"{files.first_names(broken, len(paths))}")
-    return problems
+    return problems + files.broken(paths)
 
 
 def read_listing(source: Path) -> list[Video]:
-    """The videos of jhmdb_annotation.txt; the action is the folder that holds the frames.
+    """Returns the videos of jhmdb_annotation.txt; the action is the folder of the frames.
 
     Raises:
       ValueError: a file or folder is missing, a row cannot be read (path and line).
@@ -108,23 +107,24 @@ def read_listing(source: Path) -> list[Video]:
     queries: dict[str, list[str]] = {}
     path = source / "jhmdb_annotation.txt"
     for where, row in files.read_rows(path, ("video_id", "query"), header=True):
-        queries.setdefault(row["video_id"], []).append(files.sentence(row["query"], where))
+        queries.setdefault(row["video_id"], []).append(files.tidy(row["query"], where))
     folders = {}
     for kind in ("Rename_Images", "puppet_mask"):
         if not (source / kind).is_dir():
-            raise ValueError(f"{source / kind} is not there: extract {kind} of J-HMDB into "
-                             f"{source}, see docs/data.md")
+            raise ValueError(f"{source / kind} does not exist: extract {kind} of J-HMDB into "
+                             f"{source}, see {urls.DATASETS}jhmdb_sentences")
         folders[kind] = {p.name: p for p in sorted((source / kind).glob("*/*")) if p.is_dir()}
     videos = []
-    for name, said in queries.items():
+    for name, expressions in queries.items():
         images = folders["Rename_Images"].get(name, source / "Rename_Images" / "unknown" / name)
         masks = folders["puppet_mask"].get(name, source / "puppet_mask" / images.parent.name / name)
-        videos.append(Video(name, images.parent.name, images, masks / "puppet_mask.mat", said))
+        path = masks / "puppet_mask.mat"
+        videos.append(Video(name, images.parent.name, images, path, expressions))
     return videos
 
 
 def read_samples(path: Path) -> dict[str, set[int]]:
-    """{video: frame numbers, from 1} of a list in MTTR's form."""
+    """Returns {video: frame numbers from 1} of a list in MTTR's form."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -135,7 +135,7 @@ def read_samples(path: Path) -> dict[str, set[int]]:
     for i, row in enumerate(rows if isinstance(rows, list) else [rows]):
         where = f"{path}, entry {i}"
         if not isinstance(row, list) or [type(x) for x in row[:2]] != [str, str]:
-            raise ValueError(f"{where}: wants [video, path of the frame, ...], got {row!r}")
+            raise ValueError(f"{where}: expected [video, path of the frame, ...], got {row!r}")
         number = files.whole_number(PurePosixPath(row[1]).stem, where, "the frame's name")
         samples.setdefault(row[0], set()).add(number)
     return samples
@@ -148,7 +148,7 @@ def _missing(videos: list[Video]) -> list[str]:
         problems.append(f"videos without frames in Rename_Images: "
                         f"{files.first_names(lost, len(videos))}")
     if lost := [v.name for v in videos if files.gaps(numbers[v.name], 1)]:
-        problems.append(f"videos that lack frames between others: "
+        problems.append(f"videos with gaps between their frames: "
                         f"{files.first_names(lost, len(videos))}")
     if lost := [v.name for v in videos if not v.masks.is_file()]:
         problems.append(f"videos without puppet_mask.mat: {files.first_names(lost, len(videos))}")
@@ -158,7 +158,7 @@ def _missing(videos: list[Video]) -> list[str]:
 def read_video(
     video: Video, count: int, samples: dict[str, set[int]] | None = None
 ) -> records.Record:
-    """One video; `count` evenly spaced frames (0: all), or those of `samples`, are annotated."""
+    """Reads one video; annotated are the frames of `samples` or `count` (0: all) spaced evenly."""
     part_mask = read_masks(video.masks)
     paths = list(files.numbered(video.images, ".png").values())
     length = min(len(paths), part_mask.shape[2])
@@ -185,14 +185,14 @@ def read_video(
 
 
 def uniform(length: int, count: int) -> list[int]:
-    """Middles of `count` equal parts of `length` frames; all frames where there are fewer."""
+    """Returns the middles of `count` equal parts of `length` frames; all if there are fewer."""
     if length <= count:
         return list(range(length))
     return [(2 * i + 1) * length // (2 * count) for i in range(count)]
 
 
 def read_masks(path: Path) -> np.ndarray:
-    """part_mask [H, W, T] of a MATLAB file, of version 5 or 7.3 (which is HDF5)."""
+    """Returns part_mask [H, W, T] of a MATLAB file of version 5 or 7.3 (which is HDF5)."""
     try:
         with open(path, "rb") as file:
             head = file.read(520)
@@ -200,19 +200,19 @@ def read_masks(path: Path) -> np.ndarray:
         masks = reader(path)
     except ImportError:
         raise
-    except Exception as error:  # broken bytes lead scipy into errors of a dozen kinds
+    except Exception as error:  # scipy raises many types of errors for damaged files
         raise ValueError(f"{path} cannot be read as a puppet mask ({error!r}); extract or download "
                          "it again") from error
     if masks.ndim == 2:  # one frame
         masks = masks[:, :, np.newaxis]
     if masks.ndim != 3:
-        raise ValueError(f"{path}: part_mask has the shape {masks.shape}, wants [H, W, T]")
+        raise ValueError(f"{path}: part_mask has the shape {masks.shape}, expected [H, W, T]")
     return masks
 
 
 def _read_hdf5(path: Path) -> np.ndarray:
     with files.require("h5py").File(path, "r") as file:
-        return np.asarray(file["part_mask"]).T  # MATLAB's columns come first
+        return np.asarray(file["part_mask"]).T  # MATLAB stores columns first
 
 
 def _read_matlab(path: Path) -> np.ndarray:

@@ -1,20 +1,21 @@
 """OVIS, occluded video instance segmentation (Qi et al. 2022).
 
 Layout: `<split>/<video>/img_%07d.jpg` for train, valid and test, and `annotations_<split>.json` at
-the top or in `annotations/`, in the form of YouTube-VIS (see `tracks`). Only train has annotations;
-frames of valid and test have no masks, so a part of train can be held out as `dev`.
+the top or in `annotations/`, in the form of YouTube-VIS (see `tracks`). Only train has annotations,
+so a part of train can be held out as `dev`.
 
-The split `vos25` holds 25 of the train videos for segmentation from a given first mask, each object
-by itself (the paper's 25 are not published; see `files.draw` and docs/data.md for these).
+The split `vos25` has 25 train videos for segmentation from a first-frame mask, one object at a
+time. The paper's 25 videos are not published; `files.draw` selects ours.
 
-Masks of OVIS are what is visible of an object and should not overlap; where two do, the smaller one
-keeps the pixels.
+Masks of OVIS cover the visible part of an object and should not overlap; where two do, the smaller
+one gets the pixels.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vseg_jax.input_pipeline import records
@@ -29,19 +30,19 @@ VOS_VIDEOS = 25
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How OVIS is read."""
+    """Options of OVIS."""
 
-    seed: int = 0  # which train videos are in vos25 and in dev, see `files.draw`
-    dev: int = 0  # train videos that go to the split `dev` instead; vos25 is drawn of all
+    seed: int = 0  # selects the train videos of vos25 and dev, see `files.draw`
+    dev: int = 0  # train videos moved to the split `dev`; vos25 is drawn from all
 
 
 class Builder(VideoBuilder):
-    """OVIS records; `options` is an `Options`."""
+    """Builds OVIS; `options` is an `Options`."""
 
     name = "ovis"
 
-    def splits(self):
-        """Raises a ValueError that lists what is missing before the first record is read."""
+    def splits(self) -> dict[str, Iterable[records.Record]]:
+        """Returns the records of every split; see `VideoBuilder.splits`."""
         options = self.options
         found = self._found.splits
         tracks.check_whole("OVIS", self.source, found)
@@ -52,7 +53,8 @@ class Builder(VideoBuilder):
             splits["vos25"] = [v for v in found["train"] if v.name in chosen]
         return {split: map(tracks.record, videos) for split, videos in splits.items()}
 
-    def categories(self):
+    def categories(self) -> Sequence[records.Category]:
+        """Returns the categories of the annotation files."""
         return self._found.categories
 
     @functools.cached_property
@@ -61,8 +63,11 @@ class Builder(VideoBuilder):
 
 
 def verify(source: Path, options: Options, official: dict[str, int] = OFFICIAL) -> list[str]:
-    """What is wrong with the download: counts, categories, missing images, images cut off, codes
-    that are damaged or not of their video's size, objects that no frame shows."""
+    """Returns the problems of a download.
+
+    Checks counts and categories, images that are missing or truncated, run-length codes that are
+    damaged or do not have their video's size, and objects that no frame shows.
+    """
     del options
     try:
         return tracks.faults(read(source), official, CATEGORIES["ovis"])
@@ -71,7 +76,7 @@ def verify(source: Path, options: Options, official: dict[str, int] = OFFICIAL) 
 
 
 def read(source: Path) -> tracks.Annotations:
-    """The splits whose annotation file is there; see `tracks.read`."""
+    """Returns the splits that have an annotation file; see `tracks.read`."""
     places = {
         split: [(folder / f"annotations_{split}.json", source / split)
                 for folder in (source, source / "annotations")]

@@ -1,14 +1,15 @@
-"""Any folder of images with index masks: each image a record of one frame.
+"""Still images: a folder of images with index masks, each image a record of one frame.
 
-Layout: `images/**/<name>.{jpg,jpeg,png}` and `masks/**/<name>.png` with the same names, folders
-below included. Masks are palette or gray PNGs whose values are the objects' ids (1 to 254, 255
-void); gray masks of only 0 and 255 hold one object. Clips for the first stage of training mask
-propagation are made of them (`PropagationConfig.stills`).
+Layout: `images/**/<name>.{jpg,jpeg,png}` and `masks/**/<name>.png` with the same names, including
+subfolders. Masks are palette or gray PNGs whose values are the objects' ids (1 to 254, 255 void);
+gray masks with only 0 and 255 hold one object. The first stage of training mask propagation
+generates its clips from them (`PropagationConfig.stills`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -23,43 +24,41 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Where the files are, below the source."""
+    """The folders below the source."""
 
     images: str = "images"
     masks: str = "masks"
 
 
 class Builder(VideoBuilder):
-    """One record an image; `options` is an `Options`. The only split is train."""
+    """Builds one record per image; `options` is an `Options`. The only split is train."""
 
     name = "stills"
 
-    def splits(self):
-        """Raises a ValueError that lists what is missing before the first record is read."""
+    def splits(self) -> dict[str, Iterable[records.Record]]:
+        """Returns the records of every split; see `VideoBuilder.splits`."""
         images, masks = read_folders(self.source, self.options)
         if problems := _missing(images, masks):
-            raise ValueError(f"the stills in {self.source} are not whole: {'; '.join(problems)}")
+            raise ValueError(f"the stills in {self.source} are incomplete: {'; '.join(problems)}")
         return {"train": (record(name, path, masks[name]) for name, path in images.items())}
 
 
 def verify(source: Path, options: Options) -> list[str]:
-    """What is wrong with the folder: images or masks without the other, files cut off."""
+    """Returns the problems of a folder: images without mask or vice versa, truncated files."""
     try:
         images, masks = read_folders(source, options)
     except ValueError as error:
         return [str(error)]
     problems = _missing(images, masks)
     paths = [*images.values(), *masks.values()]
-    if broken := [p for p in paths if not files.is_whole(p)]:
-        problems.append(f"files cut off or not images: {files.first_names(broken, len(paths))}")
-    return problems
+    return problems + files.broken(paths)
 
 
 def read_folders(source: Path, options: Options) -> tuple[dict[str, Path], dict[str, Path]]:
-    """{name: path} of the images and of the masks, in order; a name is a path without suffix.
+    """Returns {name: path} of the images and of the masks; a name is a path without suffix.
 
     Raises:
-      ValueError: no image, or two with one name.
+      ValueError: no image, or two images with the same name.
     """
     folder = source / options.images
     found: dict[str, Path] = {}
@@ -67,8 +66,8 @@ def read_folders(source: Path, options: Options) -> tuple[dict[str, Path], dict[
         if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             name = path.relative_to(folder).with_suffix("").as_posix()
             if name in found:
-                raise ValueError(f"{found[name]} and {path} have the same name; one mask cannot "
-                                 "serve both: rename one")
+                raise ValueError(f"{found[name]} and {path} have the same name, but there is "
+                                 "one mask for it: rename one of them")
             found[name] = path
     if not found:
         raise ValueError(f"there is no image ({', '.join(SUFFIXES)}) in {folder}; the options "
@@ -91,7 +90,7 @@ def _missing(images: dict[str, Path], masks: dict[str, Path]) -> list[str]:
 def record(name: str, image_path: Path, mask_path: Path) -> records.Record:
     """Reads one image and its mask."""
     data, _ = files.read_image(image_path)
-    size = records.decode_image(data, str(image_path)).shape[:2]  # turned as its EXIF says
+    size = records.decode_image(data, str(image_path)).shape[:2]  # rotated as its EXIF says
     mask = files.read_mask(mask_path)
     files.check_size(mask_path, mask.shape, size, image_path)
     ids = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))

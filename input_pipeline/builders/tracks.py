@@ -1,8 +1,8 @@
-"""Annotation files in the form of YouTube-VIS, which OVIS and AVIS have too.
+"""Annotation files in the form of YouTube-VIS, which OVIS and AVIS share.
 
-`videos` with the names of their frames, `categories`, and `annotations`, each an object with one
-run-length code a frame, null where it is not seen. Files of test sets have no annotations; their
-records have no masks.
+A file has `videos` with the names of their frames, `categories`, and `annotations`: each is an
+object with one run-length code per frame, null where it is not visible. Files of test sets have no
+annotations, and their records no masks.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline import records
@@ -22,9 +24,9 @@ from vseg_jax.run_lengths import decode_rle, read_runs
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-    """One annotation: an object and its run-length code in each frame, None where not seen."""
+    """One annotation: an object and its run-length code in each frame, None if not visible."""
 
-    number: int  # its id in the file
+    number: int  # id in the file
     category: str
     codes: list[dict[str, Any] | None]
     crowd: bool = False
@@ -32,10 +34,10 @@ class Track:
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """One video of an annotation file; `annotated` says whether the file has annotations."""
+    """One video of an annotation file; `annotated` is whether the file has annotations."""
 
-    number: int  # its id in the file
-    name: str  # the folder of its frames
+    number: int  # id in the file
+    name: str  # folder of its frames
     size: tuple[int, int]  # height, width
     frames: list[Path]
     tracks: list[Track]
@@ -45,22 +47,22 @@ class Video:
 
 @dataclasses.dataclass(frozen=True)
 class Annotations:
-    """What annotation files hold: the videos of each split, in order of their names."""
+    """The content of annotation files: the videos of each split, in order of their names."""
 
     splits: dict[str, list[Video]]
     categories: tuple[records.Category, ...]
 
 
 def read(places: Mapping[str, Sequence[tuple[Path, Path]]], folder: str) -> Annotations:
-    """The splits whose annotation file is there.
+    """Returns the splits that have an annotation file.
 
     Args:
-      places: of each split, where its annotation file may be and the folder of its images.
-      folder: says in errors which folder is wanted.
+      places: for each split, possible paths of its annotation file, with the folder of its images.
+      folder: description of the expected folder, for errors.
 
     Raises:
       ValueError: no annotation file, one that cannot be read or has another form (names path and
-        entry), or two that differ in their categories.
+        entry), or files with different categories.
     """
     splits, listed = {}, {}
     for split, options in places.items():
@@ -69,13 +71,13 @@ def read(places: Mapping[str, Sequence[tuple[Path, Path]]], folder: str) -> Anno
     if not splits:
         wanted = " or ".join(str(path) for options in places.values() for path, _ in options[:1])
         raise ValueError(f"there is no {wanted}: it is not {folder}, or the archive is "
-                         "half-extracted")
+                         "extracted only in part")
     (first, categories), *others = listed.items()
     for path, others_categories in others:
         if others_categories != categories:
-            raise ValueError(f"{path} has other categories than {first}: "
-                             f"{[c.name for c in others_categories]}, not "
-                             f"{[c.name for c in categories]}; are they of one download?")
+            raise ValueError(f"{path} and {first} have different categories: "
+                             f"{[c.name for c in others_categories]} and "
+                             f"{[c.name for c in categories]}; are they from the same download?")
     return Annotations(splits, categories)
 
 
@@ -87,14 +89,14 @@ def _read(path: Path, images: Path) -> tuple[list[Video], tuple[records.Category
                                    for c in content["categories"]), key=lambda c: c.id))
         names = {c.id: c.name for c in categories}
         tracks: dict[Any, list[Track]] = {}
-        for k, said in enumerate(content.get("annotations") or ()):
-            where = f"{path}, annotation {said.get('id', k)}"
-            tracks.setdefault(said["video_id"], []).append(_track(said, names, where))
+        for k, entry in enumerate(content.get("annotations") or ()):
+            where = f"{path}, annotation {entry.get('id', k)}"
+            tracks.setdefault(entry["video_id"], []).append(_track(entry, names, where))
         videos = []
-        for said in content["videos"]:
-            where = f"{path}, video {said.get('id')}"
-            found = tracks.pop(said["id"], [])
-            videos.append(_video(path, images, said, found, bool(content.get("annotations"))))
+        for entry in content["videos"]:
+            where = f"{path}, video {entry.get('id')}"
+            found = tracks.pop(entry["id"], [])
+            videos.append(_video(path, images, entry, found, bool(content.get("annotations"))))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{where}: not the form of YouTube-VIS annotations: {error!r}") from error
     if tracks:
@@ -109,49 +111,49 @@ def _read(path: Path, images: Path) -> tuple[list[Video], tuple[records.Category
     return sorted(videos, key=lambda video: video.name), categories
 
 
-def _track(said: Mapping[str, Any], names: Mapping[int, str], where: str) -> Track:
-    if said["category_id"] not in names:
-        raise ValueError(f"{where} has the category_id {said['category_id']!r}, which the file's "
+def _track(entry: Mapping[str, Any], names: Mapping[int, str], where: str) -> Track:
+    if entry["category_id"] not in names:
+        raise ValueError(f"{where} has the category_id {entry['category_id']!r}, which the file's "
                          f"categories do not list; they are {names}")
-    codes = said["segmentations"]
+    codes = entry["segmentations"]
     if not isinstance(codes, list):
-        raise ValueError(f"{where} has the segmentations {codes!r}; wanted is a list with a "
-                         "run-length code or null for each frame")
+        raise ValueError(f"{where} has the segmentations {codes!r}; expected is a list with "
+                         "a run-length code or null for each frame")
     for t, code in enumerate(codes):
         if code is not None and not (isinstance(code, dict) and {"size", "counts"} <= code.keys()):
             raise ValueError(f"{where}, frame {t} should be a run-length code "
                              f'{{"size": ..., "counts": ...}} or null (outlines are not read), got '
                              f"{str(code)[:60]}")
-    return Track(said["id"], names[said["category_id"]], codes, bool(said.get("iscrowd")))
+    return Track(entry["id"], names[entry["category_id"]], codes, bool(entry.get("iscrowd")))
 
 
-def _video(path: Path, images: Path, said: Mapping[str, Any], tracks: list[Track],
+def _video(path: Path, images: Path, entry: Mapping[str, Any], tracks: list[Track],
            annotated: bool) -> Video:
-    paths = [images / name for name in said["file_names"]]
+    paths = [images / name for name in entry["file_names"]]
     if not paths:
-        raise ValueError(f"{path}, video {said['id']} has no file_names")
+        raise ValueError(f"{path}, video {entry['id']} has no file_names")
     for track in tracks:
         if len(track.codes) != len(paths):
             raise ValueError(f"{path}, annotation {track.number} has {len(track.codes)} "
-                             f"segmentations, but its video has {len(paths)} frames; wanted is "
-                             "one a frame, null where it is not seen")
+                             f"segmentations, but its video has {len(paths)} frames; "
+                             "expected is one per frame, null where it is not visible")
     folder = paths[0].parent
     name = folder.relative_to(images).as_posix() if folder.is_relative_to(images) else "."
     if name == ".":
-        raise ValueError(f"{path}, video {said['id']}: file_names should be <video>/<frame>, got "
-                         f"{said['file_names'][0]}")
+        raise ValueError(f"{path}, video {entry['id']}: file_names should be <video>/<frame>, got "
+                         f"{entry['file_names'][0]}")
     return Video(
-        number=said["id"], name=name,
-        size=(operator.index(said["height"]), operator.index(said["width"])), frames=paths,
+        number=entry["id"], name=name,
+        size=(operator.index(entry["height"]), operator.index(entry["width"])), frames=paths,
         tracks=sorted(tracks, key=lambda track: track.number), annotated=annotated, file=path,
     )
 
 
 def hold_out(splits: Mapping[str, list[Video]], count: int, seed: int) -> dict[str, list[Video]]:
-    """The splits with `count` videos of train, drawn by `files.draw`, as the split `dev` instead.
+    """Returns the splits with `count` train videos, drawn by `files.draw`, moved to `dev`.
 
     Raises:
-      ValueError: train has no more than `count` videos.
+      ValueError: no video would be left in train.
     """
     if not count or "train" not in splits:
         return dict(splits)
@@ -168,14 +170,14 @@ def hold_out(splits: Mapping[str, list[Video]], count: int, seed: int) -> dict[s
 
 
 def check_whole(name: str, source: Path, splits: Mapping[str, list[Video]]) -> None:
-    """ValueError that lists the images that are missing."""
+    """Raises a ValueError that lists the images that are missing."""
     if problems := [p for split, videos in splits.items() for p in missing(split, videos)]:
-        raise ValueError(f"{name} in {source} is not whole: {'; '.join(problems)}; extract the "
+        raise ValueError(f"{name} in {source} is incomplete: {'; '.join(problems)}; extract the "
                          "archive again")
 
 
 def missing(split: str, videos: Sequence[Video]) -> list[str]:
-    """What images a split lacks, in a line or two."""
+    """Returns the problems of a split's missing images."""
     problems = []
     if absent := [v.name for v in videos if not any(f.is_file() for f in v.frames)]:
         problems.append(f"{split}: videos without frames: "
@@ -187,12 +189,12 @@ def missing(split: str, videos: Sequence[Video]) -> list[str]:
 
 
 def faults(found: Annotations, counts: Mapping[str, int], names: Sequence[str] = ()) -> list[str]:
-    """What is wrong with a download: counts of videos, categories, images, codes.
+    """Returns the problems of a download: counts of videos, categories, images, codes.
 
     Args:
-      found: all of it.
-      counts: videos of each official split.
-      names: of the official categories in order of their ids from 1; () does not compare them.
+      found: the content of its annotation files.
+      counts: number of videos of each official split.
+      names: the official categories in order of their ids from 1; () skips the comparison.
     """
     problems = []
     for split, count in counts.items():
@@ -209,12 +211,10 @@ def faults(found: Annotations, counts: Mapping[str, int], names: Sequence[str] =
     for split, videos in found.splits.items():
         problems += missing(split, videos)
         paths = [p for v in videos for p in v.frames if p.is_file()]
-        if broken := [p for p in paths if not files.is_whole(p)]:
-            problems.append(f"{split}: files cut off or not images: "
-                            f"{files.first_names(broken, len(paths))}")
+        problems += files.broken(paths, split)
         if split == "train" and not any(v.annotated for v in videos):
-            problems.append(f"{split}: {videos[0].file.name} has no annotations; nothing can be "
-                            "trained on it")
+            problems.append(f"{split}: {videos[0].file.name} has no annotations; training "
+                            "needs them")
         tracks = [(v, t) for v in videos for t in v.tracks]
         if odd := [fault for v, t in tracks if (fault := _fault(v, t))]:
             problems.append(f"{split}: objects with bad run-length codes: {len(odd)} of "
@@ -230,7 +230,7 @@ def _name(video: Video, track: Track) -> str:
 
 
 def _fault(video: Video, track: Track) -> str:
-    """What is wrong with the first bad code of a track, or ''."""
+    """Returns the error of the first bad code of a track, or ''."""
     try:
         for t, code in enumerate(track.codes):
             if code is not None:
@@ -246,8 +246,9 @@ def _fault(video: Video, track: Track) -> str:
 def record(video: Video, fps: float = 0.0, audio: bytes = b"") -> records.Record:
     """Reads one video. Its objects get the ids 1, 2, ... in order of their annotations' ids.
 
-    Where two objects overlap the smaller one keeps the pixels (`files.paint`). Crowds are no
-    objects: where nothing else is, their pixels are void. Objects that no frame shows are left out.
+    Where two objects overlap, the smaller one gets the pixels (`files.paint`). Crowds are not
+    objects: their pixels are void unless an object covers them. Objects that no frame shows are
+    left out.
     """
     frames, masks = [], []
     tracks = [t for t in video.tracks if any(t.codes) and not t.crowd]
@@ -259,8 +260,8 @@ def record(video: Video, fps: float = 0.0, audio: bytes = b"") -> records.Record
         if not video.annotated:
             masks.append(b"")
             continue
-        index = files.paint(list(_seen(video, tracks, t)), video.size)
-        for _, crowd in _seen(video, crowds, t):
+        index = files.paint(list(_visible(video, tracks, t)), video.size)
+        for _, crowd in _visible(video, crowds, t):
             index[crowd & (index == 0)] = VOID
         masks.append(records.encode_mask(index))
     return records.Record(
@@ -270,8 +271,10 @@ def record(video: Video, fps: float = 0.0, audio: bytes = b"") -> records.Record
     )
 
 
-def _seen(video: Video, tracks: Sequence[Track], t: int):
-    """(number from 1, bool [H, W]) of the tracks that frame `t` shows."""
+def _visible(
+    video: Video, tracks: Sequence[Track], t: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (number from 1, bool [H, W]) for the tracks that frame `t` shows."""
     for k, track in enumerate(tracks, 1):
         if track.codes[t] is not None:
             where = f"{video.file}, annotation {track.number}, frame {t}"

@@ -1,18 +1,18 @@
-"""YouTube-VIS (Yang et al. 2019), the 2019 and 2021 downloads, and videos of one's own in its form.
+"""YouTube-VIS (Yang et al. 2019), the 2019 and 2021 downloads, and your own videos in this form.
 
 Layout: `<split>/JPEGImages/<video>/<%05d>.jpg` for train, valid and test, and the annotations in
 `<split>.json` at the top (2019) or in `<split>/instances.json` (2021), see `tracks`. Only train has
-annotations; valid and test are scored by the benchmark's servers, so a part of train is held out as
-`dev`.
+annotations; the benchmark's servers score valid and test, so a part of train is held out as `dev`.
 
-The two years order their 40 categories differently, and 2021 has some that 2019 lacks: classes are
-told apart by name. Frames are every fifth of a video of 30 a second, as in YouTube-VOS.
+The two years order their 40 categories differently and do not have quite the same ones, so classes
+are identified by name. Frames are every fifth frame of videos at 30 fps, as in YouTube-VOS.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -28,33 +28,35 @@ OFFICIAL = {  # videos
     2019: {"train": 2238, "valid": 302, "test": 343},
     2021: {"train": 2985, "valid": 421, "test": 453},
 }
-FPS = 30.0  # of the videos that the frames are numbers in
+FPS = 30.0  # of the videos in which the frames are numbered
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How YouTube-VIS is read."""
+    """Options of YouTube-VIS."""
 
-    year: Literal[2019, 2021, 0] = 2019  # what `verify` compares with, 0 for one's own videos;
-    # years are prepared in folders of their own
-    dev: int = 200  # train videos that go to the split `dev` instead; 0: none
-    seed: int = 0  # which ones, see `files.draw`
+    # The lists that `verify` compares with, 0 for your own videos. Each year is prepared in its own
+    # folder.
+    year: Literal[2019, 2021, 0] = 2019
+    dev: int = 200  # train videos moved to the split `dev`; 0: none
+    seed: int = 0  # selects them, see `files.draw`
 
 
 class Builder(VideoBuilder):
-    """YouTube-VIS records; `options` is an `Options`."""
+    """Builds YouTube-VIS; `options` is an `Options`."""
 
     name = "youtube_vis"
 
-    def splits(self):
-        """Raises a ValueError that lists what is missing before the first record is read."""
+    def splits(self) -> dict[str, Iterable[records.Record]]:
+        """Returns the records of every split; see `VideoBuilder.splits`."""
         options = self.options
         splits = tracks.hold_out(self._found.splits, options.dev, options.seed)
         tracks.check_whole("YouTube-VIS", self.source, splits)
         return {split: (tracks.record(v, rate(v)) for v in videos)
                 for split, videos in splits.items()}
 
-    def categories(self):
+    def categories(self) -> Sequence[records.Category]:
+        """Returns the categories of the annotation files."""
         return self._found.categories
 
     @functools.cached_property
@@ -65,8 +67,11 @@ class Builder(VideoBuilder):
 def verify(
     source: Path, options: Options, official: dict[str, int] | None = None
 ) -> list[str]:
-    """What is wrong with the download: counts, categories, missing images, images cut off, codes
-    that are damaged or not of their video's size, objects that no frame shows."""
+    """Returns the problems of a download.
+
+    Checks counts and categories, images that are missing or truncated, run-length codes that are
+    damaged or do not have their video's size, and objects that no frame shows.
+    """
     try:
         return tracks.faults(read(source), official or OFFICIAL.get(options.year, {}),
                              CATEGORIES.get(f"youtube_vis_{options.year}", ()))
@@ -75,19 +80,19 @@ def verify(
 
 
 def read(source: Path) -> tracks.Annotations:
-    """The splits whose annotation file is there; see `tracks.read`."""
+    """Returns the splits that have an annotation file; see `tracks.read`."""
     return tracks.read({split: places(source, split) for split in SPLITS},
                        f"the folder of YouTube-VIS (the one that holds {', '.join(SPLITS)})")
 
 
 def places(source: Path, split: str) -> list[tuple[Path, Path]]:
-    """Where a split's annotation file may be, each with the folder of its images."""
+    """Returns where a split's annotation file may be, with the folder of its images."""
     images = source / split / "JPEGImages"
     return [(source / f"{split}.json", images), (source / split / "instances.json", images)]
 
 
 def rate(video: tracks.Video) -> float:
-    """Frames a second; 0 where the frames' names are no numbers that rise."""
+    """Returns the frame rate; 0 if the frames' names are not increasing numbers."""
     try:
         step = int(np.diff([int(path.stem) for path in video.frames]).min(initial=FPS))
     except ValueError:

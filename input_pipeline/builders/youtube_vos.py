@@ -2,15 +2,15 @@
 
 Layout: `<split>/JPEGImages/<video>/<%05d>.jpg`, `<split>/Annotations/<video>/<%05d>.png` (palette,
 the index is the object's id) and `<split>/meta.json` with the objects of every video: category and
-the frames that show them. The splits are train and valid; frames are every fifth of a video of 30 a
-second (the "all frames" downloads have the others too, without masks). valid has the mask of an
-object in the first frame that shows it and nowhere else, so a part of train can be held out as
-`dev`.
+the frames that show them. The splits are train and valid; frames are every fifth frame of videos at
+30 fps (the "all frames" downloads also have the others, without masks). In valid an object has a
+mask only in the first frame that shows it, so a part of train can be held out as `dev`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +21,20 @@ from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("train", "valid")
 OFFICIAL = {"train": 3471, "valid": 507}  # videos, 2019; the valid of 2018 has 474
-FPS = 30.0  # of the videos that the frames are numbers in
+FPS = 30.0  # of the videos in which the frames are numbered
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How YouTube-VOS is read."""
+    """Options of YouTube-VOS."""
 
-    dev: int = 100  # train videos that go to the split `dev` instead; 0: none
-    seed: int = 0  # which ones, see `files.draw`
+    dev: int = 100  # train videos moved to the split `dev`; 0: none
+    seed: int = 0  # selects them, see `files.draw`
 
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """One video: paths of frames and masks by number, what meta.json says of each object."""
+    """One video: paths of frames and masks by number, and its objects in meta.json."""
 
     name: str
     frames: dict[int, Path]
@@ -44,16 +44,16 @@ class Video:
 
 
 class Builder(VideoBuilder):
-    """YouTube-VOS records; `options` is an `Options`."""
+    """Builds YouTube-VOS; `options` is an `Options`."""
 
     name = "youtube_vos"
 
-    def splits(self):
-        """Raises a ValueError that lists what is missing before the first record is read."""
+    def splits(self) -> dict[str, Iterable[records.Record]]:
+        """Returns the records of every split; see `VideoBuilder.splits`."""
         found = read_splits(self.source, self.options)
         if problems := [p for split, videos in found.items() for p in missing(split, videos)]:
             raise ValueError(
-                f"YouTube-VOS in {self.source} is not whole: {'; '.join(problems)}; extract the "
+                f"YouTube-VOS in {self.source} is incomplete: {'; '.join(problems)}; extract the "
                 "archive again"
             )
         return {split: (record(v) for v in videos) for split, videos in found.items()}
@@ -62,7 +62,7 @@ class Builder(VideoBuilder):
 def verify(
     source: Path, options: Options, official: dict[str, int] = OFFICIAL
 ) -> list[str]:
-    """What is wrong with the download: counts, missing files, files cut off."""
+    """Returns the problems of a download: counts, missing files, truncated files."""
     try:
         found = read_splits(source, dataclasses.replace(options, dev=0))
     except ValueError as error:
@@ -77,18 +77,16 @@ def verify(
     for split, videos in found.items():
         problems += missing(split, videos)
         paths = [p for v in videos for p in (*v.frames.values(), *v.masks.values())]
-        if broken := [p for p in paths if not files.is_whole(p)]:
-            problems.append(f"{split}: files cut off or not images: "
-                            f"{files.first_names(broken, len(paths))}")
+        problems += files.broken(paths, split)
     return problems
 
 
 def read_splits(source: Path, options: Options) -> dict[str, list[Video]]:
-    """The videos of every split whose meta.json is there, in order of their names.
+    """Returns the videos of every split that has a meta.json, in order of their names.
 
     Raises:
-      ValueError: no meta.json, one that cannot be read (names path and video), more held out
-        than there are.
+      ValueError: no meta.json, one that cannot be read (names path and video), or not enough videos
+        to hold out.
     """
     found = {}
     for split in SPLITS:
@@ -99,7 +97,7 @@ def read_splits(source: Path, options: Options) -> dict[str, list[Video]]:
         raise ValueError(
             f"there is no meta.json in {' or '.join(str(source / s) for s in SPLITS)}: {source} is "
             "not the folder of YouTube-VOS (the one that holds train and valid), or the archive is "
-            "half-extracted"
+            "extracted only in part"
         )
     if options.dev and "train" in found:
         held = held_out([v.name for v in found["train"]], options.dev, options.seed)
@@ -109,10 +107,10 @@ def read_splits(source: Path, options: Options) -> dict[str, list[Video]]:
 
 
 def held_out(names: list[str], dev: int, seed: int) -> set[str]:
-    """Those of train's videos that are `dev`.
+    """Returns the names of the train videos that are held out as `dev`.
 
     Raises:
-      ValueError: they would be all of them, or more.
+      ValueError: no video would be left in train.
     """
     if not 0 < dev < len(names):
         raise ValueError(f"the option 'dev' takes {dev} videos out of train, which has "
@@ -121,7 +119,7 @@ def held_out(names: list[str], dev: int, seed: int) -> set[str]:
 
 
 def read_meta(path: Path) -> list[Video]:
-    """The videos of a meta.json, in order of their names; ValueErrors name path and video."""
+    """Returns the videos of a meta.json in order of their names; errors name path and video."""
     content = files.read_json(path)
     videos = content.get("videos") if isinstance(content, dict) else None
     if not isinstance(videos, dict) or not videos:
@@ -129,11 +127,11 @@ def read_meta(path: Path) -> list[Video]:
     return [_video(path, name, videos[name]) for name in sorted(videos)]
 
 
-def _video(path: Path, name: str, said: dict) -> Video:
+def _video(path: Path, name: str, entry: dict) -> Video:
     where = f"{path}, video {name}"
     objects, shown = {}, {}
     try:
-        for key, value in said["objects"].items():
+        for key, value in entry["objects"].items():
             number = files.whole_number(key, where, "an object's id")
             objects[number] = value.get("category") or ""
             shown[number] = tuple(sorted(int(f) for f in value.get("frames", ())))
@@ -148,7 +146,7 @@ def _video(path: Path, name: str, said: dict) -> Video:
 
 
 def missing(split: str, videos: list[Video]) -> list[str]:
-    """What meta.json tells of and is not there."""
+    """Returns the problems of files that meta.json lists and that do not exist."""
     problems = []
     if absent := [v.name for v in videos if not v.frames]:
         problems.append(f"{split}: videos without frames: "
@@ -157,7 +155,7 @@ def missing(split: str, videos: list[Video]) -> list[str]:
     for v in videos:
         if not v.frames:
             continue
-        # valid shows an object's mask once, the first time it is seen
+        # In valid an object has a mask only in the first frame that shows it.
         masks = {n for s in v.shown.values() for n in (s[:1] if split == "valid" else s)}
         lost_masks += [f"{v.name}/{n:05d}.png" for n in sorted(masks - set(v.masks))]
         frames = {n for s in v.shown.values() for n in s} | set(v.masks)

@@ -103,8 +103,8 @@ def test_the_whole_download_is_counted_before_it_is_prepared(source, tmp_path, m
     ("Release/clips320H/test.mp4", r"clips missing in .*clips320H: 1 of 3 \(test\)"),
     ("Release/clips320H", r"clips missing in .*clips320H: 3 of 3 \(walk_dog-1, copy, test\)"),
     ("a2d_annotation_with_instances/copy", r"videos without masks in .*: 1 of 3 \(copy\)"),
-    ("a2d_annotation_with_instances", r"neither .* nor .* is there: download a2d_annotation_with"),
-    ("a2d_missed_videos.txt", r"neither .* nor .* is there: download a2d_missed_videos"),
+    ("a2d_annotation_with_instances", r"neither .* nor .* exists: download a2d_annotation_with"),
+    ("a2d_missed_videos.txt", r"neither .* nor .* exists: download a2d_missed_videos"),
     ("Release/videoset.csv", r"videoset\.csv cannot be read"),
 ])
 def test_half_extracted(source, tmp_path, lost, said):
@@ -116,12 +116,12 @@ def test_half_extracted(source, tmp_path, lost, said):
 
 
 @pytest.mark.parametrize(("name", "row", "said"), [
-    ("Release/videoset.csv", "x,11,00:00,00:02,32,48,6,3", r"csv, line 5: wants 9 columns"),
+    ("Release/videoset.csv", "x,11,00:00,00:02,32,48,6,3", r"csv, line 5: expected 9 columns"),
     ("Release/videoset.csv", "x,11,00:00,00:02,32,48,6,3,2", r"csv, line 5: .* got '2'"),
     ("a2d_annotation.txt", "nobody,0,a dog", r"txt, line 7: there is no video 'nobody'"),
     ("a2d_annotation.txt", "test,first,a dog", r"txt, line 7: instance_id should be a whole"),
-    ("a2d_annotation.txt", "test,0,", r"txt, line 7: the query is empty"),
-    ("a2d_annotation.txt", "test,0,one,two", r"txt, line 7: wants 3 columns"),
+    ("a2d_annotation.txt", "test,0,", r"txt, line 7: the expression is empty"),
+    ("a2d_annotation.txt", "test,0,one,two", r"txt, line 7: expected 3 columns"),
 ])
 def test_bad_rows(source, tmp_path, name, row, said):
     with open(source / name, "a") as file:

@@ -48,7 +48,7 @@ def test_objects_without_a_category(tmp_path, capsys):
     folder = prepare("davis", source, tmp_path / "data")
     call = [str(folder), "val", str(tmp_path / "out")]
     assert as_youtube_vis.main(call) == 2
-    assert "video dogs: object 1 has no category; name one with" in capsys.readouterr().err
+    assert "video dogs: object 1 has no category; give one with" in capsys.readouterr().err
     assert as_youtube_vis.main([*call, "--categories", "dog"]) == 2
     assert as_youtube_vis.main([*call, "--categories", "1=dog,2=person"]) == 0
     folder = prepare("youtube_vis", tmp_path / "out", tmp_path / "data", {"dev": 0})

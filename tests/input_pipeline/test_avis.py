@@ -32,9 +32,9 @@ def test_records_have_the_audio_of_their_video(source, tmp_path):
 def test_videos_without_audio(source, tmp_path):
     (source / "train/audio/vid1.wav").unlink()
     said = avis.verify(source, avis.Options())
-    assert len(said) == 1 and said[0].startswith("train: videos without sound: 1 of 4")
+    assert len(said) == 1 and said[0].startswith("train: videos without audio: 1 of 4")
     assert "vid1.wav" in said[0]
-    with pytest.raises(ValueError, match=r"lacks sound: .*vid1\.wav\); missing_audio=silent takes"):
+    with pytest.raises(ValueError, match=r"lacks audio: .*vid1\.wav\); missing_audio=silent takes"):
         prepare("avis", source, tmp_path / "data")
     folder = prepare("avis", source, tmp_path / "data", {"missing_audio": "silent", "dev": 0})
     records = {r.video_id: r for r in open_dataset(folder, "train")}
@@ -51,14 +51,14 @@ def test_audio_that_cannot_be_used(source, tmp_path, damage, message):
     damage(source / "train/audio/vid0.wav")
     said = avis.verify(source, avis.Options())
     assert len(said) == 1 and message in said[0]
-    assert said[0].startswith("train: sound that cannot be used: 1 of 4, the first: ")
+    assert said[0].startswith("train: audio that cannot be used: 1 of 4, the first: ")
     with pytest.raises(ValueError, match=message):
         prepare("avis", source, tmp_path / "data", {"dev": 0})
     assert not [p for p in (tmp_path / "data").rglob("*") if p.is_file()]
 
 
 def test_options(source, tmp_path):
-    with pytest.raises(ValueError, match=r"'dev' is 1\.5; it is a share"):
+    with pytest.raises(ValueError, match=r"'dev' is 1\.5; it must be a share"):
         prepare("avis", source, tmp_path / "data", {"dev": 1.5})
     with pytest.raises(ValueError, match="not the folder of AVIS"):
         prepare("avis", tmp_path, tmp_path / "data")

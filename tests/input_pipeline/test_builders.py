@@ -35,13 +35,13 @@ def test_options_from_a_config_and_from_the_command_line_are_the_same():
     ({"yaer": 2016}, "toy has no option 'yaer'; did you mean 'year'?"),
     ({"zzz": 1}, "known are: count, names, on, path, share, size, year"),
     ({"year": 2018}, "option 'year' of toy is 2018; it must be one of 2016, 2017"),
-    ({"size": (1, 2, 3)}, "option 'size' of toy wants 2 values"),
-    ({"names": 3}, "wants values separated by commas, got 3"),
-    ({"count": 1.5}, "option 'count' of toy wants int, got 1.5"),
-    ({"count": True}, "option 'count' of toy wants int, got True"),
-    ({"share": "half"}, "option 'share' of toy wants float, got 'half'"),
-    ({"on": "yes"}, "option 'on' of toy wants bool, got 'yes'"),
-    ({"path": 7}, "option 'path' of toy wants str, got 7"),
+    ({"size": (1, 2, 3)}, "option 'size' of toy needs 2 values"),
+    ({"names": 3}, "needs values separated by commas, got 3"),
+    ({"count": 1.5}, "option 'count' of toy needs int, got 1.5"),
+    ({"count": True}, "option 'count' of toy needs int, got True"),
+    ({"share": "half"}, "option 'share' of toy needs float, got 'half'"),
+    ({"on": "yes"}, "option 'on' of toy needs bool, got 'yes'"),
+    ({"path": 7}, "option 'path' of toy needs str, got 7"),
 ])
 def test_bad_options(options, said):
     with pytest.raises(ValueError) as error:
@@ -82,7 +82,7 @@ def test_folders_differ_by_options_and_by_what_option_files_hold(tmp_path):
 
 @pytest.mark.parametrize("source", ["", "/nowhere"])
 def test_no_source(tmp_path, source):
-    with pytest.raises(ValueError, match=r"davis: .*nothing is prepared .*docs/data\.md"):
+    with pytest.raises(ValueError, match=r"davis: .*nothing is prepared .*datasets/davis"):
         prepare("davis", source, tmp_path / "p")
     with pytest.raises(ValueError, match="davis: "):
         verify("davis", source)
@@ -102,7 +102,7 @@ def test_command_line(tmp_path, capsys):
     assert main(["prepare", *common, *prepared, "--option", "year=2017"]) == 0
     assert (tmp_path / "p/davis/default").is_dir()
     assert main(["prepare", *common, *prepared, "--option", "year"]) == 2
-    assert "error: --option wants KEY=VALUE, got 'year'" in capsys.readouterr().err
+    assert "error: --option must be KEY=VALUE, got 'year'" in capsys.readouterr().err
     assert main(["prepare", *common, *prepared, "--option", "year=1999"]) == 2
     assert "must be one of 2016, 2017" in capsys.readouterr().err
 
@@ -130,3 +130,16 @@ def test_every_builder_has_the_same_face():
         module = importlib.import_module(path)
         assert module.Builder.name == name
         assert module.Options() == parse_options(module.Options, {}, name)
+
+
+def test_a_refused_build_leaves_no_folders(tmp_path):
+    source = tmp_path / "empty"
+    source.mkdir()
+    with pytest.raises(ValueError, match="is not the folder of DAVIS"):
+        prepare("davis", source, tmp_path / "a/b")
+    assert list(tmp_path.iterdir()) == [source]
+    kept = tmp_path / "a/b/davis/other"
+    kept.mkdir(parents=True)
+    with pytest.raises(ValueError, match="is not the folder of DAVIS"):
+        prepare("davis", source, tmp_path / "a/b")
+    assert list((tmp_path / "a/b/davis").iterdir()) == [kept]

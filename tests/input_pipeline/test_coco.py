@@ -88,7 +88,7 @@ def test_what_is_missing_is_named(source, tmp_path):
     assert said[0] == "there is no annotations/instances_train2017.json"
     assert said[1] == "val has 2 images; the official one has 5000"
     assert "missing images: 1 of 2" in said[2] and "000000000002.jpg" in said[2]
-    with pytest.raises(ValueError, match=r"not whole: .*000000000002"):
+    with pytest.raises(ValueError, match=r"incomplete: .*000000000002"):
         prepare("coco", source, tmp_path / "data")
     with pytest.raises(ValueError, match="not the folder of COCO"):
         prepare("coco", tmp_path, tmp_path / "data")

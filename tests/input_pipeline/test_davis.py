@@ -137,12 +137,12 @@ def test_a_bad_line_of_a_list(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "said"), [
-    ({"car": {"plain": ["which?"]}}, "has the objects \\[1, 2\\]; say which"),
+    ({"car": {"plain": ["which?"]}}, "has the objects \\[1, 2\\]; assign the expressions"),
     ({"car": {"plain": {"3": ["x"]}}}, "there is no object 3"),
     ({"car": {"plain": {"one": ["x"]}}}, "an object id should be a whole number, got 'one'"),
-    ({"car": {"plain": {"1": [" "]}}}, "the query is empty"),
-    ({"car": {"plain": "not a list"}}, "sequence 'car': wants"),
-    ({"car": ["no style"]}, "sequence 'car': wants"),
+    ({"car": {"plain": {"1": [" "]}}}, "the expression is empty"),
+    ({"car": {"plain": "not a list"}}, "sequence 'car': expected"),
+    ({"car": ["no style"]}, "sequence 'car': expected"),
     (["no dict"], "should hold"),
 ])
 def test_bad_queries(tmp_path, content, said):

@@ -56,8 +56,8 @@ def test_the_frames_of_a_list(source, tmp_path):
     ([["long_run_1", "x/00007.png"], ["new_wave_2", "x/00001.png"]], "which has 6 frames"),
     ([["long_run_1", "x/00001.png"]], r"lists no frame of 1 of 2 \(new_wave_2\)"),
     ([["long_run_1", "x/first.png"]], "entry 0: the frame's name should be a whole number"),
-    ([["long_run_1", 3]], "entry 0: wants"),
-    ("no list", "entry 0: wants"),
+    ([["long_run_1", 3]], "entry 0: expected"),
+    ("no list", "entry 0: expected"),
 ])
 def test_bad_lists(source, tmp_path, rows, said):
     path = write(tmp_path / "samples.json", json.dumps(rows))
@@ -73,9 +73,9 @@ def test_verify(source):
 
 @pytest.mark.parametrize(("lost", "said"), [
     ("Rename_Images/run/long_run_1", r"without frames in Rename_Images: 1 of 2 \(long_run_1\)"),
-    ("Rename_Images/run/long_run_1/00003.png", r"lack frames between others: 1 of 2 \(long_run"),
+    ("Rename_Images/run/long_run_1/00003.png", r"with gaps between their frames: 1 of 2 \(long_run"),
     (MAT, r"without puppet_mask\.mat: 1 of 2 \(long_run_1\)"),
-    ("puppet_mask", r"puppet_mask is not there: extract puppet_mask of J-HMDB"),
+    ("puppet_mask", r"puppet_mask does not exist: extract puppet_mask of J-HMDB"),
     ("jhmdb_annotation.txt", r"jhmdb_annotation\.txt cannot be read"),
 ])
 def test_half_extracted(source, tmp_path, lost, said):
@@ -87,8 +87,8 @@ def test_half_extracted(source, tmp_path, lost, said):
 
 
 @pytest.mark.parametrize(("row", "said"), [
-    ("video", r"jhmdb_annotation\.txt, line 4: wants 2 columns"),
-    ("video,", r"jhmdb_annotation\.txt, line 4: the query is empty"),
+    ("video", r"jhmdb_annotation\.txt, line 4: expected 2 columns"),
+    ("video,", r"jhmdb_annotation\.txt, line 4: the expression is empty"),
 ])
 def test_bad_rows(source, tmp_path, row, said):
     with open(source / "jhmdb_annotation.txt", "a") as file:

@@ -75,7 +75,7 @@ def test_what_is_missing_is_named(source, tmp_path):
     assert "bad run-length codes: 1 of 6, the first: the run-length code of vid0 annotation 100, " \
         "frame 0 is 4x4 (height x width), but its video is 12x20" in said
     assert "the official one has 607" in "\n".join(verify("ovis", source))
-    with pytest.raises(ValueError, match=r"not whole: .*vid1/img_0000002"):
+    with pytest.raises(ValueError, match=r"incomplete: .*vid1/img_0000002"):
         prepare("ovis", source, tmp_path / "data")
 
 
@@ -100,7 +100,7 @@ def _first(key, value):
      "annotation 100, frame 0 cannot be read"),
     (_first("video_id", 99), r"videos that it does not list: 1 \(99\)"),
     (_first("category_id", 99), "annotation 100 has the category_id 99, which .* {1: 'Person'"),
-    (_first("segmentations", None), "annotation 100 has the segmentations None; wanted is a list"),
+    (_first("segmentations", None), "annotation 100 has the segmentations None; expected is a list"),
 ])
 def test_damaged_files_are_named(source, tmp_path, damage, message):
     damage(source)

@@ -86,9 +86,9 @@ def test_a2r_is_counted_where_all_videos_are_there(tmp_path, monkeypatch):
     source = refer_youtube_vos(tmp_path / "refer")
     monkeypatch.setitem(module.OFFICIAL, "train", 4)
     said = check(source, Options(), COUNTS)
-    assert said == ["train has 12 sentences; the official one has 12913",
-                    "a2r has 8 sentences; the official one has 3528"]
-    with pytest.raises(ValueError, match=r"not whole: .*a2r has 8 sentences"):
+    assert said == ["train has 12 expressions; the official one has 12913",
+                    "a2r has 8 expressions; the official one has 3528"]
+    with pytest.raises(ValueError, match=r"incomplete: .*a2r has 8 expressions"):
         prepare("refer_youtube_vos", source, tmp_path / "data", {"dev": 1})
     monkeypatch.setattr(module, "SENTENCES", 12)
     other = dataclasses.replace(Options(), a2r_max_words=20)  # another subset has another count
@@ -127,12 +127,12 @@ def test_what_is_missing_is_named(source, tmp_path):
         "train/meta.json: unknown categories: 1 (wolf)",
         "train: missing masks: 1 (video1/00005.png)",
         "train: missing frames: 1 (video2/00010.jpg)",
-        "valid: missing frames that the expressions' file lists: 1 (late/00010.jpg)",
+        "valid: missing frames that the file of expressions lists: 1 (late/00010.jpg)",
         "test: videos without frames: 1 of 1 (tested)",
-        "files cut off or not images: 1 of 22",
+        "files cut off or of another type: 1 of 22",
     ):
         assert fault in said
-    with pytest.raises(ValueError, match=r"not whole: .*video1/00005\.png"):
+    with pytest.raises(ValueError, match=r"incomplete: .*video1/00005\.png"):
         prepare("refer_youtube_vos", source, tmp_path / "data", {"dev": 0})
     assert "has 4 videos; the official one has 3471" in "\n".join(
         verify("refer_youtube_vos", source))
@@ -142,18 +142,18 @@ def test_what_is_missing_is_named(source, tmp_path):
     ("train", lambda v: v["video1"].pop("frames"), r"video video1 should be .*KeyError\('frames'"),
     ("train", lambda v: v["video1"].update(expressions=[]), "video video1 should be"),
     ("train", lambda v: v["video1"]["expressions"]["2"].pop("obj_id"),
-     "video1 should be .*obj_id in train alone"),
+     "video1 should be .*obj_id only in train"),
     ("train", lambda v: v["video1"]["expressions"]["2"].update(obj_id="2"),
      r"video1, expression 2 names the object 2; meta\.json has \[1, 3\]"),
     ("train", lambda v: v["video1"]["expressions"]["2"].update(obj_id="x"),
      "expression 2: obj_id should be a whole number, got 'x'"),
     ("train", lambda v: v["video1"]["expressions"]["2"].update(exp=" "),
-     "expression 2: the query is empty"),
+     "expression 2: the expression is empty"),
     ("train", lambda v: v["video1"]["frames"].append("last"), "a frame should be a whole number"),
     ("train", lambda v: v.update(gone=v["video1"]),
      r"meta\.json lacks videos that .*: 1 of 5 \(gone\)"),
     ("valid", lambda v: v["late"]["expressions"].pop("0"),
-     r"keys should be 0 to 0, got \[1\]; answers are handed in by them"),
+     r"keys should be 0 to 0, got \[1\]; predictions are submitted under them"),
     ("valid", lambda v: v.clear(), "should hold"),
 ])
 def test_damaged_expressions_are_named(source, split, edit, message):

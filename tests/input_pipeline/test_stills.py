@@ -44,7 +44,7 @@ def test_what_is_missing_is_named(source, tmp_path):
     assert "images without a mask: 1 of 2 (more/b)" in said
     assert "masks without an image: 1 of 2 (c)" in said
     assert "files cut off" in said and "images/a.jpg" in said
-    with pytest.raises(ValueError, match=r"not whole: images without a mask: 1 of 2 \(more/b\)"):
+    with pytest.raises(ValueError, match=r"incomplete: images without a mask: 1 of 2 \(more/b\)"):
         prepare("stills", source, tmp_path / "data")
 
 

@@ -94,7 +94,7 @@ def test_another_folder_and_two_years_mixed(tmp_path):
     valid = json.loads((source / "valid.json").read_text())
     valid["categories"] = valid["categories"][:3]
     write(source / "valid.json", json.dumps(valid))
-    with pytest.raises(ValueError, match=r"valid\.json has other categories than .*train\.json"):
+    with pytest.raises(ValueError, match=r"valid\.json and .*train\.json have different categories"):
         prepare("youtube_vis", source, tmp_path / "data")
 
 
@@ -112,7 +112,7 @@ def test_another_folder_and_two_years_mixed(tmp_path):
     (lambda c: c["videos"].append(c["videos"][0]), r"lists videos twice: 1 of 4 \(vid0\)"),
     (lambda c: c["annotations"][0].pop("segmentations"), "annotation 100: not the form .* KeyErr"),
     (lambda c: c["annotations"][0].update(segmentations=[None] * 5),
-     "annotation 100 has 5 segmentations, but its video has 3 frames; wanted is one a frame"),
+     "annotation 100 has 5 segmentations, but its video has 3 frames; expected is one per frame"),
     (lambda c: c["annotations"][0]["segmentations"].append([[1, 2, 3, 4, 5, 6]]),
      r"frame 3 should be a run-length code .* \(outlines are not read\), got \[\[1, 2"),
     (lambda c: c["categories"].pop(0), "annotation 90 has the category_id 1, which"),
@@ -154,7 +154,7 @@ def test_a_train_file_without_annotations(tmp_path, nothing):
     source = youtube_vis(tmp_path / "vis")
     change(source, lambda c: c.update(annotations=nothing))
     assert builder.verify(source, builder.Options(0)) == [
-        "train: train.json has no annotations; nothing can be trained on it"]
+        "train: train.json has no annotations; training needs them"]
 
 
 def test_what_coco_shares():

@@ -55,7 +55,7 @@ def test_a_drawn_name_does_not_depend_on_the_others():
     assert files.draw(["b", "a", "c"], 1, 0) == ["b"]  # published, so fixed for good
     left = [n for n in names if n != drawn[3]]
     assert set(drawn) - {drawn[3]} < set(files.draw(left, 10, 0))
-    with pytest.raises(ValueError, match="3 videos are to be drawn of 2"):
+    with pytest.raises(ValueError, match="cannot draw 3 of 2 videos"):
         files.draw(["a", "b"], 3, 0)
 
 
@@ -81,7 +81,7 @@ def test_what_is_missing_is_named(source, tmp_path):
     assert "train: missing frames: 1 (video2/00010.jpg)" in said
     assert "valid: missing masks: 1 (late/00005.png)" in said
     assert "files cut off" in said and "video0/00000.jpg" in said
-    with pytest.raises(ValueError, match=r"not whole: .*video1/00005\.png"):
+    with pytest.raises(ValueError, match=r"incomplete: .*video1/00005\.png"):
         prepare("youtube_vos", source, tmp_path / "data", {"dev": 0})
     assert "has 4 videos; the official one has 3471" in "\n".join(verify("youtube_vos", source))
 

@@ -122,12 +122,12 @@ def _claim(rng: np.random.Generator, scene: Scene, actor: int,
         if claims:
             return claims[int(rng.integers(len(claims)))]
     extra = [a for a in known if a not in needed]
-    said = needed | {a for a in extra if rng.uniform() < _CHANCE.get(a, 0)}
+    chosen = needed | {a for a in extra if rng.uniform() < _CHANCE.get(a, 0)}
     for attribute in rng.permutation(extra):
-        if names_only(scene, actor, Claim(_ordered(said))):
+        if names_only(scene, actor, Claim(_ordered(chosen))):
             break
-        said.add(str(attribute))
-    return Claim(_ordered(said))
+        chosen.add(str(attribute))
+    return Claim(_ordered(chosen))
 
 
 def _ordered(attributes: set[str]) -> tuple[str, ...]:
