@@ -1,4 +1,4 @@
-"""An exported folder loads again, and its stream runs without the model's code."""
+"""An exported folder can be loaded, and its stream runs without the model's code."""
 
 import dataclasses
 import json
@@ -16,14 +16,13 @@ import standin_vos
 from vseg_jax.config import parse
 from vseg_jax.export import export
 from vseg_jax.export import stream as exported
-from vseg_jax.inference import restore as checkpoint
-from vseg_jax.inference import segmenter
+from vseg_jax.inference import restore, segmenter
 
 
 @pytest.fixture(scope="module")
 def restored():
     class Queueing(standin.Standin):
-        """With a collection that answering does not read, as training has."""
+        """Has a collection that prediction does not read, as in training."""
 
         def init(self, key, batch):
             return {**super().init(key, batch), "queue": {"keys": jax.numpy.ones((50, 8))}}
@@ -34,13 +33,13 @@ def restored():
     config = {"system": "standin", "model": {"gain": 16.0}, "clip": vars(standin.CLIP),
               "text": {"tokenizer": "words", "length": 4}}
     about = {"config": config, "batch": {"frames": frames, "tokens": [[4, 4], "int32"]}}
-    return checkpoint.Restored(model, variables, standin.tokenizer(), standin.CLIP, about)
+    return restore.Restored(model, variables, standin.tokenizer(), standin.CLIP, about)
 
 
 @pytest.fixture(scope="module")
 def folder(restored, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
-    checkpoint.save(restored, folder)
+    restore.save(restored, folder)
     (folder / "stream").mkdir()
     export.export_stream(restored, folder / "stream")
     return folder
@@ -54,7 +53,7 @@ def known(restored, monkeypatch):
 
 
 def direct(restored, frames, query):
-    """The stream as the model itself answers."""
+    """Yields the predictions of the model itself."""
     tokens, valid = restored.tokenizer.encode(query)
     state = restored.model.start(restored.variables, frames[0],
                                  {"tokens": tokens, "tokens_valid": valid})
@@ -64,7 +63,7 @@ def direct(restored, frames, query):
 
 
 def elsewhere(script):
-    """Runs a script in a process that must not import the library's code for models."""
+    """Runs a script in a process that must not import the code of any model."""
     script += """
 code = [m for m in sys.modules if m.startswith(("vseg_jax.", "flax", "orbax", "input_pipeline"))]
 assert code == ["vseg_jax.inference", "vseg_jax.export.stream"], code
@@ -75,7 +74,7 @@ assert code == ["vseg_jax.inference", "vseg_jax.export.stream"], code
     assert done.returncode == 0, done.stderr
 
 
-def test_the_stream_says_the_same_without_the_models_code(restored, folder, tmp_path):
+def test_the_stream_predicts_the_same_without_the_models_code(restored, folder, tmp_path):
     frames, _ = standin.square_frames(6, size=(16, 16), side=6)
     tokens, valid = restored.tokenizer.encode("red")
     np.savez(tmp_path / "in.npz", frames=frames, tokens=tokens, tokens_valid=valid)
@@ -86,11 +85,12 @@ from vseg_jax.export.stream import Stream
 stream, given = Stream({str(folder / "stream")!r}), np.load({str(tmp_path / "in.npz")!r})
 state = stream.start(given["frames"][:1], tokens=given["tokens"][None],
                      tokens_valid=given["tokens_valid"][None])
-answers = []
+predictions = []
 for frame in given["frames"][1:]:
-    state, answer = stream.step(state, frame[None])
-    answers.append({{k: v[0] for k, v in answer.items()}})
-np.savez({str(tmp_path / "out.npz")!r}, **{{k: np.stack([a[k] for a in answers]) for k in answer}})
+    state, prediction = stream.step(state, frame[None])
+    predictions.append({{k: v[0] for k, v in prediction.items()}})
+np.savez({str(tmp_path / "out.npz")!r},
+         **{{k: np.stack([p[k] for p in predictions]) for k in prediction}})
 """
     elsewhere(script)
     out = np.load(tmp_path / "out.npz")
@@ -100,7 +100,7 @@ np.savez({str(tmp_path / "out.npz")!r}, **{{k: np.stack([a[k] for a in answers])
     np.testing.assert_allclose(out["scores"], np.stack([a.scores for a in wanted]), atol=1e-6)
 
 
-def test_the_stream_is_described_and_takes_nothing_else(folder):
+def test_the_description_of_a_stream_and_refused_inputs(folder):
     stream = exported.Stream(folder / "stream")
     description = stream.description
     assert description["delay"] == 1 and description["frame"]["shape"] == ["S", 16, 16, 3]
@@ -108,7 +108,7 @@ def test_the_stream_is_described_and_takes_nothing_else(folder):
         "count": ["S"], "window": ["S", 3, 16, 16, 3], "prompt/tokens": ["S", 4],
         "prompt/tokens_valid": ["S", 4]}
     with np.load(folder / "stream" / "variables.npz") as stored:
-        assert stored.files == ["params/bias", "params/color"], "the queue stays behind"
+        assert stored.files == ["params/bias", "params/color"], "the queue is not exported"
     frames = np.zeros((2, 16, 16, 3), np.uint8)
     with pytest.raises(ValueError, match="the prompt has"):
         stream.start(frames, tokens=np.zeros((2, 4), np.int32))
@@ -122,12 +122,12 @@ def test_the_stream_is_described_and_takes_nothing_else(folder):
     state = stream.start(frames, **prompt)
     with pytest.raises(ValueError, match="the state has 1 arrays"):
         stream.step(state[:1], frames)
-    with pytest.raises(ValueError, match="takes a prompt when a stream starts"):
+    with pytest.raises(ValueError, match="takes a prompt only when a stream starts"):
         stream.step(state, frames, **prompt)
 
 
-def test_a_damaged_stream_is_named(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"is no exported stream .*stream\.json"):
+def test_a_damaged_stream_is_reported(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"is not an exported stream .*stream\.json"):
         exported.Stream(tmp_path)
     for name in ("start.bin", "step.bin", "variables.npz"):
         (tmp_path / name).write_bytes((folder / "stream" / name).read_bytes())
@@ -147,7 +147,7 @@ def test_an_export_loads_again(restored, folder, known):
         np.testing.assert_array_equal(a.probability, b.probability)
 
 
-def test_exporting_is_whole_or_not_at_all(folder, known, tmp_path, monkeypatch):
+def test_exporting_is_atomic(folder, known, tmp_path, monkeypatch):
     out = export.export(folder, tmp_path / "again", platforms=("cpu",))
     assert sorted(p.name for p in out.iterdir()) == [
         "about.json", "stream", "tokenizer", "variables"]
@@ -163,7 +163,7 @@ def test_exporting_is_whole_or_not_at_all(folder, known, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["again"]
 
 
-def test_folders_that_are_no_checkpoint_are_named(folder, known, tmp_path):
+def test_folders_without_a_checkpoint_are_reported(folder, known, tmp_path):
     with pytest.raises(ValueError, match=r"there is no folder .*gone"):
         segmenter.load(tmp_path / "gone")
     with pytest.raises(ValueError, match="neither checkpoints/"):
@@ -190,16 +190,16 @@ def test_folders_that_are_no_checkpoint_are_named(folder, known, tmp_path):
 def test_arrays_of_another_model_are_listed(restored, known, tmp_path):
     params = {"color": restored.variables["params"]["color"], "bias": np.zeros(3, np.float32)}
     other = dataclasses.replace(restored, variables={**restored.variables, "params": params})
-    checkpoint.save(other, tmp_path)
+    restore.save(other, tmp_path)
     with pytest.raises(ValueError, match=r"(?s)of another model.*missing params/color.*"
                                          r"extra params/color .*params/bias is"):
         segmenter.load(tmp_path)
 
 
-def test_a_stream_of_masks_says_the_same_without_the_models_code(tmp_path):
+def test_a_stream_of_masks_predicts_the_same_without_the_models_code(tmp_path):
     model, variables = standin_vos.Follower(), standin_vos.variables()
     about = {"batch": {"frames": [[4, 3, 24, 32, 3], "uint8"]}}
-    restored = checkpoint.Restored(model, variables, None, None, about)
+    restored = restore.Restored(model, variables, None, None, about)
     export.export_stream(restored, tmp_path)
     videos = [standin.square_frames(4, seed=k) for k in range(2)]
     frames, masks = (np.stack(x, 1) for x in zip(*videos, strict=True))   # [T, S, ...]
@@ -214,8 +214,8 @@ state = stream.start(frames[0], mask=masks[0] * (masks[0] == 1))
 out = []
 for t in (1, 2, 3):
     prompt = {{"mask": masks[t] * (masks[t] == 2)}} if t == 2 else {{}}
-    state, answer = stream.step(state, frames[t], **prompt)
-    out.append(answer["logits"])
+    state, prediction = stream.step(state, frames[t], **prompt)
+    out.append(prediction["logits"])
 alone = stream.start(frames[0, :1], mask=masks[0, :1])
 np.savez({str(tmp_path / "out.npz")!r}, logits=np.stack(out),
          alone=stream.step(alone, frames[1, :1])[1]["logits"])
@@ -240,7 +240,7 @@ def test_a_model_of_masks_needs_no_tokenizer(tmp_path, monkeypatch):
         parse(standin_vos.FollowerConfig, settings, "config.model")))
     saved = tmp_path / "saved"
     saved.mkdir()
-    checkpoint.save(checkpoint.Restored(model, variables, None, None, about), saved)
+    restore.save(restore.Restored(model, variables, None, None, about), saved)
     out = export.export(saved, tmp_path / "out", platforms=("cpu",), size=(16, 20))
     assert sorted(p.name for p in out.iterdir()) == ["about.json", "stream", "variables"]
     assert exported.Stream(out / "stream").description["frame"]["shape"] == ["S", 16, 20, 3]
@@ -252,7 +252,7 @@ def test_a_model_of_masks_needs_no_tokenizer(tmp_path, monkeypatch):
 
 def test_streams_with_kernels_of_their_own_take_turns(tmp_path):
     class Kernels(standin_vos.Follower):
-        """Blurs each stream's frames with a kernel that its first mask made, as adaptation may."""
+        """Blurs each stream's frames with a kernel from its first mask, as adaptation does."""
 
         def start(self, variables, frame, prompt):
             kernel = (prompt["mask"][:3, :3, None, None] + 1) * jax.numpy.eye(3) / 18
@@ -268,7 +268,7 @@ def test_streams_with_kernels_of_their_own_take_turns(tmp_path):
 
     model, variables = Kernels(), standin_vos.variables()
     about = {"batch": {"frames": [[4, 3, 24, 32, 3], "uint8"]}}
-    export.export_stream(checkpoint.Restored(model, variables, None, None, about), tmp_path)
+    export.export_stream(restore.Restored(model, variables, None, None, about), tmp_path)
     stream = exported.Stream(tmp_path)
     frames, masks = (np.stack(x) for x in zip(
         *(standin.square_frames(1, seed=k) for k in range(3)), strict=True))

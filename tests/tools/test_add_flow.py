@@ -12,13 +12,14 @@ from vseg_jax.input_pipeline.records import (
     open_dataset,
 )
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
-from vseg_jax.tools.add_flow import Estimator, add_flow, dis, main
+from vseg_jax.tools.add_flow import add_flow, main
+from vseg_jax.tools.flow_estimators import Estimator, dis_estimator
 
 LENGTHS = {"train": (4, 1, 5), "valid": (2,)}  # frames of each video
 
 
 class Builder(VideoBuilder):
-    """Coarse noise that moves 2 to the right."""
+    """Coarse noise that moves 2 pixels to the right per frame."""
 
     name = "shifts"
 
@@ -44,7 +45,7 @@ def folder(tmp_path):
 
 
 class Counted:
-    """An estimator whose flow is the number of the call; it can be interrupted."""
+    """An estimator whose flow is the number of the call, and which can be interrupted."""
 
     def __init__(self, stop_after: int = 100):
         self.shapes, self.stop_after = [], stop_after
@@ -56,7 +57,7 @@ class Counted:
         return np.full((*first.shape[:3], 2), len(self.shapes), np.float32)
 
 
-def test_dis_fills_a_copy_and_leaves_the_original(folder, capsys):
+def test_dis_fills_a_copy_and_keeps_the_original(folder, capsys):
     assert main(["--prepared", str(folder)]) == 0
     copy = folder.parents[2].with_name("data-dis") / "shifts" / "default" / "1.0.0"
     assert capsys.readouterr().out.splitlines()[-1] == str(copy)
@@ -72,7 +73,7 @@ def test_dis_fills_a_copy_and_leaves_the_original(folder, capsys):
     assert list(copy.parent.iterdir()) == [copy]
 
 
-def test_an_interrupted_run_goes_on(folder, tmp_path):
+def test_an_interrupted_run_resumes(folder, tmp_path):
     target = tmp_path / "flow" / "shifts" / "default" / "1.0.0"
     first = Counted(stop_after=3)  # two batches of the first video, one of two of the third
     with pytest.raises(KeyboardInterrupt):
@@ -80,23 +81,23 @@ def test_an_interrupted_run_goes_on(folder, tmp_path):
     assert not target.exists()
     with pytest.raises(ValueError, match="half-built"):
         open_dataset(target, "train")
-    with pytest.raises(ValueError, match=r"'other'.*or remove it"):
+    with pytest.raises(ValueError, match=r"'other'.*or remove this folder"):
         add_flow(folder, Estimator({"method": "other"}, first), tmp_path / "flow", batch=2)
     second = Counted()
     arguments = folder, Estimator({"method": "count"}, second), tmp_path / "flow"
     assert add_flow(*arguments, batch=2, progress=False) == target
-    assert second.shapes == [(2, 32, 32, 3)] * 3  # the third video whole and that of valid
+    assert second.shapes == [(2, 32, 32, 3)] * 3  # the whole third video, and that of valid
     videos = [*open_dataset(target, "train"), *open_dataset(target, "valid")]
     values = [[decode_flow(f, "it")[0, 0, 0] for f in v.flow if f] for v in videos]
     assert values == [[1, 1, 2], [], [1, 1, 2, 2], [3]]
     assert add_flow(*arguments, batch=2) == target and len(second.shapes) == 3  # all there
     with pytest.raises(ValueError, match="name another --output"):
-        add_flow(folder, dis(), tmp_path / "flow")
+        add_flow(folder, dis_estimator(), tmp_path / "flow")
 
 
-def test_what_is_refused(folder, tmp_path, capsys):
+def test_errors(folder, tmp_path, capsys):
     with pytest.raises(ValueError, match="would overwrite"):
-        add_flow(folder, dis(), folder.parents[2])
+        add_flow(folder, dis_estimator(), folder.parents[2])
     assert main(["--prepared", str(tmp_path / "nothing")]) == 2
     assert "not built" in capsys.readouterr().err
     assert main(["--prepared", str(folder), "--weights", str(tmp_path / "raft.pth")]) == 2

@@ -8,7 +8,7 @@ import pytest
 from vseg_jax.metrics.youtube_vis import metric_of_files
 from vseg_jax.models.rcf import Rcf, RcfConfig
 from vseg_jax.run_lengths import encode_rle
-from vseg_jax.tools import rcf_figures as rcf_analysis
+from vseg_jax.tools import rcf_figures
 
 TINY = RcfConfig(
     categories=2, depth=18, width=4, channels=8, heads=1, hidden=8, encoder_layers=1,
@@ -41,7 +41,7 @@ def test_the_best_overlap_of_every_true_object(tmp_path):
     for name, content in (("truth", truth), ("found", found)):
         (tmp_path / name).write_text(json.dumps(content))
     metric = metric_of_files(tmp_path / "truth", tmp_path / "found")
-    assert rcf_analysis.best_overlaps(metric).tolist() == [0.5, 0, 0]
+    assert rcf_figures.best_overlaps(metric).tolist() == [0.5, 0, 0]
 
 
 def test_the_value_of_audio_from_files(tmp_path, capsys):
@@ -57,27 +57,27 @@ def test_the_value_of_audio_from_files(tmp_path, capsys):
             mask = np.zeros((8, 16), bool)
             mask[: 8 - worse - random.integers(0, 2), :4] = True
             paths[name].append({**row, "segmentations": [encode_rle(mask)]})
-    arguments = ["sound"]
+    arguments = ["audio"]
     for name, content in paths.items():
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(content))
         arguments += [f"--{name}", str(path)]
-    rcf_analysis.main(arguments)
+    rcf_figures.main(arguments)
     values = json.loads(capsys.readouterr().out)
     assert set(values) == {"0.5", "0.75"} and values["0.5"] < 0.01
     arguments[2] = arguments[4]   # results in place of the truth
     with pytest.raises(SystemExit, match=r"with\.json: not the form of YouTube-VIS"):
-        rcf_analysis.main(arguments)
+        rcf_figures.main(arguments)
 
 
 def test_latency(capsys):
-    rcf_analysis.main(["latency", "--stream", "6", "--model", "89.4", "--frames", "36"])
+    rcf_figures.main(["latency", "--stream", "6", "--model", "89.4", "--frames", "36"])
     assert capsys.readouterr().out == "6.403 s\n"
 
 
-def test_what_is_no_run_is_refused(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(SystemExit, match="error: there is no folder"):
-        rcf_analysis.main(["slots", str(tmp_path / "none"), "--dataset", "x", "--split", "y",
+        rcf_figures.main(["slots", str(tmp_path / "none"), "--dataset", "x", "--split", "y",
                            "--output", str(tmp_path / "out")])
 
 
@@ -85,14 +85,14 @@ def test_what_is_no_run_is_refused(tmp_path):
 def test_slots_and_constants_of_a_model():
     model, random = Rcf(TINY), np.random.default_rng(0)
     frames = random.integers(0, 255, (3, 2, 32, 32, 3), np.uint8)
-    frames[2, 1] = frames[2, 0]                      # a clip in which nothing moves
+    frames[2, 1] = frames[2, 0]                      # a clip without motion
     samples = [{"frames": f} for f in frames]
     variables = jax.tree.map(
         lambda x: jnp.asarray(random.standard_normal(x.shape) * 0.1 + (x.ndim == 1), jnp.float32),
         jax.eval_shape(model.init, jax.random.key(0), {}))
-    table = rcf_analysis.slots(model, variables, samples, 500)
+    table = rcf_figures.slots(model, variables, samples, 500)
     assert table.shape == (2, 3) and set(np.round(table.sum(1), 6)) <= {0.0, 1.0}
-    found = rcf_analysis.lipschitz(model, variables, samples, 500)
+    found = rcf_figures.lipschitz(model, variables, samples, 500)
     assert set(found) == {"1", "2", "inf"}
     for row in found.values():
         assert len(row["local"]) == 2 and all(v > 0 for v in row["local"])

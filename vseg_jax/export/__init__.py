@@ -1,1 +1,1 @@
-"""Trained models as files that run elsewhere."""
+"""Exports trained models to files that run without the library."""

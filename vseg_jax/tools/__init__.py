@@ -1,1 +1,1 @@
-"""Commands beside training and prediction: optical flow, figures of the papers."""
+"""Commands besides training and prediction: optical flow, and figures of the papers."""

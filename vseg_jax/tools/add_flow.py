@@ -1,12 +1,12 @@
-"""Optical flow into a prepared dataset: RAFT with public weights, or OpenCV's DIS without any.
+"""Adds optical flow to a prepared dataset: by RAFT with public weights, or by OpenCV's DIS.
 
     python -m vseg_jax.tools.add_flow --prepared data/davis/default/1.0.0 --weights raft-small.pth
 
 writes a copy of the dataset, with the flow from every frame to the next in its records, to
-data-raft-small/davis/default/1.0.0: a config finds it by `prepared="data-raft-small"`, and the
-original stays as it is. `flow.json` in the copy says what the flow was made with. The copy appears
-whole or not at all; what was computed before an interruption is kept beside it, one file a video,
-and the same command goes on from there.
+data-raft-small/davis/default/1.0.0. A config uses it with `prepared="data-raft-small"`; the
+original is not changed. `flow.json` in the copy records how the flow was computed. The copy is
+written atomically. The command is resumable: the flow of finished videos is kept next to the copy,
+one file per video, and running the same command again continues from there.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import hashlib
-import importlib.metadata
 import json
 import shutil
 import sys
@@ -23,15 +21,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import cv2
-import jax
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
 from vseg_jax.atomic import atomic_file
-from vseg_jax.input_pipeline.flow import dis_flows
 from vseg_jax.input_pipeline.records import (
     Dataset,
     Record,
@@ -40,80 +34,35 @@ from vseg_jax.input_pipeline.records import (
     open_dataset,
 )
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
-from vseg_jax.weights import raft
+from vseg_jax.tools.flow_estimators import Estimator, dis_estimator, raft_estimator
 
 NOTE = "flow.json"
-
-Frames = UInt8[np.ndarray, "B H W 3"]
-Flow = Float[np.ndarray, "B H W 2"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimator:
-    """A way to compute flow.
-
-    Attributes:
-      made_with: what to store beside the flow: method, version, weights and so on.
-      pairs: uint8 RGB frames [B, H, W, 3] twice to flow float32 [B, H, W, 2] (u right, v down,
-        pixels) from the first to the second.
-    """
-
-    made_with: dict[str, Any]
-    pairs: Callable[[Frames, Frames], Flow]
-
-
-def dis() -> Estimator:
-    """OpenCV's DIS, see `dis_flows`."""
-    return Estimator({"method": "dis", "version": f"opencv {cv2.__version__}"}, dis_flows)
-
-
-def raft_with(weights: str | Path, iterations: int = 12) -> Estimator:
-    """RAFT with the public weights of a file, which say the variant.
-
-    It is compiled once for every size of frames and of batches.
-
-    Raises:
-      ValueError: the weights cannot be read or are not RAFT's, or there is no iteration.
-    """
-    if iterations < 1:
-        raise ValueError(f"iterations is {iterations}; RAFT needs at least 1")
-    network, variables = raft.load(weights)
-    variables = jax.device_put(variables)
-    run = jax.jit(lambda v, first, second: network.apply(v, first, second, iterations))
-    made_with = {
-        "method": f"raft-{network.variant}",
-        "version": f"vseg_jax {importlib.metadata.version('vseg_jax')}",
-        "iterations": iterations,
-        "weights": Path(weights).name,
-        "weights_blake2b": hashlib.blake2b(Path(weights).read_bytes(), digest_size=16).hexdigest(),
-    }
-    return Estimator(made_with, lambda first, second: np.asarray(run(variables, first, second)))
 
 
 def add_flow(
     folder: str | Path, estimator: Estimator, output: str | Path | None = None, *,
     batch: int = 4, progress: bool = True,
 ) -> Path:
-    """Copies a prepared dataset and fills in the flow; see the module's text.
+    """Copies a prepared dataset and adds optical flow; see the module's docstring.
 
     Args:
       folder: of the dataset: <prepared>/<name>/<variant>/<version>.
-      estimator: flow that the records hold already is replaced by this one's.
-      output: the copy's <prepared>; None for "<prepared>-<method>" beside the original's.
-      batch: pairs of frames at once.
-      progress: whether bars are shown.
+      estimator: its flow replaces any that the records already hold.
+      output: the copy's <prepared>; None for "<prepared>-<method>" next to the original.
+      batch: pairs of frames per call of the estimator.
+      progress: whether to show progress bars.
 
     Returns:
       The copy's folder.
 
     Raises:
       ValueError: the dataset is missing or half-built, a frame cannot be decoded, or the output
-        holds flow that was made in another way.
+        holds flow that was computed in another way.
     """
     folder = Path(folder).resolve()
     splits = {name: open_dataset(folder, name) for name in _splits(folder)}
     prepared, (name, variant, version) = folder.parents[2], folder.parts[-3:]
-    tfds.core.Version(version)  # a ValueError now, not after hours of flow
+    tfds.core.Version(version)  # raises a ValueError now rather than after hours of work
     if output is None:
         output = prepared.with_name(f"{prepared.name}-{estimator.made_with['method']}")
     target = Path(output).resolve() / name / variant / version
@@ -130,28 +79,35 @@ def add_flow(
         parts.mkdir(parents=True, exist_ok=True)
         _write(parts / NOTE, lambda file: file.write(json.dumps(note, indent=1).encode() + b"\n"))
     for split, dataset in splits.items():
-        numbers = tqdm(range(len(dataset)), desc=f"flow of {dataset.name}", unit=" videos",
-                       disable=not progress)
-        for number in numbers:
-            part = _part(parts, split, number)
-            if not part.exists():
-                record = dataset[number]
-                where = f"{dataset.name} video {record.video_id}"
-                flow = [np.frombuffer(f, np.uint8) for f in _flow(record, estimator, batch, where)]
-                _write(part, functools.partial(_savez, flow))
+        _compute(dataset, split, parts, estimator, batch, progress)
     _copy(splits, parts, Path(output).resolve(), (name, variant, version))
     shutil.rmtree(parts)
     return target
 
 
+def _compute(
+    dataset: Dataset, split: str, parts: Path, estimator: Estimator, batch: int, progress: bool
+) -> None:
+    """Writes the flow of each video that has no file in `parts` yet."""
+    numbers = tqdm(range(len(dataset)), desc=f"flow of {dataset.name}", unit=" videos",
+                   disable=not progress)
+    for number in numbers:
+        part = _part(parts, split, number)
+        if not part.exists():
+            record = dataset[number]
+            where = f"{dataset.name} video {record.video_id}"
+            flow = [np.frombuffer(f, np.uint8) for f in _flow(record, estimator, batch, where)]
+            _write(part, functools.partial(_savez, flow))
+
+
 def _flow(record: Record, estimator: Estimator, batch: int, where: str) -> list[bytes]:
-    """What `Record.flow` holds."""
+    """Returns the content of `Record.flow`."""
     flow: list[bytes] = []
     for start in range(0, len(record.frames) - 1, batch):
         stop = min(start + batch, len(record.frames) - 1)
         frames = [decode_image(record.frames[t], f"{where} frame {t}")
                   for t in range(start, stop + 1)]
-        # Of one length, so that one compiled function serves all.
+        # Padded to a fixed length, so that the estimator is compiled once.
         frames = np.stack([*frames, *frames[-1:] * (batch + 1 - len(frames))])
         found = estimator.pairs(frames[:-1], frames[1:])[: stop - start]
         flow += [encode_flow(f) for f in found]
@@ -161,7 +117,7 @@ def _flow(record: Record, estimator: Estimator, batch: int, where: str) -> list[
 def _copy(
     splits: dict[str, Dataset], parts: Path, output: Path, place: tuple[str, str, str]
 ) -> None:
-    """Builds the copy as any dataset is built: whole or not at all."""
+    """Builds the copy like any dataset, which is atomic."""
 
     class Copy(VideoBuilder):
         name = place[0]
@@ -185,16 +141,16 @@ def _records(dataset: Dataset, parts: Path, split: str) -> Iterator[Record]:
 def _splits(folder: Path) -> list[str]:
     info = folder / "dataset_info.json"
     if not info.is_file():
-        open_dataset(folder, "")  # says what is missing and how to build it
+        open_dataset(folder, "")  # raises an error that says how to build the dataset
     return [s["name"] for s in json.loads(info.read_text(encoding="utf-8")).get("splits", [])]
 
 
 def _check_note(folder: Path, wanted: dict[str, Any]) -> None:
     path = folder / NOTE
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else "no flow of ours"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else f"no {NOTE}"
     if found != wanted:
-        raise ValueError(f"{folder} holds {found}, wanted is {wanted}; name another --output or "
-                         "remove it")
+        raise ValueError(f"{folder} holds {found}, but the flow would be computed with {wanted}; "
+                         "name another --output, or remove this folder")
 
 
 def _part(parts: Path, split: str, number: int) -> Path:
@@ -216,20 +172,21 @@ def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0, or 2 where the command cannot be carried out."""
+    """Runs the command; returns its exit status: 0, or 2 for user errors."""
     parser = argparse.ArgumentParser(prog="python -m vseg_jax.tools.add_flow", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prepared", required=True, help="folder of one prepared dataset")
-    parser.add_argument("--weights", help="RAFT's public weights; without them DIS is taken")
+    parser.add_argument("--weights", help="RAFT's public weights; without them the flow is by DIS")
     parser.add_argument("--iterations", type=int, default=12, help="of RAFT")
     parser.add_argument("--output", help="the copy's folder of prepared datasets")
     parser.add_argument("--batch", type=int, default=4,
-                        help="pairs of frames at once; each takes 0.2 GB at 480p, 1 GB at 720p")
+                        help="pairs of frames at once; each needs 0.2 GB at 480p, 1 GB at 720p")
     given = parser.parse_args(arguments)
     try:
         if given.batch < 1:
             raise ValueError(f"--batch is {given.batch}; it must be at least 1")
-        estimator = raft_with(given.weights, given.iterations) if given.weights else dis()
+        estimator = (raft_estimator(given.weights, given.iterations) if given.weights
+                     else dis_estimator())
         print(add_flow(given.prepared, estimator, given.output, batch=given.batch))
     except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)

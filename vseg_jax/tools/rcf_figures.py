@@ -1,14 +1,14 @@
-"""The analyses of rcf's paper as commands, each with a picture or with numbers as JSON.
+"""Analyses of rcf's paper, as commands that write figures and numbers.
 
     python -m vseg_jax.tools.rcf_figures slots RUN --dataset FOLDER --split val --output OUT
     python -m vseg_jax.tools.rcf_figures attention RUN --dataset ... --sample 12 --output OUT
     python -m vseg_jax.tools.rcf_figures lipschitz RUN --dataset ... --output OUT
-    python -m vseg_jax.tools.rcf_figures sound --truth instances.json --with A/results.json \\
+    python -m vseg_jax.tools.rcf_figures audio --truth instances.json --with A/results.json \\
         --without B/results.json
     python -m vseg_jax.tools.rcf_figures latency --stream 6 --model 23.9 [--frames 36]
 
-RUN is the working directory of a training or an export, FOLDER a prepared dataset. OUT is a folder
-that is made: it holds the numbers as JSON and, where matplotlib is installed, a PNG.
+RUN is the working directory of a training run or an export, FOLDER a prepared dataset. OUT is a
+folder, created if missing, for the numbers as JSON and, if matplotlib is installed, a PNG.
 """
 
 from __future__ import annotations
@@ -50,19 +50,22 @@ NORMS = {"1": 1.0, "2": 2.0, "inf": math.inf}
 def slots(
     model: Rcf, variables: Any, samples: Any, limit: int
 ) -> Float[np.ndarray, "K N"]:
-    """Figure 9 over the target frames of up to `limit` samples, evenly spread.
+    """Returns Figure 9 over the target frames of up to `limit` samples, evenly spread.
 
     Args:
+      model: of rcf.
+      variables: of the model.
       samples: `InstanceSamples`, or a list of such samples.
+      limit: number of samples.
     """
-    places, categories = [], []
+    fired, categories = [], []
     for batch in batches(samples, limit):
         prediction = _predict(model, variables, batch)
         firing = np.flatnonzero(prediction.identities[0] >= 0)
-        places.append(firing)
+        fired.append(firing)
         categories.append(np.asarray(prediction.probabilities)[0, firing, :-1].argmax(-1))
     return analysis.fired_slots(
-        np.concatenate(places), np.concatenate(categories), model.config.queries,
+        np.concatenate(fired), np.concatenate(categories), model.config.queries,
         model.config.categories,
     )
 
@@ -70,11 +73,13 @@ def slots(
 def lipschitz(
     model: Rcf, variables: Any, samples: Any, limit: int
 ) -> dict[str, dict[str, Any]]:
-    """For each norm the bound (log10), and the constants between frames that follow each other.
+    """Returns the bound (log10) for each norm, and the constants between consecutive frames.
+
+    The network's output is each slot's probabilities and its mask at the input's size.
 
     Returns:
-      {norm: {"bound_log10", "local": one a pair of frames, "order": one a pair of frames with two
-      objects or more}}. The output is each slot's probabilities and its mask at the input's size.
+      {norm: {"bound_log10", "local": one per pair of frames, "order": one per pair of frames with
+      at least two objects}}.
     """
     kept: dict[str, dict[str, Any]] = {
         name: {"bound_log10": analysis.product_bound(variables["params"], p), "local": [],
@@ -85,7 +90,7 @@ def lipschitz(
         frames = batch["frames"][0]
         if len(frames) < 2 or (frames[-1] == frames[-2]).all():
             continue
-        # The frame before from its own past, which begins with the clip.
+        # The previous frame, predicted from the frames before it in the clip.
         earlier = {**batch, "frames": np.concatenate([frames[:1], frames[:-1]])[None]}
         for name in ("audio", "audio_valid"):
             if name in batch:
@@ -103,10 +108,10 @@ def lipschitz(
 
 
 def best_overlaps(metric: YouTubeVISMetric) -> Float[np.ndarray, " S"]:
-    """Of each true object the largest IoU with an answer of its category, 0 without any.
+    """Returns each true object's largest IoU with a prediction of its category, 0 without any.
 
     Args:
-      metric: to which all videos were added.
+      metric: with all videos added.
     """
     best = [np.zeros(0)]
     for row in sorted(metric.rows, key=lambda r: (r["video"], r["category"])):
@@ -121,7 +126,7 @@ def _predict(model: Rcf, variables: Any, batch: Any) -> Instances:
 
 
 def _row(prediction: Instances) -> Float[np.ndarray, "N D"]:
-    """Probabilities and mask of each slot."""
+    """Returns the probabilities and the mask of each slot, in one row."""
     masks = expit(np.asarray(prediction.logits[0], np.float64))
     return np.concatenate([prediction.probabilities[0], masks.reshape(len(masks), -1)], axis=1)
 
@@ -129,10 +134,10 @@ def _row(prediction: Instances) -> Float[np.ndarray, "N D"]:
 def _opened(arguments: argparse.Namespace) -> tuple[Rcf, Any, InstanceSamples]:
     restored = restore(arguments.run)
     if not isinstance(restored.model, Rcf):
-        raise ValueError(f"{arguments.run} holds a model that is no rcf; these are its analyses")
-    wanted = parse(InstanceConfig, restored.about["config"]["instances"], "config.instances")
+        raise ValueError(f"{arguments.run} does not hold an rcf model; these analyses need one")
+    settings = parse(InstanceConfig, restored.about["config"]["instances"], "config.instances")
     dataset = open_dataset(arguments.dataset, arguments.split)
-    samples = InstanceSamples(dataset, restored.clip, wanted, train=False)
+    samples = InstanceSamples(dataset, restored.clip, settings, train=False)
     return restored.model, restored.variables, samples
 
 
@@ -192,7 +197,7 @@ def _lipschitz(arguments: argparse.Namespace) -> None:
 
 def _audio(arguments: argparse.Namespace) -> None:
     ours = [best_overlaps(metric_of_files(arguments.truth, found))
-            for found in (arguments.hearing, arguments.deaf)]
+            for found in (arguments.with_audio, arguments.without_audio)]
     print(json.dumps({
         str(t): analysis.audio_p_value(*ours, t) for t in (0.5, 0.75)
     }, indent=1))
@@ -206,24 +211,26 @@ def _latency(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; see the top of this file."""
+    """Runs the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
     for name, function in (("slots", _slots), ("attention", _attention), ("lipschitz", _lipschitz)):
         command = commands.add_parser(name)
         command.set_defaults(function=function)
-        command.add_argument("run", type=Path, help="working directory or export")
+        command.add_argument("run", type=Path, help="workdir of a training run, or an export")
         takes_dataset(command)
         if name == "attention":
             command.add_argument("--sample", type=int, default=0)
             command.add_argument("--layer", type=int, default=-1)
         else:
             command.add_argument("--samples", type=int, default=500)
-    command = commands.add_parser("sound")
+    command = commands.add_parser("audio")
     command.set_defaults(function=_audio)
-    command.add_argument("--truth", required=True)
-    command.add_argument("--with", dest="hearing", required=True)
-    command.add_argument("--without", dest="deaf", required=True)
+    command.add_argument("--truth", required=True, help="ground truth in YouTube-VIS form")
+    command.add_argument("--with", dest="with_audio", required=True,
+                         help="results of the model with audio")
+    command.add_argument("--without", dest="without_audio", required=True,
+                         help="results of the model without audio")
     command = commands.add_parser("latency")
     command.set_defaults(function=_latency)
     command.add_argument("--stream", type=float, required=True, help="frames/s of the video")

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_rcf import HEARING, build, made_variables, make_batch, quick_jit
+from tiny_rcf import WITH_AUDIO, build, make_batch, quick_jit, random_variables
 
 from vseg_jax.models.rcf import analysis
 
@@ -16,13 +16,12 @@ def test_fired_slots_are_normalized_by_category():
     np.testing.assert_allclose(table, [[0, 0, 0], [0.75, 0, 0.25], [0, 0, 0]])
 
 
-@pytest.mark.parametrize("changes", [{"references": 2}, {"fusion": "full_enc", **HEARING}])
+@pytest.mark.parametrize("changes", [{"references": 2}, {"fusion": "full_enc", **WITH_AUDIO}])
 def test_reference_attention_is_the_encoders(changes):
-    """Beside the same attention computed from the encoder's inputs by hand."""
     model = build(**changes)
     c = model.config
     batch = make_batch(size=1, length=1 + c.references, audio=c.audio)
-    variables = made_variables(model, batch)
+    variables = random_variables(model, batch)
     maps = quick_jit(lambda v, b: analysis.reference_attention(model, v, b))(variables, batch)
     assert maps.shape == (1, 2, 2, 2)
     assert (maps > 0).all() and (maps.sum((2, 3)) < 1).all()
@@ -58,7 +57,7 @@ def test_constants_of_convolutions():
     matrix = np.asarray(convolve(jnp.eye(40))).T
     assert analysis.convolution_bound(kernel, 2.0, size) == pytest.approx(
         np.linalg.norm(matrix, 2), rel=1e-3)
-    for p in (1.0, math.inf):  # the inner cells of this map see the whole kernel
+    for p in (1.0, math.inf):  # the inner cells of this map use the whole kernel
         assert analysis.convolution_bound(kernel, p) == pytest.approx(
             np.linalg.norm(matrix, p), rel=1e-5)
 
@@ -95,9 +94,9 @@ def test_local_constants():
     after[0, 0] = 0.8
     frames = np.zeros((2, 2, 3)), np.full((2, 2, 3), 0.1)
     assert analysis.local_constant((before, after), frames, 1.0) == pytest.approx(0.2 / 1.2)
-    # To change places costs 1 + 0.8 + 1 + 1, ten times and more what happened.
+    # A swap costs 1 + 0.8 + 1 + 1, more than ten times the actual change.
     assert analysis.order_constant(before, after, frames, 1.0, [0, 1]) == pytest.approx(3.8 / 1.2)
-    with pytest.raises(ValueError, match="two slots"):
+    with pytest.raises(ValueError, match="at least two slots"):
         analysis.order_constant(before, after, frames, 1.0, [0])
     with pytest.raises(ValueError, match="the same"):
         analysis.local_constant((before, after), (frames[0], frames[0]), 1.0)

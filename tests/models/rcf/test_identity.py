@@ -13,7 +13,7 @@ NOBODY = np.full(4, -1, np.int32)
 
 
 def boxes(*places, slots=4):
-    """One 4 x 4 mask a slot, at columns `places` of a strip; None has none."""
+    """Returns a 4 x 4 mask for each slot, at columns `places` of a strip; no mask for None."""
     masks = np.zeros((slots, 4, 40), bool)
     for slot, place in enumerate(places):
         if place is not None:
@@ -22,7 +22,7 @@ def boxes(*places, slots=4):
 
 
 def video(*frames, override=0.5):
-    """The identities of each frame of (fired slots, masks)."""
+    """Returns the identities of each frame; slots with a mask fire."""
     who, before, masks_before, predictions = identity.first(4), NOBODY, boxes(), []
     for masks in frames:
         fired = masks.any((1, 2))
@@ -38,13 +38,13 @@ def test_slots_are_identities_also_after_an_absence():
 
 
 def test_masks_pass_their_identity_on():
-    # Slots 0 and 1 change places, then slot 3 takes over from slot 0.
+    # Slots 0 and 1 swap, then slot 3 takes over from slot 0.
     assert video(boxes(0, 20), boxes(20, 0), boxes(None, 0, None, 21)) == [
         [0, 1, -1, -1], [1, 0, -1, -1], [-1, 0, -1, 1]]
     assert video(boxes(0, 20), boxes(20, 0), override=None)[1] == [0, 1, -1, -1]
 
 
-def test_an_overlap_of_exactly_the_threshold_is_none():
+def test_an_iou_of_exactly_the_threshold_is_not_enough():
     half = boxes(0)
     half[0, 2:] = False                      # IoU 1 / 2 with the whole
     moved = half[[3, 0, 1, 2]]               # in slot 1
@@ -53,7 +53,7 @@ def test_an_overlap_of_exactly_the_threshold_is_none():
 
 
 def test_the_larger_overlap_wins_and_the_loser_gets_a_new_identity():
-    # Both slots 1 and 2 overlap what slot 0 was; slot 0 fires elsewhere.
+    # Slots 1 and 2 both overlap the former mask of slot 0; slot 0 fires elsewhere.
     masks = boxes(30, 1, 0)
     masks[1, :, 1:5] = True
     assert video(boxes(0), masks)[1] == [4, 1, 0, -1]
@@ -62,14 +62,14 @@ def test_the_larger_overlap_wins_and_the_loser_gets_a_new_identity():
 
 
 def test_two_slots_with_one_identity_never_share_it():
-    # Slot 1 took identity 0 over from slot 0 while that was empty; then both fire elsewhere.
+    # Slot 1 took over identity 0 while slot 0 had no object; then both fire elsewhere.
     predictions = video(boxes(0), boxes(None, 0), boxes(10, 30))
     assert predictions == [[0, -1, -1, -1], [-1, 0, -1, -1], [0, 4, -1, -1]]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_greedy_pairs_and_free_identities_at_random(seed):
-    """Against the rules in plain Python."""
+    """Compares with the rules in plain Python."""
     random = np.random.default_rng(seed)
     who, unused = list(range(4)), 4
     state, before, masks_before = identity.first(4), NOBODY, boxes()
@@ -83,22 +83,22 @@ def test_greedy_pairs_and_free_identities_at_random(seed):
             either = (masks[i] | masks_before[j]).sum()
             if fired[i] and before[j] >= 0 and both / max(either, 1) > 0.5:
                 pairs.append((-both / either, i, j))
-        given = {}
+        assigned = {}
         taken = set()
         for _, i, j in sorted(pairs):
-            if i not in given and j not in taken:
-                given[i], _ = int(before[j]), taken.add(j)
+            if i not in assigned and j not in taken:
+                assigned[i], _ = int(before[j]), taken.add(j)
         for i in range(4):
-            if fired[i] and i not in given:
-                if who[i] in given.values():
-                    given[i], unused = unused, unused + 1
+            if fired[i] and i not in assigned:
+                if who[i] in assigned.values():
+                    assigned[i], unused = unused, unused + 1
                 else:
-                    given[i] = who[i]
-        for i, number in given.items():
+                    assigned[i] = who[i]
+        for i, number in assigned.items():
             who[i] = number
         state, before = FOLLOW(state, fired, masks, before, masks_before, override=0.5)
         masks_before = masks
-        assert before.tolist() == [given.get(i, -1) for i in range(4)]
+        assert before.tolist() == [assigned.get(i, -1) for i in range(4)]
         assert state.slots.tolist() == who and int(state.unused) == unused
 
 
@@ -119,7 +119,7 @@ def test_the_summary_of_a_video_takes_the_largest_mean_probability():
     assert sorted(mean.identity.tolist()) == [-1] * 6 + [2, 5]
 
 
-def test_the_identity_not_seen_for_longest_makes_room():
+def test_the_least_recently_seen_identity_is_evicted():
     tracks, one = identity.no_tracks(4, 2), np.float32([[0.5, 0.0], [0.0, 0.5]])
     for frame, pair in enumerate([(0, 1), (2, 3), (0, -1), (7, 1), (8, 9)]):
         tracks = RECORD(tracks, np.int32(pair), one, frame)
@@ -133,6 +133,6 @@ def test_follow_vmaps():
     masks = jnp.stack([boxes(0, 8), boxes(8, 0)])
     who = jax.tree.map(lambda x: jnp.stack([x, x]), identity.first(4))
     before, masks_before = jnp.stack([jnp.int32([0, 1, -1, -1])] * 2), jnp.stack([boxes(0, 8)] * 2)
-    _, given = jax.vmap(lambda *x: identity.follow(*x, 0.5))(
+    _, assigned = jax.vmap(lambda *x: identity.follow(*x, 0.5))(
         who, masks.any((2, 3)), masks, before, masks_before)
-    assert given.tolist() == [[0, 1, -1, -1], [1, 0, -1, -1]]
+    assert assigned.tolist() == [[0, 1, -1, -1], [1, 0, -1, -1]]

@@ -1,7 +1,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from tiny_rcf import HEARING, build, make_batch
+from tiny_rcf import WITH_AUDIO, build, make_batch
 
 from vseg_jax.models.base import Model
 from vseg_jax.models.rcf import Config
@@ -28,7 +28,7 @@ def test_the_defaults_are_the_papers():
     assert isinstance(build(), Model)
 
 
-# Every ablation of the paper, several at a time.
+# Every ablation of the paper, several in each model.
 @pytest.mark.parametrize(("changes", "tokens"), [
     ({"references": 0, "aux_loss": False}, 4),
     ({"references": 3, "token_size": 1, "ref_weight_act": "none"}, 5),
@@ -37,8 +37,8 @@ def test_the_defaults_are_the_papers():
     ({"fusion": "full_enc", "references": 2, "queries": 3}, 12),
     ({"fusion": "full_dec", "references": 2}, 12),
     ({"order_supervision": True, "references": 2}, 8),
-    ({**HEARING, "references": 3}, 12), ({**HEARING, "references": 0}, 5),
-    ({**HEARING, "references": 2, "fusion": "full_dec"}, 15),
+    ({**WITH_AUDIO, "references": 3}, 12), ({**WITH_AUDIO, "references": 0}, 5),
+    ({**WITH_AUDIO, "references": 2, "fusion": "full_dec"}, 15),
 ])
 def test_every_switch_makes_a_model(changes, tokens):
     model = build(**changes)

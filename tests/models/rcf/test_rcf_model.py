@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny_rcf import HEARING, build, make_batch, quick_jit
+from tiny_rcf import WITH_AUDIO, build, make_batch, quick_jit
 
 BATCH = make_batch()
 
@@ -19,15 +19,15 @@ def test_loss_trains_every_parameter(variables, loss_and_gradient):
     assert means["iou"][1] == 4 and 0 <= means["correct"][0] <= 4
     assert jax.tree.structure(updates) == jax.tree.structure(
         {"batch_stats": variables["batch_stats"]})
-    still = [jax.tree_util.keystr(path) for path, g in
+    zero = [jax.tree_util.keystr(path) for path, g in
              jax.tree_util.tree_leaves_with_path(gradient) if not (g != 0).any()]
-    # What is added to all keys of an attention alike changes nothing; and all values with which the
-    # decoder begins are 0.
+    # A constant added to all keys of an attention has no effect, and the decoder's first values are
+    # all 0.
     first = ("['layer0']['self_attention']", "['layer0']['norm1']['scale']")
-    assert all("['key']['bias']" in n or any(f in n for f in first) for n in still), still
+    assert all("['key']['bias']" in n or any(f in n for f in first) for n in zero), zero
 
 
-def test_samples_that_are_not_valid_count_nowhere(variables, loss_and_gradient):
+def test_invalid_samples_do_not_count(variables, loss_and_gradient):
     def of(valid, annotated):
         batch = {**BATCH, "valid": np.array(valid), "masks_valid": BATCH["masks_valid"].copy()}
         batch["masks_valid"][:, -1] = annotated
@@ -41,7 +41,7 @@ def test_samples_that_are_not_valid_count_nowhere(variables, loss_and_gradient):
     assert nothing == 0
 
 
-def test_masks_of_references_are_read_for_the_order_alone(variables, loss_and_gradient):
+def test_masks_of_references_are_used_for_order_supervision_only(variables, loss_and_gradient):
     batch = {**BATCH, "masks": BATCH["masks"].copy(), "visible": BATCH["visible"].copy()}
     batch["masks"][:, 0], batch["visible"][:, 0] = 0, False
     assert loss_and_gradient(variables, batch)[0][0] == pytest.approx(
@@ -55,15 +55,16 @@ def test_masks_of_references_are_read_for_the_order_alone(variables, loss_and_gr
     assert means["loss"][1] == 4 and means["iou"][1] == 8 and value != changed
 
 
-def test_predict_predictions_for_the_target(variables, predict):
+def test_predict_returns_slots_of_the_target_frame(variables, predict):
     prediction = predict(variables, BATCH)
     assert prediction.logits.shape == (2, 4, 64, 64) and prediction.probabilities.shape == (2, 4, 4)
     np.testing.assert_allclose(prediction.probabilities.sum(-1), 1, rtol=1e-5)
     np.testing.assert_array_equal(prediction.scores, prediction.probabilities[..., :3].max(-1))
     np.testing.assert_array_equal(prediction.frame, [1, 1])
     slots = np.broadcast_to(np.arange(4), (2, 4))
-    np.testing.assert_array_equal(prediction.identities, np.where(prediction.scores >= 0.4, slots, -1))
-    # The past matters, and samples do not see one another.
+    np.testing.assert_array_equal(
+        prediction.identities, np.where(prediction.scores >= 0.4, slots, -1))
+    # References have an effect, and samples are independent.
     frames = BATCH["frames"].copy()
     frames[1, 0] = 255 - frames[1, 0]
     other = predict(variables, {**BATCH, "frames": frames})
@@ -87,13 +88,14 @@ def test_it_learns_a_clip(variables, loss_and_gradient):
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_hearing_is_frozen_unless_told_otherwise(frozen):
-    network = build(**{**HEARING, "vggish_frozen": frozen}).network
+def test_the_audio_encoder_is_frozen_unless_configured_otherwise(frozen):
+    network = build(**{**WITH_AUDIO, "vggish_frozen": frozen}).network
     patch = jax.random.normal(jax.random.key(0), (1, 96, 64))
-    shapes = jax.eval_shape(lambda k: network.init(k, patch, method="hear"), jax.random.key(1))
+    shapes = jax.eval_shape(
+        lambda k: network.init(k, patch, method="encode_audio"), jax.random.key(1))
     variables = jax.tree.map(lambda x: jnp.full(x.shape, 0.1), shapes)
     gradient = quick_jit(jax.grad(
-        lambda v: jnp.square(network.apply(v, patch, method="hear")).sum()))(variables)
+        lambda v: jnp.square(network.apply(v, patch, method="encode_audio")).sum()))(variables)
     learns = any((g != 0).any() for g in jax.tree.leaves(gradient))
     assert learns != frozen
 
@@ -101,19 +103,19 @@ def test_hearing_is_frozen_unless_told_otherwise(frozen):
 def test_bad_batches_are_refused(model, variables):
     with pytest.raises(ValueError, match="clips of 2 frames, got 3"):
         jax.eval_shape(model.predict, variables, make_batch(length=3))
-    hearing = build(**HEARING)
-    shapes = jax.eval_shape(hearing.init, jax.random.key(0), BATCH)
+    with_audio = build(**WITH_AUDIO)
+    shapes = jax.eval_shape(with_audio.init, jax.random.key(0), BATCH)
     with pytest.raises(ValueError, match="no 'audio'"):
-        jax.eval_shape(hearing.predict, shapes, BATCH)
+        jax.eval_shape(with_audio.predict, shapes, BATCH)
 
 
 def test_pretrained_reads_both_networks(tmp_path):
     resnet, vggish = tmp_path / "resnet.npz", tmp_path / "vggish.npz"
     for path in (resnet, vggish):
         np.savez(path, nothing=np.zeros(1))
-    variables = jax.eval_shape(build(**HEARING).init, jax.random.key(0), BATCH)
+    variables = jax.eval_shape(build(**WITH_AUDIO).init, jax.random.key(0), BATCH)
     variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), variables)
     for changes in ({"backbone_weights": str(resnet)}, {"vggish_weights": str(vggish)}):
         with pytest.raises(ValueError, match="nothing"):
-            build(**{**HEARING, **changes}).pretrained(variables)
-    assert build(**HEARING).pretrained(variables) is variables
+            build(**{**WITH_AUDIO, **changes}).pretrained(variables)
+    assert build(**WITH_AUDIO).pretrained(variables) is variables

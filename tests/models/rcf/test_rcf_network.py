@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_rcf import HEARING, build, quick_jit
+from tiny_rcf import WITH_AUDIO, build, quick_jit
 
 from vseg_jax.models.rcf.fusion import Fusion
 from vseg_jax.models.rcf.network import prepare
@@ -13,7 +13,7 @@ MAPS = jax.random.normal(jax.random.key(1), (1, 2, 6, 6, 8))
 
 def test_position_codes_by_hand():
     code = sine(2, 4, 8).reshape(2, 4, 8)
-    # Row 2 of 2 is all the way down; its sine and cosine at the period of 1 and of 10000^(1/2).
+    # Row 2 of 2 is at 2 pi: its sine and cosine with the periods 1 and 10000^(1/2).
     np.testing.assert_allclose(code[1, 0, :4], [
         np.sin(2 * np.pi), np.cos(2 * np.pi), np.sin(2 * np.pi / 100), np.cos(2 * np.pi / 100),
     ], atol=1e-5)
@@ -23,13 +23,13 @@ def test_position_codes_by_hand():
 
 
 def reference(**changes):
-    settings = {"features": 8, "side": 2, "pool": "avg", "weigh": False, "activation": "sigmoid"}
+    settings = {"features": 8, "side": 2, "pool": "avg", "weighted": False, "activation": "sigmoid"}
     module = ReferenceToken(**{**settings, **changes})
     return module, jax.jit(module.init)(jax.random.key(0), MAPS)
 
 
 def test_equation_2_by_hand():
-    module, variables = reference(weigh=True)
+    module, variables = reference(weighted=True)
     tokens, weight = module.apply(variables, MAPS)
     x = np.concatenate([MAPS[0, 0], MAPS[0, 1]], axis=-1)          # the newest frame's first
     p = jax.tree.map(np.asarray, variables["params"])
@@ -40,20 +40,20 @@ def test_equation_2_by_hand():
     np.testing.assert_allclose(tokens[0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_weight_map_may_be_off_or_unbounded():
+def test_the_weight_map_can_be_off_or_unbounded():
     module, variables = reference()
     assert module.apply(variables, MAPS)[1] is None and set(variables["params"]) == {"project"}
-    module, variables = reference(weigh=True, activation="none")
+    module, variables = reference(weighted=True, activation="none")
     assert module.apply(variables, MAPS)[1].min() < 0
 
 
-def test_depthwise_pooling_begins_as_the_average():
+def test_depthwise_pooling_starts_as_the_average():
     average, variables = reference()
     module, more = reference(pool="dwconv")
     params = {**more["params"], "project": variables["params"]["project"]}
     np.testing.assert_allclose(
         module.apply({"params": params}, MAPS)[0], average.apply(variables, MAPS)[0], atol=1e-5)
-    # One kernel a channel and cell, shared by the tokens.
+    # One kernel for each channel and cell, shared by the tokens.
     assert params["depthwise"]["kernel"].shape == (3, 3, 1, 16)
     kernel = params["depthwise"]["kernel"].at[0, 0, 0, :].set(1.0)
     changed = {**params, "depthwise": {**params["depthwise"], "kernel": kernel}}
@@ -62,7 +62,7 @@ def test_depthwise_pooling_begins_as_the_average():
 
 
 def fuse(references=2, **changes):
-    """(function of (references, sound, valid) -> Fused, inputs)."""
+    """Returns a function of (references, audio, valid) -> Fused, and its inputs."""
     config = build(references=references, **changes).config
     module, random = Fusion(config), jax.random.split(jax.random.key(2), 3)
     maps = jax.random.normal(random[0], (1, 3, 3, 8))
@@ -79,8 +79,8 @@ def fuse(references=2, **changes):
 
 @pytest.mark.parametrize(("fusion", "reached"), [
     ("reference_token", True), ("full_enc", True), ("full_dec", False)])
-def test_what_references_reach(fusion, reached):
-    """With "full_dec" they meet the target in the decoder only."""
+def test_references_reach_the_encoded_target(fusion, reached):
+    """With "full_dec" references are combined with the target in the decoder only."""
     run, (others, *audio) = fuse(fusion=fusion)
     before, after = run(others, *audio), run(others + 1, *audio)
     assert bool((before.target != after.target).any()) == reached
@@ -90,16 +90,16 @@ def test_what_references_reach(fusion, reached):
 
 
 @pytest.mark.parametrize("fusion", ["reference_token", "full_dec"])
-def test_frames_without_audio_leave_no_trace(fusion):
-    run, (others, audio, valid) = fuse(fusion=fusion, **HEARING)
+def test_frames_without_audio_have_no_effect(fusion):
+    run, (others, audio, valid) = fuse(fusion=fusion, **WITH_AUDIO)
     silent = valid.at[0, 1].set(False)
     one, other = run(others, audio, silent), run(others, audio.at[0, 1].add(9), silent)
     np.testing.assert_array_equal(one.target, other.target)
     assert (run(others, audio.at[0, 1].add(9), valid).target != one.target).any()
-    # All silent: as good as no sound, whatever was heard.
-    deaf = jnp.zeros_like(valid)
+    # Without any valid audio its content has no effect.
+    none = jnp.zeros_like(valid)
     np.testing.assert_array_equal(
-        run(others, audio, deaf).target, run(others, 5 * audio, deaf).target)
+        run(others, audio, none).target, run(others, 5 * audio, none).target)
 
 
 def test_frames_are_padded_below_and_on_the_right():

@@ -14,25 +14,25 @@ TRUTH = jax.jit(objective.truth, static_argnums=1)
 
 
 @pytest.mark.parametrize(("slots", "objects"), [(6, 4), (4, 6), (5, 5)])
-def test_the_assignment_is_the_best_one(slots, objects):
+def test_the_assignment_is_optimal(slots, objects):
     random = np.random.default_rng(slots)
     for there in (np.ones(objects, bool), random.random(objects) < 0.6, np.zeros(objects, bool)):
-        alike = random.random((slots, objects)).astype(np.float32)
-        chosen = np.asarray(ASSIGN(alike, there))
+        pairs = random.random((slots, objects)).astype(np.float32)
+        chosen = np.asarray(ASSIGN(pairs, there))
         ours = [(s, o) for s, o in enumerate(chosen) if o >= 0]
-        best = linear_sum_assignment(-alike[:, there])
+        best = linear_sum_assignment(-pairs[:, there])
         assert len({o for _, o in ours}) == len(ours) == min(slots, there.sum())
         assert all(there[o] for _, o in ours)
-        assert sum(alike[p] for p in ours) == pytest.approx(alike[:, there][best].sum(), rel=1e-5)
+        assert sum(pairs[p] for p in ours) == pytest.approx(pairs[:, there][best].sum(), rel=1e-5)
 
 
-def test_numbers_that_are_not_finite_end_too():
+def test_the_assignment_terminates_on_non_finite_numbers():
     chosen = ASSIGN(np.full((4, 3), np.nan, np.float32), np.array([True, True, False]))
     assert sorted(set(chosen.tolist()) - {-1}) == [0, 1]
 
 
 def one_frame(masks, present, classes):
-    """The truth of one frame of one sample, every pixel known."""
+    """Returns the truth of one frame of one sample, with every pixel known."""
     masks = np.float32(masks)[None, None]
     return Truth(jnp.asarray(masks), jnp.ones((1, 1, *masks.shape[-2:])),
                  jnp.array(present)[None, None], jnp.int32(classes)[None], jnp.ones((1, 1)))
@@ -45,13 +45,13 @@ def test_equations_3_and_4_by_hand():
     masks = np.float32([[[50, 50], [-50, -50]], [[50, -50], [50, -50]]])
     # Similarity: 5 / 5 + 0.3 of slot 0, (2 + 1) / (2 + 2 + 1) + 0.5 of slot 1.
     dice = np.float32([[[[1, 0], [0.6, 0]]]])
-    alike = objective.similarity(jnp.asarray(dice), jnp.asarray(probabilities)[None, None], truth)
-    np.testing.assert_allclose(alike[0, :, 0], [1.3, 1.1], rtol=1e-6)
+    pairs = objective.similarity(jnp.asarray(dice), jnp.asarray(probabilities)[None, None], truth)
+    np.testing.assert_allclose(pairs[0, :, 0], [1.3, 1.1], rtol=1e-6)
     out = TERMS(np.log(probabilities)[None, None], masks[None, None], truth, eos_coef=0.1)
     assert out.dice[0, 0] == pytest.approx(0, abs=1e-6)
     assert out.classes[0, 0] == pytest.approx(-np.log(0.3) - 0.1 * np.log(0.4), rel=1e-5)
     assert (out.matched[0, 0], out.iou[0, 0], out.correct[0, 0]) == (1, 1, 0)
-    # A class surer by 0.7 outweighs the worse mask: 0.6 + 0.9 above 1 + 0.2.
+    # A class probability higher by 0.7 outweighs the worse mask: 0.6 + 0.9 against 1 + 0.2.
     probabilities = np.float32([[0.2, 0.2, 0.6], [0.05, 0.9, 0.05]])
     out = TERMS(np.log(probabilities)[None, None], masks[None, None], truth, eos_coef=1.0)
     assert out.dice[0, 0] == pytest.approx(0.4, rel=1e-5)
@@ -59,7 +59,7 @@ def test_equations_3_and_4_by_hand():
     assert out.iou[0, 0] == pytest.approx(1 / 3) and out.correct[0, 0] == 1
 
 
-def test_only_slots_with_an_object_learn_a_mask():
+def test_only_slots_with_an_object_have_a_mask_gradient():
     truth = one_frame([[[1, 1], [0, 0]]], [True], [0])
     random = np.random.default_rng(0)
     classes, masks = (jnp.float32(random.standard_normal(s)) for s in
@@ -74,7 +74,7 @@ def test_only_slots_with_an_object_learn_a_mask():
     assert (by_class[0, 0] != 0).any(-1).all()
 
 
-def test_a_frame_without_annotation_counts_nowhere():
+def test_a_frame_without_annotation_does_not_count():
     batch = make_batch(size=2)
     batch["masks_valid"][1, -1] = False
     truth = TRUTH(batch, 1)
@@ -86,7 +86,7 @@ def test_a_frame_without_annotation_counts_nowhere():
     assert all(x[1, 0] == 0 for x in out) and out.classes[0, 0] > 0 and out.matched[0, 0] == 2
 
 
-def test_the_truth_is_made_small_by_area_and_void_counts_nowhere():
+def test_the_truth_is_downscaled_by_area_and_void_does_not_count():
     batch = make_batch(size=1, height=40, width=64)  # padded to 64 x 64
     batch["masks"][0, -1, :2] = 255
     batch["masks"][0, -1, 2, :4] = 1
@@ -95,7 +95,7 @@ def test_the_truth_is_made_small_by_area_and_void_counts_nowhere():
     np.testing.assert_array_equal(truth.weight[0, 0, 0], np.full(16, 0.5))
     np.testing.assert_array_equal(truth.weight[0, 0, 10:], np.zeros((6, 16)))
     assert truth.masks[0, 0, 0, 0, 0] == 0.5  # one of the two known rows of the cell
-    # Rubbish in the padding changes nothing.
+    # The prediction in the padding has no effect.
     random = np.random.default_rng(0)
     classes = random.standard_normal((1, 1, 4, 4)).astype(np.float32)
     masks = random.standard_normal((1, 1, 4, 16, 16)).astype(np.float32)
@@ -107,7 +107,7 @@ def test_the_truth_is_made_small_by_area_and_void_counts_nowhere():
 
 
 def test_one_assignment_for_all_frames_of_a_clip():
-    """The slot that is better in both frames together gets the object, also where it is worse."""
+    """The slot that is better over both frames gets the object, even if worse in one of them."""
     masks = np.zeros((1, 2, 1, 2, 2), np.float32)
     masks[:, :, 0, 0] = 1
     truth = Truth(masks, np.ones((1, 2, 2, 2), np.float32), np.ones((1, 2, 1), bool),
@@ -121,7 +121,7 @@ def test_one_assignment_for_all_frames_of_a_clip():
               jax.tree.map(lambda x, f=f: x if x.ndim == 2 and x.dtype == np.int32
                            else x[:, f : f + 1], truth), 0.0).classes[0, 0] for f in (0, 1)]
     np.testing.assert_allclose(alone, -np.log([0.9, 0.3]), rtol=1e-5)
-    # Where the object is not in a frame, its slot has none there.
+    # In a frame that does not show the object, its slot has none.
     gone = truth._replace(present=np.array([[[True], [False]]]))
     out = TERMS(np.log(probabilities)[None], same, gone, eos_coef=1.0)
     assert out.classes[0, 1] == pytest.approx(-np.log(0.9) - np.log(0.7), rel=1e-5)

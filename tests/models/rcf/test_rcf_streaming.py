@@ -3,13 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
-from tiny_rcf import HEARING, build, made_variables, make_batch, make_clip, quick_jit
+from tiny_rcf import WITH_AUDIO, build, make_batch, make_clip, quick_jit, random_variables
 
 FRAMES, _ = make_clip(length=6)
 
 
 def clip_of(frames, t, references):
-    """The batch that holds what a stream has seen for frame t, twice."""
+    """Returns a batch that holds the frames a stream has seen for frame t, twice."""
     numbers = np.maximum(np.arange(t - references, t + 1), 0)
     return {**make_batch(length=1 + references), "frames": np.stack([frames[numbers]] * 2)}
 
@@ -20,7 +20,7 @@ def close(ours, theirs):
             getattr(ours, name), getattr(theirs, name)[0], atol=1e-4, err_msg=name)
 
 
-def test_a_stream_predictions_as_its_clips(variables, first_step, step, predict):
+def test_a_stream_predicts_what_its_clips_do(variables, first_step, step, predict):
     state, prediction = first_step(variables, FRAMES[0])
     close(prediction, predict(variables, clip_of(FRAMES, 0, 1)))
     for t in range(1, 4):
@@ -30,9 +30,9 @@ def test_a_stream_predictions_as_its_clips(variables, first_step, step, predict)
 
 
 def test_three_references_and_audio():
-    model = build(references=3, fusion="full_enc", decoder_layers=1, **HEARING)
+    model = build(references=3, fusion="full_enc", decoder_layers=1, **WITH_AUDIO)
     batch = make_batch(length=4, audio=True)
-    variables = made_variables(model, batch)
+    variables = random_variables(model, batch)
     predict, step = quick_jit(model.predict), quick_jit(model.step)
     patches = np.asarray(jax.random.normal(jax.random.key(3), (6, 96, 64)))
     there = np.array([True, True, False, True, True])
@@ -46,7 +46,7 @@ def test_three_references_and_audio():
         clip = {**batch, **clip_of(FRAMES, t, 3), "audio": np.stack([patches[numbers]] * 2),
                 "audio_valid": np.stack([there[numbers]] * 2)}
         close(prediction, predict(variables, clip))
-    # No sound is no sound, whatever the patch holds.
+    # Audio that is not valid has no effect.
     silent, other = (step(variables, before, FRAMES[4], {
         "audio": p, "audio_valid": np.array(False)})[1].logits for p in patches[4:])
     np.testing.assert_array_equal(silent, other)
@@ -54,7 +54,7 @@ def test_three_references_and_audio():
 
 
 def test_no_prompt_is_no_audio():
-    model, frame = build(**HEARING), jnp.asarray(FRAMES[0])
+    model, frame = build(**WITH_AUDIO), jnp.asarray(FRAMES[0])
     variables = jax.eval_shape(model.init, jax.random.key(0), make_batch())
     state = jax.eval_shape(lambda v: model.start(v, frame), variables)
     after, _ = jax.eval_shape(model.step, variables, state, frame)
@@ -62,7 +62,7 @@ def test_no_prompt_is_no_audio():
 
 
 def stems(jaxpr):
-    """How many images the backbone's first convolution takes, for each time it is there."""
+    """Returns the batch size of each application of the backbone's first convolution."""
     found = []
     for equation in jaxpr.eqns:
         if equation.primitive.name == "conv_general_dilated":
@@ -98,7 +98,7 @@ def test_a_video_of_any_length_is_one_program(variables, first_step, step):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == shapes
 
 
-def test_without_references_nothing_is_kept_of_the_past():
+def test_without_references_the_state_keeps_no_features():
     model, frame = build(references=0), jnp.asarray(FRAMES[0])
     variables = jax.eval_shape(model.init, jax.random.key(0), make_batch(length=1))
     state = jax.eval_shape(lambda v: model.start(v, frame), variables)
@@ -107,7 +107,8 @@ def test_without_references_nothing_is_kept_of_the_past():
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 
-def test_streams_that_are_vmapped_and_scanned_prediction_as_single_ones(model, variables, first_step, step):
+def test_vmapped_and_scanned_streams_predict_what_single_streams_do(
+        model, variables, first_step, step):
     clips = np.stack([make_clip(length=4, seed=s)[0] for s in range(8)])
     clips[4:] = clips[4:, :, :, ::-1]
     single = [first_step(variables, clip[0])[0] for clip in clips]
@@ -132,8 +133,8 @@ def test_identities_and_sums_of_a_video(model, variables, first_step, step):
     np.testing.assert_array_equal(prediction.identities, np.arange(4))
     for _ in range(4):
         state, prediction = step(variables, state, FRAMES[0])
-        np.testing.assert_array_equal(prediction.identities, state.given)
-    # The same frame again and again: nobody changes.
+        np.testing.assert_array_equal(prediction.identities, state.assigned)
+    # The same frame over and over: no identity changes.
     np.testing.assert_array_equal(prediction.identities, np.arange(4))
     summary = model.summary(state)
     seen = {int(n): (int(c), float(s), int(f)) for n, c, s, f in
@@ -145,7 +146,7 @@ def test_identities_and_sums_of_a_video(model, variables, first_step, step):
 
 
 def test_a_patch_of_the_wrong_size_is_refused():
-    model = build(**HEARING)
+    model = build(**WITH_AUDIO)
     variables = jax.eval_shape(model.init, jax.random.key(0), make_batch())
     with pytest.raises(ValueError, match=r"\(96, 64\), got \(64, 96\)"):
         jax.eval_shape(lambda v: model.start(

@@ -1,4 +1,4 @@
-"""An rcf small enough to compile in a test, and clips for it."""
+"""An rcf small enough to compile in a test, and synthetic clips for it."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ SMALL = {
     "encoder_layers": 1, "decoder_layers": 2, "queries": 4, "mask_channels": 8, "tracks": 8,
     "dropout": 0.0, "backbone_norm": "batch",
 }
-HEARING = {"audio": True, "vggish_width": 1, "audio_features": 8, "audio_hidden": 4,
+WITH_AUDIO = {"audio": True, "vggish_width": 1, "audio_features": 8, "audio_hidden": 4,
            "vggish_frozen": False}
 
 
@@ -20,7 +20,7 @@ def build(**changes) -> Rcf:
 
 
 def make_clip(length=2, height=64, width=64, seed=0):
-    """Two bright rectangles that move over noise: frames [T, H, W, 3], masks [T, H, W]."""
+    """Returns two bright rectangles moving over noise: frames [T, H, W, 3], masks [T, H, W]."""
     random = np.random.default_rng(seed)
     frames = random.integers(0, 90, (length, height, width, 3), np.uint8)
     masks = np.zeros((length, height, width), np.uint8)
@@ -33,7 +33,7 @@ def make_clip(length=2, height=64, width=64, seed=0):
 
 
 def make_batch(size=2, length=2, objects=3, audio=False, **kind):
-    """Clips with two objects each, of the categories 0 and 2, in the first two of the slots."""
+    """Returns clips with two objects each, of categories 0 and 2, in the first two slots."""
     clips = [make_clip(length, seed=s, **kind) for s in range(size)]
     frames, masks = (np.stack(x) for x in zip(*clips, strict=True))
     visible = np.stack([(masks == n).any((2, 3)) for n in range(1, objects + 1)], axis=-1)
@@ -54,8 +54,8 @@ def make_batch(size=2, length=2, objects=3, audio=False, **kind):
     return batch
 
 
-def made_variables(model, batch):
-    """Random variables without compiling `init`."""
+def random_variables(model, batch):
+    """Returns random variables without compiling `init`."""
     random = np.random.default_rng(0)
 
     def make(path, leaf):
@@ -69,5 +69,5 @@ def made_variables(model, batch):
 
 
 def quick_jit(function):
-    """jit that compiles quickly and runs slowly."""
+    """Jits with little optimization: compiles quickly, runs slowly."""
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})

@@ -1,7 +1,7 @@
-"""The paper's analyses: fired slots, attention, Lipschitz constants, latency, the value of sound.
+"""The paper's analyses: fired slots, attention, Lipschitz constants, latency, the value of audio.
 
-Pure functions over what a model, its variables or an evaluation give; docs/papers/rcf.md says which
-figure, table or equation each one is, and where a misprint is mended.
+Functions of a model's variables, predictions or evaluations; docs/papers/rcf.md lists the figure,
+table or equation of each one, and where the paper's misprints are corrected.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from vseg_jax.models.rcf.model import Rcf
 def fired_slots(
     slots: Int[np.ndarray, " E"], categories: Int[np.ndarray, " E"], queries: int, count: int
 ) -> Float[np.ndarray, "K N"]:
-    """Figure 9: how often each slot fires for each category, normalized by category.
+    """Returns how often each slot fires for each category, normalized by category (Figure 9).
 
     Args:
-      slots: of E events, in which a slot of a frame fired.
+      slots: of E events; in each of them a slot of a frame fired.
       categories: of the same events.
       queries: N.
       count: K, categories.
 
     Returns:
-      rows that add up to 1, or are 0 for categories that were never seen.
+      Rows that sum to 1, or are 0 for categories that never occur.
     """
     table = np.zeros((count, queries))
     np.add.at(table, (categories, slots), 1)
@@ -43,10 +43,10 @@ def fired_slots(
 def reference_attention(
     model: Rcf, variables: Variables, batch: Batch, layer: int = -1
 ) -> Float[Array, "B heads h w"]:
-    """Figures 8 and 12: how reference tokens look at the target, in an encoder layer.
+    """Returns how reference tokens attend to the target in an encoder layer (Figures 8 and 12).
 
-    The mean over the tokens of all references; each head's map adds up to 1 over all tokens, those
-    of the references included.
+    The maps are means over the tokens of all references. Each head's attention sums to 1 over all
+    tokens, including those of the references, so a map of the target sums to less.
 
     Raises:
       ValueError: the model has no reference tokens in its encoder.
@@ -54,13 +54,13 @@ def reference_attention(
     c = model.config
     if not c.references or c.fusion == "full_dec":
         raise ValueError(
-            "no references meet the target in this model's encoder; references is "
-            f"{c.references}, fusion {c.fusion!r}"
+            "this model's encoder does not fuse references with the target: references is "
+            f"{c.references} and fusion is {c.fusion!r}"
         )
     name = f"layer{layer % c.encoder_layers}"
     network = model.network
 
-    def kept(module: Any, _: str) -> bool:
+    def is_query_or_key(module: Any, _: str) -> bool:
         return module.name in ("query", "key")
 
     pyramids = [
@@ -71,13 +71,13 @@ def reference_attention(
     audio = valid = None
     if c.audio:
         audio = jnp.stack([
-            network.apply(variables, batch["audio"][:, t], method="hear")
+            network.apply(variables, batch["audio"][:, t], method="encode_audio")
             for t in range(len(pyramids))
         ], axis=1)
         valid = batch["audio_valid"]
     _, state = network.apply(
         variables, pyramids[-1], references, audio, valid, train=False,
-        capture_intermediates=kept,
+        capture_intermediates=is_query_or_key,
     )
     heads = state["intermediates"]["fusion"]["encoder"][name]["attention"]
     query, key = (heads[part]["__call__"][0] for part in ("query", "key"))
@@ -98,9 +98,12 @@ def reference_attention(
 
 
 def linear_bound(weight: Float[np.ndarray, "O I"], p: float) -> float:
-    """The Lipschitz constant of x -> weight x in the p-norm, p in {1, 2, inf} (Section VI-A).
+    """Returns the Lipschitz constant of x -> weight x in the p-norm (Section VI-A).
 
-    For p = inf the paper prints max_ij sum_j |W_ij|; the norm is the largest sum of a row.
+    For p = inf the paper prints max_ij sum_j |W_ij|; the norm is the largest row sum.
+
+    Raises:
+      ValueError: p is not 1, 2 or inf.
     """
     weight = np.abs(weight) if p != 2 else weight
     if p == 1:
@@ -115,9 +118,10 @@ def linear_bound(weight: Float[np.ndarray, "O I"], p: float) -> float:
 def convolution_bound(
     kernel: Float[np.ndarray, "kh kw I O"], p: float, size: tuple[int, int] = (16, 16)
 ) -> float:
-    """The same of a convolution of stride 1 with zero padding, for p = 2 on maps of `size`.
+    """Returns the Lipschitz constant of a convolution with stride 1 and zero padding.
 
-    For 1 and inf it is that of a map without edges, which is never less.
+    For p = 2 it is that on maps of `size`; for 1 and inf that of a map without edges, which is an
+    upper bound.
     """
     if p == 1:
         return float(np.abs(kernel).sum((0, 1, 3)).max())
@@ -140,7 +144,7 @@ def _spectral_norm(
     linear: Callable[[Array, Array], Array], weight: Array, shape: tuple[int, ...],
     steps: int = 100,
 ) -> Array:
-    """The largest singular value of x -> linear(weight, x), from below: the power iteration."""
+    """Estimates the largest singular value of x -> linear(weight, x) by power iteration."""
 
     def step(_: Any, x: Array) -> Array:
         y, back = jax.vjp(lambda x: linear(weight, x), x)
@@ -156,12 +160,13 @@ def attention_bound(
     query: Float[np.ndarray, "D C"], key: Float[np.ndarray, "D C"],
     value: Float[np.ndarray, "D C"], radius: float, tokens: int,
 ) -> float:
-    """A bound of one head of self-attention in the 2-norm, for tokens no longer than `radius`.
+    """Returns a bound of one self-attention head in the 2-norm, for tokens of norm up to `radius`.
 
-    Without a radius there is none (Section VI-B, Kim et al. 2021). Ours: with A = K^T Q and
-    attention P, the differential of row i is sum_j P_ij V dx_j + V sum_j dP_ij x_j. The first
-    part is at most sqrt(L) |V| |dx| over all rows. As dP_ij = P_ij (ds_ij - mean_i ds), the second
-    is at most 2 R |V| sum_j P_ij |ds_ij| with |ds_ij| <= |A| R (|dx_i| + |dx_j|) / sqrt(D).
+    On unbounded inputs there is no bound (Section VI-B, Kim et al. 2021). This one is ours: with
+    A = K^T Q and attention P, the differential of row i is sum_j P_ij V dx_j + V sum_j dP_ij x_j.
+    The first part is at most sqrt(L) |V| |dx| over all rows. As dP_ij = P_ij (ds_ij - mean_i ds),
+    the second is at most 2 R |V| sum_j P_ij |ds_ij|, with |ds_ij| <= |A| R (|dx_i| + |dx_j|) /
+    sqrt(D).
     """
     scores = np.linalg.norm(key.T @ query, 2) / math.sqrt(query.shape[0])
     root = math.sqrt(tokens)
@@ -169,10 +174,11 @@ def attention_bound(
 
 
 def product_bound(params: Mapping[str, Any], p: float = 2) -> float:
-    """log10 of Corollary 1: the product of the constants of all kernels, on top of one another.
+    """Returns log10 of Corollary 1: the product of the Lipschitz constants of all kernels.
 
-    Norms, softmax and skip connections are taken for 1-Lipschitz, as in the paper, so this is the
-    paper's bound and none of the network as it is. It has some hundred digits, hence the logarithm.
+    Norms, softmax and residual connections are assumed to be 1-Lipschitz, as in the paper, so this
+    is the paper's quantity and not a bound of the actual network. It has hundreds of digits, hence
+    the logarithm.
 
     Args:
       params: a tree whose kernels are [in, out] or [height, width, in, out].
@@ -191,12 +197,12 @@ def product_bound(params: Mapping[str, Any], p: float = 2) -> float:
 def local_constant(
     outputs: tuple[np.ndarray, np.ndarray], inputs: tuple[np.ndarray, np.ndarray], p: float
 ) -> float:
-    """|Theta(I_t) - Theta(I_t-1)|_p / |I_t - I_t-1|_p of two frames (Eq. 5, 8)."""
+    """Returns |Theta(I_t) - Theta(I_t-1)|_p / |I_t - I_t-1|_p of two frames (Eq. 5, 8)."""
     change, step = (
         np.linalg.norm((np.asarray(a, np.float64) - b).ravel(), p) for a, b in (outputs, inputs)
     )
     if not step:
-        raise ValueError("both frames are the same; between them there is no constant")
+        raise ValueError("both frames are the same, so the constant is undefined")
     return float(change / step)
 
 
@@ -204,13 +210,13 @@ def order_constant(
     before: Float[np.ndarray, "N D"], after: Float[np.ndarray, "N D"],
     inputs: tuple[np.ndarray, np.ndarray], p: float, fired: Iterable[int],
 ) -> float:
-    """Delta_c / epsilon_c: the least local constant with which the order of slots could change.
+    """Returns Delta_c / epsilon_c: the least local constant at which the slots' order could change.
 
-    Which change is meant is not said; here two fired slots change places (inferred).
+    The paper does not define the change; here two fired slots swap (inferred).
 
     Args:
-      before: what each slot says of a frame, its class probabilities and mask in one row.
-      after: of the next frame.
+      before: each slot's output for a frame: its class probabilities and mask in one row.
+      after: the same for the next frame.
       inputs: the two frames, normalized.
       p: of the norm.
       fired: slots that have an object; at least two.
@@ -222,34 +228,34 @@ def order_constant(
             swapped[[i, j]] = after[[j, i]]
             constants.append(local_constant((before, swapped), inputs, p))
     if not constants:
-        raise ValueError("two slots must have an object before they can change places")
+        raise ValueError("at least two slots must have an object for their order to change")
     return min(constants)
 
 
 def online_latency(stream_fps: float, model_fps: float) -> float:
-    """Seconds from a frame's capture to its answer: t_stream + t_model (Section IV-B1).
+    """Returns the seconds from a frame's capture to its prediction: t_stream + t_model.
 
-    The text has 0.171 s for 6 and 23.9 frames/s; its own formula and Table I say 0.21.
+    Section IV-B1. For 6 and 23.9 frames/s the text gives 0.171 s, its formula and Table I 0.21 s.
     """
     return 1 / stream_fps + 1 / model_fps
 
 
 def offline_latency(stream_fps: float, model_fps: float, frames: int) -> float:
-    """The same of a model that waits for a clip of `frames`: N_f (t_stream + t_model)."""
+    """Returns the latency of a model that waits for a clip: N_f (t_stream + t_model)."""
     return frames * online_latency(stream_fps, model_fps)
 
 
 def audio_p_value(
     with_audio: Float[np.ndarray, " S"], without: Float[np.ndarray, " S"], threshold: float
 ) -> float:
-    """Tables X and XII: the p-value of a t-test between two models' IoU on the same S samples.
+    """Returns the p-value of a paired t-test between two models' IoU on the same S samples.
 
-    Over the samples that both models answer with an IoU above `threshold`, in pairs; which test
-    the paper takes is not said (inferred).
+    Tables X and XII. The test is over the samples for which both models have an IoU above
+    `threshold`. The paper does not say which t-test it uses (inferred).
     """
     kept = (with_audio > threshold) & (without > threshold)
     if kept.sum() < 2:
         raise ValueError(
-            f"{kept.sum()} samples have an IoU above {threshold} in both; a t-test needs two"
+            f"{kept.sum()} samples have an IoU above {threshold} for both models; a t-test needs 2"
         )
     return float(stats.ttest_rel(with_audio[kept], without[kept]).pvalue)

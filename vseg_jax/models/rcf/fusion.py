@@ -1,4 +1,4 @@
-"""Robust context fusion: the target's tokens together with those of references and sound."""
+"""Robust context fusion of the target's tokens with those of references and audio."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Fused(NamedTuple):
     """The fused tokens O': those of the target first, in reading order.
 
     Attributes:
-      target: the target's alone, as a map.
+      target: the target's tokens as a map.
       tokens: all of them.
       positions: their position codes.
-      mask: False where there is no token; None where all are.
-      weight: W of Eq. 2, where there is one.
+      mask: which tokens are valid; None if all are.
+      weight: W of Eq. 2; None without one.
     """
 
     target: Float[Array, "B H W D"]
@@ -33,12 +33,12 @@ class Fused(NamedTuple):
 
 
 class Fusion(nn.Module):
-    """Section III-B1, and the two ways of Table IV to take references whole.
+    """Section III-B1, and the two variants of Table IV with full reference features.
 
-    "full_enc" makes tokens of every reference as of the target, in the same encoder; "full_dec"
-    sends each reference through the encoder alone (with the same weights; inferred), and they meet
-    before the decoder. There a learned vector tells the frames apart (inferred), as another one
-    does for the sound of different frames. With "full_dec" sound meets the target (inferred).
+    "full_enc" encodes the tokens of every reference together with the target's; "full_dec" encodes
+    each reference separately (with the same weights; inferred) and combines them before the
+    decoder. In both, a learned vector distinguishes the frames (inferred), and another one the
+    audio of different frames. With "full_dec", audio is encoded with the target (inferred).
     """
 
     config: RcfConfig
@@ -69,20 +69,20 @@ class Fusion(nn.Module):
         *,
         train: bool,
     ) -> Fused:
-        """`references` with the newest first, `sound` in the order of time."""
+        """Fuses the tokens; `references` have the newest first, `audio` is in temporal order."""
         c = self.config
         batch, height, width, _ = target.shape
-        places = jnp.asarray(sine(height, width, c.channels))
+        codes = jnp.asarray(sine(height, width, c.channels))
         cells, weight = height * width, None
-        parts = [(flat(self.target(target)), places)]
+        parts = [(flat(self.target(target)), codes)]
         if c.references and c.fusion == "reference_token":
             tokens, weight = self.reference(references)
             parts.append((tokens, jnp.asarray(sine(c.side, c.side, c.channels))))
         elif c.references and c.fusion == "full_enc":
-            parts += self._whole(references, places)
+            parts += self._reference_tokens(references, codes)
         if c.audio:
             parts.append((self.audio(audio, audio_valid), self.audio_time))
-        tokens, positions = self._joined(parts)
+        tokens, positions = self._concatenated(parts)
         mask = None
         if c.audio:
             there = jnp.ones((batch, tokens.shape[1] - audio.shape[1]), bool)
@@ -91,25 +91,25 @@ class Fusion(nn.Module):
         fused = tokens[:, :cells].reshape(batch, height, width, -1)
         if c.references and c.fusion == "full_dec":
             others = []
-            for x, codes in self._whole(references, places):
-                x, codes = self._joined([(x, codes)])
-                others.append((self._encode(x, codes, None, train), codes[0]))
+            for part in self._reference_tokens(references, codes):
+                x, code = self._concatenated([part])
+                others.append((self._encode(x, code, None, train), code[0]))
             if mask is not None:
-                seen = jnp.ones((batch, 1, c.references * cells), bool)
-                mask = jnp.concatenate([mask, seen], axis=2)
+                valid = jnp.ones((batch, 1, c.references * cells), bool)
+                mask = jnp.concatenate([mask, valid], axis=2)
             tokens = jnp.concatenate([tokens, *(x for x, _ in others)], axis=1)
             positions = jnp.concatenate([positions, *(p[None] for _, p in others)], axis=1)
         return Fused(fused, tokens, positions, mask, weight)
 
-    def _whole(self, references: Array, places: Array) -> list[tuple[Array, Array]]:
-        """Tokens and codes of every reference by itself."""
+    def _reference_tokens(self, references: Array, codes: Array) -> list[tuple[Array, Array]]:
+        """Returns tokens and position codes of every reference."""
         return [
-            (flat(self.target(references[:, r])), places + self.reference_time[r])
+            (flat(self.target(references[:, r])), codes + self.reference_time[r])
             for r in range(self.config.references)
         ]
 
-    def _joined(self, parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-        """Tokens [B, L, D] and codes [1, L, D] of all parts."""
+    def _concatenated(self, parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+        """Concatenates tokens [B, L, D] and position codes [1, L, D] of all parts."""
         tokens = jnp.concatenate([x for x, _ in parts], axis=1)
         positions = jnp.concatenate([p for _, p in parts])[None].astype(tokens.dtype)
         if self.config.positions == "once":

@@ -1,13 +1,13 @@
-"""Which object a slot is, from frame to frame, and what a video says of it (Section III-B4).
+"""Identities of slots across frames, and their totals over a video (Section III-B4).
 
-A slot keeps its identity, which is at first its own number, also through frames in which it has no
-object. Where the mask of slot i overlaps that of slot j in the frame before, i takes the identity
-of j instead. What happens when slots compete is inferred:
+A slot keeps its identity, which is its own number at first, even through frames in which it has no
+object. If the mask of slot i overlaps that of slot j in the preceding frame, i takes the identity
+of j instead. How conflicts between slots are resolved is inferred:
 
-1. Pairs (i, j) whose IoU exceeds the threshold are served in falling order of IoU; each slot of
-   either frame is in one pair at most.
-2. The other slots with an object, in order of their number, keep their identity where nobody has
-   it in this frame; else they get a new one, the next number never used.
+1. Pairs (i, j) whose IoU exceeds the threshold are matched greedily, in descending order of IoU;
+   each slot of either frame is in at most one pair.
+2. The remaining slots with an object, in order of their number, keep their identity if it is not
+   taken in this frame; otherwise they get a new one, the next unused number.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from jaxtyping import Array, Bool, Float, Int
 
 @struct.dataclass
 class Identities:
-    """Who the slots are.
+    """The identities of the slots.
 
     Attributes:
       slots: [N] int32, each slot's identity, whether it has an object or not.
       unused: [] int32, the next new identity.
     """
 
-    slots: Any  # arrays; `jax.eval_shape` and `jax.vmap` put other things here
+    slots: Any  # arrays, but `jax.eval_shape` and `jax.vmap` also use shapes and axes
     unused: Any
 
 
 @struct.dataclass
 class Tracks:
-    """Sums over the frames of a video for the identities seen last, a place for each.
+    """Sums over a video's frames for the most recently seen identities, in P places.
 
     Attributes:
       identity: [P] int32, negative where a place is free.
-      probabilities: [P, K], class probabilities, added up over the frames with the object.
-      frames: [P] int32, how many there are.
-      last: [P] int32, the last of them; negative where there is none.
+      probabilities: [P, K], class probabilities, summed over the frames that show the object.
+      frames: [P] int32, the number of these frames.
+      last: [P] int32, the last of these frames; negative for a free place.
     """
 
     identity: Any
@@ -51,13 +51,13 @@ class Tracks:
 
 
 class Summary(NamedTuple):
-    """What a video says of each identity.
+    """Category and score of each identity of a video.
 
     Attributes:
-      identity: negative where a place has none.
+      identity: negative where a place is free.
       category: from 0.
-      score: in [0, 1]; 0 where a place has none.
-      frames: in how many frames it was seen.
+      score: in [0, 1]; 0 where a place is free.
+      frames: the number of frames that show the object.
     """
 
     identity: Int[Array, " P"]
@@ -67,12 +67,12 @@ class Summary(NamedTuple):
 
 
 def first(slots: int) -> Identities:
-    """Before the first frame."""
+    """Returns the identities before the first frame."""
     return Identities(jnp.arange(slots, dtype=jnp.int32), jnp.int32(slots))
 
 
 def no_tracks(places: int, categories: int) -> Tracks:
-    """The same."""
+    """Returns the totals before the first frame."""
     zeros = jnp.zeros((places, categories))
     free = jnp.full(places, -1, jnp.int32)
     return Tracks(free, zeros, jnp.zeros(places, jnp.int32), free)
@@ -86,34 +86,34 @@ def follow(
     masks_before: Bool[Array, "N h w"],
     override: float | None,
 ) -> tuple[Identities, Int[Array, " N"]]:
-    """The identities of a frame's slots, -1 where `fired` is False.
+    """Returns the identities after a frame, and those of its slots, -1 where `fired` is False.
 
     Args:
-      identities: after the frame before.
+      identities: after the preceding frame.
       fired: which slots have an object.
-      masks: theirs.
-      before: what this function returned for the frame before; all -1 for none.
-      masks_before: of the same frame.
-      override: the IoU above which a mask passes on its identity; None: never.
+      masks: of the slots.
+      before: the second result for the preceding frame; all -1 for the first frame.
+      masks_before: masks of the preceding frame.
+      override: IoU above which a mask passes on its identity; None: never.
     """
-    given = jnp.full(fired.shape, -1, jnp.int32)
+    assigned = jnp.full(fired.shape, -1, jnp.int32)
     if override is not None:
         iou = _iou(masks, masks_before)
         iou = jnp.where(fired[:, None] & (before >= 0), iou, 0)
-        given = _pass_on(iou, before, override)
+        assigned = _pass_on(iou, before, override)
 
     def settle(carry, slot):
-        given, unused = carry
+        assigned, unused = carry
         own = identities.slots[slot]
-        asks = fired[slot] & (given[slot] < 0)
-        new = asks & (given == own).any()
-        prediction = jnp.where(new, unused, own)
-        given = given.at[slot].set(jnp.where(asks, prediction, given[slot]))
-        return (given, unused + new), None
+        open_ = fired[slot] & (assigned[slot] < 0)
+        new = open_ & (assigned == own).any()
+        number = jnp.where(new, unused, own)
+        assigned = assigned.at[slot].set(jnp.where(open_, number, assigned[slot]))
+        return (assigned, unused + new), None
 
-    number = jnp.arange(fired.shape[0])
-    (given, unused), _ = jax.lax.scan(settle, (given, identities.unused), number)
-    return Identities(jnp.where(given >= 0, given, identities.slots), unused), given
+    slots = jnp.arange(fired.shape[0])
+    (assigned, unused), _ = jax.lax.scan(settle, (assigned, identities.unused), slots)
+    return Identities(jnp.where(assigned >= 0, assigned, identities.slots), unused), assigned
 
 
 def _iou(ours: Bool[Array, "N h w"], theirs: Bool[Array, "M h w"]) -> Float[Array, "N M"]:
@@ -124,18 +124,18 @@ def _iou(ours: Bool[Array, "N h w"], theirs: Bool[Array, "M h w"]) -> Float[Arra
 
 
 def _pass_on(iou: Float[Array, "N N"], before: Int[Array, " N"], least: float) -> Int[Array, " N"]:
-    """Rule 1: the identity that each slot takes over, -1 for none."""
+    """Applies rule 1: returns the identity that each slot takes over, -1 for none."""
 
     def pair(_, carry):
-        iou, given = carry
+        iou, assigned = carry
         ours, theirs = jnp.unravel_index(iou.argmax(), iou.shape)
-        taken = iou[ours, theirs] > least
-        given = given.at[ours].set(jnp.where(taken, before[theirs], given[ours]))
+        matched = iou[ours, theirs] > least
+        assigned = assigned.at[ours].set(jnp.where(matched, before[theirs], assigned[ours]))
         rest = iou.at[ours].set(0).at[:, theirs].set(0)
-        return jnp.where(taken, rest, iou), given
+        return jnp.where(matched, rest, iou), assigned
 
-    given = jnp.full(before.shape, -1, jnp.int32)
-    return jax.lax.fori_loop(0, before.shape[0], pair, (iou, given))[1]
+    assigned = jnp.full(before.shape, -1, jnp.int32)
+    return jax.lax.fori_loop(0, before.shape[0], pair, (iou, assigned))[1]
 
 
 def record(
@@ -146,13 +146,13 @@ def record(
 ) -> Tracks:
     """Adds a frame's slots to the sums of their identities.
 
-    An identity without a place takes a free one, or that of the identity not seen for longest,
-    whose sums are lost.
+    An identity without a place takes a free one, or evicts the least recently seen identity, whose
+    sums are lost.
 
     Args:
       tracks: with at least two places for each slot.
-      identities: -1 where a slot has no object; no other number twice.
-      probabilities: of the K categories, without that of no object.
+      identities: -1 where a slot has no object; otherwise unique.
+      probabilities: of the K categories, without "no object".
       frame: its number.
     """
     known = (identities[:, None] == tracks.identity) & (identities >= 0)[:, None]  # [N, P]

@@ -1,6 +1,6 @@
-"""rcf: online video instance segmentation by robust context fusion, with or without sound.
+"""rcf: online video instance segmentation by robust context fusion, with or without audio.
 
-docs/papers/rcf.md holds each equation, table and switch of the paper beside its place here.
+docs/papers/rcf.md maps the equations, tables and settings of the paper to this code.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from vseg_jax.weights.convert import part, with_part
 
 
 class Rcf:
-    """The model of models/base.py; see there for what each function is for.
+    """The model of rcf; the methods are those of `vseg_jax.models.base.Model`.
 
-    Its answers are `vseg_jax.tasks.vis.Instances`.
+    Its predictions are `vseg_jax.tasks.vis.Instances`.
 
     Attributes:
-      hears: whether it reads `audio`; see `vseg_jax.tasks.vis`.
+      uses_audio: whether it reads `audio`; see `vseg_jax.tasks.vis`.
     """
 
     task = "vis"
@@ -38,12 +38,14 @@ class Rcf:
         self.network = Network(config)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """Returns random variables; see `Model.init`."""
         # The parameters depend neither on the frames' size nor on the number of objects.
         frame = jnp.zeros((1, STRIDE, STRIDE, 3), jnp.uint8)
         patch = jnp.zeros((1, *PATCH)) if self.uses_audio else None
         return dict(self.network.init(quick_key(key), frame, patch, train=False, method="full"))
 
     def pretrained(self, variables: Variables) -> Variables:
+        """Returns `variables` with the public weights that the config names."""
         c = self.config
         parts = [("backbone", swin if c.backbone == "swin" else resnet, c.backbone_weights)]
         if self.uses_audio:
@@ -57,15 +59,15 @@ class Rcf:
     def loss(
         self, variables: Variables, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, Variables, Means]:
-        """Eq. 4 of the target frame, added up over slots and decoder layers, a sample's mean.
+        """Computes Eq. 4 of the target frame, summed over slots and decoder layers, per sample.
 
-        With `order_supervision` every frame of the clip is answered for, each from the frames
-        before it, with one assignment for all; a sample is then the mean of its frames.
+        With `order_supervision` every frame of the clip is predicted from the frames before it,
+        with one assignment for all of them; a sample's loss is then the mean over its frames.
         """
-        del step  # nothing changes in the course of training
+        del step  # the loss does not depend on the progress of training
         c = self.config
         frames = batch["frames"].shape[1] if c.order_supervision else 1
-        output, updates = self._predictions(variables, batch, frames, key)
+        output, updates = self._outputs(variables, batch, frames, key)
         targets = truth(batch, frames)
         each = jax.vmap(lambda classes, masks: terms(classes, masks, targets, c.eos_coef))(
             self._by_frame(output.classes, frames), self._by_frame(output.masks, frames)
@@ -80,53 +82,57 @@ class Rcf:
         }
 
     def predict(self, variables: Variables, batch: Batch) -> Instances:
-        """Slots of the target frames; identities are the slots' numbers, -1 where none is."""
-        output, _ = self._predictions(variables, batch, 1, None)
+        """Returns the slots of the target frames; identities are slot numbers, -1 for no object."""
+        output, _ = self._outputs(variables, batch, 1, None)
         number = jnp.full(batch["frames"].shape[:1], batch["frames"].shape[1] - 1, jnp.int32)
         return streaming.instances(self.config, output, batch["frames"].shape[2:4], number)
 
     def start(
         self, variables: Variables, frame: jax.Array, prompt: Prompt | None = None
     ) -> streaming.State:
+        """Returns the state after the first frame."""
         return self.first_step(variables, frame, prompt)[0]
 
     def first_step(
         self, variables: Variables, frame: jax.Array, prompt: Prompt | None = None
     ) -> tuple[streaming.State, Instances]:
-        """`start`, with the answer for the first frame."""
-        return streaming.first_step(self.config, self.network, variables, frame, prompt)
+        """Returns the state after the first frame, and its prediction."""
+        return self._stream(variables).first_step(frame, prompt)
 
     def step(
         self, variables: Variables, state: streaming.State, frame: jax.Array,
         prompt: Prompt | None = None,
     ) -> tuple[streaming.State, Instances]:
-        """A model that hears takes each frame's sound as its prompt; none is silence."""
-        return streaming.step(self.config, self.network, variables, state, frame, prompt)
+        """Predicts the next frame; the prompt of a model with audio is the frame's audio."""
+        return self._stream(variables).step(state, frame, prompt)
 
     def summary(self, state: streaming.State) -> identity.Summary:
-        """Category and score of each identity, over all frames seen."""
+        """Returns category and score of each identity, over all frames seen."""
         return identity.summary(state.tracks)
 
-    def _predictions(
+    def _stream(self, variables: Variables) -> streaming.Stream:
+        return streaming.Stream(self.config, self.network, variables)
+
+    def _outputs(
         self, variables: Variables, batch: Batch, targets: int, key: jax.Array | None
     ) -> tuple[Output, Variables]:
-        """Answers for the last `targets` frames of each clip, a leading axis of B * targets.
+        """Runs the network on the last `targets` frames of each clip, along an axis of B * targets.
 
-        Each frame goes through the backbone once. What would lie before the clip is its first
-        frame, as at the beginning of a stream.
+        Each frame goes through the backbone once. The clip's first frame takes the place of the
+        frames before it, as at the beginning of a stream.
 
         Args:
           variables: of the network.
           batch: see `vseg_jax.tasks.vis`.
-          targets: how many frames are answered for.
-          key: for training; None otherwise, when the last decoder layer alone answers.
+          targets: how many frames to predict.
+          key: for training; None for inference, which needs only the last decoder layer.
         """
         c, train = self.config, key is not None
         samples, length = batch["frames"].shape[:2]
         if length != 1 + c.references:
             raise ValueError(
                 f"rcf with references={c.references} takes clips of {1 + c.references} frames, "
-                f"got {length}; set the references of the samples alike"
+                f"got {length}; set the same number of references for the samples"
             )
         rngs = {"dropout": key} if train else {}
         mutable = ["batch_stats"] if train else []
@@ -144,9 +150,9 @@ class Rcf:
 
         audio = valid = None
         if c.audio:
-            heard = self._heard(variables, batch)
             order = np.concatenate([before[:, ::-1], target[:, None]], axis=1)
-            audio, valid = merged(heard, order), merged(batch["audio_valid"], order)
+            audio = merged(self._encode_audio(variables, batch), order)
+            valid = merged(batch["audio_valid"], order)
         references = merged(pyramid[-1], before) if c.references else None
         layers = train and c.aux_loss
         output = self.network.apply(
@@ -155,20 +161,19 @@ class Rcf:
         )
         return output, updates
 
-    def _heard(self, variables: Variables, batch: Batch) -> jax.Array:
+    def _encode_audio(self, variables: Variables, batch: Batch) -> jax.Array:
         if "audio" not in batch:
             raise ValueError(
-                "rcf with audio=True hears, but the batch has no 'audio'; let the samples give it, "
-                "or set audio=False"
+                "rcf with audio=True reads audio, but the batch has no 'audio'; let the samples "
+                "provide it (uses_audio=True), or set audio=False"
             )
-        audio = batch["audio"]
-        heard = self.network.apply(
-            variables, audio.reshape(-1, *audio.shape[2:]), method="hear"
+        patches = batch["audio"]
+        features = self.network.apply(
+            variables, patches.reshape(-1, *patches.shape[2:]), method="encode_audio"
         )
-        return heard.reshape(*audio.shape[:2], -1)
+        return features.reshape(*patches.shape[:2], -1)
 
     def _by_frame(self, x: jax.Array, frames: int) -> jax.Array:
-        """[D, B * F, ...] as [D, B, F, ...]."""
+        """Reshapes [D, B * F, ...] to [D, B, F, ...]."""
         return x.reshape(x.shape[0], -1, frames, *x.shape[2:])
-
 

@@ -1,4 +1,4 @@
-"""The network: backbone, hearing, fusion, decoders."""
+"""The network: backbone, audio encoder, fusion, decoders."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Pyramid = tuple[Float[Array, "B _ _ _"], ...]
 
 
 class Output(NamedTuple):
-    """Named results for one frame; what nobody reads, jit prunes.
+    """Results for one frame; jit drops those that are not used.
 
     Attributes:
-      classes: logits of K categories and no object, of each decoder layer asked for, the last last.
-      masks: logits at stride 4 of the padded picture, likewise.
-      weight: W of Eq. 2, where there is one.
+      classes: logits of K categories and "no object" for each requested decoder layer, in order.
+      masks: logits at stride 4 of the padded frame, for the same layers.
+      weight: W of Eq. 2; None without one.
     """
 
     classes: Float[Array, "D B N K"]
@@ -36,7 +36,7 @@ class Output(NamedTuple):
 
 
 class Network(nn.Module):
-    """A frame, the maps of those before it, and their sound, to N instance slots."""
+    """Maps a frame, the features of its references and their audio to N instance slots."""
 
     config: RcfConfig
 
@@ -65,23 +65,23 @@ class Network(nn.Module):
         *,
         train: bool,
     ) -> Output:
-        """All parts in turn, each frame being its own past: for `init`."""
+        """Runs every part, with each frame as its own reference; for `init`."""
         c, valid = self.config, None
         pyramid, audio = self.encode(frame, train=train), None
         if c.audio:
-            audio = jnp.repeat(self.hear(patch)[:, None], 1 + c.references, axis=1)
+            audio = jnp.repeat(self.encode_audio(patch)[:, None], 1 + c.references, axis=1)
             valid = jnp.ones(audio.shape[:2], bool)
         references = jnp.repeat(pyramid[-1][:, None], c.references, axis=1)
         return self(pyramid, references, audio, valid, train=train)
 
     def encode(self, frames: UInt8[Array, "B H W 3"], *, train: bool) -> Pyramid:
-        """Maps at strides 4, 8, 16 and 32 of frames padded to multiples of 32."""
+        """Returns maps at strides 4, 8, 16 and 32 of frames padded to multiples of 32."""
         return self.backbone(prepare(frames).astype(self.config.dtype), train=train)
 
-    def hear(self, patches: Float[Array, "B 96 64"]) -> Float[Array, "B A"]:
-        """What VGGish says of log-mel patches."""
-        heard = self.vggish(patches)
-        return jax.lax.stop_gradient(heard) if self.config.vggish_frozen else heard
+    def encode_audio(self, patches: Float[Array, "B 96 64"]) -> Float[Array, "B A"]:
+        """Returns VGGish's features of log-mel patches."""
+        features = self.vggish(patches)
+        return jax.lax.stop_gradient(features) if self.config.vggish_frozen else features
 
     def __call__(
         self,
@@ -93,15 +93,15 @@ class Network(nn.Module):
         train: bool,
         layers: bool = False,
     ) -> Output:
-        """Slots of the target frame.
+        """Returns the slots of the target frame.
 
         Args:
           pyramid: of the target.
           references: last maps of the frames before it, the newest first.
-          sound: of the references, the oldest first, and the target.
-          sound_valid: which frames have sound.
-          train: whether layers drop.
-          layers: whether all decoder layers answer, and not the last alone.
+          audio: features of the references, the oldest first, and of the target.
+          audio_valid: which frames have audio.
+          train: whether dropout is applied.
+          layers: whether to return the results of all decoder layers, not only of the last.
         """
         fused = self.fusion(pyramid[-1], references, audio, audio_valid, train=train)
         maps = self.mask_decoder(fused.target, pyramid[:-1])
@@ -111,7 +111,7 @@ class Network(nn.Module):
 
 
 def prepare(frames: UInt8[Array, "*B H W 3"]) -> Float[Array, "*B h w 3"]:
-    """Frames normalized, then padded below and on the right with zeros, as detectron2 does."""
+    """Normalizes frames, then pads them below and on the right with zeros, as detectron2 does."""
     x = imagenet_colors(frames)
     below, right = (-n % STRIDE for n in frames.shape[-3:-1])
     return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(0, below), (0, right), (0, 0)])

@@ -1,7 +1,7 @@
 """Similarity, assignment and loss (Section III-B3, Eq. 3 and 4).
 
-Everything has a leading axis F of frames: 1, the target, or all of a clip where the order of the
-slots is supervised. Objects are M slots of the batch, of which `present` says where they are.
+F is the number of supervised frames: 1, the target, or all frames of a clip if the order of the
+slots is supervised. Objects are M slots of the batch; `present` marks the frames that show them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SHRINK = 4  # stride of the maps
 
 
 class Truth(NamedTuple):
-    """What F frames of each sample show, at stride 4 of the padded picture.
+    """Ground truth of F frames of each sample, at stride 4 of the padded frame.
 
     Attributes:
-      masks: share of each object in a cell's known pixels.
+      masks: share of each object among a cell's known pixels.
       weight: share of a cell's pixels that are known.
-      present: which objects have a known pixel; none in frames that do not count.
+      present: which objects have a known pixel; none in frames that are not counted.
       classes: of the objects.
-      counted: 1 for frames that are annotated, of samples that are valid, else 0.
+      counted: 1 for annotated frames of valid samples, else 0.
     """
 
     masks: Float[Array, "B F M h w"]
@@ -41,7 +41,7 @@ class Truth(NamedTuple):
 
 
 def truth(batch: Batch, frames: int) -> Truth:
-    """That of the last `frames` frames of each clip."""
+    """Returns the ground truth of the last `frames` frames of each clip."""
     index = batch["masks"][:, -frames:]
     counted = batch["masks_valid"][:, -frames:] & batch["valid"][:, None]
     present = batch["visible"][:, -frames:] & batch["objects"][:, None] & counted[..., None]
@@ -59,10 +59,10 @@ def truth(batch: Batch, frames: int) -> Truth:
 def similarity(
     dice: Float[Array, "B F N M"], probabilities: Float[Array, "B F N K"], truth: Truth
 ) -> Float[Array, "B N M"]:
-    """Eq. 3 of each slot with each object, added up over the frames in which the object is.
+    """Computes Eq. 3 for each slot and object, summed over the frames that show the object.
 
-    The text calls Dice a loss, but what is added to a probability in a similarity must grow with
-    the overlap: it is the coefficient here.
+    The text calls Dice a loss, but a term added to a probability in a similarity must grow with the
+    overlap, so it is the Dice coefficient here.
     """
     classes = jnp.broadcast_to(
         truth.classes[:, None, None], (*probabilities.shape[:-1], truth.classes.shape[-1])
@@ -72,11 +72,11 @@ def similarity(
 
 
 def assign(similarity: Float[Array, "N M"], there: Bool[Array, " M"]) -> Int[Array, " N"]:
-    """The object of each slot, -1 for none, such that the similarity of all pairs is largest.
+    """Returns the object of each slot, -1 for none, that maximizes the total similarity.
 
-    An object that is not `there` gets no slot. Gradients stop here.
+    An object that is not `there` gets no slot. No gradient flows through the assignment.
     """
-    # The algorithm never ends on numbers that are not finite; the loss tells of those.
+    # The algorithm does not terminate on non-finite numbers; they still show up in the loss.
     cost = -jax.lax.stop_gradient(jnp.nan_to_num(similarity)) * there
     slots, objects = optax.assignment.hungarian_algorithm(cost)
     chosen = jnp.full(similarity.shape[0], -1, jnp.int32).at[slots].set(objects.astype(jnp.int32))
@@ -84,14 +84,14 @@ def assign(similarity: Float[Array, "N M"], there: Bool[Array, " M"]) -> Int[Arr
 
 
 class Terms(NamedTuple):
-    """Both terms of Eq. 4 and two looks at training, each frame's sum over slots.
+    """Both terms of Eq. 4 and metrics for monitoring, summed over the slots of each frame.
 
     Attributes:
-      classes: -log p(c), with the weight of no object on slots that have none.
-      dice: 1 - Dice of slots that have an object.
-      iou: of their masks above one half.
-      correct: how many of them find the object's class the most probable.
-      matched: how many there are.
+      classes: -log p(c), weighted by `eos_coef` for slots without an object.
+      dice: 1 - Dice of slots with an object.
+      iou: of their masks, binarized at one half.
+      correct: the number of them whose most probable class is correct.
+      matched: the number of slots with an object.
     """
 
     classes: Float[Array, "B F"]
@@ -105,21 +105,21 @@ def terms(
     classes: Float[Array, "B F N K"], masks: Float[Array, "B F N h w"], truth: Truth,
     eos_coef: float,
 ) -> Terms:
-    """Assigns the slots, the same in all F frames, and compares.
+    """Assigns the slots, in the same way for all F frames, and computes the loss terms.
 
-    A slot whose object is not in a frame has no object there, which counts as another class; its
-    mask is then free, as are those of slots without an object.
+    If a frame does not show a slot's object, the slot's class there is "no object". The masks of
+    slots without an object are not supervised.
 
     Args:
-      classes: logits; the last class is no object.
+      classes: logits; the last class is "no object".
       masks: logits at stride 4.
       truth: of the same frames.
-      eos_coef: weight of no object.
+      eos_coef: weight of "no object".
     """
     nothing = classes.shape[-1] - 1
     dice = dice_coefficients(masks, truth.masks, truth.weight)
-    alike = similarity(dice, jax.nn.softmax(classes), truth)
-    chosen = jax.vmap(assign)(alike, truth.present.any(1))
+    pairs = similarity(dice, jax.nn.softmax(classes), truth)
+    chosen = jax.vmap(assign)(pairs, truth.present.any(1))
     of_slot = jnp.maximum(chosen, 0)
     matched = jnp.take_along_axis(truth.present, of_slot[:, None], axis=2)
     matched &= (chosen >= 0)[:, None]
@@ -139,5 +139,5 @@ def terms(
     return Terms(*(x.astype(jnp.float32).sum(-1) for x in sums))
 
 
-def _of_slot(pairs: Float[Array, "B F N M"], of_slot: Int[Array, "B N"]) -> Float[Array, "B F N"]:
-    return jnp.take_along_axis(pairs, of_slot[:, None, :, None], axis=3)[..., 0]
+def _of_slot(values: Float[Array, "B F N M"], of_slot: Int[Array, "B N"]) -> Float[Array, "B F N"]:
+    return jnp.take_along_axis(values, of_slot[:, None, :, None], axis=3)[..., 0]

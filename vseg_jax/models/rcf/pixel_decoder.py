@@ -1,4 +1,4 @@
-"""From fused tokens to masks and classes: FPN, instance codes, dynamic filters (Section III-B2)."""
+"""Pixel decoder (FPN) and the heads for classes and masks, by dynamic filters (Section III-B2)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ _xavier = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")  # detectro
 
 
 class MaskDecoder(nn.Module):
-    """The fused map and the backbone's finer ones to the segmentation map S_t at stride 4.
+    """MaskFormer's pixel decoder: computes the segmentation map S_t at stride 4.
 
-    MaskFormer's pixel decoder. Group norm has groups of 8 channels, which are its 32 at 256.
+    Group norm has groups of 8 channels, which makes MaskFormer's 32 groups at 256 channels.
 
     Attributes:
       channels: C', of the FPN.
       features: C_o, of the result.
+      dtype: of the computation.
     """
 
     channels: int
@@ -31,7 +32,7 @@ class MaskDecoder(nn.Module):
     def __call__(
         self, fused: Float[Array, "B H W D"], finer: tuple[Float[Array, "B _ _ _"], ...]
     ) -> Float[Array, "B h w C"]:
-        """`finer` are the maps at strides 4, 8 and 16, the largest first."""
+        """Decodes the fused map; `finer` are the backbone's maps at strides 4, 8 and 16."""
         x = nn.relu(self._norm(self._conv(self.channels, False, "conv4")(fused), "norm4"))
         for level in (3, 2, 1):
             side = Conv1x1(self.channels, use_bias=False, dtype=self.dtype, name=f"lateral{level}")
@@ -55,10 +56,11 @@ class MaskDecoder(nn.Module):
 
 
 class Heads(nn.Module):
-    """Instance codes to class logits and masks.
+    """Computes class logits and masks from instance codes.
 
     Attributes:
-      categories: K; one more class, the last, says that there is no object.
+      categories: K; there is one more class, the last, for "no object".
+      dtype: of the computation.
     """
 
     categories: int
@@ -68,7 +70,7 @@ class Heads(nn.Module):
     def __call__(
         self, codes: Float[Array, "*D B N C"], maps: Float[Array, "B h w F"]
     ) -> tuple[Float[Array, "*D B N K"], Float[Array, "*D B N h w"]]:
-        """Class logits and M_t = theta_t^T S_t, in float32."""
+        """Returns class logits and M_t = theta_t^T S_t, in float32."""
         classes = nn.Dense(self.categories + 1, dtype=self.dtype, name="classes")(codes)
         filters = nn.relu(nn.Dense(codes.shape[-1], dtype=self.dtype, name="filters1")(codes))
         filters = nn.Dense(maps.shape[-1], dtype=self.dtype, name="filters2")(filters)

@@ -1,84 +1,172 @@
-"""A video as a stream: maps and sound of the frames before, identities, and what they add up to."""
+"""One video as a stream: features and audio of preceding frames, identities and their totals."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from vseg_jax.layers.resize import bilinear
 from vseg_jax.models.base import Variables
 from vseg_jax.models.rcf import identity
 from vseg_jax.models.rcf.config import RcfConfig
-from vseg_jax.models.rcf.network import Output
+from vseg_jax.models.rcf.network import Output, Pyramid
 from vseg_jax.tasks.vis import PATCH, Instances, Prompt, fired
 
 
 @struct.dataclass
 class State:
-    """The memory of one stream with N slots; it does not depend on how long the video is.
+    """The state of one stream with N slots; its size does not depend on the video's length.
 
     Attributes:
-      features: [delta, h, w, C], the last maps of the frames before, the newest first, so that no
-        frame goes through the backbone twice; None for delta 0.
-      sound: [delta, A], what was heard with them; None for delta 0 or a model that does not hear.
-      sound_valid: [delta] bool, likewise.
+      features: [delta, h, w, C], the last maps of the preceding frames, the newest first, so that
+        no frame goes through the backbone twice; None for delta 0.
+      audio: [delta, A], their audio features; None for delta 0 or a model without audio.
+      audio_valid: [delta] bool, which of them have audio; None like `audio`.
       identities: see `Identities`.
       tracks: see `Tracks`.
-      given: [N] int32, the last frame's identities, -1 where a slot had no object.
+      assigned: [N] int32, the last frame's identities, -1 where a slot had no object.
       masks: [N, h, w] bool, its masks at stride 4.
       count: [] int32, frames seen.
     """
 
-    features: Any  # arrays; `jax.eval_shape` and `jax.vmap` put other things here
+    features: Any  # arrays, but `jax.eval_shape` and `jax.vmap` also use shapes and axes
     audio: Any
     audio_valid: Any
     identities: identity.Identities
     tracks: identity.Tracks
-    given: Any
+    assigned: Any
     masks: Any
     count: Any
 
 
-def first_step(
-    config: RcfConfig, network: nn.Module, variables: Variables, frame: UInt8[Array, "H W 3"],
-    prompt: Prompt | None,
-) -> tuple[State, Instances]:
-    """The state after the first frame, and the answer for it; the frame stands for its own past."""
-    features = audio = valid = None
-    pyramid, heard, hearable = _encode(config, network, variables, frame, prompt)
-    if config.references:
-        features = jnp.repeat(pyramid[-1], config.references, axis=0)
-        if config.audio:
-            audio = jnp.repeat(heard, config.references, axis=0)
-            valid = jnp.repeat(hearable, config.references, axis=0)
-    cells = tuple(-(-n // 4) for n in frame.shape[:2])
-    state = State(
-        features, audio, valid, identity.first(config.queries),
-        identity.no_tracks(config.tracks, config.categories),
-        jnp.full(config.queries, -1, jnp.int32), jnp.zeros((config.queries, *cells), bool),
-        jnp.zeros((), jnp.int32),
-    )
-    return _prediction(config, network, variables, state, frame, pyramid, heard, hearable)
+class Encoded(NamedTuple):
+    """One frame after the backbone; the audio is None for a model without audio."""
+
+    pyramid: Pyramid
+    audio: Float[Array, "1 A"] | None
+    audio_valid: Bool[Array, " 1"] | None
 
 
-def step(
-    config: RcfConfig, network: nn.Module, variables: Variables, state: State,
-    frame: UInt8[Array, "H W 3"], prompt: Prompt | None,
-) -> tuple[State, Instances]:
-    """Answers for the next frame and remembers it."""
-    encoded = _encode(config, network, variables, frame, prompt)
-    return _prediction(config, network, variables, state, frame, *encoded)
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A model bound to its variables, which follows one video.
+
+    The methods are pure: make a stream inside of the function that is jitted or vmapped.
+
+    Attributes:
+      config: of the model.
+      network: of the model.
+      variables: of the network.
+    """
+
+    config: RcfConfig
+    network: nn.Module
+    variables: Variables
+
+    def first_step(
+        self, frame: UInt8[Array, "H W 3"], prompt: Prompt | None
+    ) -> tuple[State, Instances]:
+        """Returns the state after the first frame and its prediction.
+
+        The first frame takes the place of the frames before it.
+        """
+        c = self.config
+        features = audio = valid = None
+        encoded = self._encode(frame, prompt)
+        if c.references:
+            features = jnp.repeat(encoded.pyramid[-1], c.references, axis=0)
+            if c.audio:
+                audio = jnp.repeat(encoded.audio, c.references, axis=0)
+                valid = jnp.repeat(encoded.audio_valid, c.references, axis=0)
+        cells = tuple(-(-n // 4) for n in frame.shape[:2])
+        state = State(
+            features, audio, valid, identity.first(c.queries),
+            identity.no_tracks(c.tracks, c.categories),
+            jnp.full(c.queries, -1, jnp.int32), jnp.zeros((c.queries, *cells), bool),
+            jnp.zeros((), jnp.int32),
+        )
+        return self._predict(state, frame, encoded)
+
+    def step(
+        self, state: State, frame: UInt8[Array, "H W 3"], prompt: Prompt | None
+    ) -> tuple[State, Instances]:
+        """Predicts the next frame and remembers it."""
+        return self._predict(state, frame, self._encode(frame, prompt))
+
+    def _encode(self, frame: Array, prompt: Prompt | None) -> Encoded:
+        """Returns the frame's maps and audio features, silence where the prompt has no audio.
+
+        Raises:
+          ValueError: the audio has the wrong shape.
+        """
+        pyramid = self.network.apply(self.variables, frame[None], train=False, method="encode")
+        if not self.config.audio:
+            return Encoded(pyramid, None, None)
+        prompt = prompt or {}
+        if "audio" not in prompt:
+            silent = jnp.zeros((1, self.config.audio_features), self.config.dtype)
+            return Encoded(pyramid, silent, jnp.zeros(1, bool))
+        patch = prompt["audio"]
+        if patch.shape != PATCH:
+            raise ValueError(f"the audio of a frame is a log-mel patch {PATCH}, got {patch.shape}")
+        audio = self.network.apply(self.variables, patch[None], method="encode_audio")
+        return Encoded(pyramid, audio, jnp.asarray(prompt.get("audio_valid", True))[None])
+
+    def _predict(
+        self, state: State, frame: Array, encoded: Encoded
+    ) -> tuple[State, Instances]:
+        c = self.config
+        references = audio = valid = None
+        if c.references:
+            references = state.features[None]
+        if c.audio:
+            audio, valid = encoded.audio[None], encoded.audio_valid[None]
+            if c.references:
+                audio = jnp.concatenate([state.audio[None, ::-1], audio], axis=1)
+                valid = jnp.concatenate([state.audio_valid[None, ::-1], valid], axis=1)
+        output = self.network.apply(
+            self.variables, encoded.pyramid, references, audio, valid, train=False
+        )
+        prediction = instances(c, output, frame.shape[:2], state.count[None])
+        prediction = jax.tree.map(lambda x: x[0], prediction)
+        height, width = state.masks.shape[1:]
+        masks = jax.nn.sigmoid(output.masks[-1, 0, :, :height, :width]) > c.mask_threshold
+        identities, assigned = identity.follow(
+            state.identities, prediction.identities >= 0, masks, state.assigned, state.masks,
+            c.override_iou if c.iou_override else None,
+        )
+        tracks = identity.record(
+            state.tracks, assigned, prediction.probabilities[:, :-1], state.count
+        )
+        state = state.replace(
+            features=_push(state.features, encoded.pyramid[-1]),
+            audio=_push(state.audio, encoded.audio),
+            audio_valid=_push(state.audio_valid, encoded.audio_valid),
+            identities=identities, tracks=tracks, assigned=assigned, masks=masks,
+            count=state.count + 1,
+        )
+        return state, prediction.replace(identities=assigned)
 
 
 def instances(
     config: RcfConfig, output: Output, size: tuple[int, int], frame: Array
 ) -> Instances:
-    """The answer of the last decoder layer for B frames; identities are the slots' numbers."""
+    """Returns the prediction of the last decoder layer for B frames.
+
+    Its identities are the slots' own numbers; only a stream knows the identities of a video.
+
+    Args:
+      config: of the model.
+      output: of the network.
+      size: height and width of the frames.
+      frame: [B], their numbers.
+    """
     probabilities = jax.nn.softmax(output.classes[-1])
     masks = jnp.moveaxis(output.masks[-1], 1, -1)
     padded = 4 * masks.shape[1], 4 * masks.shape[2]
@@ -91,56 +179,6 @@ def instances(
     )
 
 
-def _encode(
-    config: RcfConfig, network: nn.Module, variables: Variables, frame: Array,
-    prompt: Prompt | None,
-) -> tuple[Any, Float[Array, "1 A"] | None, Any]:
-    """The frame's maps, what is heard with it, and whether there is anything to be heard."""
-    pyramid = network.apply(variables, frame[None], train=False, method="encode")
-    if not config.audio:
-        return pyramid, None, None
-    prompt = prompt or {}
-    if "audio" not in prompt:
-        return pyramid, jnp.zeros((1, config.audio_features), config.dtype), jnp.zeros(1, bool)
-    patch = prompt["audio"]
-    if patch.shape != PATCH:
-        raise ValueError(f"the sound of a frame is a log-mel patch {PATCH}, got {patch.shape}")
-    heard = network.apply(variables, patch[None], method="hear")
-    return pyramid, heard, jnp.asarray(prompt.get("audio_valid", True))[None]
-
-
-def _prediction(
-    config: RcfConfig, network: nn.Module, variables: Variables, state: State, frame: Array,
-    pyramid: Any, heard: Array | None, hearable: Array | None,
-) -> tuple[State, Instances]:
-    references = audio = valid = None
-    if config.references:
-        references = state.features[None]
-    if config.audio:
-        audio, valid = heard[None], hearable[None]
-        if config.references:
-            audio = jnp.concatenate([state.audio[None, ::-1], audio], axis=1)
-            valid = jnp.concatenate([state.audio_valid[None, ::-1], valid], axis=1)
-    output = network.apply(variables, pyramid, references, audio, valid, train=False)
-    prediction = instances(config, output, frame.shape[:2], state.count[None])
-    prediction = jax.tree.map(lambda x: x[0], prediction)
-    height, width = state.masks.shape[1:]
-    masks = jax.nn.sigmoid(output.masks[-1, 0, :, :height, :width]) > config.mask_threshold
-    identities, given = identity.follow(
-        state.identities, prediction.identities >= 0, masks, state.given, state.masks,
-        config.override_iou if config.iou_override else None,
-    )
-    tracks = identity.record(
-        state.tracks, given, prediction.probabilities[:, :-1], state.count
-    )
-    state = state.replace(
-        features=_newest(state.features, pyramid[-1]), audio=_newest(state.audio, heard),
-        audio_valid=_newest(state.audio_valid, hearable), identities=identities, tracks=tracks,
-        given=given, masks=masks, count=state.count + 1,
-    )
-    return state, prediction.replace(identities=given)
-
-
-def _newest(kept: Array | None, new: Array | None) -> Array | None:
-    """`kept` with `new` before, and without the oldest."""
+def _push(kept: Array | None, new: Array | None) -> Array | None:
+    """Puts `new` before `kept` and drops the oldest entry."""
     return None if kept is None else jnp.concatenate([new, kept[:-1]])

@@ -1,4 +1,4 @@
-"""Frames and sound as tokens: Eq. 1, Eq. 2 and the audio tokens of Section III-C3."""
+"""Frames and audio as tokens: Eq. 1, Eq. 2 and the audio tokens of Section III-C3."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vseg_jax.layers.resize import area
 from vseg_jax.models.rcf.config import RcfConfig
 from vseg_jax.text.recurrent import Lstm
 
-CELLS = 3  # a side of the depth-wise kernel of phi; inferred
+CELLS = 3  # side of phi's depth-wise kernel; inferred
 
 
 def sine(height: int, width: int, channels: int) -> Float[np.ndarray, "P {channels}"]:
-    """The position code of each of P = height * width cells, in reading order.
+    """Returns the position codes of P = height * width cells, in row-major order.
 
-    Half of the channels say how far down a cell lies, half how far to the right, both as parts of
-    the map in (0, 2 pi]. Source: DETR, as in MaskFormer (`normalize=True`).
+    Half of the channels encode a cell's row, half its column, both scaled to (0, 2 pi] over the
+    map. Source: DETR, as in MaskFormer (`normalize=True`).
     """
     half = channels // 2
     period = 10000.0 ** (2 * (np.arange(half) // 2) / half)
@@ -37,21 +37,22 @@ def sine(height: int, width: int, channels: int) -> Float[np.ndarray, "P {channe
 
 
 class ReferenceToken(nn.Module):
-    """Eq. 2: all reference maps together, weighed, pooled to K x K and projected.
+    """Eq. 2: concatenates all reference maps, weights them, pools to K x K and projects.
 
     Attributes:
       features: C'.
       side: K.
       pool: phi. "dwconv" averages into CELLS x CELLS cells for each token, which a depth-wise
-        convolution then joins; it begins as the average (inferred).
-      weigh: whether there is a weight map W.
+        convolution then combines; it is initialized as the average (inferred).
+      weighted: whether there is a weight map W.
       activation: of W.
+      dtype: of the computation.
     """
 
     features: int
     side: int
     pool: str
-    weigh: bool
+    weighted: bool
     activation: str
     dtype: DTypeLike = jnp.float32
 
@@ -59,16 +60,16 @@ class ReferenceToken(nn.Module):
     def __call__(
         self, references: Float[Array, "B R H W C"]
     ) -> tuple[Float[Array, "B K D"], Float[Array, "B H W"] | None]:
-        """R maps, the newest first.
+        """Returns the reference tokens of R maps, the newest first.
 
         Returns:
-          tokens: in reading order.
-          weight: W, where there is one.
+          tokens: in row-major order.
+          weight: W; None without one.
         """
         x = jnp.moveaxis(references, 1, 3)
         x = x.reshape(*x.shape[:3], -1).astype(self.dtype)
         weight = None
-        if self.weigh:
+        if self.weighted:
             weight = Conv1x1(1, dtype=self.dtype, name="weight")(x)
             if self.activation == "sigmoid":
                 weight = nn.sigmoid(weight)
@@ -88,11 +89,12 @@ class ReferenceToken(nn.Module):
 
 
 class AudioToken(nn.Module):
-    """Features of the sound of 1 + delta frames to as many tokens.
+    """Turns the audio features of 1 + delta frames into as many tokens.
 
     Attributes:
       features: C'.
-      hidden: of the two bi-LSTM layers, a direction.
+      hidden: width of the two bi-LSTM layers, per direction.
+      dtype: of the computation.
     """
 
     features: int
@@ -103,7 +105,7 @@ class AudioToken(nn.Module):
     def __call__(
         self, audio: Float[Array, "B S C"], valid: Bool[Array, "B S"]
     ) -> Float[Array, "B S D"]:
-        """`sound` in the order of time; frames without sound are passed over by the LSTM."""
+        """Returns the tokens; `audio` is in temporal order, the LSTM skips frames without it."""
         x = audio
         for layer in range(2):
             x, _ = Lstm(self.hidden, dtype=self.dtype, name=f"lstm{layer + 1}")(x, valid)
@@ -112,7 +114,7 @@ class AudioToken(nn.Module):
 
 
 def reference_token(c: RcfConfig, name: str | None = None) -> ReferenceToken:
-    """The module as the config wants it."""
+    """Returns the module that the config describes."""
     return ReferenceToken(
         c.channels, c.side, c.ref_pool, c.ref_weight, c.ref_weight_act, jnp.dtype(c.dtype),
         name=name,
@@ -120,5 +122,5 @@ def reference_token(c: RcfConfig, name: str | None = None) -> ReferenceToken:
 
 
 def flat(x: jax.Array) -> jax.Array:
-    """Maps [*, H, W, C] as tokens [*, H * W, C]."""
+    """Reshapes maps [*, H, W, C] to tokens [*, H * W, C]."""
     return x.reshape(*x.shape[:-3], -1, x.shape[-1])

@@ -1,7 +1,7 @@
-"""Transformer layers of DETR (Carion et al., ECCV 2020), post-norm, as MaskFormer has them.
+"""Transformer layers of DETR (Carion et al., ECCV 2020), post-norm, as in MaskFormer.
 
-Position codes are added to queries and keys, never to values. The attention's own weights are not
-dropped in training, which the public layers do too.
+Position codes are added to queries and keys, never to values. Unlike in the public layers, there is
+no dropout on attention weights.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from vseg_jax.layers.attention import MultiHeadAttention
 
 
 class _Layer(nn.Module):
-    """What both kinds of layers are built of.
+    """The common parts of encoder and decoder layers.
 
     Attributes:
       heads: of the attention.
-      hidden: width of the perceptron.
-      dropout: of what each part adds.
+      hidden: width of the MLP.
+      dropout: rate on each residual branch.
       dtype: of the computation.
     """
 
@@ -32,17 +32,17 @@ class _Layer(nn.Module):
     def attend(
         self, name: str, query: Array, key: Array, value: Array, mask: Array | None = None
     ) -> Array:
-        """Attention over as many channels as the tokens have."""
+        """Computes multi-head attention with as many channels as the queries have."""
         module = MultiHeadAttention(self.heads, query.shape[-1], dtype=self.dtype, name=name)
         return module(query, key, value, mask=mask)
 
-    def join(self, x: Array, more: Array, name: str, train: bool) -> Array:
-        """The sum, normalized."""
-        more = nn.Dropout(self.dropout)(more, deterministic=not train)
-        return _norm(self.dtype, name)(x + more)
+    def add_and_norm(self, x: Array, branch: Array, name: str, train: bool) -> Array:
+        """Adds a residual branch, after dropout, and normalizes."""
+        branch = nn.Dropout(self.dropout)(branch, deterministic=not train)
+        return _norm(self.dtype, name)(x + branch)
 
-    def perceptron(self, x: Array, train: bool) -> Array:
-        """Two layers at each token."""
+    def mlp(self, x: Array, train: bool) -> Array:
+        """Applies the two-layer MLP to each token."""
         init = nn.initializers.xavier_uniform()
         y = nn.relu(nn.Dense(self.hidden, kernel_init=init, dtype=self.dtype, name="dense1")(x))
         y = nn.Dropout(self.dropout)(y, deterministic=not train)
@@ -50,7 +50,7 @@ class _Layer(nn.Module):
 
 
 class EncoderLayer(_Layer):
-    """Tokens look at one another."""
+    """Self-attention and an MLP."""
 
     @nn.compact
     def __call__(
@@ -61,14 +61,15 @@ class EncoderLayer(_Layer):
         *,
         train: bool,
     ) -> Float[Array, "B L C"]:
-        """`mask` is False where nobody may look."""
-        placed = x + positions
-        x = self.join(x, self.attend("attention", placed, placed, x, mask), "norm1", train)
-        return self.join(x, self.perceptron(x, train), "norm2", train)
+        """Returns the new tokens; `mask` is False for tokens that must not be attended to."""
+        positioned = x + positions
+        attended = self.attend("attention", positioned, positioned, x, mask)
+        x = self.add_and_norm(x, attended, "norm1", train)
+        return self.add_and_norm(x, self.mlp(x, train), "norm2", train)
 
 
 class DecoderLayer(_Layer):
-    """Queries look at one another, then at the tokens."""
+    """Self-attention of the queries, cross-attention to the tokens, and an MLP."""
 
     @nn.compact
     def __call__(
@@ -81,16 +82,17 @@ class DecoderLayer(_Layer):
         *,
         train: bool,
     ) -> Float[Array, "B N C"]:
-        """`queries` are the position code of `x`."""
-        placed = x + queries
-        x = self.join(x, self.attend("self_attention", placed, placed, x), "norm1", train)
-        seen = self.attend("cross_attention", x + queries, tokens + positions, tokens, mask)
-        x = self.join(x, seen, "norm2", train)
-        return self.join(x, self.perceptron(x, train), "norm3", train)
+        """Returns the new `x`; `queries` are its position codes."""
+        positioned = x + queries
+        attended = self.attend("self_attention", positioned, positioned, x)
+        x = self.add_and_norm(x, attended, "norm1", train)
+        attended = self.attend("cross_attention", x + queries, tokens + positions, tokens, mask)
+        x = self.add_and_norm(x, attended, "norm2", train)
+        return self.add_and_norm(x, self.mlp(x, train), "norm3", train)
 
 
 class Encoder(nn.Module):
-    """Several encoder layers."""
+    """A stack of encoder layers."""
 
     layers: int
     heads: int
@@ -107,7 +109,7 @@ class Encoder(nn.Module):
         *,
         train: bool,
     ) -> Float[Array, "B L C"]:
-        """The tokens after the last layer."""
+        """Returns the tokens after the last layer."""
         for number in range(self.layers):
             layer = EncoderLayer(
                 self.heads, self.hidden, self.dropout, self.dtype, name=f"layer{number}"
@@ -117,7 +119,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Several decoder layers over learned queries."""
+    """A stack of decoder layers over learned queries."""
 
     queries: int
     layers: int
@@ -135,21 +137,21 @@ class Decoder(nn.Module):
         *,
         train: bool,
     ) -> Float[Array, "D B N C"]:
-        """What each layer says of the queries, all through the same last norm."""
+        """Returns each layer's output for the queries, after the same final norm."""
         channels = tokens.shape[-1]
         queries = self.param(
             "queries", nn.initializers.normal(1.0), (self.queries, channels)
         ).astype(self.dtype)[None]
         norm = _norm(self.dtype, "norm")
         x = jnp.zeros((tokens.shape[0], self.queries, channels), self.dtype)
-        said = []
+        outputs = []
         for number in range(self.layers):
             layer = DecoderLayer(
                 self.heads, self.hidden, self.dropout, self.dtype, name=f"layer{number}"
             )
             x = layer(x, queries, tokens, positions, mask, train=train)
-            said.append(norm(x))
-        return jnp.stack(said)
+            outputs.append(norm(x))
+        return jnp.stack(outputs)
 
 
 def _norm(dtype: DTypeLike, name: str) -> nn.LayerNorm:
