@@ -1,8 +1,8 @@
-"""I3D and ResNet-50, forward and with backward, beside public PyTorch code.
+"""I3D and ResNet-50, forward and with backward, compared with public PyTorch code.
 
     PYTHONPATH=. python benchmarks/backbones.py --references DIR [--output rows.json]
 
-DIR holds the reference repositories as docs/parity.md lays them out.
+DIR holds the reference repositories; docs/parity.md describes the layout.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vseg_jax.backbones.resnet import ResNet
 def main() -> None:
     parser = harness.arguments(__doc__.splitlines()[0])
     parser.add_argument("--references", required=True)
-    parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--only", default="", help="only rows whose name contains this")
     parser.add_argument("--size", type=int, default=320)
     args = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def pair(name: str, ours, peer, x: np.ndarray, args) -> list[harness.Row]:
-    """Two rows: forward, and the gradient of a sum of squares by all parameters."""
+    """Returns two rows: forward, and the gradient of a sum of squares by all parameters."""
     if args.only not in name:
         return []
     variables = jax.jit(lambda x: ours.init(jax.random.key(0), x, train=False))(x)
@@ -71,7 +71,7 @@ def pair(name: str, ours, peer, x: np.ndarray, args) -> list[harness.Row]:
 
 
 def freeze_norm(network: torch.nn.Module) -> torch.nn.Module:
-    """Running statistics, and no gradient for scale and shift, as `norm="frozen"` does it."""
+    """Uses running statistics and no gradient for scale and shift, like `norm="frozen"`."""
     network.eval()
     for module in network.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):

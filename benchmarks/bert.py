@@ -1,8 +1,8 @@
-"""BERT-base on 8 sentences of 20 tokens beside transformers' PyTorch BertModel.
+"""BERT-base on 8 sentences of 20 tokens, compared with the PyTorch BertModel of transformers.
 
     python -m benchmarks.bert [--output rows.json]
 
-Random weights, no dropout, float32. The peer runs with its fastest attention (`sdpa`).
+Random weights, no dropout, float32. The peer uses its fastest attention (`sdpa`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def functions(tokens, valid):
-    """Ours: forward, and the gradient of a sum of squares by all parameters."""
+    """Returns our forward pass, and the gradient of a sum of squares by all parameters."""
     network = Bert(BertConfig())
     tokens, valid = jnp.asarray(tokens), jnp.asarray(valid)
     variables = jax.jit(lambda: network.init(jax.random.key(0), tokens, valid, train=False))()
@@ -55,7 +55,7 @@ def functions(tokens, valid):
 
 
 def peer_functions(tokens, valid):
-    """The same of transformers' model."""
+    """Returns the same functions of the model of transformers."""
     network = transformers.BertModel(transformers.BertConfig(attn_implementation="sdpa")).eval()
     inputs = {
         "input_ids": torch.from_numpy(tokens).long(),

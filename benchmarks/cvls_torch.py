@@ -1,8 +1,8 @@
-"""A PyTorch twin of models/cvls, to measure against.
+"""A PyTorch port of models/cvls, for comparison.
 
-Written for this project after vseg_jax/models/cvls, in plain PyTorch (channels first); only what
-the default `CvlsConfig` switches on, with ResNet-50 or -101. Modules are named as the JAX
-parameters are, so `copy` moves weights over.
+Written for this project from vseg_jax/models/cvls, in plain PyTorch (channels first). It covers
+the default `CvlsConfig`, with ResNet-50 or -101. Modules have the names of the JAX parameters, so
+that `copy` can transfer weights.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Cvls(nn.Module):
         c = self.config = config
         for key, built in BUILT.items():
             if getattr(c, key) != built:
-                raise ValueError(f"{key} is {getattr(c, key)!r}; the twin has only {built!r}")
+                raise ValueError(f"{key} is {getattr(c, key)!r}; the port supports only {built!r}")
         depth = int(c.backbone.removeprefix("resnet"))
         self.visual = nn.ModuleDict({"resnet": ResNet(depth, c.resnet_width)})
         self.text, self.pyramid, self.decoder = Text(c), Pyramid(c), Decoder(c.channels)
@@ -149,7 +149,7 @@ class Cvls(nn.Module):
         }) for name in ("visual", "language")})
 
     def forward(self, frames: Tensor, tokens: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
-        """Frames [B, T, H, W, 3] to logits [B T, H, W] and [B T, h, w], F and l."""
+        """Maps frames [B, T, H, W, 3] to logits [B T, H, W] and [B T, h, w], F and l."""
         mean, deviation = (torch.tensor(x) for x in IMAGENET)
         x = ((frames.flatten(0, 1).float() / 255 - mean) / deviation).permute(0, 3, 1, 2)
         sentence = self.text(tokens, valid)
@@ -162,7 +162,7 @@ class Cvls(nn.Module):
         return resize(coarse, frames.shape[2:4])[:, 0], coarse[:, 0], features, sentence
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """(1 - lambda) L_seg + lambda L_ccl of a batch whose samples are all valid."""
+        """Computes (1 - lambda) L_seg + lambda L_ccl of a batch of valid samples."""
         c = self.config
         logits, coarse, features, sentence = self(*(
             batch[k] for k in ("frames", "tokens", "tokens_valid")
@@ -198,7 +198,7 @@ class Cvls(nn.Module):
 
 
 def hardest(cover: Tensor, degree: Tensor, share: float) -> Tensor:
-    """Of each region the cells of the largest degree, the first of equal ones (RHIC)."""
+    """Keeps each region's cells of the largest degree, the first ones among equals (RHIC)."""
     worth = torch.where(cover > 0, degree * cover, -torch.inf).flatten(2)
     keep = (share * cover.sum((2, 3)) - 1e-3).ceil().clamp_min(1).long()[..., None]
     least = worth.sort(-1, descending=True).values.gather(-1, keep - 1)
@@ -209,7 +209,7 @@ def hardest(cover: Tensor, degree: Tensor, share: float) -> Tensor:
 
 
 def info_nce(queries: Tensor, objects: Tensor, there: Tensor, tau: float) -> Tensor:
-    """Each sentence [B, D] and the instances [B, T, R, D]; the first of the R is the referent."""
+    """Contrasts queries [B, D] with instances [B, T, R, D]; the first of the R is the referent."""
     scores = torch.einsum("bd,btrd->btr", queries, objects) / tau
     positive, seen = scores[:, :, 0], there[:, :, 0]
     negative = scores[:, :, 1:].masked_fill(~there[:, :, 1:], -torch.inf).flatten(1)
@@ -223,21 +223,21 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
 
 
-def copy(twin: Cvls, variables: dict[str, Any]) -> None:
-    """Makes the twin's weights and running statistics ours."""
-    left, state = dict(flat(variables)), twin.state_dict()
+def copy(port: Cvls, variables: dict[str, Any]) -> None:
+    """Copies our weights and running statistics into the port."""
+    left, state = dict(flat(variables)), port.state_dict()
     for name, value in state.items():
         if not name.endswith("num_batches_tracked"):
             path = _path(name)
             ours = layout(np.asarray(left.pop(path)), path, tuple(value.shape))
             state[name] = torch.from_numpy(ours.copy())
     if left:
-        raise ValueError(f"the twin has no place for {', '.join(left)}")
-    twin.load_state_dict(state)
+        raise ValueError(f"the port has no place for {', '.join(left)}")
+    port.load_state_dict(state)
 
 
 def _path(name: str) -> str:
-    """Ours for a name of the twin's state."""
+    """Returns our path for a name of the port's state."""
     *modules, leaf = name.split(".")
     if leaf.startswith("running_"):
         return "/".join(["batch_stats", *modules, leaf.removeprefix("running_")])

@@ -1,8 +1,8 @@
-"""Speed and memory beside a peer: both in one process, taking turns, medians, the ratio.
+"""Measures speed and memory in comparison with a peer: in one process, taking turns, by medians.
 
-Machines are noisy and times are not comparable between them; the ratio of two functions that took
-turns on the same machine is. Compile time is told apart from run time. Nothing here decides
-whether a test passes. Benchmarks of streams measure each row in a process of its own instead.
+Machines are noisy and times are not comparable between them, but the ratio of two functions that
+take turns on the same machine is. Compile time is reported separately from run time. No test
+depends on these measurements. Benchmarks of streams measure each row in a process of its own.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ clock = time.perf_counter
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of the table; peer columns are None where there is no peer.
+    """One line of the table; peer columns are None without a peer.
 
-    Memory is what a call adds to the resident memory of the process at its peak, in MiB (Linux with
-    glibc only, None elsewhere). Memory that an allocator kept from the calls before and did not
-    give back when asked to is not seen: read small numbers with care.
+    Memory is what a call adds to the peak resident memory of the process, in MiB (Linux with glibc
+    only, None elsewhere). Memory that an allocator kept from earlier calls and did not return on
+    request is not counted: read small numbers with care.
     """
 
     name: str
@@ -51,13 +51,13 @@ def compare(
     torch_fn: Callable[[], object] | None = None,
     repeats: int = 7,
 ) -> Row:
-    """Times `jax_fn` and `torch_fn`, called in turns.
+    """Times `jax_fn` and `torch_fn` in alternating calls.
 
     Args:
       name: of the row.
-      jax_fn: takes nothing and returns arrays (waited for); its first call compiles.
-      torch_fn: the peer's; None where there is none.
-      repeats: timed calls of each, after one untimed.
+      jax_fn: takes no arguments and returns arrays, which are waited for; its first call compiles.
+      torch_fn: the peer's function; None without a peer.
+      repeats: timed calls of each, after an untimed one.
     """
     start = clock()
     jax.block_until_ready(jax_fn())
@@ -84,7 +84,7 @@ def compare(
 
 
 def machine() -> dict[str, str]:
-    """What the numbers were taken on."""
+    """Returns a description of the machine and the software."""
     versions = {"jax": jax.__version__}
     try:
         import torch
@@ -103,7 +103,7 @@ def machine() -> dict[str, str]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table."""
+    """Formats the rows as a Markdown table."""
     lines = [
         "| what | ours, ms | peer, ms | ours / peer | compile, s | ours, MiB | peer, MiB |",
         "|---|---|---|---|---|---|---|",
@@ -123,7 +123,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """The flags all benchmarks share."""
+    """Returns a parser with the flags of all benchmarks."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--repeats", type=int, default=7, help="timed calls of each function")
     parser.add_argument("--output", type=Path, help="also write the rows to this JSON file")
@@ -131,7 +131,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
         "--cpu-time",
         action=_CpuTime,
         nargs=0,
-        help="processor time of the process, not time passed: for busy machines, on one core",
+        help="measure processor time instead of elapsed time: for busy machines, on one core",
     )
     return parser
 
@@ -144,7 +144,7 @@ class _CpuTime(argparse.Action):
 
 
 def report(rows: Sequence[Row], output: Path | None = None) -> None:
-    """Prints machine and table; writes both as JSON where `output` is given."""
+    """Prints machine and table, and writes both as JSON if `output` is given."""
     _say(table(rows), [dataclasses.asdict(row) for row in rows], output)
 
 
@@ -152,15 +152,14 @@ def report_apart(
     args: argparse.Namespace, module: str, keys: Iterable[Sequence[Any]],
     measure: Callable[..., dict[str, Any]],
 ) -> None:
-    """`report` of rows that are measured in a process of their own each, so that a row's peak is
-    its own.
+    """Reports rows that are each measured in a process of their own, for a separate peak memory.
 
     Args:
-      args: of `arguments`, with `row`: the words of the key that this process is to measure, or
-        None in the first process.
-      module: what `python -m` calls.
-      keys: of the rows, of one or several words.
-      measure: the words of a key to a row, {column: value}; all rows have the same columns.
+      args: of `arguments`, with `row`: the words of the key that this process measures, or None in
+        the first process.
+      module: the module to run with `python -m`.
+      keys: of the rows, of one or several words each.
+      measure: maps the words of a key to a row, {column: value}; all rows have the same columns.
     """
     if args.row:
         print(json.dumps(measure(*args.row)))
@@ -176,17 +175,18 @@ def report_apart(
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """What a call takes."""
+    """Returns the seconds that a call takes."""
     start = clock()
     function()
     return clock() - start
 
 
 def memory(peak: bool = False) -> float:
-    """MiB: of the accelerator where there is one, else resident memory of the process (Linux).
+    """Returns the memory in use in MiB: of the accelerator if present, else resident (Linux).
 
     Args:
-      peak: the most since `forget_peak`, not what is held now; an accelerator forgets nothing.
+      peak: whether to return the peak since `forget_peak` instead of the current value; the peak of
+        an accelerator cannot be reset.
     """
     statistics = jax.devices()[0].memory_stats()
     if statistics:
@@ -195,6 +195,7 @@ def memory(peak: bool = False) -> float:
 
 
 def forget_peak() -> None:
+    """Resets the peak of the resident memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 

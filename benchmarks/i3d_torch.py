@@ -1,4 +1,4 @@
-"""A PyTorch twin of backbones/i3d; see qvim_torch.py."""
+"""A PyTorch port of backbones/i3d; see qvim_torch.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vseg_jax.backbones.i3d import MIXED
 
 
 def same(x: Tensor, kernel: tuple[int, ...], strides: tuple[int, ...], value: float) -> Tensor:
-    """TensorFlow's SAME padding of the last three axes."""
+    """Applies TensorFlow's SAME padding to the last three axes."""
     pads = []
     for size, k, s in zip(x.shape[2:], kernel, strides, strict=True):
         total = max((-(-size // s) - 1) * s + k - size, 0)

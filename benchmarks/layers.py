@@ -1,4 +1,4 @@
-"""Attention, resizing, 1x1 convolution and max pooling beside PyTorch.
+"""Attention, resizing, 1x1 convolution and max pooling, compared with PyTorch.
 
     PYTHONPATH=. python benchmarks/layers.py [--output rows.json]
 """
@@ -55,7 +55,7 @@ def main() -> None:
 def pair(
     name: str, ours: Callable, inputs: list, peer: Callable, peer_inputs: list, repeats: int
 ) -> list[harness.Row]:
-    """Two rows: forward, and the gradient of a sum of squares by all inputs."""
+    """Returns two rows: forward, and the gradient of a sum of squares by all inputs."""
     inputs = [jnp.asarray(x) for x in inputs]
     peer_inputs = [torch.from_numpy(x.copy()).requires_grad_() for x in peer_inputs]
     forward = jax.jit(ours)
@@ -83,7 +83,7 @@ def normal(*shape: int) -> np.ndarray:
 
 
 def first(x: np.ndarray) -> np.ndarray:
-    """Channels second, as PyTorch has them."""
+    """Moves the channels to the second axis, as in PyTorch."""
     return np.moveaxis(x, -1, 1)
 
 

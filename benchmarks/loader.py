@@ -1,11 +1,11 @@
-"""Clips a second of the input pipeline beside a torch DataLoader on the same images.
+"""Clips per second of the input pipeline, compared with a torch DataLoader on the same images.
 
     python -m benchmarks.loader [--workers 0 2] [--output rows.json]
 
-A dataset of 480p JPEGs with index-PNG masks is made in a temporary folder, once as the records of
-this library and once as loose files, as PyTorch projects read them; the bytes are the same. Either
-side decodes the 8 frames and 8 masks of a clip with OpenCV, resizes them to 320x320 and batches
-4 clips in random order. A turn makes a loader, takes its first batch, then times the rest.
+A synthetic dataset of 480p JPEGs with index-PNG masks is written to a temporary folder, once as the
+records of this library and once as loose files, as PyTorch projects read them; the bytes are the
+same. Both sides decode the 8 frames and 8 masks of a clip with OpenCV, resize them to 320x320 and
+batch 4 clips in random order. A turn creates a loader, takes its first batch, then times the rest.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CLIP = ClipConfig(length=8, stride=2, target=4, height=SIDE, width=SIDE)
 
 
 class Builder(VideoBuilder):
-    """The made videos as records."""
+    """The synthetic videos as records."""
 
     name = "benchmark"
 
@@ -51,7 +51,7 @@ class Builder(VideoBuilder):
 
 
 def record(number: int) -> Record:
-    """A textured disc moving over a textured ground; JPEGs of some 75 kB."""
+    """Returns a textured disc moving over a textured ground, in JPEGs of about 75 kB."""
     random = np.random.default_rng(number)
 
     def texture():
@@ -73,7 +73,7 @@ def record(number: int) -> Record:
 
 
 class LooseFiles(torch.utils.data.Dataset):
-    """What a PyTorch project does: one file a frame, one file a mask."""
+    """A typical PyTorch dataset: one file per frame, one file per mask."""
 
     def __init__(self, folder: Path, tokenizer: WordTokenizer):
         self.folder = folder
@@ -102,14 +102,14 @@ class LooseFiles(torch.utils.data.Dataset):
 
 
 def make(folder: Path) -> tuple[ReferringSamples, LooseFiles]:
-    """Both datasets, from the same bytes."""
+    """Writes both datasets with the same bytes."""
     prepared = Builder(folder, folder / "records").build()
     dataset = open_dataset(prepared, "train")
     loose = folder / "loose"
     loose.mkdir()
     for video in range(VIDEOS):
-        made = dataset[video]
-        for t, (image, mask) in enumerate(zip(made.frames, made.masks, strict=True)):
+        stored = dataset[video]
+        for t, (image, mask) in enumerate(zip(stored.frames, stored.masks, strict=True)):
             (loose / f"video{video}_{t:05d}.jpg").write_bytes(image)
             (loose / f"video{video}_{t:05d}.png").write_bytes(mask)
     sentences = [e.text for entry in dataset.index for e in entry.expressions]
@@ -119,7 +119,7 @@ def make(folder: Path) -> tuple[ReferringSamples, LooseFiles]:
 
 
 def ours(samples: ReferringSamples, workers: int, batches: int) -> float:
-    """Clips a second of one turn of this library's loader."""
+    """Returns the clips per second of one turn of this library's loader."""
     iterator = train_batches(samples, BATCH, seed=0, workers=workers)
     rate = clips_per_second(iterator, batches)
     iterator.close()
@@ -127,7 +127,7 @@ def ours(samples: ReferringSamples, workers: int, batches: int) -> float:
 
 
 def peers(files: LooseFiles, workers: int, batches: int) -> float:
-    """The same of a torch DataLoader."""
+    """Returns the clips per second of one turn of a torch DataLoader."""
     sampler = torch.utils.data.RandomSampler(
         files, replacement=True, num_samples=BATCH * (batches + 1)
     )
@@ -138,7 +138,7 @@ def peers(files: LooseFiles, workers: int, batches: int) -> float:
 
 
 def clips_per_second(iterator, batches: int) -> float:
-    """Of the batches after the first, which also waits for the workers to start."""
+    """Measures the batches after the first one, which also waits for the workers to start."""
     shape = next(iterator)["frames"].shape
     if tuple(shape) != (BATCH, 8, SIDE, SIDE, 3):
         raise ValueError(f"a batch has the shape {tuple(shape)}")

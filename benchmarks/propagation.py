@@ -1,11 +1,11 @@
-"""Mask propagation through the user's own face: frames/s, latency, memory, adaptation, long videos.
+"""Mask propagation through the user API: frames/s, latency, memory, adaptation, long videos.
 
     python -m benchmarks.propagation [--size 480 854] [--objects 1 3] [--output rows.json]
     python -m benchmarks.propagation --video 2000 --size 96 160 --networks swiftnet-18
 
-Random weights, full width; frames are made. Each row runs in a process of its own, so that its peak
-is its own. Times hold the host's work: resizing, and probabilities at the frame's size. A frame
-costs more as the memory fills: `--frames 110` sees it full, and takes its time.
+Random weights, full width, synthetic frames. Each row runs in a process of its own, so that its
+peak memory is separate. Times include the host's work: resizing, and probabilities at the frame's
+size. A frame costs more as the memory fills; `--frames 110` measures it full, and takes longer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ADAPTATION = 50  # steps, as in the paper
 
 
 class Counted:
-    """Counts the programs that are made of a model; stands before its class."""
+    """Counts how often a model's functions are traced; a mixin in front of the model's class."""
 
     traces = 0
 
@@ -37,9 +37,9 @@ class Counted:
         self.traces += 1
         return super().start(*inputs)
 
-    def begin(self, *inputs):
+    def first_step(self, *inputs):
         self.traces += 1
-        return super().begin(*inputs)
+        return super().first_step(*inputs)
 
     def step(self, *inputs):
         self.traces += 1
@@ -60,9 +60,9 @@ def main() -> None:
 
 
 def measure(args: argparse.Namespace, network: str, objects: int) -> dict[str, Any]:
-    """Times of one network with so many objects, through a session."""
+    """Times one network with a number of objects, through a session."""
     before = harness.memory()
-    frames, mask = made_video(args.frames, args.size, objects)
+    frames, mask = synthetic_video(args.frames, args.size, objects)
     row = timed(_segmenter(args, network, objects), frames, before, mask=mask)
     adapting = _segmenter(args, network, objects, adaptation_steps=args.adaptation)
 
@@ -80,12 +80,12 @@ def measure(args: argparse.Namespace, network: str, objects: int) -> dict[str, A
 def timed(
     segmenter: Segmenter, frames: np.ndarray, before: float, **prompt: Any
 ) -> dict[str, Any]:
-    """Times of a stream through the user's face, and its memory.
+    """Times a stream through the user API and measures its memory.
 
     Args:
-      segmenter: not used yet.
+      segmenter: not used before, so that it compiles here.
       frames: of the video, [T, H, W, 3].
-      before: `harness.memory` before there was a segmenter, which the peak is counted from.
+      before: `harness.memory` before the segmenter was created; the peak is relative to it.
       prompt: of the first frame.
     """
 
@@ -97,7 +97,7 @@ def timed(
     started = harness.seconds(start)
     session = segmenter.start(frames[0], **prompt)
     latency = [harness.seconds(lambda f=frame: session.step(f)) for frame in frames[1:]]
-    # As users do: an answer is dropped before the next one.
+    # As in typical use: a prediction is dropped before the next one.
     through = harness.seconds(lambda: sum(1 for _ in segmenter.segment(frames, **prompt)))
     peak = harness.memory(peak=True) - before
     median = float(np.median(latency))
@@ -113,9 +113,9 @@ def timed(
 
 
 def video(args: argparse.Namespace, network: str, objects: int) -> dict[str, Any]:
-    """A long video in which a second object enters at frame 50."""
+    """Measures a long video in which a second object enters at frame 50."""
     del objects
-    frames, mask = made_video(16, args.size, 2)
+    frames, mask = synthetic_video(16, args.size, 2)
     segmenter = _segmenter(args, network, 2)
     masks = {0: np.where(mask == 1, 1, 0), 50: np.where(mask == 2, 2, 0)}
     predictions = segmenter.segment(endless(frames, args.video), masks=masks)
@@ -123,14 +123,14 @@ def video(args: argparse.Namespace, network: str, objects: int) -> dict[str, Any
 
 
 def endless(frames: np.ndarray, count: int) -> Iterator[np.ndarray]:
-    """So many frames, those of a short video again and again."""
+    """Yields `count` frames by repeating a short video."""
     for t in range(count):
         yield frames[t % len(frames)].copy()
 
 
 def lasting(predictions: Iterator[Segmentation], model: Counted, count: int) -> dict[str, Any]:
-    """Memory and programs in the course of a video of `count` frames."""
-    early, late = min(100, count // 2), count - 2   # with one more frame on its way both times
+    """Measures memory and compiled programs over a video of `count` frames."""
+    early, late = min(100, count // 2), count - 2   # one more frame is in flight both times
     read, started = {}, 0.0
     for prediction in predictions:
         if prediction.frame in (early, late):
@@ -145,8 +145,10 @@ def lasting(predictions: Iterator[Segmentation], model: Counted, count: int) -> 
     }
 
 
-def made_video(count: int, size: tuple[int, int], objects: int) -> tuple[np.ndarray, np.ndarray]:
-    """Colored boxes that move over noise: frames [T, H, W, 3] and the first one's mask [H, W]."""
+def synthetic_video(
+    count: int, size: tuple[int, int], objects: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns boxes moving over noise: frames [T, H, W, 3] and the first one's mask [H, W]."""
     random = np.random.default_rng(0)
     height, width = size
     frames = random.integers(0, 80, (count, height, width, 3), np.uint8)
@@ -175,7 +177,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=24, help="of the timed video")
     parser.add_argument("--width", type=int, default=64, help="of the stem; the paper's is 64")
     parser.add_argument("--adaptation", type=int, default=ADAPTATION, help="steps")
-    parser.add_argument("--video", type=int, default=0, help="a long video of so many frames instead")
+    parser.add_argument("--video", type=int, default=0,
+                        help="measure a long video of this many frames")
     parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
 

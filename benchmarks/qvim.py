@@ -1,10 +1,11 @@
-"""The qvim network and its training step beside a PyTorch twin (qvim_torch.py) of equal weights.
+"""The qvim network and its training step, compared with a PyTorch port of equal weights.
 
     python -m benchmarks.qvim [--size 320] [--batch 2] [--output rows.json]
 
 Full width: I3D, BERT-base, 256 channels. "forward" predicts; "training step" is the loss with QFA,
 AM-AdaIN and the constraint (queue and momentum head included), its gradient, and Adam. Both sides
-print the loss of their first step, so that it can be seen that they do the same work.
+print the loss of their first step, which shows that they compute the same. The port is
+qvim_torch.py.
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ FRAMES, LENGTH = 8, 20
 def main() -> None:
     parser = harness.arguments(__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=320)
-    parser.add_argument("--batch", type=int, default=2, help="of 2 or more")
+    parser.add_argument("--batch", type=int, default=2, help="at least 2")
     args = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    # No dropout and no draw of alpha, so that the losses can be compared; the work is the same.
+    # No dropout and no random alpha, so that the losses can be compared; the cost is the same.
     bert = BertConfig(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, pooler=False)
     config = QvimConfig(bert=bert, am_adain_alpha_max=0.0, qfa_progressive=False)
     batch = make_batch(args.batch, args.size)
-    model, twin = Qvim(config), qvim_torch.Qvim(config)
+    model, port = Qvim(config), qvim_torch.Qvim(config)
     arrays = {k: jnp.asarray(v) for k, v in batch.items()}
     variables = jax.jit(model.init)(jax.random.key(0), arrays)
-    qvim_torch.copy(twin, variables)
+    qvim_torch.copy(port, variables)
     tensors = {k: torch.from_numpy(v) for k, v in batch.items()}
-    ours, peer = forward(model, variables, arrays), peer_forward(twin, tensors)
+    ours, peer = forward(model, variables, arrays), peer_forward(port, tensors)
     name = f"qvim {args.batch}x{FRAMES}x{args.size}x{args.size}"
     rows = [harness.compare(f"{name}, forward", ours, peer, args.repeats)]
-    ours, peer = training(model, variables, arrays), peer_training(twin, tensors, config)
+    ours, peer = training(model, variables, arrays), peer_training(port, tensors, config)
     losses, peer_losses = [], []
     rows.append(harness.compare(
         f"{name}, training step", lambda: losses.append(ours()) or losses[-1],
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 def make_batch(count: int, size: int) -> dict[str, np.ndarray]:
-    """Noise, boxes and random tokens."""
+    """Returns noise, boxes and random tokens."""
     random = np.random.default_rng(0)
     masks = np.zeros((count, FRAMES, size, size), np.uint8)
     masks[:, :, size // 4: size // 2, size // 8: size // 2] = 1
@@ -80,17 +81,17 @@ def forward(model, variables, batch):
     return lambda: predict(variables, batch)
 
 
-def peer_forward(twin, batch):
+def peer_forward(port, batch):
     def run():
-        twin.eval()
+        port.eval()
         with torch.no_grad():
-            return twin(batch["frames"], batch["tokens"], batch["tokens_valid"])
+            return port(batch["frames"], batch["tokens"], batch["tokens_valid"])
 
     return run
 
 
 def training(model, variables, batch):
-    """One step of the library's own training; the state moves on from call to call."""
+    """Returns a function that runs one training step of the library and keeps the new state."""
     config = settings.TrainConfig(steps=1000, batch_size=len(batch["video"]))
     adam = optimizer.make(config)
     run_step = jax.jit(step.make(model, adam, config), donate_argnums=0)
@@ -103,14 +104,14 @@ def training(model, variables, batch):
     return run
 
 
-def peer_training(twin, batch, config):
-    adam = torch.optim.Adam([p for p in twin.parameters() if p.requires_grad], lr=1e-4)
+def peer_training(port, batch, config):
+    adam = torch.optim.Adam([p for p in port.parameters() if p.requires_grad], lr=1e-4)
     alpha = torch.zeros(len(batch["video"]))
 
     def run():
-        twin.train()
+        port.train()
         adam.zero_grad()
-        loss = twin.loss(batch, config.qfa_beta_max, alpha)
+        loss = port.loss(batch, config.qfa_beta_max, alpha)
         loss.backward()
         adam.step()
         return loss.detach()

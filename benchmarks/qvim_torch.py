@@ -1,8 +1,8 @@
-"""A PyTorch twin of models/qvim, to measure against and to check the whole network with.
+"""A PyTorch port of models/qvim, for comparison and for checks of the whole network.
 
-Written for this project after vseg_jax/models/qvim, in plain PyTorch (channels first,
-`scaled_dot_product_attention`, `transformers.BertModel`); only what the default `QvimConfig`
-switches on. Modules are named as the JAX parameters are, so `foreign` moves weights over.
+Written for this project from vseg_jax/models/qvim, in plain PyTorch (channels first,
+`scaled_dot_product_attention`, `transformers.BertModel`). It covers the default `QvimConfig`.
+Modules have the names of the JAX parameters, so that `foreign` can transfer weights.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def peer_bert(config: BertConfig) -> transformers.BertModel:
 
 
 def coordinates(height: int, width: int) -> Tensor:
-    """[8, H, W]: left, top, right, bottom, center x and y, 1/W, 1/H."""
+    """Returns [8, H, W]: left, top, right, bottom, center x and y, 1/W, 1/H."""
     x, y = torch.arange(width) / width * 2 - 1, torch.arange(height) / height * 2 - 1
     y, x = torch.meshgrid(y, x, indexing="ij")
     right, bottom = x + 2 / width, y + 2 / height
@@ -81,7 +81,7 @@ def coordinates(height: int, width: int) -> Tensor:
 
 
 def pooling(y: Tensor, query: Tensor) -> Tensor:
-    """a: softmax of <v, q> / sqrt(C) over the pixels, [B, H, W]."""
+    """Returns a, the softmax of <v, q> / sqrt(C) over the pixels, [B, H, W]."""
     scores = torch.einsum("bchw,bc->bhw", y, query) * y.shape[1] ** -0.5
     return scores.flatten(1).softmax(1).view_as(scores)
 
@@ -187,7 +187,8 @@ class Qvim(nn.Module):
         super().__init__()
         for key, built in BUILT.items():
             if getattr(config, key) != built:
-                raise ValueError(f"{key} is {getattr(config, key)!r}; the twin has only {built!r}")
+                raise ValueError(
+                    f"{key} is {getattr(config, key)!r}; the port supports only {built!r}")
         self.config = config
         self.visual, self.text = Visual(config), Text(config)
         for k, into in enumerate(self.visual.i3d.channels, start=1):
@@ -203,7 +204,7 @@ class Qvim(nn.Module):
         self.pointer = 0
 
     def forward(self, frames, tokens, valid, augment=None, restyle=None):
-        """Logits at the input's size, the responses of all scales, p^1 and q."""
+        """Returns logits at the input's size, the responses of all scales, p^1 and q."""
         words, query = self.text(tokens, valid)
         features, pooled = zip(*(
             self._modules[f"qvim_{k}"](
@@ -217,7 +218,7 @@ class Qvim(nn.Module):
         return logits, responses, pooled[0], query
 
     def loss(self, batch, beta: float | None, alpha: Tensor, shift: int = 1) -> Tensor:
-        """L_seg + L_const; `beta` None is before QFA begins, `alpha` [B] is AM-AdaIN's draw."""
+        """Computes L_seg + L_const; `beta` is None before QFA starts, `alpha` [B] is AM-AdaIN's."""
 
         def augment(y, a, query):
             if beta is None:
@@ -275,7 +276,7 @@ class Qvim(nn.Module):
 
 
 def statistics(attention: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and biased standard deviation of each word over the pixels, [B, 1, L]."""
+    """Returns mean and biased standard deviation of each word over the pixels, [B, 1, L]."""
     variance = attention.var(1, correction=0, keepdim=True)
     return attention.mean(1, keepdim=True), (variance + eps).sqrt()
 
@@ -288,27 +289,27 @@ GRU = {
 }
 
 
-def state_dict(twin: Qvim, variables: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Our variables (or gradients: only `params`) under the twin's names, in its layouts.
+def state_dict(port: Qvim, variables: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Returns our variables (or gradients, `params` alone) with the port's names and layouts.
 
     Raises:
-      ValueError: a leaf of ours that has no place in the twin.
+      ValueError: the port has no counterpart for an array of ours.
     """
     left, moved = dict(flat(variables)), {}
-    for name, value in twin.state_dict().items():
+    for name, value in port.state_dict().items():
         path = _path(name)
         if path in left:
             moved[name] = layout(np.asarray(left.pop(path)), path, tuple(value.shape))
     left = [p for p in left if not p.startswith("moco/")]
     if left:
-        raise ValueError(f"the twin has no place for {', '.join(left)}")
+        raise ValueError(f"the port has no place for {', '.join(left)}")
     return moved
 
 
-def copy(twin: Qvim, variables: dict[str, Any]) -> None:
-    """Makes the twin's weights, running statistics, queue and momentum head ours."""
-    state = twin.state_dict()
-    state |= {k: torch.from_numpy(v.copy()) for k, v in state_dict(twin, variables).items()}
+def copy(port: Qvim, variables: dict[str, Any]) -> None:
+    """Copies our weights, running statistics, queue and momentum head into the port."""
+    state = port.state_dict()
+    state |= {k: torch.from_numpy(v.copy()) for k, v in state_dict(port, variables).items()}
     moco = variables["moco"]
     for name, path in [("queue", "queue"), ("videos", "videos")]:
         state[name] = torch.from_numpy(np.array(moco[path]))
@@ -316,7 +317,7 @@ def copy(twin: Qvim, variables: dict[str, Any]) -> None:
         layer, kind = name.split("/")
         kind = {"kernel": "weight"}.get(kind, kind)
         state[f"momentum.{layer}.{kind}"] = torch.from_numpy(np.array(leaf).T.copy())
-    twin.load_state_dict(state)
+    port.load_state_dict(state)
 
 
 def flat(tree: dict[str, Any], prefix: str = ""):
@@ -328,7 +329,7 @@ def flat(tree: dict[str, Any], prefix: str = ""):
 
 
 def _path(name: str) -> str | None:
-    """Ours for a name of the twin's state."""
+    """Returns our path for a name of the port's state."""
     if name.startswith("text.bert."):
         for rule in bert_weights.RULES:
             if match := re.fullmatch(rule.pattern, name.removeprefix("text.bert.")):

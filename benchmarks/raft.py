@@ -1,9 +1,9 @@
-"""RAFT, both sizes, 12 iterations: pairs a second beside the public PyTorch code.
+"""RAFT, both sizes, 12 iterations: pairs per second, compared with the public PyTorch code.
 
     PYTHONPATH=.:tests/parity python benchmarks/raft.py [--references DIR] [--output rows.json]
 
 DIR holds the reference repositories as docs/parity.md lays them out; without it there is no peer.
-Weights are random on either side: the time does not depend on them.
+Weights are random on both sides: the time does not depend on them.
 """
 
 from __future__ import annotations
@@ -54,8 +54,11 @@ def row(variant: str, frames: np.ndarray, args) -> harness.Row:
 
 
 def public(variant: str, frames: np.ndarray, root: str):
-    """The public code on the same frames, whose sizes are multiples of 8. It upsamples the flow of
-    every iteration, also where (`test_mode`) only the last is asked for; ours only the last."""
+    """Returns the public code on the same frames, whose sides are multiples of 8.
+
+    It upsamples the flow of every iteration, even if (`test_mode`) only the last one is requested;
+    ours upsamples only the last.
+    """
     import raft_reference
     import torch
 

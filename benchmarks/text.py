@@ -1,14 +1,15 @@
-"""The text-guided networks mmvt and cvls and their training steps beside PyTorch, equal weights.
+"""The text-guided networks mmvt and cvls and their training steps, compared with PyTorch.
 
     PYTHONPATH=.:tests/parity python -m benchmarks.text [--references DIR] [--output rows.json]
 
-mmvt at full width (ResNet-101, ResNet-34, BERT-base, clips of three frames) beside its public code,
-for which DIR holds the reference repositories as docs/parity.md lays them out; without it there is
-no peer. cvls with ResNet-50, on single frames, beside a PyTorch twin (cvls_torch.py). "training
-step" is the loss, its gradient, and Adam. Both sides print the loss of their first step, so that it
-can be seen that they do the same work. The public code encodes a sentence once for every frame of
-its clip, this library once a clip; neither side drops anything out. Of frames of 32 pixels the
-statistics of the batch are of a few values, and cvls' losses differ in the third digit.
+mmvt at full width (ResNet-101, ResNet-34, BERT-base, clips of three frames) is compared with its
+public code, for which DIR holds the reference repositories in the layout of the parity page of the
+docs; without DIR it has no peer. cvls, with ResNet-50 on single frames, is compared with a PyTorch
+port (cvls_torch.py). Both sides have equal weights and no dropout. "training step" is the loss, its
+gradient, and Adam. Both sides print the loss of their first step, which shows that they compute the
+same. The public code encodes an expression once for every frame of its clip, this library once per
+clip. With frames of 32 pixels, batch statistics are over very few values, and cvls' losses differ
+in the third digit.
 """
 
 from __future__ import annotations
@@ -114,11 +115,11 @@ def run_cvls(args: argparse.Namespace) -> list[harness.Row]:
     batch = make_batch(args.frames, 1, args.size, model.vocabulary)
     arrays = jax.tree.map(jnp.asarray, batch)
     variables = jax.jit(model.init)(jax.random.key(0), arrays)
-    twin = cvls_torch.Cvls(model.config)
-    cvls_torch.copy(twin, variables)
+    port = cvls_torch.Cvls(model.config)
+    cvls_torch.copy(port, variables)
     tensors = {k: torch.from_numpy(v) for k, v in batch.items()}
     inputs = [tensors[k] for k in ("frames", "tokens", "tokens_valid")]
-    peer = Peer(twin, lambda: twin(*inputs)[0], lambda: twin.loss(tensors))
+    peer = Peer(port, lambda: port(*inputs)[0], lambda: port.loss(tensors))
     name = f"cvls {args.frames}x1x{args.size}x{args.size}"
     return two_rows(name, model, variables, arrays, peer, args.repeats)
 

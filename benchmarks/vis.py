@@ -1,20 +1,21 @@
-"""Online video instance segmentation (rcf) through the user's own face, at 640x360, one video.
+"""Online video instance segmentation (rcf) through the user API, at 640x360, one video.
 
     python -m benchmarks.vis [--networks resnet-50 resnet-101 swin-b] [--output rows.json]
     python -m benchmarks.vis --video 2000 --size 96 160 --networks resnet-50
     python -m benchmarks.vis --sessions 8 --networks resnet-50
 
-Random weights, the paper's widths, float32; frames are made. Each row runs in a process of its own,
-so that its peak is its own. Times hold the host's work: every slot answers in every frame, ten maps
-that are brought to the frame's size, which is the most there can be. The paper's frames/s are those
-of its Table I, on a V100.
+Random weights, the paper's widths, float32, synthetic frames. Each row runs in a process of its
+own, so that its peak memory is separate. Times include the host's work in the worst case: every
+slot has an object in every frame, so that ten maps are resized to the frame's size. The paper's
+frames/s are those of its Table I, on a V100.
 
-There is no public code of the whole system. Its peer is the backbone alone, the largest part: ours
-(`encode`, with colors and padding) and torchvision's ResNet or timm's Swin, on the CPU, in turns.
+There is no public code of the whole system. The peer is that of the backbone, the largest part:
+ours (`encode`, with normalization and padding) and torchvision's ResNet or timm's Swin take turns,
+on the CPU.
 
-`--video`: memory, programs and frames/s of a long video in which objects enter and leave.
-`--sessions`: so many videos as one session of `Segmenter.start_many`, a single vmapped program,
-beside as many sessions of their own, in turns.
+`--video` measures memory, programs and frames/s of a long video in which objects enter and leave.
+`--sessions` compares a number of videos in one session of `Segmenter.start_many`, a single vmapped
+program, with the same number of separate sessions, in turns.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import jax
 import numpy as np
 
 from benchmarks import harness
-from benchmarks.propagation import Counted, endless, lasting, made_video, timed
+from benchmarks.propagation import Counted, endless, lasting, synthetic_video, timed
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.settings import ClipConfig
 from vseg_jax.models.rcf import Rcf, RcfConfig
@@ -44,7 +45,7 @@ SMALL = {
     "width": 16, "swin": "tiny", "window": 7, "channels": 32, "heads": 4, "hidden": 64,
     "encoder_layers": 1, "decoder_layers": 1, "mask_channels": 16,
 }
-ALWAYS = 1e-6  # the class probability from which a slot answers: all do
+ALWAYS = 1e-6  # threshold of the class probability that every slot exceeds
 
 
 class CountedRcf(Counted, Rcf):
@@ -59,9 +60,9 @@ def main() -> None:
 
 
 def measure(args: argparse.Namespace, network: str) -> dict[str, Any]:
-    """One video alone, and the backbone beside its peer."""
+    """Measures one video, and compares the backbone with its peer."""
     before = harness.memory()
-    frames = made_video(args.frames, args.size, 3)[0]
+    frames = synthetic_video(args.frames, args.size, 3)[0]
     segmenter = _segmenter(args, network, ALWAYS)
     row = timed(segmenter, frames, before)
     network_of, variables, frame = segmenter.model.network, segmenter.variables, frames[:1]
@@ -77,8 +78,10 @@ def measure(args: argparse.Namespace, network: str) -> dict[str, Any]:
 
 
 def peer(network: str, size: tuple[int, int]) -> Callable[[], object] | None:
-    """The backbone in PyTorch, on one picture padded as ours; None without torch, or where ours
-    runs on an accelerator."""
+    """Returns the backbone in PyTorch, on one frame padded as ours.
+
+    Returns None without torch, or if ours runs on an accelerator.
+    """
     try:
         import timm
         import torch
@@ -101,34 +104,37 @@ def peer(network: str, size: tuple[int, int]) -> Callable[[], object] | None:
 
 
 def video(args: argparse.Namespace, network: str) -> dict[str, Any]:
-    """A long video in which objects enter and leave: boxes that do, and half of all answers of the
-    random network, those that it is least sure of, are none."""
-    frames = np.concatenate([made_video(4, args.size, boxes)[0] for boxes in (1, 3, 2, 4)])
+    """Measures a long video in which objects enter and leave.
+
+    The number of boxes changes, and the threshold is the median score, so that half of the random
+    network's predictions are "no object".
+    """
+    frames = np.concatenate([synthetic_video(4, args.size, boxes)[0] for boxes in (1, 3, 2, 4)])
     every = _segmenter(args, network, ALWAYS)
-    sure = np.median([prediction.scores for prediction in every.segment(frames)])
-    segmenter = _segmenter(args, network, float(sure))
-    there: list[tuple[int, ...]] = []
+    median = np.median([prediction.scores for prediction in every.segment(frames)])
+    segmenter = _segmenter(args, network, float(median))
+    seen: list[tuple[int, ...]] = []
 
     def watched():
         for prediction in segmenter.segment(endless(frames, args.video)):
-            there.append(prediction.ids)
+            seen.append(prediction.ids)
             yield prediction
 
     row = lasting(watched(), segmenter.model, args.video)
-    counts = [len(ids) for ids in there]
-    entered = sum(len(set(b) - set(a)) for a, b in itertools.pairwise(there))
+    counts = [len(ids) for ids in seen]
+    entered = sum(len(set(b) - set(a)) for a, b in itertools.pairwise(seen))
     return {**row, "objects": f"{min(counts)} to {max(counts)}", "entered": entered,
-            "identities": len(set().union(*there))}
+            "identities": len(set().union(*seen))}
 
 
 def together(args: argparse.Namespace, network: str) -> dict[str, Any]:
-    """Videos that advance as one program beside videos that advance one by one."""
-    frames = made_video(16, args.size, 3)[0]
+    """Compares videos that advance as one program with videos that advance one by one."""
+    frames = synthetic_video(16, args.size, 3)[0]
     videos = [np.roll(frames, 8 * k, axis=2) for k in range(args.sessions)]
     segmenter = _segmenter(args, network, ALWAYS)
     many = segmenter.start_many([f[0] for f in videos])
     alone = [segmenter.start(f[0]) for f in videos]
-    ours, theirs = itertools.count(1), itertools.count(1)   # how far each side is
+    ours, theirs = itertools.count(1), itertools.count(1)   # position of each side
 
     def step_many():
         t = next(ours) % len(frames)
@@ -167,10 +173,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--size", nargs=2, type=int, default=(360, 640), help="height and width")
     parser.add_argument("--frames", type=int, default=24, help="of the timed video")
-    parser.add_argument("--video", type=int, default=0, help="a long video of so many frames instead")
-    parser.add_argument("--sessions", type=int, default=0, help="so many videos together instead")
+    parser.add_argument("--video", type=int, default=0,
+                        help="measure a long video of this many frames")
+    parser.add_argument("--sessions", type=int, default=0, help="measure this many videos together")
     parser.add_argument("--small", action="store_true",
-                        help="narrow networks, to try this out; their peers stay wide")
+                        help="narrow networks, to try this out; their peers remain wide")
     parser.add_argument("--row", nargs=1, help=argparse.SUPPRESS)
     return parser.parse_args()
 

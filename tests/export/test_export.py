@@ -65,8 +65,8 @@ def direct(restored, frames, query):
 def elsewhere(script):
     """Runs a script in a process that must not import the code of any model."""
     script += """
-code = [m for m in sys.modules if m.startswith(("vseg_jax.", "flax", "orbax", "input_pipeline"))]
-assert code == ["vseg_jax.inference", "vseg_jax.export.stream"], code
+code = [m for m in sys.modules if m.startswith(("vseg_jax.", "flax", "orbax"))]
+assert code == ["vseg_jax.export", "vseg_jax.export.stream"], code
 """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, text=True,

@@ -66,7 +66,7 @@ def test_the_value_of_audio_from_files(tmp_path, capsys):
     values = json.loads(capsys.readouterr().out)
     assert set(values) == {"0.5", "0.75"} and values["0.5"] < 0.01
     arguments[2] = arguments[4]   # results in place of the truth
-    with pytest.raises(SystemExit, match=r"with\.json: not the form of YouTube-VIS"):
+    with pytest.raises(SystemExit, match=r"with\.json: not in the format of YouTube-VIS"):
         rcf_figures.main(arguments)
 
 

@@ -117,9 +117,9 @@ def predict(workdir: str | Path, video: str, output: str | Path, *, query: str |
     runtime.enable_compilation_cache()
     flow = None
     if raft:   # imported only here, because it needs all of tensorflow-datasets
-        from vseg_jax.tools.add_flow import raft_with
+        from vseg_jax.tools.flow_estimators import raft_estimator
 
-        flow = raft_with(raft).pairs
+        flow = raft_estimator(raft).pairs
     loaded = segmenter.load(workdir, short_side, changes, flow)
     predict_to_folder(loaded, video, output, query=query, mask=mask)
     print(f"wrote {output}")

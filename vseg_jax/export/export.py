@@ -77,7 +77,7 @@ def export_stream(
 
 
 def _write(
-    programs: Programs, exported: dict[str, tuple[bytes, list[str]]], restored: Restored,
+    programs: Programs, exported: dict[str, tuple[bytearray, list[str]]], restored: Restored,
     folder: Path, platforms: tuple[str, ...],
 ) -> None:
     for name, (program, _) in exported.items():

@@ -134,7 +134,7 @@ class Programs:
         self.state = {path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(state)}
         self.prediction = _fields(prediction)
 
-    def export(self, platforms: Sequence[str]) -> dict[str, tuple[bytes, list[str]]]:
+    def export(self, platforms: Sequence[str]) -> dict[str, tuple[bytearray, list[str]]]:
         """Returns {name: (program, names of the variables that it reads)}."""
         frame, prompt = self.inputs.frame, list(self.inputs.prompt.values())
         state = list(self.state.values())
@@ -147,7 +147,7 @@ class Programs:
 
     def _export(
         self, platforms: Sequence[str], function: Callable[..., Any], *inputs: Any
-    ) -> tuple[bytes, list[str]]:
+    ) -> tuple[bytearray, list[str]]:
         indices, names = self._used(function, inputs), list(self.arrays)
 
         def of_used(arrays: list[Any], *inputs: Any) -> Any:

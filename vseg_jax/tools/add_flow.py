@@ -64,11 +64,11 @@ def add_flow(
     prepared, (name, variant, version) = folder.parents[2], folder.parts[-3:]
     tfds.core.Version(version)  # raises a ValueError now rather than after hours of work
     if output is None:
-        output = prepared.with_name(f"{prepared.name}-{estimator.made_with['method']}")
+        output = prepared.with_name(f"{prepared.name}-{estimator.provenance['method']}")
     target = Path(output).resolve() / name / variant / version
     if target == folder:
         raise ValueError(f"the copy with flow would overwrite {folder}; name another --output")
-    note = {**estimator.made_with, "dataset": str(folder)}
+    note = {**estimator.provenance, "dataset": str(folder)}
     parts = target.with_name(f"{version}.incomplete_flow")
     if target.exists():
         _check_note(target, note)

@@ -26,12 +26,12 @@ class Estimator:
     """A method of computing flow.
 
     Attributes:
-      made_with: provenance to store with the flow: method, version, weights and so on.
+      provenance: provenance to store with the flow: method, version, weights and so on.
       pairs: maps two batches of uint8 RGB frames [B, H, W, 3] to the flow from the first to the
         second, float32 [B, H, W, 2] (u right, v down, in pixels).
     """
 
-    made_with: dict[str, Any]
+    provenance: dict[str, Any]
     pairs: Callable[[Frames, Frames], Flow]
 
 
@@ -53,11 +53,11 @@ def raft_estimator(weights: str | Path, iterations: int = 12) -> Estimator:
     network, variables = raft.load(weights)
     variables = jax.device_put(variables)
     run = jax.jit(lambda v, first, second: network.apply(v, first, second, iterations))
-    made_with = {
+    provenance = {
         "method": f"raft-{network.variant}",
         "version": f"vseg_jax {importlib.metadata.version('vseg_jax')}",
         "iterations": iterations,
         "weights": Path(weights).name,
         "weights_blake2b": hashlib.blake2b(Path(weights).read_bytes(), digest_size=16).hexdigest(),
     }
-    return Estimator(made_with, lambda first, second: np.asarray(run(variables, first, second)))
+    return Estimator(provenance, lambda first, second: np.asarray(run(variables, first, second)))

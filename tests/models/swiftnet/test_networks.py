@@ -112,7 +112,7 @@ def test_shapes_of_every_part(built):
     assert probability == (2, 3, 32, 48)
 
 
-def test_objects_are_exchangeable_and_frames_are_independent(built, run):
+def test_objects_may_be_permuted_and_frames_are_independent(built, run):
     _, _, frames, masks, others = built
     _, plain = run(frames, masks, others)
     assert plain.min() >= 0 and plain.max() <= 1
