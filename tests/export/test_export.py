@@ -65,7 +65,7 @@ def direct(restored, frames, query):
 def elsewhere(script):
     """Runs a script in a process that must not import the code of any model."""
     script += """
-code = [m for m in sys.modules if m.startswith(("vseg_jax.", "flax", "orbax"))]
+code = [m for m in sys.modules if m.startswith(("vseg_jax.", "flax", "orbax", "input_pipeline"))]
 assert code == ["vseg_jax.export", "vseg_jax.export.stream"], code
 """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}

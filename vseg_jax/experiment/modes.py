@@ -116,7 +116,7 @@ def predict(workdir: str | Path, video: str, output: str | Path, *, query: str |
         raise ValueError("--video is missing: the video to segment")
     runtime.enable_compilation_cache()
     flow = None
-    if raft:   # imported only here, because it needs all of tensorflow-datasets
+    if raft:
         from vseg_jax.tools.flow_estimators import raft_estimator
 
         flow = raft_estimator(raft).pairs

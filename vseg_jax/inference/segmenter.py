@@ -87,8 +87,8 @@ class Segmenter:
             pixels; 0 keeps the frame's size.
           flow: for models that read optical flow: a function of uint8 RGB frames [B, H, W, 3],
             twice, that returns the flow [B, H, W, 2] from the first to the second, for example
-            `vseg_jax.tools.flow_estimators.raft_estimator(weights).pairs`. None is OpenCV's DIS. It is best to
-            use what the model was trained with.
+            `vseg_jax.tools.flow_estimators.raft_estimator(weights).pairs`. None is OpenCV's DIS. It
+            is best to use what the model was trained with.
           categories: for models that find objects: the names of the classes.
 
         Raises:
