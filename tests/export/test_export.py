@@ -188,11 +188,11 @@ def test_folders_without_a_checkpoint_are_reported(folder, known, tmp_path):
 
 
 def test_arrays_of_another_model_are_listed(restored, known, tmp_path):
-    params = {"color": restored.variables["params"]["color"], "bias": np.zeros(3, np.float32)}
+    params = {"colors": restored.variables["params"]["color"], "bias": np.zeros(3, np.float32)}
     other = dataclasses.replace(restored, variables={**restored.variables, "params": params})
     restore.save(other, tmp_path)
     with pytest.raises(ValueError, match=r"(?s)of another model.*missing params/color.*"
-                                         r"extra params/color .*params/bias is"):
+                                         r"extra params/colors .*params/bias is"):
         segmenter.load(tmp_path)
 
 
@@ -215,18 +215,18 @@ out = []
 for t in (1, 2, 3):
     prompt = {{"mask": masks[t] * (masks[t] == 2)}} if t == 2 else {{}}
     state, prediction = stream.step(state, frames[t], **prompt)
-    out.append(prediction["logits"])
+    out.append(prediction["probability"])
 alone = stream.start(frames[0, :1], mask=masks[0, :1])
-np.savez({str(tmp_path / "out.npz")!r}, logits=np.stack(out),
-         alone=stream.step(alone, frames[1, :1])[1]["logits"])
+np.savez({str(tmp_path / "out.npz")!r}, probability=np.stack(out),
+         alone=stream.step(alone, frames[1, :1])[1]["probability"])
 """)
     out = np.load(tmp_path / "out.npz")
     many = segmenter.Segmenter(model, variables)
     session = many.start_many(frames[0], masks=masks[0] * (masks[0] == 1))
-    for t, logits in zip((1, 2, 3), out["logits"], strict=True):
+    for t, of_streams in zip((1, 2, 3), out["probability"], strict=True):
         predictions = session.step(frames[t], masks[t] * (masks[t] == 2) if t == 2 else None)
-        for prediction, maps in zip(predictions, logits, strict=True):
-            probability = 1 / (1 + np.exp(-maps[:len(prediction.ids)]))
+        for prediction, maps in zip(predictions, of_streams, strict=True):
+            probability = maps[:len(prediction.ids)]
             np.testing.assert_allclose(prediction.probability, probability, atol=1e-5)
     assert predictions[1].ids == (1, 2) and (predictions[1].index == masks[3, 1]).all()
     assert out["alone"].shape == (1, 3, 24, 32), "another number of streams, the same programs"
@@ -278,4 +278,4 @@ def test_streams_with_kernels_of_their_own_take_turns(tmp_path):
         mask = jax.numpy.asarray(masks[k, 0])
         state = model.start(variables, frames[k, 0], {"mask": mask})
         _, wanted = model.step(variables, state, frames[k, 0])
-        np.testing.assert_allclose(prediction["logits"][k], wanted.logits, atol=1e-3)
+        np.testing.assert_allclose(prediction["probability"][k], wanted.probability, atol=1e-3)
