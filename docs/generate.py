@@ -17,6 +17,9 @@ import sys
 import tokenize
 from pathlib import Path
 
+from vseg_jax.cli import TOOLS
+from vseg_jax.commands import COMMANDS
+
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 GITHUB = "https://github.com/vseg-jax/vseg_jax/blob/main/"
@@ -177,17 +180,10 @@ def cli() -> str:
         "when the site was built.\n",
         f"```text\n{top}\n```\n",
     ]
-    for name in commands(top):
-        parts.append(f"## vseg {name}\n\n```text\n{help_of('vseg_jax.cli', name)}\n```\n")
+    for name in (*COMMANDS, *TOOLS):
+        text = help_of("vseg_jax.cli", *name.split())
+        parts.append(f"## vseg {name}\n\n```text\n{text}\n```\n")
     return "\n".join(parts)
-
-
-def commands(top: str) -> list[str]:
-    """Returns the names of the subcommands, as the main help lists them."""
-    listed = re.search(r"\{([\w,-]+)\}", top)
-    if listed:
-        return listed.group(1).split(",")
-    return re.findall(r"^  (\w+) {2,}\S", top, re.M)
 
 
 def copy(source: str, target: str) -> str:
