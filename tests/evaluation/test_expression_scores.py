@@ -127,11 +127,11 @@ def test_what_cannot_be_scored_is_named(tmp_path):
         evaluate(StandinSegmenter(RIGHT), record(), styles=("odd",))
     with pytest.raises(ValueError, match=r"and a known object; .*vseg_jax.submission writes"):
         evaluate(StandinSegmenter(RIGHT), record(told=(UNKNOWN_OBJECT,) * 3))
-    with pytest.raises(ValueError, match="made video one has expressions but no annotated frame"):
+    with pytest.raises(ValueError, match="toy video one has expressions but no annotated frame"):
         evaluate(StandinSegmenter(RIGHT), record(annotated=()))
     broken = record()
     broken.frames[3] = b"no picture"
-    with pytest.raises(ValueError, match="made video one frame 3 cannot be decoded"):
+    with pytest.raises(ValueError, match="toy video one frame 3 cannot be decoded"):
         evaluate(StandinSegmenter(RIGHT), broken, save=tmp_path / "masks")
     assert list(tmp_path.iterdir()) == []
 
@@ -157,7 +157,7 @@ def test_a_real_segmenter_predicts_as_it_does_alone():
     segmenter = Segmenter(standin.Standin(), standin.variables(), standin.tokenizer(),
                           standin.CLIP, "expressions")
     asked = ["the red square", "blue"]
-    found = dict(expressions.predictions(segmenter, data[0], asked, "made"))
+    found = dict(expressions.predictions(segmenter, data[0], asked, "toy"))
     frames = [decode_image(f, "") for f in data[0].frames]
     for number, query in enumerate(asked):
         alone = list(segmenter.segment(frames, query=query))

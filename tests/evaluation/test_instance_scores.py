@@ -60,9 +60,9 @@ def test_false_positives_and_other_categories():
     unknown = MemoryDataset([record(kinds=(SQUARE, "whale"), frames=2)])
     result = instances.evaluate(build(), unknown, progress=False)
     assert result["AP"] == pytest.approx(1), "the ground truth has no box: none is counted"
-    with pytest.raises(ValueError, match=r"made has no object of the model's categories.*big_box"):
+    with pytest.raises(ValueError, match=r"toy has no object of the model's categories.*big_box"):
         instances.evaluate(build(), MemoryDataset([record(kinds=("whale", "fox"))]))
-    with pytest.raises(ValueError, match="made video b has no masks"):
+    with pytest.raises(ValueError, match="toy video b has no masks"):
         instances.evaluate(build(), MemoryDataset([record(), record("b", annotated=())]))
 
 
@@ -77,14 +77,14 @@ def test_the_models_category_over_all_frames_counts():
     without = instances.evaluate(build(), dataset, progress=False)
     assert with_audio["AR10"] == pytest.approx((1 + 1 / 2) / 2), "the lost first box is not found"
     assert without["AR10"] == pytest.approx((1 + 0) / 2)
-    found = instances.find_objects(build(audio=True), record(**loud), (0, 5), "made")
+    found = instances.find_objects(build(audio=True), record(**loud), (0, 5), "toy")
     assert [row["category"] for row in found] == [SQUARE, BOX, BOX]
     assert found[0]["score"] == pytest.approx(0.75)
     assert found[1]["score"] == pytest.approx((4 * 0.75 + 2 * 0.125) / 6)
     rateless = record(**{**loud, "fps": 0.0})   # audio and frames end together: 5 a second
-    assert instances.find_objects(build(audio=True), rateless, (0, 5), "made") == found
+    assert instances.find_objects(build(audio=True), rateless, (0, 5), "toy") == found
     silent = record(**{**loud, "audio": b""})
-    silent = instances.find_objects(build(audio=True), silent, (0,), "made")
+    silent = instances.find_objects(build(audio=True), silent, (0,), "toy")
     assert [row["category"] for row in silent] == [SQUARE, SQUARE]
 
 
@@ -118,7 +118,7 @@ def test_all_frames_of_a_video_for_a_server():
 def test_a_damaged_frame_is_named():
     broken = record()
     broken.frames[3] = b"no picture"
-    with pytest.raises(ValueError, match="made video one frame 3"):
+    with pytest.raises(ValueError, match="toy video one frame 3"):
         instances.evaluate(build(), MemoryDataset([broken]), progress=False)
 
 

@@ -13,6 +13,7 @@ import pytest
 import standin_vos
 from PIL import Image
 from standin import MemoryDataset
+from standin_follower import Follower
 
 from vseg_jax.evaluation import propagation, region_scores, runner
 from vseg_jax.inference.segmenter import Segmenter
@@ -20,51 +21,6 @@ from vseg_jax.input_pipeline.records import Object, Record, encode_image, encode
 from vseg_jax.metrics.davis import score_folders
 
 SIZE = (16, 24)
-
-
-class Prediction:
-    def __init__(self, index):
-        self.index = index
-
-
-class Follower(Segmenter):
-    """Streams that learn the colors of the objects in their mask prompts, and find them again.
-
-    With `copies`, the prediction is always the first mask. `given` collects the prompts.
-    """
-
-    def __init__(self, copies=False, wait=0.0):
-        self.copies, self.wait, self.given, self.together = copies, wait, [], []
-
-    def start_many(self, frames, queries=None, masks=None):
-        self.together.append(len(frames))
-        return Streams(self, frames, masks)
-
-
-class Streams:
-    def __init__(self, owner, frames, masks):
-        self.owner, self.known, self.masks = owner, [{} for _ in frames], masks
-        self._learn(frames, masks)
-        self.first = [Prediction(mask.copy()) for mask in masks]
-
-    def _learn(self, frames, masks):
-        self.owner.given.append([sorted(set(np.unique(m).tolist()) - {0}) for m in masks])
-        for known, frame, mask in zip(self.known, frames, masks, strict=True):
-            if not mask.any():
-                raise ValueError("a mask without an object")
-            for value in set(np.unique(mask).tolist()) - {0}:
-                [color] = set(frame[mask == value][:, 0].tolist())
-                known[color] = value
-
-    def step(self, frames, masks=None):
-        time.sleep(self.owner.wait)
-        if masks is not None:
-            self._learn(frames, masks)
-        if self.owner.copies:
-            return [Prediction(mask) for mask in self.masks]
-        return [Prediction(sum(np.uint8(value) * (frame[..., 0] == color).astype(np.uint8)
-                           for color, value in known.items()))
-                for frame, known in zip(frames, self.known, strict=True)]
 
 
 def record(name, masks, annotated=None):
@@ -176,7 +132,7 @@ def test_saved_masks_score_the_same(tmp_path):
 def test_a_failure_leaves_no_folder_and_names_the_video(tmp_path):
     broken = record("two", squares(5, (1,)))
     broken.frames[3] = b"no picture"
-    with pytest.raises(ValueError, match="made video two frame 3 cannot be decoded"):
+    with pytest.raises(ValueError, match="toy video two frame 3 cannot be decoded"):
         evaluate(Follower(), [record("one", squares(4)), broken], save=tmp_path / "masks")
     assert list(tmp_path.iterdir()) == []
 
@@ -184,7 +140,7 @@ def test_a_failure_leaves_no_folder_and_names_the_video(tmp_path):
         def start_many(self, frames, queries=None, masks=None):
             raise ValueError("2 objects (1, 2), but the model was built for 1")
 
-    with pytest.raises(ValueError, match=r"made video one frame 0: 2 objects"):
+    with pytest.raises(ValueError, match=r"toy video one frame 0: 2 objects"):
         evaluate(Small(), [record("one", squares(4))])
 
 
@@ -253,9 +209,9 @@ def test_videos_without_ground_truth():
 
 def test_a_table_of_results(capsys):
     result = evaluate(Follower(copies=True), [record("one", squares(4, (1,)))])
-    region_scores.report({"made-val": result})
+    region_scores.report({"toy-val": result})
     head, row = capsys.readouterr().out.splitlines()
-    assert head.split()[:3] == ["J&F", "J", "J"] and row.split()[0] == "made-val"
+    assert head.split()[:3] == ["J&F", "J", "J"] and row.split()[0] == "toy-val"
     assert float(row.split()[2]) == pytest.approx(100 * result["J"]["mean"], abs=0.05)
 
 

@@ -95,9 +95,9 @@ class MemoryDataset(Dataset):
     """Records in memory with the face of `vseg_jax.input_pipeline.records.Dataset`."""
 
     def __init__(self, records):
-        self.name = "made"
+        self.name = "toy"
         self.records = records
-        self.index = [index_entry(r, "made") for r in records]
+        self.index = [index_entry(r, "toy") for r in records]
 
     def __len__(self):
         return len(self.records)

@@ -1,4 +1,4 @@
-"""Submissions: written from answers, accepted by the checker, and each fault of theirs named."""
+"""Submissions of index PNGs: written from predictions, checked, with every problem named."""
 
 import json
 import shutil
@@ -9,10 +9,12 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
+from standin_follower import Follower
 
+from vseg_jax import submission
 from vseg_jax.input_pipeline import builders
 from vseg_jax.input_pipeline.records import open_dataset
-from vseg_jax.submission import index_pngs as submissions
+from vseg_jax.submission.__main__ import main
 
 SIZE = (12, 16)
 KINDS = ("davis", "youtube_vos")   # of masks
@@ -61,7 +63,7 @@ def sources(tmp_path_factory):
 
 
 def predictions(**changed):
-    """Two videos' answers; a generator for each, as the segmenter gives them."""
+    """The predictions for two videos; a generator for each, as the segmenter yields them."""
     for name, count in VIDEOS.items():
         made = [mask(1, 2) if name == "cat" else mask(3)] * count
         yield name, enumerate(changed.get(name, made))
@@ -69,9 +71,9 @@ def predictions(**changed):
 
 @pytest.fixture
 def made(sources, tmp_path):
-    """A good submission of each kind: {kind: folder}."""
+    """A complete submission of each kind: {kind: folder}."""
     for kind in KINDS:
-        submissions.write(kind, sources / kind, predictions(), tmp_path / kind)
+        submission.write(kind, sources / kind, predictions(), tmp_path / kind)
     return {kind: tmp_path / kind for kind in KINDS}
 
 
@@ -85,17 +87,17 @@ def test_what_is_written_has_the_servers_layout_and_names(made, sources):
     for kind, folder in made.items():
         with zipfile.ZipFile(f"{folder}.zip") as packed:
             assert sorted(packed.namelist()) == names[kind]
-        assert submissions.check(kind, sources / kind, folder) == []
-        assert submissions.check(kind, sources / kind, f"{folder}.zip") == []
+        assert submission.check(kind, sources / kind, folder) == []
+        assert submission.check(kind, sources / kind, f"{folder}.zip") == []
     with Image.open(made["davis"] / "dog" / "00002.png") as image:
         assert image.mode == "P"
         np.testing.assert_array_equal(np.asarray(image), mask(3))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_fault_is_listed(kind, made, sources):
+def test_every_problem_is_listed(kind, made, sources):
     folder, source = made[kind], sources / kind
-    cat = folder / submissions.FOLDER[kind] / "cat"
+    cat = folder / submission.FORMATS[kind].folder / "cat"
     first, second, third, fourth = sorted(cat.iterdir())
     first.unlink()
     Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(second)
@@ -103,85 +105,82 @@ def test_every_fault_is_listed(kind, made, sources):
     save(fourth, mask(1, 9, 200))
     (cat / "extra.png").write_bytes(b"")
     shutil.rmtree(cat.parent / "dog")
-    prefix = f"{submissions.FOLDER[kind]}cat/"
-    found = submissions.check(kind, source, folder)
+    prefix = f"{submission.FORMATS[kind].folder}cat/"
+    found = submission.check(kind, source, folder)
     assert [line.split(": ")[0] for line in found] == [
-        prefix + first.name, f"{submissions.FOLDER[kind]}dog", prefix + "extra.png",
+        prefix + first.name, f"{submission.FORMATS[kind].folder}dog", prefix + "extra.png",
         prefix + second.name, prefix + third.name, prefix + fourth.name]
     for line, said in zip(found, (
-        "missing", "missing, with its 3 frames", "not wanted", "a PNG of mode RGB",
-        "17 x 12, but the frame is 16 x 12", "ids 9, 200 that no given mask has (these are 1, 2)",
+        "missing", "missing, with its 3 frames", "unexpected", "is a PNG of mode RGB",
+        "is 17 x 12, but the frame is 16 x 12",
+        "has the ids 9, 200, but the masks of the download have 1, 2",
     ), strict=True):
         assert said in line
     second.write_bytes(second.read_bytes()[:50])
     assert any(second.name in line and "cannot be read" in line
-               for line in submissions.check(kind, source, folder))
+               for line in submission.check(kind, source, folder))
     Image.fromarray(mask(1)).save(second, format="JPEG")
-    assert any(f"{second.name}: a JPEG of mode L" in line
-               for line in submissions.check(kind, source, folder))
+    assert any(f"{second.name}: is a JPEG of mode L" in line
+               for line in submission.check(kind, source, folder))
 
 
 def test_a_zip_with_a_folder_around_it(made, sources, tmp_path):
     with zipfile.ZipFile(tmp_path / "around.zip", "w") as packed:
         for path in made["davis"].rglob("*.png"):
             packed.write(path, path.relative_to(tmp_path))
-    found = submissions.check("davis", sources / "davis", tmp_path / "around.zip")
+    found = submission.check("davis", sources / "davis", tmp_path / "around.zip")
     assert found[:2] == ["cat: missing, with its 4 frames", "dog: missing, with its 3 frames"]
-    assert found[2].startswith("davis/cat/00000.png: not wanted")
+    assert found[2].startswith("davis/cat/00000.png: unexpected")
     (tmp_path / "around.zip").write_bytes(b"no zip")
-    with pytest.raises(ValueError, match=r"around\.zip is no zip"):
-        submissions.check("davis", sources / "davis", tmp_path / "around.zip")
+    with pytest.raises(ValueError, match=r"around\.zip cannot be read as a zip"):
+        submission.check("davis", sources / "davis", tmp_path / "around.zip")
     with pytest.raises(ValueError, match="there is no submission"):
-        submissions.check("davis", sources / "davis", tmp_path / "absent.zip")
+        submission.check("davis", sources / "davis", tmp_path / "absent.zip")
 
 
 def test_bad_predictions_leave_nothing(sources, tmp_path):
     for changed, said in (
-        (dict(cat=[mask(1)] * 3), r"1 faults:\ncat/00003.png: missing"),
-        (dict(cat=[mask(1)] * 5), "has 4 frames of cat, the dataset more"),
-        (dict(dog=[mask(1)] * 3), "ids 1 that no given mask has"),
+        (dict(cat=[mask(1)] * 3), r"has 1 problem:\ncat/00003.png: missing"),
+        (dict(cat=[mask(1)] * 5), "has 4 frames of cat, but the dataset has more"),
+        (dict(dog=[mask(1)] * 3), "has the ids 1, but the masks of the download have 3"),
         (dict(dog=[mask(3, size=(6, 8))] * 3), "8 x 6, but the frame is 16 x 12"),
     ):
         with pytest.raises(ValueError, match=said):
-            submissions.write("davis", sources / "davis", predictions(**changed), tmp_path / "out")
+            submission.write("davis", sources / "davis", predictions(**changed), tmp_path / "out")
     with pytest.raises(ValueError, match="has no video cow; the dataset is another split"):
-        submissions.write("davis", sources / "davis", [("cow", [])], tmp_path / "out")
+        submission.write("davis", sources / "davis", [("cow", [])], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "out.zip").touch()
-    with pytest.raises(ValueError, match=r"out\.zip is there already"):
-        submissions.write("davis", sources / "davis", predictions(), tmp_path / "out")
+    with pytest.raises(ValueError, match=r"out\.zip exists already"):
+        submission.write("davis", sources / "davis", predictions(), tmp_path / "out")
     with pytest.raises(ValueError, match=r"no list of val, only of test-dev"):
-        submissions.wanted("davis", sources / "davis", "val")
-    with pytest.raises(ValueError, match=r"no kind 'ovis' of submission, only davis"):
-        submissions.wanted("ovis", sources / "davis")
+        submission.wanted("davis", sources / "davis", "val")
+    with pytest.raises(ValueError, match=r"no kind 'avis' of submission; known are davis"):
+        submission.wanted("avis", sources / "davis")
 
 
 def test_command(made, sources, capsys):
     arguments = ["check", "--kind", "davis", "--source", str(sources / "davis")]
-    submissions.main([*arguments, f"{made['davis']}.zip"])
+    assert main([*arguments, f"{made['davis']}.zip"]) == 0
     assert capsys.readouterr().out == f"{made['davis']}.zip is complete\n"
     (made["davis"] / "cat" / "00002.png").unlink()
-    done = subprocess.run([sys.executable, "-m", "vseg_jax.submission.index_pngs", *arguments,
+    done = subprocess.run([sys.executable, "-m", "vseg_jax.submission", *arguments,
                            str(made["davis"])], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == "cat/00002.png: missing\n"
-    assert done.stderr == f"error: {made['davis']} has 1 faults\n"
-    with pytest.raises(SystemExit) as stopped:
-        submissions.main([*arguments[:-1], str(sources), str(made["davis"])])
-    assert stopped.value.code == 2
+    assert done.stderr == f"error: {made['davis']} has 1 problem\n"
+    assert main([*arguments[:-1], str(sources), str(made["davis"])]) == 2
     assert capsys.readouterr().err.startswith("error: no list of sequences in")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_command_that_writes(kind, sources, tmp_path, monkeypatch, capsys):
-    from test_propagation_scores import Follower
-
     options = {"dev": 0} if kind == "youtube_vos" else {}
     prepared = builders.prepare(kind, sources / kind, tmp_path / "data", options)
-    assert len(open_dataset(prepared, submissions.SPLITS[kind])) == 2
+    assert len(open_dataset(prepared, submission.FORMATS[kind].split)) == 2
     monkeypatch.setattr("vseg_jax.inference.segmenter.load", lambda path: Follower(copies=True))
-    submissions.main(["write", "--kind", kind, "--source", str(sources / kind), "--checkpoint",
-                      "run", "--prepared", str(prepared), str(tmp_path / "out")])
+    assert main(["write", "--kind", kind, "--source", str(sources / kind), "--checkpoint",
+                      "run", "--prepared", str(prepared), str(tmp_path / "out")]) == 0
     archive = capsys.readouterr().out.splitlines()[-1]
     assert archive == f"{tmp_path / 'out'}.zip"
-    assert submissions.check(kind, sources / kind, archive) == []
+    assert submission.check(kind, sources / kind, archive) == []

@@ -1,4 +1,4 @@
-"""Refer-YouTube-VOS: written from answers, accepted by the checker, and each fault named."""
+"""Refer-YouTube-VOS: written from predictions, accepted by the check, every problem named."""
 
 import json
 import shutil
@@ -9,27 +9,28 @@ import pytest
 from PIL import Image
 from standin_segmenter import StandinSegmenter
 
+from vseg_jax import submission
 from vseg_jax.input_pipeline import builders
-from vseg_jax.submission import index_pngs as submissions
+from vseg_jax.submission.__main__ import main
 
 KIND = "refer_youtube_vos"
 SIZE = (12, 16)
 FRAMES = (0, 5, 10)
-SENTENCES = {"cat": ("a cat", "the dog"), "owl": ("an owl",)}
+EXPRESSIONS = {"cat": ("a cat", "the dog"), "owl": ("an owl",)}
 GRAYS = {"a cat": 40, "the dog": 90, "an owl": 90}
 
 
-def truth(video, sentence, t):
+def truth(video, number, t):
     made = np.zeros(SIZE, bool)
     made[2:6, t // 5:t // 5 + 4] = True
-    return made if (video, sentence) == ("cat", 0) else ~made
+    return made if (video, number) == ("cat", 0) else ~made
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """Two videos of valid, a third of test, and a frame that is not listed."""
     root = tmp_path_factory.mktemp("source")
-    for video in (*SENTENCES, "tested"):
+    for video in (*EXPRESSIONS, "tested"):
         folder = root / "valid" / "JPEGImages" / video
         folder.mkdir(parents=True)
         for t in (*FRAMES, 15):
@@ -38,7 +39,7 @@ def source(tmp_path_factory):
                 folder / f"{t:05d}.jpg", format="PNG")   # so that grays stay what they are
     said = {video: {"frames": [f"{t:05d}" for t in FRAMES],
                     "expressions": {str(k): {"exp": text} for k, text in enumerate(texts)}}
-            for video, texts in (*SENTENCES.items(), ("tested", ("a fish",)))}
+            for video, texts in (*EXPRESSIONS.items(), ("tested", ("a fish",)))}
     for split, videos in (("valid", said), ("test", {"tested": said["tested"]})):
         path = root / "meta_expressions" / split / "meta_expressions.json"
         path.parent.mkdir(parents=True)
@@ -47,29 +48,29 @@ def source(tmp_path_factory):
 
 
 def predictions():
-    for video, texts in SENTENCES.items():
+    for video, texts in EXPRESSIONS.items():
         for k in range(len(texts)):
             yield f"{video}/{k}", ((i, truth(video, k, t)) for i, t in enumerate(FRAMES))
 
 
 @pytest.fixture
 def made(source, tmp_path):
-    submissions.write(KIND, source, predictions(), tmp_path / "made")
+    submission.write(KIND, source, predictions(), tmp_path / "made")
     return tmp_path / "made"
 
 
 def test_what_is_written_has_the_servers_layout(made, source):
     names = [f"Annotations/{video}/{k}/{t:05d}.png"
-             for video, texts in SENTENCES.items() for k in range(len(texts)) for t in FRAMES]
+             for video, texts in EXPRESSIONS.items() for k in range(len(texts)) for t in FRAMES]
     with zipfile.ZipFile(f"{made}.zip") as packed:
         assert sorted(packed.namelist()) == names
     with Image.open(made / "Annotations" / "cat" / "1" / "00005.png") as image:
         assert image.mode == "L"
         np.testing.assert_array_equal(np.asarray(image), 255 * truth("cat", 1, 5))
-    assert submissions.check(KIND, source, f"{made}.zip") == []
+    assert submission.check(KIND, source, f"{made}.zip") == []
 
 
-def test_every_fault_is_listed(made, source):
+def test_every_problem_is_listed(made, source):
     folder = made / "Annotations"
     (folder / "cat" / "0" / "00000.png").unlink()
     Image.fromarray(np.ones(SIZE, np.uint8)).save(folder / "cat" / "0" / "00005.png")
@@ -77,35 +78,35 @@ def test_every_fault_is_listed(made, source):
     shutil.rmtree(folder / "cat" / "1")
     Image.fromarray(np.zeros((16, 12), np.uint8)).save(folder / "owl" / "0" / "00005.png")
     shutil.copytree(folder / "owl" / "0", folder / "owl" / "1")
-    found = submissions.check(KIND, source, made)
+    found = submission.check(KIND, source, made)
     assert found == [
         "Annotations/cat/0/00000.png: missing",
         "Annotations/cat/1: missing, with its 3 frames",
-        *(f"Annotations/owl/1/{t:05d}.png: not wanted, the frame or video is not in the valid split"
+        *(f"Annotations/owl/1/{t:05d}.png: unexpected, the frame or video is not in the valid split"
           for t in FRAMES),
-        "Annotations/cat/0/00005.png: values 1; wanted are 0 and 255",
-        "Annotations/cat/0/00010.png: a PNG of mode P; wanted is a PNG of mode L, with the values "
-        "0 and 255",
-        "Annotations/owl/0/00005.png: 12 x 16, but the frame is 16 x 12",
+        "Annotations/cat/0/00005.png: has the values 1; it must have 0 and 255 only",
+        "Annotations/cat/0/00010.png: is a PNG of mode P; it must be a PNG of mode L, with the "
+        "values 0 and 255",
+        "Annotations/owl/0/00005.png: is 12 x 16, but the frame is 16 x 12",
     ]
 
 
-def test_frames_that_are_not_there(source, tmp_path):
+def test_missing_frames(source, tmp_path):
     copy = tmp_path / "source"
     shutil.copytree(source, copy)
     (copy / "valid" / "JPEGImages" / "owl" / "00010.jpg").unlink()
-    assert submissions.wanted(KIND, copy)["owl/0"].frames == ("00000", "00005", "00010")
+    assert submission.wanted(KIND, copy)["owl/0"].frames == ("00000", "00005", "00010")
     shutil.rmtree(copy / "valid" / "JPEGImages" / "owl")
-    with pytest.raises(ValueError, match=r"owl/00000\.jpg cannot be read as a picture"):
-        submissions.wanted(KIND, copy)
-    assert list(submissions.wanted(KIND, copy, "test")) == ["tested/0"]
+    with pytest.raises(ValueError, match=r"owl/00000\.jpg cannot be read as an image"):
+        submission.wanted(KIND, copy)
+    assert list(submission.wanted(KIND, copy, "test")) == ["tested/0"]
 
 
 def test_command_that_writes(source, tmp_path, monkeypatch, capsys):
     prepared = builders.prepare(KIND, source, tmp_path / "data")
     monkeypatch.setattr("vseg_jax.inference.segmenter.load", lambda path: StandinSegmenter(GRAYS))
-    submissions.main(["write", "--kind", KIND, "--source", str(source), "--checkpoint", "run",
-                      "--prepared", str(prepared), str(tmp_path / "out")])
+    assert main(["write", "--kind", KIND, "--source", str(source), "--checkpoint", "run",
+                      "--prepared", str(prepared), str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{tmp_path / 'out'}.zip"
     for video, k, t in (("cat", 0, 10), ("cat", 1, 0), ("owl", 0, 5)):
         with Image.open(tmp_path / f"out/Annotations/{video}/{k}/{t:05d}.png") as image:
