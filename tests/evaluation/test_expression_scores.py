@@ -41,14 +41,14 @@ def squares(frames=5):
     return masks
 
 
-def record(name="one", annotated=(0, 2, 4), told=(1, 2, 1)):
+def record(name="one", annotated=(0, 2, 4), objects=(1, 2, 1)):
     masks = squares()
     frames = [encode_image(np.repeat((m * 20)[..., None], 3, -1)) for m in masks]
     return Record(
         name, frames, [encode_mask(m) if t in annotated else b"" for t, m in enumerate(masks)],
         *SIZE, 10.0, [Object(1, "dog"), Object(2, "cat")],
         [Expression(text, number, style) for text, number, style
-         in zip(TEXTS, told, ("first", "first", "full"), strict=True)],
+         in zip(TEXTS, objects, ("first", "first", "full"), strict=True)],
     )
 
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_scored_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"no expression with styles \('odd',\)"):
         evaluate(StandinSegmenter(RIGHT), record(), styles=("odd",))
     with pytest.raises(ValueError, match=r"and a known object; .*vseg_jax.submission writes"):
-        evaluate(StandinSegmenter(RIGHT), record(told=(UNKNOWN_OBJECT,) * 3))
+        evaluate(StandinSegmenter(RIGHT), record(objects=(UNKNOWN_OBJECT,) * 3))
     with pytest.raises(ValueError, match="toy video one has expressions but no annotated frame"):
         evaluate(StandinSegmenter(RIGHT), record(annotated=()))
     broken = record()
@@ -143,7 +143,7 @@ def test_a_video_without_expressions_is_skipped():
 
 
 def test_videos_of_a_test_set():
-    test = record(annotated=(), told=(UNKNOWN_OBJECT,) * 3)
+    test = record(annotated=(), objects=(UNKNOWN_OBJECT,) * 3)
     found = {name: dict(frames) for name, frames in expressions.predict_videos(
         StandinSegmenter(RIGHT), MemoryDataset([test]), progress=False)}
     assert list(found) == ["one/0", "one/1", "one/2"]
@@ -170,7 +170,7 @@ def test_a_real_segmenter_predicts_as_it_does_alone():
 
 def test_a_config_that_evaluates_whole_videos(tmp_path, capsys):
     standin.tokenizer(20).save(tmp_path / "tokenizer")
-    made = DatasetConfig(
+    synthetic = DatasetConfig(
         "moving_shapes", "source_test", prepared=str(tmp_path / "data"),
         options={"splits": ("source_test",), "test": 2, "length": 4, "height": 32, "width": 32,
                  "flow": False, "audio": False},
@@ -179,7 +179,7 @@ def test_a_config_that_evaluates_whole_videos(tmp_path, capsys):
 
     def evaluated(data):
         settings = Settings(
-            "standin", {}, made, TrainConfig(steps=1, batch_size=1), clip=standin.CLIP,
+            "standin", {}, synthetic, TrainConfig(steps=1, batch_size=1), clip=standin.CLIP,
             text=TextConfig(length=20),
             evaluation=EvaluationConfig(protocol="expressions", datasets={"test": data}),
         )
@@ -188,11 +188,11 @@ def test_a_config_that_evaluates_whole_videos(tmp_path, capsys):
         task.report(results)
         return results["test"]
 
-    whole = evaluated(made)
+    whole = evaluated(synthetic)
     assert 0 < whole["J&F"] < 1 and whole["protocol"] == "expressions"
     assert f"{100 * whole['J&F']:.1f}" in capsys.readouterr().out
     assert json.loads((tmp_path / "saved" / "test" / "scores.json").read_text()) == whole
     kind, scores = min(whole["by"]["category"].items())
-    part = evaluated(dataclasses.replace(made, categories=(kind,)))
+    part = evaluated(dataclasses.replace(synthetic, categories=(kind,)))
     assert part["objects"] == scores["expressions"] < whole["objects"]
     assert part["J&F"] == pytest.approx(scores["J&F"])

@@ -106,8 +106,8 @@ def test_crowds_take_any_number_and_count_nowhere():
 
 
 def test_areas_of_the_file_count_if_it_has_them():
-    told = true(code(), code(), areas=[300**2, None])
-    result = scored(([told], [ours(code(), code())]))
+    with_areas = true(code(), code(), areas=[300**2, None])
+    result = scored(([with_areas], [ours(code(), code())]))
     assert result["APl"] == ONE and math.isnan(result["APs"])
 
 

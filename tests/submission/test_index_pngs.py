@@ -22,10 +22,10 @@ VIDEOS = {"cat": 4, "dog": 3}   # frames
 
 
 def mask(*ids, size=SIZE):
-    made = np.zeros(size, np.uint8)
+    index = np.zeros(size, np.uint8)
     for k, number in enumerate(ids):
-        made[2 * k:2 * k + 2, 2:9] = number
-    return made
+        index[2 * k:2 * k + 2, 2:9] = number
+    return index
 
 
 def save(path, array):
@@ -65,38 +65,38 @@ def sources(tmp_path_factory):
 def predictions(**changed):
     """The predictions for two videos; a generator for each, as the segmenter yields them."""
     for name, count in VIDEOS.items():
-        made = [mask(1, 2) if name == "cat" else mask(3)] * count
-        yield name, enumerate(changed.get(name, made))
+        masks = [mask(1, 2) if name == "cat" else mask(3)] * count
+        yield name, enumerate(changed.get(name, masks))
 
 
 @pytest.fixture
-def made(sources, tmp_path):
+def written(sources, tmp_path):
     """A complete submission of each kind: {kind: folder}."""
     for kind in KINDS:
         submission.write(kind, sources / kind, predictions(), tmp_path / kind)
     return {kind: tmp_path / kind for kind in KINDS}
 
 
-def test_what_is_written_has_the_servers_layout_and_names(made, sources):
+def test_what_is_written_has_the_servers_layout_and_names(written, sources):
     names = {kind: sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png"))
-             for kind, folder in made.items()}
+             for kind, folder in written.items()}
     assert names["davis"] == [f"cat/{t:05d}.png" for t in range(4)] + [
         f"dog/{t:05d}.png" for t in range(3)]
     assert names["youtube_vos"] == [f"Annotations/cat/{t:05d}.png" for t in (0, 5, 10, 15)] + [
         f"Annotations/dog/{t:05d}.png" for t in (0, 5, 10)]
-    for kind, folder in made.items():
+    for kind, folder in written.items():
         with zipfile.ZipFile(f"{folder}.zip") as packed:
             assert sorted(packed.namelist()) == names[kind]
         assert submission.check(kind, sources / kind, folder) == []
         assert submission.check(kind, sources / kind, f"{folder}.zip") == []
-    with Image.open(made["davis"] / "dog" / "00002.png") as image:
+    with Image.open(written["davis"] / "dog" / "00002.png") as image:
         assert image.mode == "P"
         np.testing.assert_array_equal(np.asarray(image), mask(3))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_problem_is_listed(kind, made, sources):
-    folder, source = made[kind], sources / kind
+def test_every_problem_is_listed(kind, written, sources):
+    folder, source = written[kind], sources / kind
     cat = folder / submission.FORMATS[kind].folder / "cat"
     first, second, third, fourth = sorted(cat.iterdir())
     first.unlink()
@@ -124,9 +124,9 @@ def test_every_problem_is_listed(kind, made, sources):
                for line in submission.check(kind, source, folder))
 
 
-def test_a_zip_with_a_folder_around_it(made, sources, tmp_path):
+def test_a_zip_with_a_folder_around_it(written, sources, tmp_path):
     with zipfile.ZipFile(tmp_path / "around.zip", "w") as packed:
-        for path in made["davis"].rglob("*.png"):
+        for path in written["davis"].rglob("*.png"):
             packed.write(path, path.relative_to(tmp_path))
     found = submission.check("davis", sources / "davis", tmp_path / "around.zip")
     assert found[:2] == ["cat: missing, with its 4 frames", "dog: missing, with its 3 frames"]
@@ -159,17 +159,17 @@ def test_bad_predictions_leave_nothing(sources, tmp_path):
         submission.wanted("avis", sources / "davis")
 
 
-def test_command(made, sources, capsys):
+def test_command(written, sources, capsys):
     arguments = ["check", "--kind", "davis", "--source", str(sources / "davis")]
-    assert main([*arguments, f"{made['davis']}.zip"]) == 0
-    assert capsys.readouterr().out == f"{made['davis']}.zip is complete\n"
-    (made["davis"] / "cat" / "00002.png").unlink()
+    assert main([*arguments, f"{written['davis']}.zip"]) == 0
+    assert capsys.readouterr().out == f"{written['davis']}.zip is complete\n"
+    (written["davis"] / "cat" / "00002.png").unlink()
     done = subprocess.run([sys.executable, "-m", "vseg_jax.submission", *arguments,
-                           str(made["davis"])], capture_output=True, text=True, check=False)
+                           str(written["davis"])], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == "cat/00002.png: missing\n"
-    assert done.stderr == f"error: {made['davis']} has 1 problem\n"
-    assert main([*arguments[:-1], str(sources), str(made["davis"])]) == 2
+    assert done.stderr == f"error: {written['davis']} has 1 problem\n"
+    assert main([*arguments[:-1], str(sources), str(written["davis"])]) == 2
     assert capsys.readouterr().err.startswith("error: no list of sequences in")
 
 

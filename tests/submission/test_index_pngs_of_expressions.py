@@ -21,9 +21,9 @@ GRAYS = {"a cat": 40, "the dog": 90, "an owl": 90}
 
 
 def truth(video, number, t):
-    made = np.zeros(SIZE, bool)
-    made[2:6, t // 5:t // 5 + 4] = True
-    return made if (video, number) == ("cat", 0) else ~made
+    mask = np.zeros(SIZE, bool)
+    mask[2:6, t // 5:t // 5 + 4] = True
+    return mask if (video, number) == ("cat", 0) else ~mask
 
 
 @pytest.fixture(scope="module")
@@ -54,31 +54,31 @@ def predictions():
 
 
 @pytest.fixture
-def made(source, tmp_path):
-    submission.write(KIND, source, predictions(), tmp_path / "made")
-    return tmp_path / "made"
+def written(source, tmp_path):
+    submission.write(KIND, source, predictions(), tmp_path / "written")
+    return tmp_path / "written"
 
 
-def test_what_is_written_has_the_servers_layout(made, source):
+def test_what_is_written_has_the_servers_layout(written, source):
     names = [f"Annotations/{video}/{k}/{t:05d}.png"
              for video, texts in EXPRESSIONS.items() for k in range(len(texts)) for t in FRAMES]
-    with zipfile.ZipFile(f"{made}.zip") as packed:
+    with zipfile.ZipFile(f"{written}.zip") as packed:
         assert sorted(packed.namelist()) == names
-    with Image.open(made / "Annotations" / "cat" / "1" / "00005.png") as image:
+    with Image.open(written / "Annotations" / "cat" / "1" / "00005.png") as image:
         assert image.mode == "L"
         np.testing.assert_array_equal(np.asarray(image), 255 * truth("cat", 1, 5))
-    assert submission.check(KIND, source, f"{made}.zip") == []
+    assert submission.check(KIND, source, f"{written}.zip") == []
 
 
-def test_every_problem_is_listed(made, source):
-    folder = made / "Annotations"
+def test_every_problem_is_listed(written, source):
+    folder = written / "Annotations"
     (folder / "cat" / "0" / "00000.png").unlink()
     Image.fromarray(np.ones(SIZE, np.uint8)).save(folder / "cat" / "0" / "00005.png")
     Image.fromarray(np.zeros(SIZE, np.uint8), "P").save(folder / "cat" / "0" / "00010.png")
     shutil.rmtree(folder / "cat" / "1")
     Image.fromarray(np.zeros((16, 12), np.uint8)).save(folder / "owl" / "0" / "00005.png")
     shutil.copytree(folder / "owl" / "0", folder / "owl" / "1")
-    found = submission.check(KIND, source, made)
+    found = submission.check(KIND, source, written)
     assert found == [
         "Annotations/cat/0/00000.png: missing",
         "Annotations/cat/1: missing, with its 3 frames",
