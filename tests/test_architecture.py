@@ -25,6 +25,7 @@ ROOMS = {
     "atomic": (),
     "run_lengths": (),
     "urls": (),
+    "__version__": (),  # a constant of vseg_jax/__init__.py
     "config": ("urls",),
     "layers": ("config",),
     "losses": ("config", "layers"),
@@ -54,7 +55,10 @@ ROOMS = {
     "experiment": ("atomic", "config", "index_masks", "settings", "tasks", "metrics", "models",
                    "training", "input_pipeline", "media", "inference", "evaluation", "export",
                    "tools"),
-    "main": ("config", "experiment"),
+    "commands": ("config", "experiment"),
+    "main": ("commands",),
+    "cli": ("commands", "config", "input_pipeline.builders", "metrics", "submission", "tools",
+            "urls", "__version__"),
     "__init__": ("inference",),  # vseg_jax.load
 }
 
@@ -242,7 +246,7 @@ def test_a_forbidden_import_is_seen(path, source, said):
     ("vseg_jax/models/__init__.py", "m = import_module('vseg_jax.models.qvim')"),
     ("vseg_jax/models/qvim/x.py", "import vseg_jax.models.qvim.y, vseg_jax.models.base"),
     ("vseg_jax/inference/x.py", "from vseg_jax.training.checkpoints import restore"),
-    ("vseg_jax/main.py", "from vseg_jax import experiment"),
+    ("vseg_jax/commands.py", "from vseg_jax import experiment"),
     ("tests/parity/x.py", "import torch"),
     ("input_pipeline/x.py", "import numpy, vseg_jax.input_pipeline.text"),
 ])

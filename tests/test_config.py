@@ -121,7 +121,7 @@ def test_a_config_is_not_a_study_and_the_library_names_its_own():
         with pytest.raises(ValueError, match=re.escape(f"there is no config '{name}'{close} Give")):
             load(name)
     assert find("studies:text", "get_study", "study")[1:] == ("text", "studies")
-    with pytest.raises(ValueError, match="there is no study 'qvim'.*the library's own: studies"):
+    with pytest.raises(ValueError, match=r"there is no study 'qvim'.*the library's own: studies"):
         find("qvim", "get_study", "study")
 
 

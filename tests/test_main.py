@@ -11,7 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-from commandline import command, contents, quick_compilation, refused  # noqa: F401
+from commandline import (
+    SMALL_QUICKSTART as SMALL,
+)
+from commandline import (  # noqa: F401
+    command,
+    contents,
+    quick_compilation,
+    refused,
+)
 
 import vseg_jax
 from vseg_jax.export.stream import Stream
@@ -24,19 +32,6 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = Path(__file__).parents[1]
 QUICKSTART = str(ROOT / "configs" / "quickstart.py")
 QVIM = str(ROOT / "configs" / "qvim.py")
-# Both forms in which a key can be set.
-SMALL = [
-    "--config.data.options.train=4", "--config.data.options.test=2",
-    "--config.data.options.length", "3",
-    "--config.train.steps", "2", "--config.train.batch_size=2", "--config.train.warmup=1",
-    "--config.train.log_every=1", "--config.train.learning_rate=0.01",
-    "--config.clip.length=2", "--config.clip.stride=1", "--config.clip.target=1",
-    "--config.clip.height=32", "--config.clip.width=32",
-    "--config.model.backbone=resnet18", "--config.model.resnet_width=4",
-    "--config.model.channels=8", "--config.model.decoder_channels", "(4,4,4,4,4)",
-    "--config.model.word_width=8", "--config.model.queue=8", "--config.model.vocabulary=300",
-    "--config.text.length=12", "--config.evaluation.batch_size=4", "--config.evaluation.overlay_clips=0",
-]
 LIMIT = 12  # words
 FRAMES = 24  # of the video
 
@@ -173,7 +168,7 @@ def test_an_export_predictions_as_the_run_does(trained, tmp_path):
     (["--workdir="], "--workdir is missing"),
     (["--mode=trian"], "trian"),
     (["--wrokdir=x"], "Did you mean: workdir"),
-    (["train"], "arguments not understood: train"),
+    (["train"], "unknown arguments: train"),
     (["--mode=predict"], "--output is missing"),
     (["--mode=export"], "--output is missing"),
     (["--mode=evaluate"], "no checkpoint in"),
@@ -261,9 +256,9 @@ def test_what_cannot_be_predicted(trained, video, tmp_path):
     assert "the expression '' has no word" in said(video, query="")
     assert "there is no folder" in said(video, folder=tmp_path / "gone")
     assert "neither checkpoints/" in said(video, folder=tmp_path)
-    error = refused("--mode=predict", "--workdir", workdir, "--output", out,
+    error = refused("--mode=predict", "--workdir", workdir, "--output", out, "--video", video,
                     "--config.clip.length=3")
-    assert "takes the config from the workdir, but for keys of the model" in error
+    assert "reads the config from the workdir and accepts only keys of the model" in error
     assert "leave out --config.clip.length" in error
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty.mp4", "text.mp4"]
     out.mkdir()

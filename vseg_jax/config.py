@@ -76,7 +76,7 @@ def find(name_and_variant: str, function: str, kind: str) -> tuple[Callable[...,
 
 
 def _library_file(name: str, function: str, kind: str) -> Path:
-    """Returns the file of a config that the library ships: `qvim` and `configs/qvim.py` name one."""
+    """Returns the file of a config of the library, named `qvim` or `configs/qvim.py`."""
     known = [path.stem for path in sorted(LIBRARY.glob("[!_]*.py"))
              if f"\ndef {function}(" in path.read_text(encoding="utf-8")]
     stem = name.removeprefix("configs/").removesuffix(".py")
@@ -107,7 +107,7 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
 
 
 def literal(text: str) -> Any:
-    """Returns the Python value that `text` spells (`true`, `0.1`, `(1, 2)`), or else `text` itself."""
+    """Returns the Python value that `text` spells (`true`, `0.1`, `(1, 2)`), or `text` itself."""
     if text.lower() in ("true", "false", "none"):
         text = text.capitalize()
     try:

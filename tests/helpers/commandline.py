@@ -11,6 +11,21 @@ from absl import flags, logging
 
 from vseg_jax import main
 
+# A quickstart of seconds, in both forms in which a key can be set.
+SMALL_QUICKSTART = [
+    "--config.data.options.train=4", "--config.data.options.test=2",
+    "--config.data.options.length", "3",
+    "--config.train.steps", "2", "--config.train.batch_size=2", "--config.train.warmup=1",
+    "--config.train.log_every=1", "--config.train.learning_rate=0.01",
+    "--config.clip.length=2", "--config.clip.stride=1", "--config.clip.target=1",
+    "--config.clip.height=32", "--config.clip.width=32",
+    "--config.model.backbone=resnet18", "--config.model.resnet_width=4",
+    "--config.model.channels=8", "--config.model.decoder_channels", "(4,4,4,4,4)",
+    "--config.model.word_width=8", "--config.model.queue=8", "--config.model.vocabulary=300",
+    "--config.text.length=12", "--config.evaluation.batch_size=4",
+    "--config.evaluation.overlay_clips=0",
+]
+
 
 def command(*arguments):
     """(exit code, stdout, stderr) of a command line, run in this process."""
@@ -21,7 +36,7 @@ def command(*arguments):
           contextlib.redirect_stderr(err)):
         warnings.simplefilter("default")
         try:
-            main._main(main._parse_flags(["vseg_jax.main", *map(str, arguments)]))
+            main.main(main._parse_flags(["vseg_jax.main", *map(str, arguments)]))
         except SystemExit as stop:
             code = stop.code
     logging.set_verbosity(verbosity)

@@ -1,0 +1,135 @@
+"""The built wheel works outside the clone, also beside a user's files that have the same names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from commandline import SMALL_QUICKSTART
+
+from vseg_jax import __version__
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "vseg_jax", "configs", "input_pipeline")
+LOAD_AND_PREDICT = """
+import numpy, vseg_jax
+from vseg_jax import configs, input_pipeline
+assert "site-packages" in vseg_jax.__file__, vseg_jax.__file__
+assert "site-packages" in configs.__file__ and "site-packages" in input_pipeline.__file__
+frames = numpy.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), numpy.uint8)
+segmenter = vseg_jax.load({workdir!r})
+found = list(segmenter.segment(frames, query="a red square"))
+print(len(found), found[0].probability.shape)
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A function that runs a command in a folder and returns its output; it must succeed."""
+    cache = tmp_path_factory.mktemp("cache")  # of programs, so that each is compiled once
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {
+        "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "XDG_CACHE_HOME": str(cache),
+        "JAX_COMPILATION_CACHE_DIR": str(cache / "vseg_jax/xla")}
+
+    def run(*command: object, cwd: Path) -> str:
+        done = subprocess.run([str(word) for word in command], cwd=cwd, env=environment,
+                              capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def built(run, tmp_path_factory):
+    """(wheel, source distribution), built from a copy that holds no remains of earlier builds."""
+    folder = tmp_path_factory.mktemp("built")
+    source = folder / "source"
+    source.mkdir()
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, symlinks=True,
+                            ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, source / name)
+    build = "from setuptools import build_meta; build_meta.build_sdist('..')"
+    run(sys.executable, "-c", build, cwd=source)
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps",
+        "--no-index", "-w", folder, source, cwd=folder)
+    return *folder.glob("*.whl"), *folder.glob("*.tar.gz")
+
+
+@pytest.fixture(scope="module")
+def installed(run, built, tmp_path_factory):
+    """The `bin` of an environment with the wheel, and all else from the running environment."""
+    folder = tmp_path_factory.mktemp("installed")
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "env", cwd=folder)
+    python = folder / "env/bin/python"
+    packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))",
+                        cwd=folder).strip())
+    # A path in a .pth file comes last, and the .pth files in there (editable installs) do not count.
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index",
+        built[0], cwd=folder)
+    return folder / "env/bin"
+
+
+@pytest.fixture(scope="module")
+def workdir(run, installed, tmp_path_factory):
+    """A run that the installed command trained in an empty folder."""
+    folder = tmp_path_factory.mktemp("empty")
+    run(installed / "vseg", "train", "--config", "quickstart", "--workdir", "run",
+        *SMALL_QUICKSTART, cwd=folder)
+    return folder / "run"
+
+
+@pytest.fixture(params=["empty", "occupied"])
+def folder(request, tmp_path):
+    """An empty folder, or one with a user's files named like folders of the clone."""
+    if request.param == "occupied":
+        for file in ("input_pipeline.py", "configs/__init__.py", "tests/__init__.py"):
+            (tmp_path / file).parent.mkdir(exist_ok=True)
+            (tmp_path / file).write_text(f"raise ImportError('the {file} of the user')\n")
+    return tmp_path
+
+
+def test_only_vseg_jax_is_at_the_top_of_the_distributions(built):
+    wheel, source = built
+    with zipfile.ZipFile(wheel) as archive:
+        files = set(archive.namelist())
+    assert {name.split("/")[0] for name in files} == {
+        "vseg_jax", f"vseg_jax-{__version__}.dist-info"}
+    wanted = {"vseg_jax/py.typed"} | {
+        f"{prefix}{path.relative_to(ROOT)}"
+        for tree, prefix in (("vseg_jax", ""), ("configs", "vseg_jax/"),
+                             ("input_pipeline", "vseg_jax/"))
+        for path in (ROOT / tree).rglob("*.py")
+    }
+    assert {name for name in files if not name.startswith("vseg_jax-")} == wanted
+    with tarfile.open(source) as archive:
+        members = {member.name.partition("/")[2]: member for member in archive}
+    assert all(members[name].isreg() for name in wanted)
+
+
+def test_the_command_explains_itself(run, installed, folder):
+    assert run(installed / "vseg", "--version", cwd=folder) == f"vseg_jax {__version__}\n"
+    assert "  data prepare  " in run(installed / "vseg", "--help", cwd=folder)
+
+
+def test_a_config_of_the_library_runs_anywhere(run, installed, folder):
+    report = run(installed / "python", "-m", "vseg_jax.main", "--config", "quickstart", "--mode",
+                 "dry_run", *SMALL_QUICKSTART, cwd=folder)
+    assert '"parameters"' in report
+
+
+def test_a_run_is_loaded_and_predicts_anywhere(run, installed, workdir, folder):
+    code = LOAD_AND_PREDICT.format(workdir=str(workdir))
+    assert run(installed / "python", "-c", code, cwd=folder) == "3 (1, 32, 32)\n"

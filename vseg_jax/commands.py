@@ -1,0 +1,205 @@
+"""The commands on a config or a run, shared by `vseg` and `python -m vseg_jax.main`.
+
+`OPTIONS` and `COMMANDS` describe the commands once; both front ends build their flags from them and
+call `run`. Nothing heavy is imported before a command runs, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+# Values of the options by name; an option that was not given has its default.
+Options = Mapping[str, Any]
+# {dotted key below the config: Python literal or plain text}
+Overrides = Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """A flag: its help and its default, whose type (text for None) is that of the flag."""
+
+    help: str
+    default: int | bool | None = None
+    metavar: str | None = None
+
+
+OPTIONS = {
+    "config": Option(
+        "config (of study and cost: study): NAME, NAME:VARIANT, FILE.py or FILE.py:VARIANT",
+        metavar="CONFIG"),
+    "workdir": Option("folder of the run: checkpoints, curves, metrics", metavar="DIR"),
+    "video": Option("video file to segment", metavar="FILE"),
+    "query": Option("referring expression of the object to segment", metavar="TEXT"),
+    "mask": Option(
+        "mask prompt: index PNG of the first frame, or a folder of them named by frame number",
+        metavar="PATH"),
+    "short_side": Option(
+        "with a mask prompt: shorter side in pixels at which the model sees the frames; 0 = the "
+        "video's own", default=0, metavar="PIXELS"),
+    "raft": Option(
+        "for a model that uses optical flow: weights of RAFT; without them DIS computes the flow",
+        metavar="FILE"),
+    "size": Option(
+        "for a model with mask prompts: size of the exported program's frames; default: that of "
+        "the training clips", metavar="HEIGHT,WIDTH"),
+    "output": Option("folder to write", metavar="DIR"),
+    "distributed": Option(
+        "several machines: call jax.distributed.initialize() first", default=False),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command: its help, the options it needs and the others that it takes."""
+
+    summary: str
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+
+
+COMMANDS = {
+    "train": Command(
+        "Trains a config, resumes an interrupted run, and evaluates the result.",
+        ("config", "workdir"), ("distributed",),
+        ("vseg train --config quickstart --workdir runs/quickstart",
+         "vseg train --config qvim:davis --workdir runs/davis --config.data.source=/data/DAVIS")),
+    "evaluate": Command(
+        "Scores the newest checkpoint of a run on every dataset of its config.",
+        ("config", "workdir"), ("distributed",),
+        ("vseg evaluate --config quickstart --workdir runs/quickstart",
+         "vseg evaluate --config qvim:davis --workdir runs/davis --config.evaluation.save=True")),
+    "predict": Command(
+        "Segments a video: index PNGs, overlay.mp4 and predictions.json.",
+        ("workdir", "output", "video"), ("query", "mask", "short_side", "raft", "distributed"),
+        ('vseg predict --workdir runs/davis --video clip.mp4 --query "a dog running" '
+         "--output masks",
+         "vseg predict --workdir runs/swiftnet --video clip.mp4 --mask first.png --output masks",
+         "vseg predict --workdir runs/rcf --video clip.mp4 --output objects")),
+    "export": Command(
+        "Writes a checkpoint and the streaming step as compiled programs.",
+        ("workdir", "output"), ("size", "distributed"),
+        ("vseg export --workdir runs/davis --output exported",
+         "vseg export --workdir runs/swiftnet --output exported --size 480,854")),
+    "dry_run": Command(
+        "Runs one training step on random data and reports its parameters, memory and FLOPs.",
+        ("config",), ("distributed",),
+        ("vseg dry_run --config quickstart",
+         "vseg dry_run --config qvim:a2d --config.train.batch_size=2")),
+    "study": Command(
+        "Trains and scores the missing runs of a study and writes its table.",
+        ("config", "workdir"), ("distributed",),
+        ("vseg study --config studies:text --workdir runs/text",)),
+    "cost": Command(
+        "Counts the parameters and FLOPs of a study's rows, without data or training.",
+        ("config", "workdir"), ("distributed",),
+        ("vseg cost --config studies:text --workdir runs/text",)),
+}
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Separates `--config.some.key=value` and `--config.some.key value` from other arguments.
+
+    Returns:
+      The other arguments in their order, and {key below the config: text of the value}.
+    """
+    others: list[str] = []
+    overrides = {}
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith(("--config.", "-config.")):
+            others.append(argument)
+            continue
+        key, equals, value = argument.lstrip("-").removeprefix("config.").partition("=")
+        overrides[key] = value if equals else next(rest, "")
+    return others, overrides
+
+
+def run(command: str, options: Options, overrides: Overrides) -> None:
+    """Runs a command of `COMMANDS`.
+
+    Raises:
+      ValueError: a required option is missing, or the command cannot use what it was given.
+      FloatingPointError: the loss of a training became non-finite.
+    """
+    for name in COMMANDS[command].required:
+        if not options[name]:
+            raise ValueError(f"--{name} is missing: {OPTIONS[name].help}")
+    from vseg_jax import experiment  # imports jax
+
+    if options["distributed"]:
+        experiment.initialize_distributed()
+    if command == "predict":
+        experiment.predict(
+            options["workdir"], options["video"], options["output"], query=options["query"],
+            mask=options["mask"], short_side=options["short_side"],
+            changes=_model_changes(command, overrides), raft=options["raft"] or "")
+    elif command == "export":
+        experiment.export(options["workdir"], options["output"], _size(options["size"]),
+                          _model_changes(command, overrides))
+    elif command == "study":
+        experiment.run_study(options["config"], options["workdir"], overrides)
+    elif command == "cost":
+        experiment.study_cost(options["config"], options["workdir"], overrides)
+    else:
+        settings = experiment.read(options["config"], overrides)
+        if command == "train":
+            experiment.train(settings, options["workdir"])
+        elif command == "evaluate":
+            experiment.evaluate(settings, options["workdir"])
+        else:
+            experiment.dry_run(settings)
+
+
+def _model_changes(command: str, overrides: Overrides) -> dict[str, object]:
+    """Returns the overrides of the model's keys; the rest of a saved config is fixed."""
+    from vseg_jax.config import literal
+
+    for key in overrides:
+        if not key.startswith("model."):
+            raise ValueError(f"{command} reads the config from the workdir and accepts only keys "
+                             f"of the model (--config.model.KEY); leave out --config.{key}")
+    return {key.removeprefix("model."): literal(value) for key, value in overrides.items()}
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if not text:
+        return None
+    sides = text.split(",")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise ValueError(f"--size is {text!r}; it must be HEIGHT,WIDTH in pixels")
+    return int(sides[0]), int(sides[1])
+
+
+@contextlib.contextmanager
+def user_errors(traceback: bool = False) -> Iterator[None]:
+    """Turns errors and warnings that concern the user into one line each.
+
+    An error exits the process with status 2, a non-finite loss with status 1.
+
+    Args:
+      traceback: whether to raise the error instead, to show where it came from.
+    """
+    warnings.showwarning = _show_warning
+    try:
+        yield
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        if traceback:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, FloatingPointError) else 2)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int,
+                  file: object = None, line: str | None = None) -> None:
+    """Prints a warning for the user in one line, and one for programmers with its place."""
+    del file
+    if category is UserWarning:
+        print(f"warning: {message}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
