@@ -34,7 +34,7 @@ def test_videos_without_audio(source, tmp_path):
     said = avis.verify(source, avis.Options())
     assert len(said) == 1 and said[0].startswith("train: videos without audio: 1 of 4")
     assert "vid1.wav" in said[0]
-    with pytest.raises(ValueError, match=r"lacks audio: .*vid1\.wav\); missing_audio=silent takes"):
+    with pytest.raises(ValueError, match=r"lacks audio: .*vid1\.wav\); missing_audio=silent uses"):
         prepare("avis", source, tmp_path / "data")
     folder = prepare("avis", source, tmp_path / "data", {"missing_audio": "silent", "dev": 0})
     records = {r.video_id: r for r in open_dataset(folder, "train")}

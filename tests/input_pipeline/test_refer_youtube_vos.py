@@ -90,7 +90,7 @@ def test_a2r_is_counted_where_all_videos_are_there(tmp_path, monkeypatch):
                     "a2r has 8 expressions; the official one has 3528"]
     with pytest.raises(ValueError, match=r"incomplete: .*a2r has 8 expressions"):
         prepare("refer_youtube_vos", source, tmp_path / "data", {"dev": 1})
-    monkeypatch.setattr(module, "SENTENCES", 12)
+    monkeypatch.setattr(module, "EXPRESSIONS", 12)
     other = dataclasses.replace(Options(), a2r_max_words=20)  # another subset has another count
     assert check(source, other, COUNTS) == []
 
