@@ -142,10 +142,10 @@ def test_a_column_that_the_scores_lack_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(("study", "message"), [
-    ({"rows": {}}, "needs a row"),
-    ({"rows": {"a/b": RowConfig("x.py")}}, "'a/b' names a folder"),
-    ({"baseline": "none"}, "'none' is none of the rows"),
-    ({"lines": {"gain": {"1": "best"}}}, "'best' is none of the rows"),
+    ({"rows": {}}, "needs at least one row"),
+    ({"rows": {"a/b": RowConfig("x.py")}}, "'a/b' cannot name a folder"),
+    ({"baseline": "none"}, "'none' is not one of the rows"),
+    ({"lines": {"gain": {"1": "best"}}}, "'best' is not one of the rows"),
 ])
 def test_wrong_studies_are_named(study, message):
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""What a config file says, whole: the sections of all rooms joined; and what a study says."""
+"""The settings of a run: all sections of a config file; and those of a study."""
 
 from __future__ import annotations
 
@@ -16,55 +16,59 @@ from vseg_jax.input_pipeline.settings import (
 )
 from vseg_jax.training.settings import TrainConfig
 
+__all__ = ["EvaluationConfig", "RowConfig", "Settings", "StudyConfig"]
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """What a model is scored on."""
+    """How a model is evaluated, and on which datasets."""
 
-    # None leaves a dataset out that the config file has.
+    # A dataset that is None is left out.
     datasets: dict[str, DatasetConfig | None] = dataclasses.field(default_factory=dict)
-    # "legacy" and "coco" score sentences frame by frame, see metrics/a2d.py; "expressions" over
-    # whole videos, see inference/expressions.py; "youtube_vis" objects that the model finds by
-    # itself, see inference/instances.py; the others masks that are carried through a video, see
-    # inference/propagate.py.
+    # Referring segmentation: "legacy" and "coco" score single frames (vseg_jax.metrics.a2d),
+    # "expressions" whole videos (vseg_jax.evaluation.expressions). Mask propagation: "davis",
+    # "youtube_vos", "ovis" (vseg_jax.evaluation.propagation). Video instance segmentation:
+    # "youtube_vis" (vseg_jax.evaluation.instances).
     protocol: Literal[
         "legacy", "coco", "expressions", "youtube_vis", "davis", "youtube_vos", "ovis"
     ] = "legacy"
-    short_side: int = 0  # of masks: the frame's shorter side inside the model, pixels; 0 = its own
-    gt_roundtrip: bool = False  # truth goes through the input's size and back, as CSTM does
-    batch_size: int = 16
-    save: bool = False  # keep the answers: commands in vseg_jax.metrics score them again
-    overlay_clips: int = 0  # clips of each dataset shown in the workdir's overlay.mp4 after training
+    short_side: int = 0  # mask propagation: the frame's shorter side in the model, pixels; 0: as is
+    gt_roundtrip: bool = False  # "legacy", "coco": resize the ground truth to the input's size and
+    # back, as CSTM does
+    batch_size: int = 16  # "legacy", "coco": samples per batch, over all devices
+    save: bool = False  # --mode evaluate saves predictions; vseg_jax.metrics can score them again
+    overlay_clips: int = 0  # clips of each dataset in the workdir's overlay.mp4 after training
 
-    def __post_init__(self):
-        kept = {name: data for name, data in self.datasets.items() if data is not None}
-        object.__setattr__(self, "datasets", kept)
+    def __post_init__(self) -> None:
+        present = {name: data for name, data in self.datasets.items() if data is not None}
+        object.__setattr__(self, "datasets", present)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """A config file. `model` holds the keys of the config of the model `system`."""
+    """The settings of a run, one field per section of a config file."""
 
-    system: str  # a key of vseg_jax.models.MODELS
-    model: dict[str, Any]
-    data: DatasetConfig
+    system: str  # key of vseg_jax.models.MODELS
+    model: dict[str, Any]  # keys of the config of that model
+    data: DatasetConfig  # for training
     train: TrainConfig
-    extra_datasets: dict[str, DatasetConfig] = dataclasses.field(default_factory=dict)  # mixed with `data`
+    # More training datasets, mixed with `data` by their weights (mask propagation and instances).
+    extra_datasets: dict[str, DatasetConfig] = dataclasses.field(default_factory=dict)
     clip: ClipConfig = dataclasses.field(default_factory=ClipConfig)
     propagation: PropagationConfig = dataclasses.field(default_factory=PropagationConfig)
     instances: InstanceConfig = dataclasses.field(default_factory=InstanceConfig)
     text: TextConfig = dataclasses.field(default_factory=TextConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
-    init_from: str = ""  # workdir or export of a run whose variables this one begins with
-    workers: int = 0  # processes that load training samples; 0 loads in threads
+    init_from: str = ""  # workdir or export of a run whose variables this run is initialized from
+    workers: int = 0  # processes that load training samples; 0 loads them in threads
 
 
 @dataclasses.dataclass(frozen=True)
 class RowConfig:
-    """One line of the table.
+    """A row of a study's table.
 
     Attributes:
-      config: file and variant of the runs' config.
+      config: name of the runs' config, see `vseg_jax.config.load`.
       changes: {key below the config: value}, as `--config.key=value` sets them.
     """
 
@@ -74,14 +78,14 @@ class RowConfig:
 
 @dataclasses.dataclass(frozen=True)
 class StudyConfig:
-    """What is compared.
+    """A comparison of configs: rows of settings, each run with several seeds.
 
     Attributes:
-      rows: {name: row}; names are folders too.
+      rows: {name: row}; the names are names of folders too.
       columns: {heading: path in the scores}, such as "source/mean_iou".
-      seeds: of `train.seed`; the same for every row, so that rows can be compared in pairs.
+      seeds: values of `train.seed`; the same for every row, so that rows can be compared in pairs.
       baseline: the row that the others are tested against; "" for no test.
-      lines: {legend: {tick: row}}, for a figure of lines over the ticks in place of bars.
+      lines: {legend: {tick: row}}; the figure then has lines over the ticks in place of bars.
     """
 
     rows: Mapping[str, RowConfig]
@@ -90,14 +94,14 @@ class StudyConfig:
     baseline: str = ""
     lines: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.rows or not self.columns or not self.seeds:
-            raise ValueError("a study needs a row, a column and a seed at least")
+            raise ValueError("a study needs at least one row, one column and one seed")
         for name in self.rows:
             if not re.fullmatch(r"[\w.+-]+", name):
-                raise ValueError(f"row '{name}' names a folder: letters, digits and _.+- only")
+                raise ValueError(f"row '{name}' cannot name a folder; use letters, digits and _.+-")
         named = [row for line in self.lines.values() for row in line.values()]
         for row in [self.baseline, *named] if self.baseline else named:
             if row not in self.rows:
-                raise ValueError(f"baseline or line '{row}' is none of the rows "
+                raise ValueError(f"baseline or line '{row}' is not one of the rows "
                                  f"({', '.join(self.rows)})")

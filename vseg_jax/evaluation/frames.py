@@ -23,7 +23,7 @@ from PIL import Image
 from vseg_jax.evaluation import runner
 from vseg_jax.inference.geometry import inside, sigmoid, to_original
 from vseg_jax.input_pipeline.loader import eval_batches
-from vseg_jax.input_pipeline.samples import ReferringSamples
+from vseg_jax.input_pipeline.samples import ReferringSamples, Truth
 from vseg_jax.metrics.a2d import A2DMetric, GroupedMetric
 from vseg_jax.models.base import Model, Variables
 
@@ -77,11 +77,7 @@ def evaluate(
             model, variables, samples, batch_size, workers
         ):
             truth = samples.truth(number)
-            mask = truth.mask == truth.object_id
-            if gt_roundtrip:
-                probability, mask = _roundtrip(metric.metric, sigmoid(logits), mask, geometry)
-            else:
-                probability = sigmoid(to_original(logits, geometry, mask.shape))
+            probability, mask = _at_frame_size(metric.metric, logits, truth, geometry, gt_roundtrip)
             groups = {"differs_in": truth.differs_in, "category": truth.category}
             metric.add(probability, mask, score, **groups)
             rows.append({"sample": number, **groups})
@@ -122,7 +118,9 @@ def _predictions(
                          f"{mesh.shape['data']} devices that share a batch")
     spec = PartitionSpec("data")
 
-    def fetch(batch, outputs):
+    def fetch(
+        batch: dict[str, np.ndarray], outputs: tuple[jax.Array, jax.Array]
+    ) -> Iterator[tuple[int, np.ndarray, float, np.ndarray]]:
         logits, scores = map(np.asarray, multihost_utils.global_array_to_host_local_array(
             outputs, mesh, spec))
         for i in np.flatnonzero(batch["valid"]):
@@ -150,6 +148,16 @@ def _placed(variables: Variables) -> tuple[Mesh, Variables]:
     return mesh, jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
 
 
+def _at_frame_size(
+    metric: A2DMetric, logits: np.ndarray, truth: Truth, geometry: np.ndarray, roundtrip: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the probabilities and the ground-truth mask of a sample at its frame's size."""
+    mask = truth.mask == truth.object_id
+    if roundtrip:
+        return _roundtrip(metric, sigmoid(logits), mask, geometry)
+    return sigmoid(to_original(logits, geometry, mask.shape)), mask
+
+
 def _roundtrip(
     metric: A2DMetric,
     probability: Float[np.ndarray, "H W"],
@@ -170,7 +178,7 @@ def _roundtrip(
         for column in (np.floor(at[1]), np.ceil(at[1])):
             down |= truth[np.ix_(row.astype(int), column.astype(int))]
 
-    def back(mask):
+    def back(mask: np.ndarray) -> np.ndarray:
         return cv2.resize(mask.astype(np.uint8), truth.shape[::-1]) == 1
 
     return back(metric.binarize(probability)).astype(np.float32), back(down)

@@ -31,41 +31,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from vseg_jax.metrics.command import print_scores
+from vseg_jax.metrics.track_matching import MOST, Group, curves
 from vseg_jax.run_lengths import Spans
 
-THRESHOLDS = np.linspace(0.5, 0.95, 10)
-RECALLS = np.linspace(0.0, 1.0, 101)
 AREAS = {  # pixels; both ends belong to a range
     "all": (0.0, 1e10), "small": (0.0, 128.0**2), "medium": (128.0**2, 256.0**2),
     "large": (256.0**2, 1e10),
 }
-MOST = 100  # predictions of a category and video that count: those with the highest scores
-
-
-@dataclasses.dataclass
-class Group:
-    """The objects and the predictions of one category in one video; plain lists, for JSON.
-
-    Attributes:
-      video: id of the video.
-      category: id of the category.
-      ious: a row for each prediction, a column for each ground-truth object.
-      scores: of the predictions, highest first; at most `MOST`.
-      areas: of the predictions, in pixels.
-      true_areas: of the ground-truth objects, in pixels.
-      crowds: which of the ground-truth objects are crowds.
-    """
-
-    video: Any
-    category: int
-    ious: list[list[float]]
-    scores: list[float]
-    areas: list[float]
-    true_areas: list[float]
-    crowds: list[bool]
 
 
 class YouTubeVISMetric:
@@ -136,12 +110,12 @@ class YouTubeVISMetric:
         for video in sorted(self._groups):  # the order in which equal scores are ranked
             for group in self._groups[video]:
                 categories.setdefault(group.category, []).append(group)
-        curves = {name: [_curves(groups, bounds, (MOST,)) for groups in categories.values()]
+        found = {name: [curves(groups, bounds, (MOST,)) for groups in categories.values()]
                   for name, bounds in AREAS.items() if name != "all"}
-        curves["all"] = [_curves(g, AREAS["all"], (1, 10, MOST)) for g in categories.values()]
+        found["all"] = [curves(g, AREAS["all"], (1, 10, MOST)) for g in categories.values()]
 
         def mean(name: str, what: str, most: int, threshold: slice = slice(None)) -> float:
-            values = [c[what, most][threshold] for c in curves[name] if c]
+            values = [c[what, most][threshold] for c in found[name] if c]
             return float(np.mean(values)) if values else math.nan
 
         return {
@@ -217,79 +191,6 @@ def _area(areas: Iterable[Any]) -> float:
     """Returns the mean of the areas that are neither 0 nor None."""
     seen = [a for a in areas if a]
     return float(np.mean(seen)) if seen else 0.0
-
-
-# --- one category -----------------------------------------------------------------------------
-
-
-def _curves(
-    groups: Sequence[Group], bounds: tuple[float, float], mosts: Sequence[int]
-) -> dict[tuple[str, int], Float[np.ndarray, "..."]]:
-    """Returns the precision and recall curves of one category for each limit on predictions.
-
-    Args:
-      groups: the category's objects and predictions in each video.
-      bounds: smallest and largest area of the objects that count, in pixels.
-      mosts: the limits: how many predictions of a video count.
-
-    Returns:
-      ("precision", most) -> [10 thresholds, 101 recalls] and ("recall", most) -> [10 thresholds];
-      empty where no object counts.
-    """
-    low, high = bounds
-    matched, ignored, ranks, scores, objects = [], [], [], [], 0
-    for group in groups:
-        outside = np.array([not low <= a <= high for a in group.true_areas], bool)
-        apart = outside | np.array(group.crowds, bool)
-        match = _match(np.array(group.ious).reshape(len(group.scores), len(apart)), apart,
-                       np.array(group.crowds, bool))
-        far = np.array([not low <= a <= high for a in group.areas], bool)
-        matched.append(match >= 0)
-        ignored.append(np.where(match >= 0, np.append(apart, False)[match], far))
-        ranks.append(np.arange(len(group.scores)))
-        scores.append(np.array(group.scores))
-        objects += int((~apart).sum())
-    if not objects:
-        return {}
-    matched, ignored = np.concatenate(matched, axis=1), np.concatenate(ignored, axis=1)
-    ranks, scores = np.concatenate(ranks), np.concatenate(scores)
-    found = {}
-    for most in mosts:
-        kept = np.flatnonzero(ranks < most)
-        kept = kept[np.argsort(-scores[kept], kind="stable")]
-        hits = np.cumsum(matched[:, kept] & ~ignored[:, kept], axis=1)
-        misses = np.cumsum(~matched[:, kept] & ~ignored[:, kept], axis=1)
-        recall = hits / objects
-        precision = hits / (hits + misses + np.spacing(1))
-        precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        places = [np.searchsorted(row, RECALLS, side="left") for row in recall]
-        beyond = np.pad(precision, ((0, 0), (0, 1)))  # recalls that are not reached: 0
-        found["precision", most] = np.take_along_axis(beyond, np.stack(places), axis=1)
-        found["recall", most] = recall[:, -1] if len(kept) else np.zeros(len(THRESHOLDS))
-    return found
-
-
-def _match(
-    ious: Float[np.ndarray, "D G"], apart: Bool[np.ndarray, "G"], crowds: Bool[np.ndarray, "G"]
-) -> Int[np.ndarray, "10 D"]:
-    """Returns the object that each prediction is matched to at each threshold, -1 for none.
-
-    Args:
-      ious: predictions in order of their scores, by objects.
-      apart: objects that do not count; a prediction is matched to them only if no other fits.
-      crowds: objects that any number of predictions may be matched to.
-    """
-    found = np.full((len(THRESHOLDS), len(ious)), -1)
-    for row, threshold in zip(found, THRESHOLDS, strict=True):
-        free = np.ones(len(apart), bool)
-        for d, overlaps in enumerate(ious):
-            fits = (free | crowds) & (overlaps >= threshold)
-            for candidates in (np.flatnonzero(fits & ~apart), np.flatnonzero(fits & apart)):
-                if len(candidates):  # the last one of those with equal IoUs
-                    row[d] = candidates[::-1][overlaps[candidates[::-1]].argmax()]
-                    free[row[d]] = False
-                    break
-    return found
 
 
 # --- files ------------------------------------------------------------------------------------
