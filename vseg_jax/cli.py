@@ -48,9 +48,9 @@ TOOLS = {
     "flow": Tool("Adds optical flow to a prepared dataset, by RAFT or DIS.",
                  "vseg_jax.tools.add_flow"),
     "submission check": Tool("Checks a submission for an evaluation server.",
-                             "vseg_jax.submission.index_pngs", ("check",)),
+                             "vseg_jax.submission.__main__", ("check",)),
     "submission write": Tool("Predicts a test split and writes the submission.",
-                             "vseg_jax.submission.index_pngs", ("write",)),
+                             "vseg_jax.submission.__main__", ("write",)),
     "figures qvim": Tool("Draws the analyses of the qvim paper.", "vseg_jax.tools.qvim_figures"),
     "figures rcf": Tool("Draws the analyses of the rcf paper.", "vseg_jax.tools.rcf_figures"),
 }

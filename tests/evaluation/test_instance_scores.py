@@ -35,9 +35,9 @@ def record(name="one", kinds=(SQUARE, BOX), frames=6, annotated=(0, 2, 4), green
 
 
 def test_average_precision_by_hand():
-    """The square is found whole. The box is at first identity 2, then, back from behind, 4: of its
-    annotated frames 0 and 4 each identity covers one, an overlap of 1/2, which only the lowest of
-    the ten thresholds lets pass; identity 2 is no longer in the summary."""
+    """The square is found in all its frames. The box is identity 2 at first and 4 after it comes
+    back: each identity covers one of its annotated frames 0 and 4, an IoU of 1/2, which reaches
+    only the lowest of the ten thresholds; identity 2 is no longer in the summary."""
     result = instances.evaluate(build(), MemoryDataset([record()]), progress=False)
     assert result["protocol"] == "youtube_vis"
     assert result["AP50"] == pytest.approx(1) and result["AP75"] == pytest.approx(0.5)

@@ -168,9 +168,9 @@ def _check(entry: IndexEntry, protocol: str, where: str, scored: bool = False) -
         raise ValueError(f"{where} has no object in its {'masks' if not entering else 'first mask'}"
                          "; the model needs a mask of each object that it propagates")
     if scored and len(entry.annotated) <= sum(DavisMetric(protocol).margins):
-        raise ValueError(f"{where} has masks of {len(entry.annotated)} frames, of which none "
-                         "counts, and cannot be scored; for a test set, vseg_jax.submission writes "
-                         "what its server takes")
+        raise ValueError(f"{where} has masks of {len(entry.annotated)} frames, none of which "
+                         "counts, so it cannot be scored; for a test set, vseg_jax.submission "
+                         "writes what its server takes")
 
 
 def _entering(entry: IndexEntry) -> dict[int, list[int]]:
