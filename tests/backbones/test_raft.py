@@ -3,15 +3,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vseg_jax.backbones import raft
-from vseg_jax.backbones.raft import Raft, convex_upsampling, correlation_pyramid, positions
+from vseg_jax.backbones import raft_flow
+from vseg_jax.backbones.raft import Raft
+from vseg_jax.backbones.raft_flow import convex_upsampling, correlation_pyramid, positions
 
 RNG = np.random.default_rng(0)
-lookup = jax.jit(raft.lookup, static_argnums=2)
+lookup = jax.jit(raft_flow.lookup, static_argnums=2)
 
 
 def bilinear_at(image: np.ndarray, x: float, y: float) -> float:
-    """By the definition: every place weighs by its distance, and outside there is nothing."""
+    """Interpolates by definition: positions weigh by their distance, and are 0 outside."""
     rows = np.maximum(0, 1 - np.abs(y - np.arange(image.shape[0])))
     columns = np.maximum(0, 1 - np.abs(x - np.arange(image.shape[1])))
     return rows @ image @ columns
@@ -25,7 +26,7 @@ def test_lookup_by_hand():
 
 
 @pytest.mark.parametrize("x, y", [(2.25, 1.75), (-0.5, 5.5), (40.0, 2.0), (-1e9, 1e9), (3.0, 4.0)])
-def test_lookup_sees_nothing_outside(x, y):
+def test_lookup_is_zero_outside(x, y):
     levels = [RNG.normal(size=(1, 1, 1, 5, 7)), RNG.normal(size=(1, 1, 1, 2, 3))]
     center = jnp.array([[[[x, y]]]], jnp.float32)
     found = lookup(tuple(jnp.asarray(v, jnp.float32) for v in levels), center, 2)
@@ -36,7 +37,7 @@ def test_lookup_sees_nothing_outside(x, y):
     np.testing.assert_allclose(found[0, 0, 0], expected, atol=1e-5)
 
 
-def test_every_place_looks_into_its_own_volume():
+def test_each_position_reads_its_own_volume():
     volume = jnp.asarray(RNG.normal(size=(2, 3, 4, 3, 4)), jnp.float32)
     centers = positions(jnp.zeros((2, 3, 4, 2)))
     found = lookup((volume,), centers, 0)[..., 0]
@@ -65,7 +66,7 @@ def test_convex_upsampling_takes_the_chosen_neighbor():
     blocks = np.asarray(fine).reshape(3, 8, 4, 8, 2)
     np.testing.assert_allclose(blocks[:, 0, :, 0], 8 * flow[0], rtol=1e-5)
     np.testing.assert_allclose(blocks[:, 2, :-1, 5], 8 * flow[0, :, 1:], rtol=1e-5)
-    np.testing.assert_array_equal(blocks[:, 2, -1, 5], 0)  # outside is no motion
+    np.testing.assert_array_equal(blocks[:, 2, -1, 5], 0)  # no motion outside
     even = convex_upsampling(flow, jnp.zeros((1, 3, 4, 576)))
     np.testing.assert_allclose(even[0, 8, 8], 8 * flow[0, :3, :3].mean((0, 1)), rtol=1e-4)
 
@@ -75,11 +76,11 @@ def test_convex_upsampling_takes_the_chosen_neighbor():
 
 @pytest.fixture(scope="module")
 def small():
-    """(variables, the function that gives both of two iterations, frames [2, B, H, W, 3])."""
+    """Returns (variables, a function to the flow of both iterations, frames [2, B, H, W, 3])."""
     network = Raft("small")
     frames = RNG.integers(0, 256, (2, 2, 40, 48, 3), np.uint8)
     shapes = jax.eval_shape(lambda f: network.init(jax.random.key(0), f, f, 1), frames[0])
-    variables = jax.tree.map(  # He's scale, as `init` takes; compiling that would take longer
+    variables = jax.tree.map(  # He's scale, as in `init`, which would take longer to compile
         lambda x: RNG.normal(0, np.sqrt(2 / max(np.prod(x.shape[:-1]), 1)), x.shape) * (x.ndim > 1),
         shapes,
     )
@@ -89,7 +90,7 @@ def small():
 
 
 def test_padding_replicates_half_on_either_side(small):
-    """And uint8 frames are as floating ones, the last iteration alone as with all others."""
+    """Also, uint8 frames equal float ones, and the last iteration is the same with `every`."""
     variables, run, frames = small
     inner = frames[:, :, 2:-3, 1:-2]  # 35x45: 5 rows and 3 columns are missing
     by_hand = np.pad(inner, [(0, 0), (0, 0), (2, 3), (1, 2), (0, 0)], "edge").astype(np.float32)
@@ -100,7 +101,7 @@ def test_padding_replicates_half_on_either_side(small):
     assert np.abs(every[0] - every[1]).max() > 1e-2
 
 
-def test_pairs_do_not_see_each_other(small):
+def test_pairs_are_independent(small):
     variables, run, frames = small
     first, second = frames.astype(np.float32)
     both, swapped = run(variables, first, second), run(variables, first[::-1], second[::-1])
@@ -109,7 +110,7 @@ def test_pairs_do_not_see_each_other(small):
 
 
 @pytest.mark.parametrize("variant", ["small", "large"])
-def test_half_precision_leaves_the_flow_in_full(variant):
+def test_half_precision_keeps_the_flow_in_full(variant):
     network, frame = Raft(variant, jnp.bfloat16), jnp.zeros((1, 32, 32, 3), jnp.uint8)
     flow, variables = jax.eval_shape(
         lambda f: network.init_with_output(jax.random.key(0), f, f, 2, every=True), frame
@@ -121,7 +122,7 @@ def test_half_precision_leaves_the_flow_in_full(variant):
 @pytest.mark.parametrize("variant, iterations, said", [
     ("tiny", 2, "'small' or 'large'"), ("small", 0, "at least 1"),
 ])
-def test_what_is_refused(variant, iterations, said):
+def test_bad_settings_are_refused(variant, iterations, said):
     frame = jnp.zeros((1, 32, 32, 3), jnp.uint8)
     with pytest.raises(Exception, match=said):
         jax.eval_shape(

@@ -27,7 +27,7 @@ def run():
     return jax.jit(lambda variables, x: SMALL.apply(variables, x, train=False))
 
 
-# Counts of timm's models without head and last norm, and the norms of the four maps added.
+# Counts of timm's models without head and last norm, plus the norms of the four maps.
 @pytest.mark.parametrize(
     "size,window,parameters",
     [
@@ -56,9 +56,8 @@ def test_split_is_undone_by_unite():
     np.testing.assert_array_equal(unite(windows, 6, 9), x)
 
 
-def test_neighbors_are_those_that_were_there_before_the_roll():
-    """By brute force: two tokens that the roll brought into one window, closer on the map than a
-    window, are neighbors."""
+def test_neighbors_are_those_before_the_roll():
+    """Two tokens of a window are neighbors if they are closer on the map than a window."""
     size, window, shift = 6, 3, 1
     places = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"), -1)
     rolled = np.roll(places, (-shift, -shift), (0, 1))
@@ -75,7 +74,7 @@ def test_relative_positions_by_hand():
 
 
 def test_no_attention_across_the_border():
-    """The last window of a rolled map holds four corners; none hears of another."""
+    """The last window of a rolled map holds four corners, which do not affect each other."""
     layer = WindowAttention(heads=2, window=3)
     x = jax.random.normal(jax.random.key(2), (1, 4, 9, 4))
     mask = neighbors(6, 6, 3, 1)
@@ -88,8 +87,8 @@ def test_no_attention_across_the_border():
         assert not changed[:3].any()
 
 
-def test_a_shift_carries_what_a_window_knows_to_the_next(variables, run):
-    """A change of one corner's pixel reaches beyond its window, and not the whole map."""
+def test_shifted_windows_connect_neighboring_windows(variables, run):
+    """A change of a pixel in a corner reaches beyond its window, but not the whole map."""
     other = IMAGE.at[0, 0, 0, 0].add(1.0)
     changed = np.abs(run(variables, other)[0] - run(variables, IMAGE)[0]).max((0, 3)) > 0
     assert changed[:3, :3].any()
@@ -98,13 +97,13 @@ def test_a_shift_carries_what_a_window_knows_to_the_next(variables, run):
     assert changed[3, 3] and not changed[4:].any() and not changed[:, 4:].any()
 
 
-def test_any_size_is_that_of_zeros_beyond_the_edge(variables, run):
+def test_any_size_equals_padding_with_zeros(variables, run):
     padded = jnp.pad(IMAGE, ((0, 0), (0, 1), (0, 2), (0, 0)))
     for a, b in zip(run(variables, IMAGE), run(variables, padded), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_samples_do_not_meet(variables, run):
+def test_samples_are_independent(variables, run):
     both = jnp.concatenate([IMAGE, 2 - IMAGE])
     np.testing.assert_allclose(run(variables, both)[1][:1], run(variables, IMAGE)[1], atol=1e-5)
 
@@ -127,7 +126,7 @@ def test_drop_path_drops_whole_samples(variables):
         {"params": kept}, images, train=True, rngs={"dropout": jax.random.key(0)}
     )
     whole = network.apply({"params": kept}, images, train=False)
-    # The first block never drops; the last one's branches are gone, so its norm sees the merging.
+    # The first block never drops; without the last one's branches its norm gets the merging.
     np.testing.assert_allclose(dropped[0], whole[0], atol=1e-6)
     without = jax.tree.map(jnp.zeros_like, kept["stage2_0"])
     skipped = network.apply({"params": kept | {"stage2_0": without}}, images, train=False)

@@ -10,7 +10,7 @@ PATCHES = jax.random.normal(jax.random.key(0), (2, 3, 96, 64))
 
 
 def test_published_size():
-    """72,141,184 parameters with the last layer, as the paper's port has them."""
+    """With the last layer there are 72,141,184 parameters, as in the port."""
     patch = jax.ShapeDtypeStruct((5, 96, 64), jnp.float32)
     for embedding, width, parameters in ((False, 4096, 71_616_768), (True, 128, 72_141_184)):
         output, variables = jax.eval_shape(
@@ -26,7 +26,7 @@ def run():
     return jax.jit(lambda x: SMALL.apply(variables, x))
 
 
-def test_leading_axes_are_kept_and_patches_stay_apart(run):
+def test_leading_axes_are_kept_and_patches_are_independent(run):
     features = run(PATCHES)
     assert features.shape == (2, 3, 8)
     np.testing.assert_allclose(features[1], run(PATCHES[1]), rtol=1e-4, atol=1e-5)
@@ -36,7 +36,7 @@ def test_leading_axes_are_kept_and_patches_stay_apart(run):
     )
 
 
-def test_time_and_pitch_are_not_mistaken(run):
+def test_time_and_frequency_are_not_confused(run):
     early = np.zeros((96, 64), np.float32)
     early[:16] = 1
     high = np.zeros_like(early)

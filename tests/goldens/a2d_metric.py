@@ -1,10 +1,10 @@
-"""Makes a2d_metric.npz: what two public evaluators say of random masks.
+"""Writes a2d_metric.npz: scores of random masks by two public evaluators.
 
     python tests/goldens/a2d_metric.py --mttr CHECKOUT --acga CHECKOUT
 
 CHECKOUT are working copies of mttr2021/MTTR at 2cc35ab96f331957b48dfe1d40048ca4cf1e32eb and
 haowang1992/ACGA at 85b436e36b2cf99826bb67b44dd1db7cf54455d8; needs torch, opencv and pycocotools.
-The cases (seed 0) are stored beside the answers, so that the test depends on no generator.
+The cases (seed 0) are stored with the scores, so that the test does not depend on a generator.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SAMPLES, HEIGHT, WIDTH, SEED = 64, 24, 32, 0
 
 
 def cases() -> tuple[np.ndarray, np.ndarray]:
-    """Logits [N,H,W] float32 (quarters) and truths [N,H,W] uint8, IoUs spread over [0, 1]."""
+    """Returns logits [N,H,W] float32 (quarters) and masks [N,H,W] uint8, of all IoUs in [0, 1]."""
     generator = np.random.default_rng(SEED)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
 
@@ -37,8 +37,8 @@ def cases() -> tuple[np.ndarray, np.ndarray]:
     shift = generator.normal(0, 2, (SAMPLES, 2)) * generator.uniform(0, 1.2, (SAMPLES, 1))
     logits = discs(center + shift, radius * generator.uniform(0.8, 1.2, SAMPLES))
     logits += generator.normal(0, 0.5, logits.shape) + generator.normal(0, 1, (SAMPLES, 1, 1))
-    logits[0] -= 50  # nothing is above one half, though half the peak is
-    # An IoU of exactly one half, of areas that single precision rounds: the protocols part here.
+    logits[0] -= 50  # no pixel is above 1/2, though some are above half the peak
+    # An IoU of exactly 1/2, from areas that single precision rounds: the protocols differ here.
     truth[1] = False
     truth[1, :10, :10] = True
     logits[1] = -8
@@ -99,11 +99,11 @@ def main() -> None:
     parser.add_argument("--acga", type=Path, required=True)
     options = parser.parse_args()
     logits, truth = cases()
-    predictions, scores = coco(load(options.mttr / "metrics.py", "mttr_metrics"), logits, truth)
+    results, scores = coco(load(options.mttr / "metrics.py", "mttr_metrics"), logits, truth)
     np.savez_compressed(
         Path(__file__).with_suffix(".npz"),
         logits=(logits * 4).astype(np.int16), truth=np.packbits(truth, axis=-1), scores=scores,
-        coco=predictions, legacy=legacy(load(options.acga / "util" / "tool.py", "tool"), logits, truth),
+        coco=results, legacy=legacy(load(options.acga / "util" / "tool.py", "tool"), logits, truth),
     )
 
 

@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def write(name: str, network: torch.nn.Module, run, shape, small_shape, stages: int) -> None:
-    """Samples of all outputs for `shape`, and of the gradients of `stages` outputs."""
+    """Writes samples of all outputs for `shape`, and of the gradients of `stages` outputs."""
     network.eval().double()
     shapes = {k: tuple(v.shape) for k, v in network.state_dict().items()}
     state = seeded.state_dict(shapes)

@@ -1,10 +1,10 @@
-"""Makes davis.npz: what the official evaluation of DAVIS 2017 says of made sequences.
+"""Writes davis.npz: scores of synthetic sequences by the official evaluation of DAVIS 2017.
 
     python tests/goldens/davis.py --references FOLDER
 
 FOLDER/davis2017-evaluation is a working copy of davisvideochallenge/davis2017-evaluation at
 ac7c43fca936f9722837b7fbd337d284ba37004b, which runs as it is (NumPy 2.4, scikit-image 0.26). The
-masks (seed 0) are stored beside the answers, so that the test depends on no generator.
+masks (seed 0) are stored with the scores, so that the test does not depend on a generator.
 """
 
 import argparse
@@ -22,7 +22,7 @@ KEYS = ("mean", "recall", "decay")
 
 
 def discs(frames: int, objects: int, size=(20, 26), seed=0) -> np.ndarray:
-    """uint8 index masks [T, H, W] of discs that wander, objects 1 to `objects`."""
+    """Returns uint8 index masks [T, H, W] of discs that move, objects 1 to `objects`."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[:size[0], :size[1]]
     start = generator.uniform(3, 17, (objects, 2))
@@ -35,8 +35,8 @@ def discs(frames: int, objects: int, size=(20, 26), seed=0) -> np.ndarray:
     return masks
 
 
-def worn(masks: np.ndarray, seed: int) -> np.ndarray:
-    """Predictions that get worse: shifted by up to 3 pixels, with specks."""
+def degraded(masks: np.ndarray, seed: int) -> np.ndarray:
+    """Returns predictions that get worse over time: shifted by up to 3 pixels, with specks."""
     generator = np.random.default_rng(seed)
     out = np.empty_like(masks)
     for t, mask in enumerate(masks):
@@ -49,54 +49,54 @@ def worn(masks: np.ndarray, seed: int) -> np.ndarray:
 
 
 def cases() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Sequence -> (truth, prediction), uint8 [T, H, W] index masks."""
-    made = {}
+    """Returns sequence -> (truth, prediction), uint8 [T, H, W] index masks."""
+    sequences = {}
     truth = discs(5, 2, seed=1)
-    made["five_frames"] = truth, worn(truth, 1)
+    sequences["five_frames"] = truth, degraded(truth, 1)
     truth = discs(300, 2, size=(14, 18), seed=2)
-    made["three_hundred_frames"] = truth, worn(truth, 2)
-    truth = discs(259, 1, size=(12, 12), seed=9)   # 257 that count: the first of the overflow
-    made["just_beyond_eight_bits"] = truth, worn(truth, 9)
+    sequences["three_hundred_frames"] = truth, degraded(truth, 2)
+    truth = discs(259, 1, size=(12, 12), seed=9)   # 257 frames count: the first to overflow
+    sequences["just_beyond_eight_bits"] = truth, degraded(truth, 9)
     truth = discs(9, 2, seed=3)
-    made["empty_predictions"] = truth, np.zeros_like(truth)
+    sequences["empty_predictions"] = truth, np.zeros_like(truth)
     truth = discs(12, 2, seed=4)
-    prediction = worn(truth, 4)
+    prediction = degraded(truth, 4)
     truth[5:][truth[5:] == 2] = 0
-    made["vanishing"] = truth, prediction
+    sequences["vanishing"] = truth, prediction
     truth = discs(12, 2, seed=5)
     truth[5:][truth[5:] == 1] = 0
-    prediction = worn(truth, 5)
+    prediction = degraded(truth, 5)
     prediction[7:] = 0
-    made["both_empty"] = truth, prediction
+    sequences["both_empty"] = truth, prediction
     truth = discs(8, 3, seed=6)
-    prediction = worn(truth, 6)
+    prediction = degraded(truth, 6)
     prediction[prediction == 3] = 0
-    made["missing_object"] = truth, prediction
+    sequences["missing_object"] = truth, prediction
     truth = discs(8, 3, seed=7)
     truth[0][truth[0] == 2] = 0   # not in the first frame, but counted: 3 is
-    made["ids_with_a_gap"] = truth, worn(truth, 7)
+    sequences["ids_with_a_gap"] = truth, degraded(truth, 7)
     truth = discs(8, 2, seed=8)
-    prediction = worn(truth, 8)
+    prediction = degraded(truth, 8)
     truth[:, 8:13, 8:20] = 255
     prediction[0], prediction[-1] = 7, 9   # frames that are not read
-    made["void"] = truth, prediction
+    sequences["void"] = truth, prediction
     generator = np.random.default_rng(10)
     noise = generator.integers(0, 3, (2, 6, 11, 7), np.uint8)
     noise[0, 0, 0, 0] = 2
-    made["noise"] = noise[0], noise[1]
-    return made
+    sequences["noise"] = noise[0], noise[1]
+    return sequences
 
 
 def official(references: Path) -> Callable[[dict], dict[str, dict[str, np.ndarray]]]:
-    """Function from cases to {"J" or "F": {sequence: [objects, 3] mean, recall, decay}}."""
+    """Returns cases -> {"J" or "F": {sequence: [objects, 3] mean, recall, decay}}."""
     sys.path.insert(0, str(references / "davis2017-evaluation"))
     from davis2017.evaluation import DAVISEvaluation
 
-    def evaluate(made):
+    def evaluate(sequences: dict) -> dict[str, dict[str, np.ndarray]]:
         with tempfile.TemporaryDirectory() as temporary:
             root = Path(temporary)
-            for name, pair in made.items():
-                for folder, masks in zip(("Annotations/480p", "answers"), pair, strict=True):
+            for name, pair in sequences.items():
+                for folder, masks in zip(("Annotations/480p", "results"), pair, strict=True):
                     (root / folder / name).mkdir(parents=True)
                     for t, mask in enumerate(masks):
                         Image.fromarray(mask).save(root / folder / name / f"{t:05d}.png")
@@ -104,15 +104,15 @@ def official(references: Path) -> Callable[[dict], dict[str, dict[str, np.ndarra
                 for t in range(len(pair[0])):   # only listed, never read
                     (root / "JPEGImages/480p" / name / f"{t:05d}.jpg").touch()
             (root / "ImageSets/2017").mkdir(parents=True)
-            (root / "ImageSets/2017/val.txt").write_text("\n".join(made))
+            (root / "ImageSets/2017/val.txt").write_text("\n".join(sequences))
             with contextlib.redirect_stderr(io.StringIO()):
-                result = DAVISEvaluation(root, "semi-supervised", "val").evaluate(root / "answers")
-        predictions = {}
+                result = DAVISEvaluation(root, "semi-supervised", "val").evaluate(root / "results")
+        scores = {}
         for letter in "JF":
             rows = np.stack([result[letter][key] for key in "MRD"], axis=-1)
             names = [name.rpartition("_")[0] for name in result[letter]["M_per_object"]]
-            predictions[letter] = {name: rows[[n == name for n in names]] for name in made}
-        return predictions
+            scores[letter] = {name: rows[[n == name for n in names]] for name in sequences}
+        return scores
 
     return evaluate
 
@@ -120,12 +120,12 @@ def official(references: Path) -> Callable[[dict], dict[str, dict[str, np.ndarra
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--references", type=Path, required=True)
-    made = cases()
-    predictions = official(parser.parse_args().references)(made)
+    sequences = cases()
+    scores = official(parser.parse_args().references)(sequences)
     arrays = {}
-    for name, (truth, prediction) in made.items():
+    for name, (truth, prediction) in sequences.items():
         arrays |= {f"{name}/truth": truth, f"{name}/prediction": prediction,
-                   f"{name}/J": predictions["J"][name], f"{name}/F": predictions["F"][name]}
+                   f"{name}/J": scores["J"][name], f"{name}/F": scores["F"][name]}
     path = Path(__file__).with_suffix(".npz")
     np.savez_compressed(path, **arrays)
     print(f"{path}: {path.stat().st_size} bytes")

@@ -1,10 +1,10 @@
-"""Makes log_mel.npz: the log-mel patch that VGGish's public front end makes of a sound.
+"""Writes log_mel.npz: the log-mel patch of a synthetic signal by VGGish's public front end.
 
     python tests/goldens/log_mel.py --references FOLDER
 
 FOLDER/torchvggish is a working copy of harritaylor/torchvggish at
 f3f90969ce8fb77a05d984b892ddf662e8466377, of which torchvggish/mel_features.py and
-torchvggish/vggish_params.py are imported. The sound (seed 0) is stored beside the answer.
+torchvggish/vggish_params.py are imported. The signal (seed 0) is stored with the patch.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import numpy as np
 
 
 def audio(seed: int, count: int = 15600) -> np.ndarray:
-    """int16 [count]: a chirp from 60 Hz to the highest frequency, silence, then noise."""
+    """Returns int16 [count]: a chirp from 60 Hz to the highest frequency, silence, then noise."""
     rng = np.random.default_rng(seed)
     time = np.arange(count) / 16000
     chirp = np.sin(2 * np.pi * (60 * time + 0.5 * 7940 / time[-1] * time**2))
@@ -26,7 +26,7 @@ def audio(seed: int, count: int = 15600) -> np.ndarray:
 
 
 def official(references: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Function from float samples at 16 kHz to log-mel [T, 64]."""
+    """Returns float samples at 16 kHz -> log-mel [T, 64]."""
     modules = []
     for name in ("mel_features", "vggish_params"):
         path = references / "torchvggish" / "torchvggish" / f"{name}.py"
@@ -35,7 +35,7 @@ def official(references: Path) -> Callable[[np.ndarray], np.ndarray]:
         spec.loader.exec_module(modules[-1])
     features, params = modules
 
-    def log_mel(samples):
+    def log_mel(samples: np.ndarray) -> np.ndarray:
         return features.log_mel_spectrogram(
             samples, audio_sample_rate=params.SAMPLE_RATE, log_offset=params.LOG_OFFSET,
             window_length_secs=params.STFT_WINDOW_LENGTH_SECONDS,

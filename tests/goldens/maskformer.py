@@ -37,14 +37,14 @@ def main() -> None:
 
 
 def fill(head: torch.nn.Module) -> dict[str, tuple[int, ...]]:
-    """The seeded weights into the public head; their shapes."""
+    """Loads the seeded weights into the public head; returns their shapes."""
     shapes = {k: tuple(v.shape) for k, v in head.state_dict().items()}
     head.load_state_dict({k: torch.from_numpy(v) for k, v in seeded.state_dict(shapes).items()})
     return shapes
 
 
 def run(head: torch.nn.Module, maps: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """What the public head says of maps, channels last."""
+    """Returns the public head's outputs for maps, channels last."""
     pyramid = {
         name: torch.from_numpy(np.moveaxis(x, -1, 1).copy())
         for name, x in zip(maskformer_public.PYRAMID, maps, strict=True)

@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def fill(network: torch.nn.Module, shapes: dict[str, tuple[int, ...]]) -> None:
-    """The seeded weights into the public network; its coordinates stay."""
+    """Loads the seeded weights into the public network, but keeps its coordinates."""
     state = mmvt_public.state_dict(shapes)
     state = {k: torch.from_numpy(np.asarray(v)) for k, v in state.items()}
     missing, unexpected = network.load_state_dict(state, strict=False)
@@ -45,7 +45,7 @@ def fill(network: torch.nn.Module, shapes: dict[str, tuple[int, ...]]) -> None:
 
 
 def run(network, losses, vision, flow, words, valid, mask, dtype=torch.float32):
-    """(numbers as `mmvt_public.summary`, total loss with its graph) of all behind the encoders."""
+    """Returns (numbers as `mmvt_public.summary`, total loss) of all parts after the encoders."""
     frames = mmvt_public.FRAMES
 
     def maps(arrays):

@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def write(repository: str, peer: torch.nn.Module) -> None:
-    """Samples of all maps of two frames: the first is remembered, the second read with it."""
+    """Writes samples of all maps of two frames: the first is memorized, the second reads it."""
     shapes = {k: tuple(v.shape) for k, v in peer.state_dict().items()}
     state = propagation.state_dict(repository, shapes)
     peer.load_state_dict({k: torch.from_numpy(np.asarray(v)) for k, v in state.items()})

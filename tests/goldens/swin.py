@@ -30,8 +30,11 @@ def main() -> None:
 
 
 def swin(network) -> dict:
-    """All maps, and the gradients of the sum of their mean cubes (squares of a normalized map
-    hardly move): samples of the one by the image, and the lengths of those by the parameters."""
+    """Returns all maps, and gradients of the sum of their mean cubes.
+
+    Squares of a normalized map would hardly change. Of the gradient by the image samples are kept,
+    of those by the parameters the norms.
+    """
     golden = shapes(small.state(network))
     x = np.moveaxis(seeded.inputs("image", small.IMAGE), -1, 1)
     x = torch.from_numpy(x.copy()).double().requires_grad_()
@@ -47,7 +50,7 @@ def swin(network) -> dict:
 
 @torch.no_grad()
 def vggish(network) -> dict:
-    """What the last layer is given, and what it says."""
+    """Returns the input and the output of the last layer."""
     golden = shapes(small.state(network))
     network.embeddings[3].register_forward_hook(
         lambda module, inputs, output: golden.update(features=seeded.sample(output))

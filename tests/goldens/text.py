@@ -4,8 +4,8 @@
 
 Source: `transformers.BertModel` 5.23.0 and `torch.nn.GRU`, `torch.nn.LSTM` 2.13.0 (CPU, float32,
 eval mode), weights normal(0, 0.5) from numpy seed 0, sizes as below. The loss whose gradients are
-kept is the sum of each valid output times a fixed normal number (`loss_<output>`). The weights
-stand in the file beside the values, under torch's names.
+stored is the sum of each valid output times a fixed normal number (`loss_<output>`). The weights
+are stored too, under PyTorch's names.
 """
 
 import pathlib
@@ -40,7 +40,7 @@ def randomize(module, random):
 
 
 def backpropagated(module, outputs, random):
-    """Everything to keep, after a backward pass of the weighted sum of `outputs`."""
+    """Returns all arrays to store, after a backward pass from the weighted sum of `outputs`."""
     weights = {name: numbers(random, value.shape) for name, value in outputs.items()}
     sum((value * weights[name]).sum() for name, value in outputs.items()).backward()
     kept = dict(outputs)

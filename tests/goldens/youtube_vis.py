@@ -1,13 +1,13 @@
-"""Makes youtube_vis.npz: what the official evaluation of YouTube-VIS says of made sets.
+"""Writes youtube_vis.npz: scores of synthetic data by the official evaluation of YouTube-VIS.
 
     python tests/goldens/youtube_vis.py --references FOLDER
 
 FOLDER/cocoapi is a working copy of youtubevos/cocoapi at f3f9948a1f749fb95797f31a9616872811eea559.
-Its Python files are imported as they are, with the installed pycocotools' masks (2.0.11); under
-NumPy 2 they lack `np.float` and get numbers of samples as floats, which a stand-in for `np` mends,
-and under Python 3 they lack `unicode`.
-Truth and predictions (seed 0) are stored beside the answers as JSON, so that the test depends on no
-generator.
+Its Python files are imported as they are, with the masks of the installed pycocotools (2.0.11).
+They need `np.float` and pass numbers of samples as floats, which NumPy 2 refuses, so a replacement
+for `np` accepts both; `unicode`, which Python 3 lacks, is `str`.
+Truth and predictions (seed 0) are stored with the scores as JSON, so that the test does not depend
+on a generator.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def box(top: float, left: float, height: float, width: float) -> np.ndarray:
 
 
 def code(mask: np.ndarray, text: bool) -> dict:
-    """Compressed by pycocotools, or as a list of runs."""
+    """Encodes a mask as pycocotools' text, or as a list of runs."""
     if text:
         from pycocotools import mask as coco
 
@@ -46,24 +46,24 @@ def code(mask: np.ndarray, text: bool) -> dict:
             "counts": np.diff(np.flatnonzero(flat[1:] != flat[:-1]), prepend=0).tolist()}
 
 
-class Made:
-    """One made set: `said` and `answers` are truth and predictions in the official forms."""
+class SyntheticSet:
+    """A synthetic data set: `truth` and `predictions` in the official formats."""
 
     def __init__(self, seed: int):
         self.rng = np.random.default_rng(seed)
-        self.said = {"info": {}, "videos": [], "annotations": [],
+        self.truth = {"info": {}, "videos": [], "annotations": [],
                      "categories": [{"id": c, "name": f"category {c}"} for c in CATEGORIES]}
         self.predictions = []
 
     def video(self, length: int) -> int:
-        number = 11 + 7 * len(self.said["videos"]) % 40
-        self.said["videos"].append({
+        number = 11 + 7 * len(self.truth["videos"]) % 40
+        self.truth["videos"].append({
             "id": number, "height": SIZE[0], "width": SIZE[1], "length": length,
             "file_names": [f"v{number}/{t:05d}.jpg" for t in range(length)]})
         return number
 
     def track(self, length: int, side: float) -> np.ndarray:
-        """[T, 4] boxes that wander."""
+        """Returns [T, 4] boxes that move."""
         start = self.rng.uniform(0, [SIZE[0] - side / 2, SIZE[1] - side / 2])
         way = self.rng.normal(0, 6, (length, 2)).cumsum(0)
         return np.concatenate([start + way, np.full((length, 2), side)], 1)
@@ -71,8 +71,8 @@ class Made:
     def true(self, video: int, boxes: np.ndarray, category: int, missing: float = 0.0,
              crowd: bool = False, text: bool = False) -> None:
         masks = [None if self.rng.random() < missing else box(*b) for b in boxes]
-        self.said["annotations"].append({
-            "id": len(self.said["annotations"]) + 1, "video_id": video, "category_id": category,
+        self.truth["annotations"].append({
+            "id": len(self.truth["annotations"]) + 1, "video_id": video, "category_id": category,
             "iscrowd": int(crowd), "height": SIZE[0], "width": SIZE[1],
             "segmentations": [m if m is None else code(m, text) for m in masks],
             "areas": [m if m is None else int(m.sum()) for m in masks],
@@ -87,10 +87,12 @@ class Made:
                               for b in moved]})
 
 
-def made(seed: int, videos: int = 6, missing: float = 0.0, crowds: float = 0.0, digits: int = 6,
-         sides: tuple[float, float] = (60, 200), extra: int = 3) -> tuple[dict, list]:
-    """A set with right, shifted, doubled and invented predictions; scores of `digits` digits."""
-    m = Made(seed)
+def draw_set(
+    seed: int, videos: int = 6, missing: float = 0.0, crowds: float = 0.0, digits: int = 6,
+    sides: tuple[float, float] = (60, 200), extra: int = 3,
+) -> tuple[dict, list]:
+    """Draws a set with correct, shifted, duplicate and false predictions, and rounded scores."""
+    m = SyntheticSet(seed)
     for k in range(videos):
         length = int(m.rng.integers(2, 6))
         video = m.video(length)
@@ -103,27 +105,29 @@ def made(seed: int, videos: int = 6, missing: float = 0.0, crowds: float = 0.0, 
                 m.prediction(video, boxes, int(m.rng.choice(CATEGORIES)) if wrong else category,
                          round(m.rng.random(), digits), missing, shift=m.rng.uniform(0, 12))
         for _ in range(int(m.rng.integers(0, extra + 1))):
-            m.prediction(video, m.track(length, m.rng.uniform(*sides)), int(m.rng.choice(CATEGORIES)),
-                     round(m.rng.random(), digits), missing)
-    return m.said, m.predictions
+            m.prediction(video, m.track(length, m.rng.uniform(*sides)),
+                         int(m.rng.choice(CATEGORIES)), round(m.rng.random(), digits), missing)
+    return m.truth, m.predictions
 
 
 def cases() -> dict[str, tuple[dict, list]]:
     found = {
-        "plain": made(1), "missing_frames": made(2, missing=0.4), "crowds": made(3, crowds=0.4),
-        "ties": made(4, digits=1, extra=6), "tie_of_all": made(5, digits=0),
-        "small": made(6, sides=(4, 100)), "sizes": made(7, sides=(100, 290)),
-        "all_at_once": made(8, videos=10, missing=0.2, crowds=0.2, digits=1, sides=(40, 290)),
+        "plain": draw_set(1), "missing_frames": draw_set(2, missing=0.4),
+        "crowds": draw_set(3, crowds=0.4),
+        "ties": draw_set(4, digits=1, extra=6), "tie_of_all": draw_set(5, digits=0),
+        "small": draw_set(6, sides=(4, 100)), "sizes": draw_set(7, sides=(100, 290)),
+        "all_at_once": draw_set(8, videos=10, missing=0.2, crowds=0.2, digits=1, sides=(40, 290)),
     }
-    m = Made(9)   # areas on the borders of the ranges
+    m = SyntheticSet(9)   # areas at the limits of the ranges
     for side in (128, 256, 127, 129, 255, 257):
         video = m.video(2)
         boxes = np.array([[10, 10, side, side]] * 2, float)
         m.true(video, boxes, 1)
         m.prediction(video, boxes, 1, m.rng.random())
         m.prediction(video, boxes + np.array([20, 0, 0, 0]), 1, m.rng.random())
-    found["borders"] = m.said, m.predictions
-    m = Made(10)   # videos without objects, without predictions, without both; nothing but nulls
+    found["borders"] = m.truth, m.predictions
+    # Videos without objects, without predictions, without both; objects without any mask.
+    m = SyntheticSet(10)
     for true, ours in ((0, 2), (2, 0), (0, 0), (1, 1)):
         video = m.video(3)
         for _ in range(true):
@@ -132,8 +136,8 @@ def cases() -> dict[str, tuple[dict, list]]:
             m.prediction(video, m.track(3, 90), 3, m.rng.random())
     m.true(video, m.track(3, 50), 3, missing=1.1)
     m.prediction(video, m.track(3, 50), 3, 0.9, missing=1.1)
-    found["empty_videos"] = m.said, m.predictions
-    m = Made(11)   # more predictions than count, and equal overlaps
+    found["empty_videos"] = m.truth, m.predictions
+    m = SyntheticSet(11)   # more predictions than count, and equal overlaps
     video = m.video(2)
     boxes = [m.track(2, 40) for _ in range(15)]
     for b in boxes:
@@ -141,19 +145,19 @@ def cases() -> dict[str, tuple[dict, list]]:
         m.true(video, b, 7)
     for k in range(120):
         m.prediction(video, boxes[k % 15], 7, round(m.rng.random(), 1), shift=1.0 * (k % 4))
-    found["many"] = m.said, m.predictions
+    found["many"] = m.truth, m.predictions
     return found
 
 
 def official(references: Path) -> Callable[[dict, list], dict[str, float]]:
-    """Function from truth and predictions to the scores; -1 where there is no object."""
+    """Returns (truth, predictions) -> scores; -1 where there is no object."""
     package = ModuleType("official_youtube_vis")
     package.__path__ = [str(references / "cocoapi" / "PythonAPI" / "pycocotools")]
     sys.modules[package.__name__] = package
     ytvos, evaluation = (importlib.import_module(f"{package.__name__}.{name}")
                          for name in ("ytvos", "ytvoseval"))
 
-    class Mended:
+    class NumpyWithOldNames:
         float = float
 
         def __getattr__(self, name):
@@ -163,14 +167,15 @@ def official(references: Path) -> Callable[[dict, list], dict[str, float]]:
         def linspace(start, stop, number, endpoint=True):
             return np.linspace(start, stop, int(number), endpoint=endpoint)
 
-    evaluation.np, ytvos.unicode = Mended(), str
+    evaluation.np, ytvos.unicode = NumpyWithOldNames(), str
 
-    def evaluate(said, predictions):
+    def evaluate(truth: dict, predictions: list) -> dict[str, float]:
         with contextlib.redirect_stdout(io.StringIO()):
-            truth = ytvos.YTVOS()
-            truth.dataset = json.loads(json.dumps(said))
-            truth.createIndex()
-            run = evaluation.YTVOSeval(truth, truth.loadRes(json.loads(json.dumps(predictions))))
+            dataset = ytvos.YTVOS()
+            dataset.dataset = json.loads(json.dumps(truth))
+            dataset.createIndex()
+            results = dataset.loadRes(json.loads(json.dumps(predictions)))
+            run = evaluation.YTVOSeval(dataset, results)
             run.evaluate()
             run.accumulate()
             run.summarize()
@@ -184,10 +189,10 @@ def main() -> None:
     parser.add_argument("--references", type=Path, required=True)
     evaluate = official(parser.parse_args().references)
     arrays = {}
-    for name, (said, predictions) in cases().items():
-        stats = evaluate(said, predictions)
+    for name, (truth, predictions) in cases().items():
+        stats = evaluate(truth, predictions)
         print(name, {key: round(value, 3) for key, value in stats.items()})
-        text = json.dumps({"truth": said, "predictions": predictions, "scores": stats})
+        text = json.dumps({"truth": truth, "predictions": predictions, "scores": stats})
         arrays[name] = np.frombuffer(text.encode(), np.uint8)
     path = Path(__file__).with_suffix(".npz")
     np.savez_compressed(path, **arrays)

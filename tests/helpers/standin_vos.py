@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from vseg_jax.tasks import vos
+from vseg_jax.tasks.slots import slot_masks
 
 TRACES = collections.Counter()
 
@@ -51,7 +52,7 @@ class Follower:
             new, marked = self._colors(frame, prompt["mask"], background=False)
             colors = jnp.where(marked[:, None], new, colors)
             present |= marked
-            given = vos.one_hot(prompt["mask"], self.config.objects)
+            given = slot_masks(prompt["mask"], self.config.objects)
         distance = jnp.linalg.norm(frame[None] / 255.0 - colors[:, None, None], axis=-1)
         score = jnp.where(present[:, None, None], -variables["params"]["gain"] * distance, -1e9)
         probability = jax.nn.softmax(score, axis=0)[1:]
@@ -62,7 +63,7 @@ class Follower:
 
     def _colors(self, frame, mask, background):
         """[1 + N, 3] mean colors and [1 + N] whether there is such a pixel."""
-        objects = vos.one_hot(mask, self.config.objects)
+        objects = slot_masks(mask, self.config.objects)
         masks = jnp.concatenate([(mask == 0)[None] * background, objects])
         pixels = masks.sum((1, 2))
         sums = jnp.einsum("nhw,hwc->nc", masks.astype(jnp.float32), frame / 255.0)

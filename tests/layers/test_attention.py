@@ -19,7 +19,7 @@ def inputs():
 
 
 def reference(query, key, value, mask):
-    """Textbook attention in float64."""
+    """Computes textbook attention in float64."""
     query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
     scores = np.einsum("bqnd,bknd->bnqk", query, key) / np.sqrt(D)
     scores = np.where(np.asarray(mask)[:, None], scores, -np.inf)
@@ -72,7 +72,7 @@ def test_masked_keys_get_no_gradient_and_chunks_the_same(inputs):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_query_that_sees_nothing_is_finite(inputs):
+def test_query_without_keys_is_finite(inputs):
     *qkv, mask = inputs
     out = attention(*qkv, mask=mask.at[0, 0].set(False))
     np.testing.assert_allclose(out[0, 0], qkv[2][0].mean(0), atol=1e-6)
@@ -88,7 +88,7 @@ def test_one_head(inputs):
 
 def test_module_refuses_heads_that_do_not_divide():
     x = jnp.zeros((1, 2, 4))
-    with pytest.raises(ValueError, match="do not divide"):
+    with pytest.raises(ValueError, match="it must divide features"):
         MultiHeadAttention(heads=3, features=4).init(jax.random.key(0), x, x)
 
 

@@ -9,12 +9,12 @@ CASES = [  # (T, H, W), kernel, strides
     ((8, 6, 6), (3, 3, 3), (1, 1, 1)),
     ((5, 7, 6), (7, 7, 7), (2, 2, 2)),
     ((1, 4, 5), (3, 1, 3), (1, 1, 2)),
-    ((2, 4, 4), (7, 3, 3), (2, 1, 1)),  # taps that see padding alone
+    ((2, 4, 4), (7, 3, 3), (2, 1, 1)),  # taps that cover only padding
 ]
 
 
 @pytest.mark.parametrize("size,kernel,strides", CASES)
-def test_the_ways_agree_forward_and_backward(size, kernel, strides):
+def test_the_forms_agree_forward_and_backward(size, kernel, strides):
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, *size, 3)), jnp.float32)
     w = jnp.asarray(rng.normal(size=(*kernel, 3, 4)), jnp.float32)
@@ -29,7 +29,7 @@ def test_the_ways_agree_forward_and_backward(size, kernel, strides):
 
 
 @pytest.mark.parametrize("size,stride", [(3, 1), (3, 2), (5, 1), (5, 2)])
-def test_depthwise_ways_agree_forward_and_backward(size, stride):
+def test_depthwise_forms_agree_forward_and_backward(size, stride):
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 7, 10, 3)), jnp.float32)
     w = jnp.asarray(rng.normal(size=(size, size, 1, 3)), jnp.float32)

@@ -28,7 +28,7 @@ def test_evaluation_uses_running_statistics():
     np.testing.assert_allclose(out[:, 0], 1 + 2 * (X[:, 0] - 1) / 2, rtol=1e-5)
 
 
-def test_frozen_ignores_train_and_lets_no_gradient_into_its_parameters():
+def test_frozen_ignores_train_and_stops_the_gradient_of_its_parameters():
     layer = BatchNorm("frozen")
 
     def total(v, x):

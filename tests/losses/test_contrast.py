@@ -35,7 +35,7 @@ def test_no_negatives_is_no_loss_and_no_nan():
 
 
 def test_several_positives_by_hand():
-    """Each positive stands against the query's own negatives, not against other positives."""
+    """Each positive competes with the query's negatives, not with other positives."""
     query = jnp.asarray([[1.0, 0.0]] * 3)
     positives = jnp.asarray([[[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]]] * 3)
     there = jnp.asarray([[True, True, False], [False, True, False], [False] * 3])
@@ -52,7 +52,7 @@ def test_several_positives_by_hand():
     np.testing.assert_array_equal(counted, [1, 1, 0])
 
 
-def test_what_is_not_there_has_no_gradient():
+def test_invalid_entries_have_no_gradient():
     def loss(positives, negatives):
         there = jnp.asarray([[True, False]])
         nobody = jnp.asarray([[False]])

@@ -35,7 +35,7 @@ def test_a_pixel_of_weight_0_has_no_gradient():
     assert (jnp.abs(gradient) > 0).sum() == 3
 
 
-def test_a_map_without_pixels_counts_nowhere():
+def test_a_map_without_pixels_does_not_count():
     loss, counted = binary_cross_entropy(LOGITS, TARGETS, jnp.zeros((1, 2, 2)))
     assert loss[0] == counted[0] == 0
     gradient = jax.grad(

@@ -1,4 +1,4 @@
-"""The compared methods of qvim on fixed inputs and draws: by public PyTorch code, and by ours.
+"""The methods that qvim is compared with, on fixed inputs and draws: public code and ours.
 
 Folder under the references -> repository, commit:
   mixstyle-release  KaiyangZhou/mixstyle-release  16f7cf1fe2c7b1b3c660c72b32817ebb0545397a
@@ -39,7 +39,7 @@ VALUES = np.abs(seeded.inputs("values", (300,))) ** 3
 
 
 def ours() -> dict[str, np.ndarray]:
-    """Name -> result, as `public` has them."""
+    """Returns name -> result of our code, with the names of `public`."""
     everywhere, other, share = jnp.ones(4, bool), jnp.asarray(OTHER), jnp.asarray(SHARE)
     results = {}
     for name, method in {
@@ -74,7 +74,7 @@ def ours() -> dict[str, np.ndarray]:
 
 
 def public(root: Path) -> dict[str, np.ndarray]:
-    """The same by public code, in double precision."""
+    """Returns name -> result of the public code, in double precision."""
     import torch
 
     x, weight = (torch.from_numpy(np.moveaxis(a, -1, 1).copy()).double() for a in (X, WEIGHT))
@@ -112,7 +112,7 @@ def public(root: Path) -> dict[str, np.ndarray]:
 
 
 def _public_whitening(layers, settings) -> dict[str, np.ndarray]:
-    """What deepv3.py does with the two modules, on maps instead of pictures."""
+    """Runs the two modules as deepv3.py does, on maps instead of images."""
     import torch
 
     def normalized(maps):
@@ -145,7 +145,7 @@ def _public_whitening(layers, settings) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _robustnet(root: Path):
-    """RobustNet's two modules, on the CPU."""
+    """Loads RobustNet's two modules, on the CPU."""
     import torch
 
     names = {name: ModuleType(name) for name in ("network", "network.mynn")}

@@ -1,11 +1,11 @@
-"""MaskFormer's public head, and seeded weights and maps for it and for rcf without references.
+"""MaskFormer's public head, with seeded weights and maps for it and for rcf without references.
 
 github.com/facebookresearch/MaskFormer at da3e60d85fdeedcb31476b5edd7d328826ce56cc, as the folder
 MaskFormer of the references (docs/parity.md): mask_former/modeling/heads/pixel_decoder.py and
-mask_former/modeling/transformer/*.py. detectron2 and fvcore are stood in for: their convolution,
-which carries its norm, and their registries. What is different on purpose: the filters have two
-layers, as rcf's paper says, and not three; at 64 channels group norm has groups of 8, which are
-detectron2's 32 groups at 256. `load` needs torch; the rest of this file does not.
+mask_former/modeling/transformer/*.py. Stand-ins replace what it needs of detectron2 and fvcore: a
+convolution that includes its norm, and registries. Two things differ on purpose: the filters have
+two layers instead of three, as in rcf's paper; at 64 channels group norm has groups of 8, like
+detectron2's 32 groups at 256 channels. `load` needs torch; the rest of this file does not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PYRAMID = {"res2": (16, 24, 16), "res3": (8, 12, 24), "res4": (4, 6, 32), "res5"
 
 
 def load(root: str | Path) -> Any:
-    """The public head: maps [B, C, h, w] by name to {class logits, mask logits} of all layers."""
+    """Returns the public head: maps [B, C, h, w] by name -> {classes, masks} of all layers."""
     import torch
 
     c = CONFIG
@@ -76,18 +76,18 @@ def load(root: str | Path) -> Any:
 
 
 def positions(root: str | Path) -> Any:
-    """The public module of position codes for 64 channels."""
+    """Returns the public module of position codes for 64 channels."""
     module = _read(root, "transformer/position_encoding", "transformer")
     return module.PositionEmbeddingSine(32, normalize=True)
 
 
 def maps() -> list[np.ndarray]:
-    """The pyramid, channels last, the largest first."""
+    """Returns the pyramid, channels last, the largest map first."""
     return [seeded.inputs(name, (2, *shape)) for name, shape in PYRAMID.items()]
 
 
 def variables(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """Those of our network for the seeded weights of the public one."""
+    """Converts the seeded weights of the public network to our variables."""
     state_dict: dict[str, np.ndarray] = {}
     for key, value in seeded.state_dict(shapes).items():
         if "in_proj_" in key:  # queries, keys and values in one
@@ -104,7 +104,7 @@ def variables(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 
 def prediction(variables: Mapping[str, Any], pyramid: list[Any]) -> dict[str, Any]:
-    """Ours, by the same names."""
+    """Returns our outputs, by the same names."""
     out = Network(CONFIG).apply(
         variables, tuple(pyramid), None, None, None, train=False, layers=True
     )
@@ -162,7 +162,7 @@ def _read(root: str | Path, file: str, package: str) -> ModuleType:
 
 @contextlib.contextmanager
 def _stand_ins():
-    """detectron2 and fvcore as far as the head reads them."""
+    """Replaces the parts of detectron2 and fvcore that the head uses."""
     import torch
 
     class Conv2d(torch.nn.Conv2d):

@@ -1,8 +1,9 @@
-"""All gradients of mmvt's training loss beside the public code, in float64; errors as JSON.
+"""Compares all gradients of mmvt's training loss with the public code in float64; prints JSON.
 
-test_mmvt_torch.py runs this in a process of its own, because here "float32" means float64 wherever
-it is written: whatever the config says, BERT and the losses keep some sums in float32, and rounding
-there tips rectifiers over. Sizes as in mmvt_public.py; statistics of the batch, no dropout.
+test_mmvt_torch.py runs this in its own process, because here every "float32" means float64:
+whatever the config says, BERT and the losses keep some sums in float32, and rounding there switches
+ReLUs on or off. Sizes are those of mmvt_public.py; normalization uses the batch; there is no
+dropout.
 """
 
 # ruff: noqa: E402
@@ -19,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-jnp.float32 = jnp.float64  # before flax and the library read their defaults
-torch.Tensor.float = torch.Tensor.double  # of the targets; a loss has its target's type
+jnp.float32 = jnp.float64  # before flax and this package read their defaults
+torch.Tensor.float = torch.Tensor.double  # of the targets; a loss has the type of its target
 
 import mmvt_public
 import references
@@ -32,7 +33,7 @@ from vseg_jax.weights.convert import convert
 sys.path.append(str(Path(__file__).parents[1] / "goldens"))
 import mmvt as golden
 
-NONE = 1e-12  # a gradient so much smaller than the largest is none
+NONE = 1e-12  # relative to the largest gradient; smaller ones count as zero
 
 
 def main() -> None:
@@ -61,7 +62,7 @@ def main() -> None:
         jax.grad(loss, has_aux=True), compiler_options={"xla_backend_optimization_level": 0}
     )
     ours, (updates, means) = run(variables["params"])
-    # torch keeps the gradient from the embedding of padding, which is word 0.
+    # PyTorch stops the gradient of the embedding of padding, which is word 0.
     word = ours["text"]["bert"]["embeddings"]["word"]
     word["embedding"] = word["embedding"].at[0].set(0)
     largest = max(np.abs(x).max() for x in jax.tree.leaves(gradients))
@@ -74,7 +75,7 @@ def main() -> None:
             none[name] = float(np.abs(mine).max() / largest)
         else:
             errors[name] = error(mine, peer)
-    # The words' variance: they count once a sentence here, once a frame there.
+    # The variance of words differs: they count once per sentence here, once per frame there.
     del updates["words"]["norm"]["var"], statistics["words"]["norm"]["var"]
     print(json.dumps({
         "terms": {name: error(means[name], terms[name]) for name in terms},
@@ -84,12 +85,12 @@ def main() -> None:
 
 
 def theirs(network, computer, batch, like):
-    """The public code's terms, and its gradients and running statistics in our trees."""
+    """Returns the public code's terms, and its gradients and running statistics in our layout."""
     network.double().train()
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    frames, flow = (mmvt_public.pictures(batch[k], np.float64) for k in ("frames", "flow"))
+    frames, flow = (mmvt_public.images(batch[k], np.float64) for k in ("frames", "flow"))
     words = [mmvt_public.every_frame(batch[k]) for k in ("tokens", "tokens_valid")]
     truth = torch.from_numpy(batch["masks"][:, -1:].astype(np.int64))
     *maps, logits, mask = network(frames, flow, *words, truth)
@@ -116,7 +117,7 @@ def theirs(network, computer, batch, like):
 
 
 def error(ours, theirs) -> float:
-    """Largest difference relative to the largest value."""
+    """Returns the largest difference relative to the largest value."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     assert ours.shape == theirs.shape and ours.dtype == np.float64
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())

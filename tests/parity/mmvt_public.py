@@ -1,9 +1,9 @@
-"""The public PyTorch code of mmvt, whole or with all sizes divided, and seeded weights and inputs.
+"""The public PyTorch code of mmvt, in full or reduced size, with seeded weights and inputs.
 
 github.com/wangbo-zhao/2022CVPR-MMMMTBVS at 4e735e662c3318826fd9eb3ef16d0e32ea3202d2, as the folder
-MMMMTBVS of the references (docs/parity.md). Its sizes are literals; for small comparisons they are
-divided in its text. CSTM's ResNet stands in for torchvision's. Torch and einops are needed by what
-hands out the public code and its inputs alone.
+MMMMTBVS of the references (docs/parity.md). Its sizes are literals; for small comparisons they
+are divided in its source text. CSTM's ResNet replaces torchvision's. Only the functions that return
+the public code and its inputs need torch and einops.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SMALL = MmvtConfig(
     align_chunk=24, dropout=0.0, aspp_dropout=0.0, **COMPAT,
 )
 SAMPLES, FRAMES, WORDS, SIDE = 2, 3, 20, 32
-# In the public text: what is divided by 16, and sides of maps of a picture of 320.
+# In the public source: numbers to divide by 16, and sides of maps of an image of 320.
 CHANNELS = re.compile(r"\b(2048|1024|768|512|256|128|64)\b")
 SPATIAL = re.compile(r"spatial_size=(20|40|80)\b")
 
@@ -40,20 +40,20 @@ SPATIAL = re.compile(r"spatial_size=(20|40|80)\b")
 def load(
     root: str | Path, *, small: bool, side: int | None = None, exact: bool = False
 ) -> tuple[Any, Any]:
-    """(PropagationNetwork, LossComputer) of the public code.
+    """Returns (PropagationNetwork, LossComputer) of the public code.
 
     Args:
       root: folder of the references.
       small: sizes divided as above, ResNet-50 in place of ResNet-101, `BERT` in place of BERT-base.
-      side: of the pictures, a multiple of 16; the public code's own is 320, and `SIDE` if small.
-      exact: for comparisons in float64, pi in place of 3.141592, and padding has a score of 0 where
-        the public code fills in 1e-9.
+      side: of the images, a multiple of 16; 320 in the public code, `SIDE` if small.
+      exact: for comparisons in float64, replaces 3.141592 by pi, and the score of padding, 1e-9,
+        by 0.
     """
     import torch
     from transformers import BertConfig as TheirConfig
     from transformers import BertModel
 
-    cells = (side or (SIDE if small else 320)) // 16  # a side of the coarsest maps
+    cells = (side or (SIDE if small else 320)) // 16  # side of the coarsest maps
     sizes = [
         ("20:420", f"20:{20 + cells**2}"), ("420:", f"{20 + cells**2}:"),
         ("(20, 20)", f"({cells}, {cells})"),
@@ -76,7 +76,7 @@ def load(
         return module
 
     class Layers(torch.nn.ModuleDict):
-        """What torchvision calls IntermediateLayerGetter."""
+        """Replaces torchvision's IntermediateLayerGetter."""
 
         def __init__(self, network, return_layers):
             names = [n for n, _ in network.named_children()]
@@ -128,23 +128,23 @@ def load(
 
 
 def state_dict(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Public key -> array; the coordinates keep what the public code computes."""
+    """Returns public key -> array, without the coordinates, which the public code computes."""
     state = seeded.state_dict({k: s for k, s in shapes.items() if "spatial_pos" not in k})
     for key in state:
-        if key.startswith("model."):  # the same ResNet under another name
+        if key.startswith("model."):  # the same ResNet by another name
             state[key] = state["Visionmodel." + key.removeprefix("model.")]
     return {k: v for k, v in state.items() if "position_ids" not in k and "token_type_ids" not in k}
 
 
 def variables(config: MmvtConfig, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The seeded weights in our tree."""
+    """Converts the seeded weights to our variables."""
     tokens = jax.ShapeDtypeStruct((1, WORDS), np.int32)
     like = jax.eval_shape(Mmvt(config).init, jax.random.key(0), {"tokens": tokens})
     return mmvt.from_public(state_dict(shapes), like)
 
 
 def features(config: MmvtConfig, side: int = SIDE) -> tuple[Any, ...]:
-    """Seeded maps of both streams [B, T, ...], words of BERT with their validity, and a mask."""
+    """Returns seeded maps of both streams [B, T, ...], words with their validity, and a mask."""
     wide = 4 if config.depth >= 50 else 1
     maps = {
         name: tuple(
@@ -162,7 +162,7 @@ def features(config: MmvtConfig, side: int = SIDE) -> tuple[Any, ...]:
 
 
 def batch() -> dict[str, np.ndarray]:
-    """Random clips of small pictures, with sentences and masks (tasks/rvos.py)."""
+    """Returns random clips of small images, with sentences and masks (tasks/rvos.py)."""
     random = np.random.default_rng(0)
     shape = (SAMPLES, FRAMES, 32, 32)
     frames, flow = (random.integers(0, 256, (*shape, 3), np.uint8) for _ in range(2))
@@ -176,8 +176,8 @@ def batch() -> dict[str, np.ndarray]:
     }
 
 
-def pictures(x: np.ndarray, dtype: Any = np.float32) -> Any:
-    """Frames [B, T, H, W, 3] as the public code takes them."""
+def images(x: np.ndarray, dtype: Any = np.float32) -> Any:
+    """Converts frames [B, T, H, W, 3] to the input of the public code."""
     import torch
 
     x = (x / dtype(255) - np.asarray(IMAGENET[0], dtype)) / np.asarray(IMAGENET[1], dtype)
@@ -185,7 +185,7 @@ def pictures(x: np.ndarray, dtype: Any = np.float32) -> Any:
 
 
 def every_frame(x: np.ndarray) -> Any:
-    """Tokens or their validity, likewise: [B, T, 1, L]."""
+    """Repeats tokens or their validity for every frame: [B, T, 1, L]."""
     import torch
 
     return torch.from_numpy(x.astype(np.int64))[:, None, None].expand(-1, FRAMES, 1, -1)
@@ -193,7 +193,7 @@ def every_frame(x: np.ndarray) -> Any:
 
 def prediction(model: Mmvt, variables: Any, vision: Any, flow: Any, words: Any, valid: Any,
            **options: Any) -> Any:
-    """What follows the streams, for the last frame of each clip."""
+    """Runs our network after the streams, for the last frame of each clip."""
     target = jax.numpy.full(words.shape[0], FRAMES - 1)
     side = 4 * vision[0].shape[2]
     return model.network.apply(
@@ -203,7 +203,7 @@ def prediction(model: Mmvt, variables: Any, vision: Any, flow: Any, words: Any, 
 
 
 def summary(output: Any, terms: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """What the goldens hold of a forward pass."""
+    """Returns the numbers of a forward pass that the goldens store."""
     return {
         "logits": np.asarray(output.logits), "vision": np.asarray(output.embeddings.vision),
         "flow": np.asarray(output.embeddings.flow),

@@ -1,4 +1,4 @@
-"""Seeded weights and a short made video for STM and SwiftNet, beside the public code and without."""
+"""Seeded weights and a short synthetic video for STM and SwiftNet, ours and the public ones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from vseg_jax.models.swiftnet.network import StmNetwork, SwiftNetwork
 from vseg_jax.weights import swiftnet
 
 OURS = {"STM": StmNetwork(50), "SwiftNet": SwiftNetwork(18)}
-# Factors on the seeded weights. Plain ones grow from block to block until every affinity is 0 or 1
-# and every probability too, where nothing could differ.
+# Factors of the seeded weights. Without them activations grow from block to block until all
+# affinities and probabilities are 0 or 1, where no difference could show.
 GAINS = {
     "STM": (
         (r"res\d\.\d+\.bn3\.weight", 0.3), (r"conv1_[mo]\.weight", 4.0),
@@ -33,7 +33,7 @@ MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0
 
 
 def state_dict(repository: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Public key -> array; the color statistics are those of ImageNet."""
+    """Returns public key -> array; the color statistics are those of ImageNet."""
     state = seeded.state_dict(shapes)
     for key in state:
         for pattern, gain in GAINS[repository]:
@@ -46,7 +46,7 @@ def state_dict(repository: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[s
 
 
 def video(frames: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frames uint8 [T, H, W, 3] in which two patterned discs move, and index masks [T, H, W]."""
+    """Returns uint8 frames [T, H, W, 3] with two moving patterned discs, and masks [T, H, W]."""
     random = np.random.default_rng(5)
     y, x = np.mgrid[:height, :width]
     ground = random.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3))
@@ -65,14 +65,14 @@ def video(frames: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def example(height: int, width: int) -> tuple[np.ndarray, ...]:
-    """A frame in [0, 1], its soft masks (exact in float32), the others' masks, the next frame."""
+    """Returns a frame in [0, 1], its soft masks (exact in float32), the others', and a query."""
     frames, masks = video(2, height, width)
     soft = np.stack([masks[:1] == slot for slot in (1, 2)], axis=1) * 0.75 + 0.125
     return frames[:1] / 255, soft, soft[:, ::-1].copy(), frames[1:] / 255
 
 
 def prepared(example: tuple[np.ndarray, ...], dtype: type) -> list[jax.Array]:
-    """The same as our networks take it."""
+    """Converts an example to the input of our networks."""
     frame, masks, others, query = (x.astype(dtype) for x in example)
     mean, deviation = MEAN.astype(dtype), DEVIATION.astype(dtype)
     frame, query = (frame - mean) / deviation, (query - mean) / deviation
@@ -80,7 +80,7 @@ def prepared(example: tuple[np.ndarray, ...], dtype: type) -> list[jax.Array]:
 
 
 def variables(repository: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The seeded weights in our tree."""
+    """Converts the seeded weights to our variables."""
     shape = (1, 32, 32, 3), (1, 2, 32, 32), (1, 2, 32, 32)
     inputs = [jax.ShapeDtypeStruct(s, jnp.float32) for s in shape]
     like = jax.eval_shape(lambda *x: OURS[repository].init(jax.random.key(0), *x), *inputs)
@@ -88,13 +88,13 @@ def variables(repository: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
 
 
 def plain_read(query, keys, values, valid):
-    """What `memory.read` does where everything is valid, in any precision."""
+    """Computes `memory.read` where everything is valid, in any precision."""
     scores = jnp.einsum("qk,nmk->nqm", query, keys) / query.shape[-1] ** 0.5
     return jax.nn.softmax(scores) @ values
 
 
 def remember_and_read(network, variables, frame, masks, others, query, read=memory.read):
-    """As the function of references.py, with our parts; also what each of our modules put out."""
+    """Does the same as in references.py with our network; also returns all module outputs."""
     captured, count = {}, masks.shape[1]
 
     def call(method, *inputs):

@@ -1,8 +1,8 @@
-"""The gradients of qvim's training loss beside its PyTorch twin, in float64; errors as JSON.
+"""Compares the gradients of qvim's training loss with the reference in float64; prints JSON.
 
-test_qvim_twin.py runs this in a process of its own, because here "float32" means float64 wherever
-it is written: whatever the config says, both sides keep some sums and tables in float32, and
-rounding there tips rectifiers over.
+test_qvim_reference.py runs this in its own process, because here every "float32" means float64:
+whatever the config says, both sides keep some sums and tables in float32, and rounding there
+switches ReLUs on or off.
 """
 
 # ruff: noqa: E402
@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-jnp.float32 = jnp.float64  # before flax and the library read their defaults
+jnp.float32 = jnp.float64  # before flax and this package read their defaults
 torch.set_default_dtype(torch.float64)
 torch.Tensor.float = torch.Tensor.double
 
-import test_qvim_twin as twins
+import test_qvim_reference as comparison
 
 from vseg_jax.layers import resize
 
@@ -31,13 +31,13 @@ resize.np = SimpleNamespace(**{**vars(np), "float32": np.float64})  # tables of 
 
 def main() -> None:
     """Prints {when: (error of the loss, {parameter: error of its gradient})}."""
-    model, *rest = twins.build(twins.CONFIG)
-    double = dataclasses.replace(twins.CONFIG, dtype="float64")
+    model, *rest = comparison.build(comparison.CONFIG)
+    double = dataclasses.replace(comparison.CONFIG, dtype="float64")
     both = (type(model)(double), *rest)
-    our_loss, result = twins.compiled(both), {}
+    our_loss, result = comparison.compiled(both), {}
     for qfa in (False, True):
-        ours, theirs, errors, _ = twins.one_step(both, our_loss, qfa)
-        loss = float(twins.error(ours, theirs))
+        ours, theirs, errors, _ = comparison.one_step(both, our_loss, qfa)
+        loss = float(comparison.error(ours, theirs))
         result["with QFA" if qfa else "before QFA"] = loss, {k: float(v) for k, v in errors.items()}
     print(json.dumps(result))
 

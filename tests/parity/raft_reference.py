@@ -1,4 +1,4 @@
-"""The public RAFT on the CPU, from the folder of references (docs/parity.md)."""
+"""Runs the public RAFT on the CPU, from the folder of references (docs/parity.md)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WEIGHTS = {"small": "raft-small.pth", "large": "raft-sintel.pth"}  # of download
 
 
 def module(root: str | Path, name: str) -> ModuleType:
-    """A module of core/, whose files import one another as if they stood at the top."""
+    """Imports a module of core/, whose files import each other as top-level modules."""
     core = Path(root) / "RAFT" / "core"
     if not core.is_dir():
         raise ValueError(f"{core} is missing: check out {REPOSITORY} at {COMMIT} as {core.parent}")
@@ -28,19 +28,19 @@ def module(root: str | Path, name: str) -> ModuleType:
         return importlib.import_module(name)
     finally:
         sys.path.remove(str(core))
-        for new in set(sys.modules) - known:  # "utils" is everyone's name
+        for new in set(sys.modules) - known:  # "utils" is a common name
             if str(core) in str(getattr(sys.modules[new], "__file__", "")):
                 del sys.modules[new]
 
 
 def network(root: str | Path, variant: str) -> torch.nn.Module:
-    """RAFT in evaluation, with PyTorch's random weights."""
+    """Returns RAFT in evaluation mode, with PyTorch's random weights."""
     args = argparse.Namespace(small=variant == "small", mixed_precision=False)
     return module(root, "raft").RAFT(args).eval()
 
 
 def public_weights(root: str | Path, variant: str) -> Path:
-    """Where download_models.sh puts the file."""
+    """Returns the path at which download_models.sh stores the weights."""
     return Path(root) / "RAFT" / "models" / WEIGHTS[variant]
 
 
@@ -48,8 +48,10 @@ def flow(
     peer: torch.nn.Module, root: str | Path, frame1: np.ndarray, frame2: np.ndarray,
     iterations: int = 12,
 ) -> np.ndarray:
-    """Every iteration's flow [I, B, H, W, 2] of frames [B, H, W, 3] in [0, 255]; padded as the
-    public evaluation pads."""
+    """Returns every iteration's flow [I, B, H, W, 2] of frames [B, H, W, 3] in [0, 255].
+
+    Frames are padded as in the public evaluation.
+    """
     images = [torch.from_numpy(np.moveaxis(f, -1, 1).astype(np.float32)) for f in (frame1, frame2)]
     padder = module(root, "utils.utils").InputPadder(images[0].shape)
     with torch.no_grad():
@@ -57,8 +59,8 @@ def flow(
     return np.stack([np.moveaxis(padder.unpad(f).numpy(), 1, -1) for f in flows])
 
 
-def made_pair(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [1, H, W, 3]: a texture, and it turned and grown a little and moved by (3, -2)."""
+def synthetic_pair(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns two uint8 [1, H, W, 3]: a texture, and it slightly turned, scaled and shifted."""
     rng = np.random.default_rng(0)
     texture = rng.integers(0, 256, (height, width, 3), np.uint8)
     texture = cv2.normalize(cv2.GaussianBlur(texture, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)

@@ -1,6 +1,6 @@
-"""Public PyTorch code to compare with, imported from a folder of checked-out repositories.
+"""Imports public PyTorch code to compare with, from a folder of checked-out repositories.
 
-docs/parity.md tells how to lay the folder out; `VSEG_REFERENCES` names it.
+docs/parity.md describes the folder; `VSEG_REFERENCES` names it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
-# Folder name -> (repository, commit the numbers in docs/parity.md were taken with).
+# Folder name -> (repository, commit that the numbers in docs/parity.md are from).
 REPOSITORIES = {
     "kinetics_i3d_pytorch": (
         "hassony2/kinetics_i3d_pytorch", "786fbae06a6fd5df419e1961cd32e32fbe8b396d",
@@ -33,16 +33,16 @@ I3D_STAGES = ("conv3d_1a_7x7", "conv3d_2c_3x3", "mixed_3c", "mixed_4f", "mixed_5
 
 
 def folder() -> Path | None:
-    """The folder of references, None where the variable is not set."""
+    """Returns the folder of references, or None where the variable is not set."""
     value = os.environ.get("VSEG_REFERENCES")
     return Path(value) if value else None
 
 
 def load(repository: str, file: str, root: str | Path | None = None) -> ModuleType:
-    """Imports one file of a reference repository on its own.
+    """Imports a single file of a reference repository.
 
     Raises:
-      ValueError: the file is not there.
+      ValueError: the file does not exist.
     """
     root = Path(root) if root else folder()
     if root is None:
@@ -58,7 +58,7 @@ def load(repository: str, file: str, root: str | Path | None = None) -> ModuleTy
 
 
 class Steps(torch.nn.Module):
-    """Runs the named children of `network` in turn; returns what `kept` of them say."""
+    """Runs the named children of `network` in turn; returns the outputs of `kept`."""
 
     def __init__(self, network: torch.nn.Module, names: Sequence[str], kept: Sequence[str]):
         super().__init__()
@@ -72,7 +72,7 @@ class Steps(torch.nn.Module):
 
 
 def i3d(repository: str = "kinetics_i3d_pytorch", root: str | Path | None = None) -> Steps:
-    """I3D that returns its five stages; its state dict is in `.network`."""
+    """Returns an I3D that returns its five stages; its state dict is in `.network`."""
     if repository == "pytorch-i3d":
         network = load(repository, "pytorch_i3d.py", root).InceptionI3d(400)
         names = [n for n in network.VALID_ENDPOINTS if n in network.end_points]
@@ -86,7 +86,7 @@ def i3d(repository: str = "kinetics_i3d_pytorch", root: str | Path | None = None
 def resnet(
     depth: int, dilations: Sequence[bool] = (False,) * 3, root: str | Path | None = None
 ) -> torch.nn.Module:
-    """torchvision's ResNet as CSTM carries it: returns the stem and the four layers."""
+    """Returns CSTM's copy of torchvision's ResNet, which returns the stem and the four layers."""
     module = load("CSTM", "models/backbones/resnet.py", root)
     build = getattr(module, f"resnet{depth}")
     return build(pretrained=False, replace_stride_with_dilation=list(dilations))
@@ -110,7 +110,7 @@ class _Strides(torch.nn.Module):
 
 
 def efficientnet(root: str | Path | None = None) -> _Strides:
-    """EfficientNet-Lite0 that returns its five maps; its state dict is in `.network`."""
+    """Returns an EfficientNet-Lite0 that returns its five maps; its state dict is in `.network`."""
     name = "EfficientNet-Lite-PyTorch"
     package = (Path(root) if root else folder()) / name / "efficientnet_lite_pytorch"
     if not package.is_dir():
@@ -124,7 +124,7 @@ def efficientnet(root: str | Path | None = None) -> _Strides:
 
 
 def propagation(repository: str, root: str | Path | None = None) -> torch.nn.Module:
-    """STM or SwiftNet on the CPU, in evaluation; CSTM's ResNet stands in for torchvision's."""
+    """Returns STM or SwiftNet in evaluation mode, on the CPU, with CSTM's ResNet."""
     resnets = ModuleType("torchvision.models")
     for depth in (18, 50):
         build = lambda pretrained=False, depth=depth: resnet(depth, root=root)  # noqa: E731
@@ -151,18 +151,18 @@ def remember_and_read(
     peer: torch.nn.Module, frame: np.ndarray, masks: np.ndarray, others: np.ndarray,
     query: np.ndarray,
 ) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
-    """What STM or SwiftNet says of a second frame after a first one with masks.
+    """Runs STM or SwiftNet on a second frame, after a first one with masks.
 
     Args:
-      peer: of `propagation`.
+      peer: from `propagation`.
       frame: [1, H, W, 3] in [0, 1]; H and W are multiples of 16.
       masks: [1, N, H, W].
-      others: the same of the other objects.
+      others: masks of the other objects, in the same form.
       query: the second frame.
 
     Returns:
-      probability: [N, H, W] with its graph.
-      maps: inner results by name, channels last, and the probability.
+      probability: [N, H, W], differentiable.
+      maps: intermediate results by name, channels last, and the probability.
     """
     stm, count = hasattr(peer, "Encoder_M"), masks.shape[1]
     dtype = next(peer.parameters()).dtype
@@ -195,17 +195,17 @@ def remember_and_read(
 def follow(
     peer: torch.nn.Module, frames: np.ndarray, mask: np.ndarray, every: int = 5
 ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """A video as the public evaluation runs it (eval_DAVIS.py, eval.py: Run_video).
+    """Runs a video as the public evaluation does (eval_DAVIS.py, eval.py: Run_video).
 
     Args:
-      peer: of `propagation`.
+      peer: from `propagation`.
       frames: [T, H, W, 3] in [0, 1].
-      mask: [H, W], the first frame's objects 1 ... N.
-      every: which frames stay in the memory.
+      mask: [H, W], objects 1 ... N of the first frame.
+      every: interval of the frames that stay in the memory.
 
     Returns:
       probabilities: [T - 1, N, H, W] after the aggregation.
-      kept: frame -> positions [N, K] of its pixels that SwiftNet keeps, in rising order.
+      kept: frame -> positions [N, K] of the pixels that SwiftNet keeps, in rising order.
     """
     stm, count = hasattr(peer, "Encoder_M"), int(mask.max())
     images, number = channels_first(frames).float(), torch.tensor([count])

@@ -1,4 +1,4 @@
-"""The same random weights on both sides: every array follows from its public key and shape."""
+"""Random weights that are equal on both sides: each array follows from its key and shape."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 
 
 def state_dict(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Public key -> array: He-scaled kernels, statistics of norms away from 0 and 1."""
+    """Returns key -> array: He-scaled kernels, and statistics of norms that are not 0 and 1."""
     return {key: _array(key, tuple(shape)) for key, shape in shapes.items()}
 
 
 def inputs(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normal float32, fixed by `name`."""
+    """Returns standard normal float32, determined by `name`."""
     return _rng(name).standard_normal(shape, np.float32)
 
 
 def sample(x: np.ndarray, count: int = 200) -> np.ndarray:
-    """`count` entries of `x` at places that follow from its size, and its mean."""
+    """Returns `count` entries of `x`, at positions determined by its size, and its mean."""
     x = np.asarray(x).ravel()
     places = _rng(str(x.size)).integers(0, x.size, count)
     return np.append(x[places], x.mean())

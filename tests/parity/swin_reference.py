@@ -1,4 +1,4 @@
-"""Swin and VGGish as small networks, on both sides: which settings, which public modules."""
+"""Settings and public modules of the small Swin and VGGish that are compared."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import numpy as np
 import seeded
 
 SWIN = {"width": 8, "blocks": (2, 2, 2, 1), "heads": (1, 2, 2, 4), "window": 3}
-# Sides that neither strides nor windows divide; the last map is smaller than a window.
+# Neither strides nor windows divide the sides; the last map is smaller than a window.
 IMAGE = (2, 61, 74, 3)
 PATCHES = (2, 96, 64)
 
 
 def mask2former(root: Path, window: int = SWIN["window"]):
-    """Swin of facebookresearch/Mask2Former at 9b0651c6c1d5b3af2e6da0589b719c514ec0d69a.
+    """Returns Swin of facebookresearch/Mask2Former at 9b0651c6c1d5b3af2e6da0589b719c514ec0d69a.
 
-    Stand-ins take the place of detectron2 and timm, of which a network that drops nothing needs
-    no more than names.
+    Stand-ins replace detectron2 and timm, of which a network without drop path needs only names.
     """
     modeling, layers = ModuleType("detectron2.modeling"), ModuleType("timm.models.layers")
     modeling.BACKBONE_REGISTRY = type("Registry", (), {"register": lambda self: lambda c: c})()
@@ -42,7 +41,7 @@ def mask2former(root: Path, window: int = SWIN["window"]):
 
 
 def torchvggish(root: Path):
-    """The whole VGGish of harritaylor/torchvggish at f3f90969ce8fb77a05d984b892ddf662e8466377."""
+    """Returns VGGish of harritaylor/torchvggish at f3f90969ce8fb77a05d984b892ddf662e8466377."""
     package = ModuleType("torchvggish")
     package.__path__ = []
     names = {"torchvggish": package}

@@ -62,7 +62,7 @@ def test_outputs(case):
 
 
 def test_gradients(case):
-    """In float64, where rounding decides no rectifier and no maximum the other way."""
+    """Compares in float64, where rounding does not switch a ReLU or a maximum."""
     golden, state, build, load, rules, _, shape, stages = case
     x = seeded.inputs("golden", shape)
     variables = variables_of(build(stages=stages), load, state, x)

@@ -1,4 +1,4 @@
-"""I3D, ResNet, EfficientNet, coordinates beside public PyTorch code (docs/parity.md): 1e-4."""
+"""Compares I3D, ResNet, EfficientNet, coordinates with public code (docs/parity.md): 1e-4."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ TOLERANCE = 1e-4
 
 
 def error(ours, theirs) -> float:
-    """Largest difference relative to the largest value."""
+    """Returns the largest difference relative to the largest value."""
     theirs = np.asarray(theirs)
     return float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
 
@@ -46,7 +46,7 @@ def from_torch(x) -> np.ndarray:
 
 
 def errors_of(ours, peer, parameters, variables, rules, x, train):
-    """Errors of all outputs, and of the gradients of a weighted sum of them by everything."""
+    """Returns errors of all outputs, and of all gradients of a weighted sum of them."""
     x_peer = to_torch(x)
     peer_outputs = peer(x_peer)
     shapes = [from_torch(o).shape for o in peer_outputs]
@@ -86,10 +86,10 @@ def _at(tree, path):
 
 
 def compare(name, ours, peer, network, load, rules, x, train=False):
-    """Outputs in float32; outputs and gradients in float64.
+    """Compares outputs in float32, and outputs and gradients in float64.
 
-    A rectifier or a maximum that rounding decides the other way moves single gradients by far
-    more than rounding does; in float64 there are none, so gradients are compared there.
+    Where rounding switches a ReLU or a maximum, single gradients change by far more than by
+    rounding itself; this does not happen in float64, so gradients are compared there.
     """
     state = seed(network)
     like = jax.eval_shape(lambda x: ours.init(jax.random.key(0), x, train=False), x)
@@ -100,7 +100,7 @@ def compare(name, ours, peer, network, load, rules, x, train=False):
         lambda v, x: ours.apply(v, x, train=train, mutable=["batch_stats"])
     )(variables, x)
     single = max(error(o, t) for o, t in zip(outputs, theirs, strict=True))
-    seed(network)  # training has moved its statistics
+    seed(network)  # training has changed its statistics
     with jax.enable_x64(True):
         double = jax.tree.map(lambda a: np.asarray(a, np.float64), variables)
         errors, new = errors_of(
@@ -132,7 +132,7 @@ def test_efficientnet():
     "repository,eps,shape",
     [
         ("kinetics_i3d_pytorch", 1e-3, (2, 8, 64, 64, 3)),
-        # TensorFlow's padding at sizes that no stride divides, which only this port computes.
+        # TensorFlow's padding at sizes that strides do not divide, which only this port computes.
         ("pytorch-i3d", 1e-3, (1, 7, 49, 71, 3)),
         ("ACGA", 1e-5, (1, 8, 96, 64, 3)),
     ],
@@ -144,7 +144,7 @@ def test_i3d(repository, eps, shape):
 
 
 def test_i3d_layer_by_layer():
-    """Every unit and block is given what the reference's gives, up to the units of the blocks."""
+    """Compares each unit and block on the input that the reference's gets."""
     peer = references.i3d().eval()
     state = seed(peer.network)
     x = seeded.inputs("layers", (1, 8, 64, 64, 3))

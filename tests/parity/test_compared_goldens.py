@@ -1,4 +1,4 @@
-"""The compared methods of qvim against stored results of their public code.
+"""Compares the methods that qvim is compared with to stored results of their public code.
 
 tests/goldens/compared.py wrote them and tells how; torch is not needed here.
 """
@@ -25,8 +25,8 @@ def test_every_method():
     close(compared_methods.ours(), dict(np.load(GOLDEN)))
 
 
-def test_the_stored_case_tells_methods_apart():
-    """Masks that are neither empty nor full, of trials that differ; a margin that matters."""
+def test_the_stored_case_distinguishes_the_methods():
+    """Checks that masks are neither empty nor full and differ, and that the margin matters."""
     golden = np.load(GOLDEN)
     assert 0 < golden["mask"].sum() < golden["first mask"].sum() < 28
     assert 0 < golden["irw"] < golden["iw"]

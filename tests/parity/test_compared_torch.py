@@ -1,4 +1,4 @@
-"""The compared methods of qvim beside their public PyTorch code (docs/parity.md): 1e-5."""
+"""Compares the methods compared with qvim to their public code (docs/parity.md): 1e-5."""
 
 import jax
 import numpy as np
@@ -25,10 +25,10 @@ def test_every_method():
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
 def test_changes_of_color(name):
-    """As torchvision makes them of floats."""
+    """Compares with torchvision on floats."""
     functional = pytest.importorskip("torchvision.transforms.v2.functional")
     clips = np.random.default_rng(0).random((2, 3, 9, 11, 3), np.float32)
-    clips[0, 0, :3] = 0.5  # without a hue
+    clips[0, 0, :3] = 0.5  # gray: no hue
     factors = np.float32([-0.21, 0.3] if name == "hue" else [0.37, 1.6])
     ours = jax.jit(getattr(photometric, name))(clips, factors)
     for clip, factor, mine in zip(clips, factors, ours, strict=True):
@@ -38,7 +38,7 @@ def test_changes_of_color(name):
 
 
 def test_blur():
-    """As SciPy makes it, which the public code calls through scikit-image."""
+    """Compares with SciPy, which the public code calls through scikit-image."""
     filters = pytest.importorskip("scipy.ndimage")
     clips = np.random.default_rng(0).random((2, 2, 9, 11, 3), np.float32)
     sigma = np.float32([0.2, 1.29])

@@ -1,4 +1,4 @@
-"""The transformer, the FPN and the heads of rcf against stored results of MaskFormer.
+"""Compares rcf's transformer, FPN and heads with stored results of MaskFormer.
 
 tests/goldens/maskformer.py wrote them and tells how; torch is not needed here.
 """

@@ -1,4 +1,4 @@
-"""rcf without references beside MaskFormer's public head, live."""
+"""Compares rcf without reference frames with MaskFormer's public head, live."""
 
 import jax
 import maskformer_public
@@ -31,7 +31,8 @@ def test_outputs_and_gradients(root):
     pulls = {name: seeded.inputs(name, tuple(x.shape)) for name, x in expected.items()}
     sum((x * torch.from_numpy(pulls[n])).sum() for n, x in expected.items()).backward()
     variables = jax.tree.map(jax.numpy.asarray, maskformer_public.variables(shapes))
-    prediction, back = jax.vjp(jax.jit(lambda maps: maskformer_public.prediction(variables, maps)), maps)
+    predict = jax.jit(lambda maps: maskformer_public.prediction(variables, maps))
+    prediction, back = jax.vjp(predict, maps)
     gradients, = back(pulls)
     for name, x in expected.items():
         _compare(name, prediction[name], x.detach().numpy(), 1e-5)

@@ -1,4 +1,4 @@
-"""mmvt against stored results of its public PyTorch code.
+"""Compares mmvt with stored results of its public PyTorch code.
 
 tests/goldens/mmvt.py wrote them and tells how; torch is not needed here.
 """
@@ -18,8 +18,8 @@ from vseg_jax.models.mmvt.objective import losses
 GOLDEN = Path(__file__).parents[1] / "goldens/mmvt.npz"
 
 
-def test_all_behind_the_encoders():
-    """Pyramid pooling, transformer, decoder, alignment and the four losses."""
+def test_all_parts_after_the_encoders():
+    """Compares pyramid pooling, transformer, decoder, alignment and the four losses."""
     golden = dict(np.load(GOLDEN))
     model = Mmvt(mmvt_public.SMALL)
     variables = mmvt_public.variables(model.config, json.loads(str(golden.pop("shapes"))))

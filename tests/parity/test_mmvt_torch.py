@@ -1,4 +1,4 @@
-"""mmvt beside its public PyTorch code (mmvt_public.py): blocks, the whole network, gradients."""
+"""Compares mmvt with its public code (mmvt_public.py): blocks, the whole network, gradients."""
 
 import json
 import os
@@ -44,21 +44,21 @@ BLOCKS = {
 
 
 def error(ours, theirs) -> float:
-    """Largest difference relative to the largest value."""
+    """Returns the largest difference relative to the largest value."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     assert ours.shape == theirs.shape
     return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
 
 
 def filled(config, *, small):
-    """The public network and losses with seeded weights, and ours with the same."""
+    """Returns the public network and losses with seeded weights, and our variables."""
     network, computer = mmvt_public.load(references.folder(), small=small)
     shapes = {k: tuple(v.shape) for k, v in network.state_dict().items()}
     golden.fill(network, shapes)
     return network.eval(), computer, mmvt_public.variables(config, shapes)
 
 
-def test_every_layer_and_block_behind_the_encoders():
+def test_every_layer_and_block_after_the_encoders():
     config = mmvt_public.SMALL
     network, computer, variables = filled(config, small=True)
     theirs = {}
@@ -66,7 +66,7 @@ def test_every_layer_and_block_behind_the_encoders():
     def keep(name):
         def hook(module, inputs, out):
             if isinstance(out, torch.Tensor):
-                # Channels first but for linear layers, norms of tokens, and attention.
+                # Channels come first except in linear layers, norms of tokens, and attention.
                 last = isinstance(module, torch.nn.Linear | torch.nn.LayerNorm)
                 last |= name in BLOCKS and out.ndim == 3
                 theirs[name] = (out if last else out.movedim(1, -1)).detach().numpy()
@@ -111,13 +111,13 @@ def test_every_layer_and_block_behind_the_encoders():
 
 
 def test_whole_network():
-    """From frames, flow pictures and tokens to the mask; ResNet-50 and ResNet-34 of 1/16 width."""
+    """Compares masks from frames, flow and tokens; ResNet-50 and ResNet-34 of 1/16 width."""
     config = mmvt_public.SMALL
     network, _, variables = filled(config, small=True)
     batch = mmvt_public.batch()
     with torch.no_grad():
         theirs = network.inference(
-            *(mmvt_public.pictures(batch[k]) for k in ("frames", "flow")),
+            *(mmvt_public.images(batch[k]) for k in ("frames", "flow")),
             *(mmvt_public.every_frame(batch[k]) for k in ("tokens", "tokens_valid")),
         )[:, 0].numpy()
     ours = jax.jit(Mmvt(config).predict)(variables, batch).logits[:, 0]
@@ -126,7 +126,7 @@ def test_whole_network():
 
 
 def test_all_gradients_in_float64():
-    """The whole network's, in a process of its own: mmvt_float64.py tells why."""
+    """Compares all gradients, in its own process; mmvt_float64.py explains why."""
     here = Path(__file__).parent
     done = subprocess.run(
         [sys.executable, here / "mmvt_float64.py"], capture_output=True, text=True, check=False,

@@ -1,4 +1,4 @@
-"""Our optimizers beside PyTorch's: groups, weight decay, clipping, over several steps."""
+"""Compares our optimizers with PyTorch's over steps: groups, weight decay, clipping."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""RAFT against stored results of its public PyTorch code, which tests/goldens/raft.py wrote."""
+"""Compares RAFT with stored results of its public code, written by tests/goldens/raft.py."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ GOLDENS = Path(__file__).parents[1] / "goldens"
 
 @pytest.mark.parametrize("variant", ["small", "large"])
 def test_flow_of_every_iteration(variant):
-    """The whole network in its published size, frames of no even size."""
+    """Compares the whole network in its published size, on frames of odd sizes."""
     golden = np.load(GOLDENS / f"raft_{variant}.npz")
     state = raft_example.state_dict(json.loads(str(golden["shapes"])))
     network = Raft(variant)

@@ -1,4 +1,4 @@
-"""RAFT with its public weights beside its public PyTorch code, on real and on made frames."""
+"""Compares RAFT with its public weights and code, on real and synthetic frames."""
 
 import os
 from collections.abc import Iterator
@@ -22,14 +22,17 @@ pytestmark = [
     pytest.mark.parity,
     pytest.mark.skipif(ROOT is None, reason="VSEG_REFERENCES is not set"),
 ]
-SIZE = (128, 192)  # the smallest that the public code takes is 128 a side
+SIZE = (128, 192)  # the public code needs sides of at least 128
 
 
 def pairs() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Made frames (one size that 8 does not divide), the repository's own two, and the first of
-    every video in the folder that VSEG_VIDEOS names."""
-    yield "made", *raft_reference.made_pair(*SIZE)
-    yield "padded", *raft_reference.made_pair(131, 197)
+    """Yields (name, two frames).
+
+    They are synthetic (one size is not a multiple of 8), the repository's own, and the first of
+    each video in the folder that VSEG_VIDEOS names.
+    """
+    yield "synthetic", *raft_reference.synthetic_pair(*SIZE)
+    yield "padded", *raft_reference.synthetic_pair(131, 197)
     demo = [cv2.imread(str(ROOT / f"RAFT/demo-frames/frame_00{n}.png")) for n in (16, 17)]
     yield "demo-frames", *(small(frame[..., ::-1]) for frame in demo)
     for path in sorted(Path(os.environ["VSEG_VIDEOS"]).glob("*.mp4")) if videos() else ():
@@ -51,7 +54,7 @@ def small(frame: np.ndarray) -> np.ndarray:
 def test_public_weights(variant):
     path = raft_reference.public_weights(ROOT, variant)
     if not path.is_file():
-        pytest.skip(f"{path} is missing: download_models.sh of the public code brings it")
+        pytest.skip(f"{path} is missing: get it with download_models.sh of the public code")
     network, variables = raft.load(path)
     assert network.variant == variant
     peer = raft_reference.network(ROOT, variant)
@@ -67,7 +70,7 @@ def test_public_weights(variant):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_flow_pictures_are_equal(dtype):
+def test_flow_images_are_equal(dtype):
     viz = raft_reference.module(ROOT, "utils.flow_viz")
     rng = np.random.default_rng(0)
     for scale in (1e-3, 1, 30):

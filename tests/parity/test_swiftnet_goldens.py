@@ -1,4 +1,4 @@
-"""STM and SwiftNet against stored results of their public PyTorch code.
+"""Compares STM and SwiftNet with stored results of their public PyTorch code.
 
 tests/goldens/swiftnet.py wrote them and tells how; torch is not needed here.
 """
@@ -16,8 +16,8 @@ GOLDENS = Path(__file__).parents[1] / "goldens"
 
 
 @pytest.mark.parametrize("repository", ["STM", "SwiftNet"])
-def test_one_frame_remembered_and_the_next_read(repository):
-    """Every map of the way, whole networks in their published sizes."""
+def test_memorize_a_frame_and_read_the_next(repository):
+    """Compares all maps, of whole networks in their published sizes."""
     golden = dict(np.load(GOLDENS / f"{repository.lower()}.npz"))
     shapes = json.loads(str(golden.pop("shapes")))
     variables = propagation.variables(repository, shapes)

@@ -1,4 +1,4 @@
-"""STM and SwiftNet beside their public PyTorch code (docs/parity.md), block by block and a clip."""
+"""Compares STM and SwiftNet with their public code (docs/parity.md): all blocks, and a clip."""
 
 import copy
 import re
@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(references.folder() is None, reason="VSEG_REFERENCES is not set"),
 ]
 TOLERANCE = 1e-4
-# Public parts that hold others -> ours; single layers are paired by the table of weights.
+# Public parts with submodules -> ours; single layers are paired by the weight rules.
 PARTS = {
     "STM": {
         **{f"Encoder_{m}.res{s + 1}.{b}": f"{ours}/layer{s}_{b}"
@@ -44,7 +44,7 @@ DECODER = {
 
 
 def error(ours, theirs) -> float:
-    """Largest difference relative to the largest value."""
+    """Returns the largest difference relative to the largest value."""
     theirs = np.asarray(theirs)
     assert np.shape(ours) == theirs.shape
     return float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
@@ -52,7 +52,7 @@ def error(ours, theirs) -> float:
 
 @pytest.fixture(scope="module", params=["STM", "SwiftNet"])
 def both(request):
-    """(repository, public network, our variables)."""
+    """Returns (repository, public network, our variables)."""
     peer = references.propagation(request.param)
     shapes = {k: tuple(v.shape) for k, v in peer.state_dict().items()}
     state = propagation.state_dict(request.param, shapes)
@@ -66,7 +66,7 @@ def example():
 
 
 def in_double(peer):
-    """A copy in float64; the public code makes masks float32 whatever the network is."""
+    """Returns a copy in float64; the public code otherwise converts masks to float32."""
     peer = copy.deepcopy(peer).double()
     for name, module in peer.named_modules():
         if name.endswith(("_m", "_o")):
@@ -75,7 +75,7 @@ def in_double(peer):
 
 
 def test_outputs_and_gradients(both, example):
-    """Outputs in float32; outputs and gradients in float64, where no rectifier tips over."""
+    """Compares outputs in float32; outputs and gradients in float64, where no ReLU switches."""
     name, peer, variables = both
     network = propagation.OURS[name]
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_outputs_and_gradients(both, example):
     )
     single = {k: error(ours[k], theirs[k]) for k in theirs}
     spread = np.quantile(theirs["probability"], (0.1, 0.5, 0.9))
-    assert spread[0] < 0.4 and spread[2] > spread[0] + 0.2  # neither all alike nor all decided
+    assert spread[0] < 0.4 and spread[2] > spread[0] + 0.2  # neither all equal nor all 0 or 1
 
     peer = in_double(peer)
     weights = np.random.default_rng(0).normal(size=theirs["probability"].shape)
@@ -114,9 +114,9 @@ def test_outputs_and_gradients(both, example):
         jax.tree.leaves_with_path(by_params), jax.tree.leaves(expected), strict=True
     ):
         key = jax.tree_util.keystr(path, simple=True, separator="/")
-        if "norm" in key:  # frozen here: none for scale and shift
+        if "norm" in key:  # frozen here: no gradient of scale and shift
             continue
-        if key == "memory_kv/key/bias":  # adds the same to all places of the memory
+        if key == "memory_kv/key/bias":  # adds the same to all positions of the memory
             assert np.abs(ours).max() < 1e-12 and np.abs(theirs).max() < 1e-12
         else:
             errors[f"gradient by {key}"] = error(ours, theirs)
@@ -128,7 +128,7 @@ def test_outputs_and_gradients(both, example):
 
 
 def test_every_block(both, example):
-    """What each public module put out, copied before a later ReLU changes it in place."""
+    """Compares outputs of all modules, copied before a later ReLU changes them in place."""
     name, peer, variables = both
     theirs = {}
 
@@ -164,7 +164,7 @@ def test_every_block(both, example):
     errors = {}
     for layer, path in pairs.items():
         mine = ours[path].reshape(-1, *ours[path].shape[-3:])
-        # What is the same for all objects we compute once.
+        # We compute once what is the same for all objects.
         errors[layer] = error(mine, theirs[layer][: len(mine)])
     worst = max(errors, key=errors.get)
     print(f"\n{name}: the worst of {len(errors)} layers and blocks {errors[worst]:.1e} ({worst})")
@@ -186,7 +186,7 @@ def test_pixel_unshuffle():
 
 
 def test_clip(both):
-    """Twelve frames of odd size, two objects and an empty slot; frames 5 and 10 stay."""
+    """Compares twelve frames with two objects and an empty slot; the memory keeps 5 and 10."""
     name, peer, variables = both
     frames, masks = propagation.video(12, 100, 150)
     with torch.no_grad():
@@ -219,5 +219,5 @@ def test_clip(both):
             np.testing.assert_array_equal(np.sort(chosen[t]), positions)
     else:
         assert share == places
-    # The video is no still: what was remembered later has a say.
+    # The video is not static: later memories have an influence.
     assert np.abs(theirs[-1] - theirs[0]).max() > 0.1

@@ -1,4 +1,4 @@
-"""Swin and VGGish against stored results of public PyTorch code.
+"""Compares Swin and VGGish with stored results of public PyTorch code.
 
 tests/goldens/swin.py wrote them and tells how; torch is not needed here.
 """

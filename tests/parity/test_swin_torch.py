@@ -1,4 +1,4 @@
-"""Swin and VGGish beside public PyTorch code (docs/parity.md): 1e-5 of the largest value."""
+"""Compares Swin and VGGish with public code (docs/parity.md): 1e-5 of the largest value."""
 
 import functools
 

@@ -18,13 +18,13 @@ def batch():
     }
 
 
-def test_mask_is_the_named_object_in_the_target_frame():
+def test_mask_is_the_object_referred_to_in_the_target_frame():
     mask, weight = target_frame_mask(batch())
     np.testing.assert_array_equal(mask[0], [[1, 0], [0, 0]])
-    np.testing.assert_array_equal(weight[0], [[1, 1], [0, 1]])  # void counts nowhere
+    np.testing.assert_array_equal(weight[0], [[1, 1], [0, 1]])  # void never counts
 
 
-def test_unannotated_frames_and_padding_samples_weigh_nothing():
+def test_unannotated_frames_and_padding_samples_have_weight_0():
     _, weight = target_frame_mask(batch())
     np.testing.assert_array_equal(weight[1:], 0)
 
@@ -44,7 +44,7 @@ def test_overlap_by_hand():
     np.testing.assert_array_equal(counted, [1, 1, 0])
 
 
-def test_flow_is_an_entry_only_where_asked_for():
+def test_flow_is_an_entry_only_on_request():
     plain, flow = (batch_shapes(2, 3, 8, 12, 5, flow=flow) for flow in (False, True))
     assert set(flow) - set(plain) == {"flow"}
     assert (flow["flow"].shape, flow["flow"].dtype) == ((2, 3, 8, 12, 3), np.uint8)

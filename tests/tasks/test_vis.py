@@ -1,7 +1,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from vseg_jax.tasks.vis import batch_shapes, fired, slot_masks
+from vseg_jax.tasks.slots import slot_masks
+from vseg_jax.tasks.vis import batch_shapes, fired
 
 
 def test_a_slot_fires_for_its_best_category_and_never_for_none():

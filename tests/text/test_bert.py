@@ -21,7 +21,7 @@ TINY = BertConfig(
 
 @pytest.fixture(scope="module")
 def bert():
-    """(jitted apply, variables, tokens, valid) of a tiny network; the second sentence is short."""
+    """Returns (jitted apply, variables, tokens, valid) of a tiny network; sentence 2 is short."""
     tokens = jnp.asarray([[2, 5, 6, 7, 3], [2, 8, 3, 0, 0]])
     valid = tokens > 0
     network = Bert(TINY)
@@ -29,7 +29,7 @@ def bert():
     return jax.jit(network.apply, static_argnames="train"), variables, tokens, valid
 
 
-def test_what_stands_in_the_padding_does_not_matter(bert):
+def test_tokens_in_the_padding_do_not_matter(bert):
     apply, variables, tokens, valid = bert
     words, pooled = apply(variables, tokens, valid, train=False)
     other_words, other_pooled = apply(variables, tokens.at[1, 3:].set(9), valid, train=False)
@@ -136,7 +136,7 @@ def test_config_from_folder(tmp_path):
     ({"model_type": "roberta"}, "model_type is 'roberta'; only 'bert'"),
     ({"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new'"),
     ({"hidden_size": "768"}, "must be int, got '768'"),
-    ({"hidden_size": 10, "num_attention_heads": 3}, "does not divide"),
+    ({"hidden_size": 10, "num_attention_heads": 3}, "must divide hidden_size"),
 ])
 def test_config_of_another_network(tmp_path, given, message):
     with pytest.raises(ValueError, match=message):

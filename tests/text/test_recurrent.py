@@ -18,7 +18,7 @@ def sentence(key=0, batch=2, length=5, features=3):
 
 @pytest.fixture(scope="module", params=["gru", "lstm", "bi-lstm"])
 def network(request):
-    """(jitted x, valid -> states, last) with random weights."""
+    """Returns the jitted (x, valid) -> (states, last) with random weights."""
     module = {
         "gru": Gru(4),
         "lstm": Lstm(4, bidirectional=False),
@@ -74,7 +74,7 @@ def test_gru_by_hand():
 
 
 def test_a_gru_with_memory_starts_as_a_mean_over_words():
-    """Loud words: h = sum of 0.2 * 0.8^(words since) * candidate, each within [-1, 1]."""
+    """For large inputs h = sum of 0.2 * 0.8^(words since) * candidate, each within [-1, 1]."""
     x, valid = 9 * sentence(length=8)[0], jnp.ones((2, 8), bool)
     gru = Gru(16, memory=0.8)
     states, _ = gru.apply(gru.init(jax.random.key(1), x, valid), x, valid)
@@ -119,7 +119,7 @@ def test_word_embedding_looks_up_and_learns_only_used_rows():
 
 
 def from_torch(golden, prefix, direction=""):
-    """A direction's `weight/...` or `gradient/...` of torch in our tree."""
+    """Returns a direction's `weight/...` or `gradient/...` of PyTorch in our layout."""
     def take(name):
         return golden[f"{prefix}/{name}_l0{direction}"]
 
@@ -132,7 +132,7 @@ def from_torch(golden, prefix, direction=""):
 
 
 @pytest.mark.parametrize("name", ["gru", "lstm"])
-def test_outputs_and_gradients_are_those_of_torch(name):
+def test_outputs_and_gradients_equal_pytorch(name):
     golden = np.load(GOLDENS / f"{name}.npz")
     directions = {"forward": ""} if name == "gru" else {"forward": "", "backward": "_reverse"}
     params, gradients = (

@@ -29,7 +29,7 @@ def golden(prefix=""):
 
 
 def folder(path, weights):
-    """A folder as Hugging Face writes it."""
+    """Writes a folder as Hugging Face does."""
     (path / "config.json").write_text(json.dumps({"model_type": "bert", **SIZES}))
     save_file({k: np.ascontiguousarray(v) for k, v in weights.items()}, path / "model.safetensors")
     return path
@@ -39,7 +39,7 @@ def equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_outputs_and_gradients_are_those_of_the_original(tmp_path):
+def test_outputs_and_gradients_equal_the_original(tmp_path):
     path = folder(tmp_path, golden("weight/"))
     config = BertConfig.from_folder(path)
     params = bert.load(path, config)
@@ -66,7 +66,7 @@ def test_outputs_and_gradients_are_those_of_the_original(tmp_path):
 
 
 def test_prefix_heads_and_old_names(tmp_path):
-    """The first release's names: `bert.`, gamma and beta, pretraining heads, position ids."""
+    """Loads names of the first release: `bert.`, gamma, beta, pretraining heads, position ids."""
     weights = golden("weight/")
     (tmp_path / "new").mkdir()
     new = folder(tmp_path / "new", weights)
@@ -106,7 +106,7 @@ def test_unknown_and_missing_keys_are_named(tmp_path):
     assert "layer_1/output/bias" in str(error.value)
 
 
-def test_config_that_is_not_the_folders(tmp_path):
+def test_config_that_differs_from_the_folder(tmp_path):
     path = folder(tmp_path, golden("weight/"))
     config = BertConfig.from_folder(path)
     bert.load(path, dataclasses.replace(config, hidden_dropout_prob=0.0))
@@ -114,7 +114,7 @@ def test_config_that_is_not_the_folders(tmp_path):
         bert.load(path, dataclasses.replace(config, num_attention_heads=2))
 
 
-def test_weights_that_are_not_the_configs(tmp_path):
+def test_weights_that_do_not_fit_the_config(tmp_path):
     weights = golden("weight/")
     weights["embeddings.word_embeddings.weight"] = np.zeros((14, 12), np.float32)
     path = folder(tmp_path, weights)

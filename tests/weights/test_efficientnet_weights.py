@@ -1,4 +1,4 @@
-"""Public keys of EfficientNet-Lite0; real values: tests/parity."""
+"""Loads the public keys of EfficientNet-Lite0; tests/parity compares real values."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ GOLDEN = Path(__file__).parents[1] / "goldens/efficientnet.npz"
 
 @pytest.fixture(scope="module")
 def public():
-    """The public state dict with every array full of its number."""
+    """Returns the public state dict, in which each array is filled with its number."""
     shapes = json.loads(str(np.load(GOLDEN)["shapes"]))
     return {k: np.full(shape, i, np.float32) for i, (k, shape) in enumerate(shapes.items())}
 

@@ -30,7 +30,7 @@ def public(request):
     return request.param, state, like_of(NETWORKS[request.param])
 
 
-def test_every_public_key_has_its_place(public, tmp_path):
+def test_every_public_key_is_used(public, tmp_path):
     name, state, like = public
     path = tmp_path / "weights.npz"
     np.savez(path, **{f"module.{k}": v for k, v in state.items()})  # DataParallel's prefix

@@ -1,0 +1,1 @@
+"""Backbones: networks for images, clips, audio and optical flow."""

@@ -1,7 +1,8 @@
 """EfficientNet-Lite0: EfficientNet (Tan and Le, ICML 2019) without squeeze and with ReLU6.
 
-As released in github.com/tensorflow/tpu, models/official/efficientnet/lite: the smallest of its
-five sizes, 4.7 million parameters. For machines on which a ResNet is too slow.
+It is the smallest of the five sizes released in github.com/tensorflow/tpu,
+models/official/efficientnet/lite, with 4.7 million parameters, for machines on which a ResNet is
+too slow.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from jaxtyping import Array, Float
 from vseg_jax.layers.convolution import Conv1x1, DepthwiseConv, he_normal
 from vseg_jax.layers.normalization import BatchNorm, Norm
 
-# A stage: blocks, kernel, stride, expansion, channels out.
+# Of each stage: blocks, kernel size, stride, expansion, output channels.
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -27,15 +28,15 @@ STAGES = (
 )
 LAST = (0, 1, 2, 4, 6)  # the last stage at stride 2, 4, 8, 16, 32
 CHANNELS = tuple(STAGES[i][-1] for i in LAST)
-SCALES = (6.0, 8.5, 7.0, 6.0, 2.5)  # root mean square of those maps on photographs, public weights
-COLORS = ((127 / 255,) * 3, (128 / 255,) * 3)  # mean and deviation its weights were trained with
+SCALES = (6.0, 8.5, 7.0, 6.0, 2.5)  # RMS of these maps on photographs, with public weights
+COLORS = ((127 / 255,) * 3, (128 / 255,) * 3)  # mean and deviation in the training of the weights
 
 
 class EfficientNetLite(nn.Module):
-    """An image to a pyramid of features; the classifier is left out.
+    """Maps an image to a pyramid of features; without the classifier.
 
     Attributes:
-      levels: how many of the five strides 2, 4, 8, 16, 32 are computed.
+      levels: number of maps computed, of the five at strides 2, 4, 8, 16, 32.
       norm: see `BatchNorm`.
       dtype: of the computation; parameters stay float32.
     """
@@ -48,11 +49,11 @@ class EfficientNetLite(nn.Module):
     def __call__(
         self, x: Float[Array, "B H W 3"], *, train: bool
     ) -> tuple[Float[Array, "B _ _ _"], ...]:
-        """Images in [0, 1] with `COLORS`' mean taken off, divided by its deviation.
+        """Computes the maps of images in [0, 1], normalized by the mean and deviation of `COLORS`.
 
         Returns:
-          `levels` maps, the largest first, with `CHANNELS` channels. They come straight from
-          linear bottlenecks: both signs occur, and no ReLU follows.
+          `levels` maps, the largest first, with `CHANNELS` channels. They are the outputs of
+          linear bottlenecks, without a ReLU, so they have both signs.
         """
 
         def norm(x: jax.Array, name: str) -> jax.Array:
@@ -65,9 +66,9 @@ class EfficientNetLite(nn.Module):
             name="stem",
         )
         x = nn.relu6(norm(stem(x), "stem_norm"))
-        outputs, number = [], 0
+        maps, number = [], 0
         for stage, (blocks, size, first_stride, expansion, features) in enumerate(STAGES):
-            if len(outputs) == self.levels:
+            if len(maps) == self.levels:
                 break
             for block in range(blocks):
                 name, before = f"block{number}", x
@@ -86,5 +87,5 @@ class EfficientNetLite(nn.Module):
                     x = x + before
                 number += 1
             if stage in LAST:
-                outputs.append(x)
-        return tuple(outputs)
+                maps.append(x)
+        return tuple(maps)

@@ -26,7 +26,7 @@ STAGES = 5
 
 
 class I3D(nn.Module):
-    """A clip to five stages of features; the classifier is left out.
+    """Maps a clip to five stages of features; without the classifier.
 
     | stage | last layer | channels | space | time |
     |---|---|---|---|---|
@@ -36,10 +36,12 @@ class I3D(nn.Module):
     | 4 | mixed 4f | 832 | 1/16 | 1/4 |
     | 5 | mixed 5c | 1024 | 1/32 | 1/8 |
 
-    Sizes round up, so any number of frames will do. All padding is TensorFlow's SAME, as in the
-    published network. Attributes:
-      stages: how many of the five stages are computed.
-      width: factor on all channels (rounded, at least 1), for small models.
+    Sizes are rounded up, so the number of frames is free. All padding is TensorFlow's SAME, as in
+    the published network.
+
+    Attributes:
+      stages: number of stages computed, of five.
+      width: factor of all channels (rounded, at least 1), for small models.
       norm: see `BatchNorm`.
       eps: of the batch normalization: 1e-3 with DeepMind's weights and the public PyTorch
         conversions, 1e-5 in ACGA's and CSTM's code.
@@ -56,14 +58,17 @@ class I3D(nn.Module):
     def __call__(
         self, x: Float[Array, "B T H W 3"], *, train: bool
     ) -> tuple[Float[Array, "B _ _ _ _"], ...]:
-        """Clips already scaled to what the weights were trained on ([-1, 1] for DeepMind's).
+        """Computes the maps of clips scaled as in the weights' training ([-1, 1] for DeepMind's).
 
         Returns:
-          `stages` feature maps [B, T_k, H_k, W_k, C_k], the largest first. Every unit's output can
-          be read by name with `capture_intermediates=True`.
+          `stages` feature maps [B, T_k, H_k, W_k, C_k], the largest first. The output of every unit
+          is available by name with `capture_intermediates=True`.
+
+        Raises:
+          ValueError: `stages` is out of range.
         """
         if not 1 <= self.stages <= STAGES:
-            raise ValueError(f"stages is {self.stages}; I3D has 1 to {STAGES}")
+            raise ValueError(f"stages is {self.stages}; it must be 1 to {STAGES}")
         common = {"norm": self.norm, "eps": self.eps, "dtype": self.dtype}
 
         def conv(x: Array, name: str, features: int, kernel: Triple, strides: Triple) -> Array:
@@ -76,19 +81,19 @@ class I3D(nn.Module):
                 x = unit(x, train=train)
             return x
 
-        def second(x: Array) -> Array:
+        def second_stage(x: Array) -> Array:
             x = conv(max_pool(x, (1, 3, 3), (1, 2, 2)), "2b", 64, (1, 1, 1), (1, 1, 1))
             return conv(x, "2c", 192, (3, 3, 3), (1, 1, 1))
 
-        every = (
+        stages = (
             lambda x: conv(x, "1a", 64, (7, 7, 7), (2, 2, 2)),
-            second,
+            second_stage,
             lambda x: mixed(max_pool(x, (1, 3, 3), (1, 2, 2)), "3b", "3c"),
             lambda x: mixed(max_pool(x, (3, 3, 3), (2, 2, 2)), "4b", "4c", "4d", "4e", "4f"),
             lambda x: mixed(max_pool(x, (2, 2, 2), (2, 2, 2)), "5b", "5c"),
         )
         outputs = []
-        for stage in every[: self.stages]:
+        for stage in stages[: self.stages]:
             x = stage(x)
             outputs.append(x)
         return tuple(outputs)
@@ -109,6 +114,7 @@ class Unit(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T H W C"], *, train: bool) -> Float[Array, "B t h w D"]:
+        """Returns the map of the unit."""
         if self.kernel_size == (1, 1, 1):
             conv = Conv1x1(self.features, self.strides, False, self.dtype, name="conv")
         else:
@@ -118,7 +124,7 @@ class Unit(nn.Module):
 
 
 class Mixed(nn.Module):
-    """The Inception block: four branches (see `MIXED`), side by side on the channels."""
+    """The Inception block: four branches (see `MIXED`), concatenated along the channels."""
 
     channels: tuple[int, ...]
     norm: Norm = "frozen"
@@ -127,6 +133,8 @@ class Mixed(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T H W C"], *, train: bool) -> Float[Array, "B T H W D"]:
+        """Returns the concatenated branches."""
+
         def unit(x: Array, name: str, features: int, size: int = 1) -> Array:
             kernel = (size, size, size)
             layer = Unit(features, kernel, (1, 1, 1), self.norm, self.eps, self.dtype, name=name)

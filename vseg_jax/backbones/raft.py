@@ -1,4 +1,4 @@
-"""RAFT (Teed and Deng, ECCV 2020): optical flow by repeated updates on all-pairs correlations.
+"""RAFT (Teed and Deng, ECCV 2020): optical flow by iterative updates on all-pairs correlations.
 
 The networks are those of github.com/princeton-vl/RAFT (commit 2888e15a), `raft-small` and
 `raft-large` (the paper's RAFT); section numbers are the paper's.
@@ -15,19 +15,24 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
+from vseg_jax.backbones.raft_flow import (
+    STRIDE,
+    convex_upsampling,
+    correlation_pyramid,
+    lookup,
+    positions,
+)
 from vseg_jax.layers.convolution import Conv1x1, he_normal
 from vseg_jax.layers.normalization import BatchNorm
 from vseg_jax.layers.resize import bilinear
 
 Variant = Literal["small", "large"]
 EncoderNorm = Literal["instance", "batch", "none"]
-LEVELS = 4  # of the correlation pyramid
-STRIDE = 8  # of the features
 
 
 @dataclass(frozen=True)
 class _Sizes:
-    """What tells the two variants apart (the public raft.py, extractor.py and update.py)."""
+    """Sizes of a variant (from the public raft.py, extractor.py and update.py)."""
 
     stages: tuple[int, int, int]  # channels of the encoders; the stem has those of the first
     bottleneck: bool
@@ -35,7 +40,7 @@ class _Sizes:
     features: int  # channels that are correlated
     hidden: int  # of the recurrent unit
     context: int
-    radius: int  # of the look-up
+    radius: int  # of the lookup
     correlation: tuple[int, ...]  # channels of the motion encoder's convolutions
     flow: tuple[int, int]
     motion: int
@@ -51,11 +56,11 @@ SIZES = {
 
 
 class Raft(nn.Module):
-    """Two frames to the flow from the first to the second.
+    """Estimates the optical flow from one frame to another.
 
     Attributes:
       variant: "small" or "large".
-      dtype: of the encoders and the update; correlations and flow are float32 at least.
+      dtype: of the encoders and the update; correlations and flow are at least float32.
     """
 
     variant: Variant = "large"
@@ -70,25 +75,25 @@ class Raft(nn.Module):
         *,
         every: bool = False,
     ) -> Float[Array, "*I B H W 2"]:
-        """Flow in pixels, u to the right and v down, of each place of `frame1`.
+        """Returns the flow in pixels, u to the right and v down, at each position of `frame1`.
 
         Args:
-          frame1: RGB in [0, 255], uint8 or floating; of any size (below 128 pixels a side, where
-            the public code divides by zero, the coarse levels see little or nothing).
-          frame2: the same of the second frame.
-          iterations: of the update, 1 or more.
-          every: also return what the earlier updates gave, the first first: [iterations, B, ...].
+          frame1: RGB in [0, 255], uint8 or floating, of any size (on sides below 128 pixels, where
+            the public code divides by zero, the coarse levels cover little or nothing).
+          frame2: the second frame, in the same form.
+          iterations: number of updates, 1 or more.
+          every: whether to return the flow after every update, in order: [iterations, B, ...].
 
         Raises:
-          ValueError: an unknown variant or no iteration.
+          ValueError: the variant is unknown, or `iterations` is less than 1.
         """
         if self.variant not in SIZES:
             raise ValueError(f"variant is {self.variant!r}; it must be 'small' or 'large'")
         if iterations < 1:
-            raise ValueError(f"iterations is {iterations}; RAFT needs at least 1")
+            raise ValueError(f"iterations is {iterations}; it must be at least 1")
         sizes, (height, width) = SIZES[self.variant], frame1.shape[1:3]
         pads = [(0, 0), _pads(height), _pads(width), (0, 0)]
-        # Replicated edges, half of them on either side: the public "sintel" mode.
+        # Edges are replicated, evenly on both sides: the public "sintel" mode.
         frames = [
             jnp.pad(2 * (f.astype(jnp.promote_types(f.dtype, jnp.float32)) / 255) - 1, pads, "edge")
             for f in (frame1, frame2)
@@ -124,7 +129,7 @@ class Raft(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A small residual network to features at stride 8 (3.1)."""
+    """A small residual network; returns features at stride 8 (3.1)."""
 
     stages: tuple[int, int, int]
     bottleneck: bool
@@ -134,6 +139,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"]) -> Float[Array, "B h w D"]:
+        """Encodes frames scaled to [-1, 1]."""
         x = _conv(self.stages[0], (7, 7), self.dtype, "stem", stride=2)(x)
         x = nn.relu(_norm(self.norm, self.dtype, "stem_norm", x))
         for stage, channels in enumerate(self.stages):
@@ -146,8 +152,10 @@ class Encoder(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, or 1x1, 3x3, 1x1 (`bottleneck`), around a skip connection; unlike in
-    ResNet each has a bias, and the rectifier comes before the sum too."""
+    """Two 3x3 convolutions, or 1x1, 3x3, 1x1 (`bottleneck`), around a residual connection.
+
+    Unlike in ResNet, convolutions have a bias, and a ReLU comes also before the sum.
+    """
 
     features: int
     stride: int
@@ -157,6 +165,8 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
+        """Returns the map of the block."""
+
         def normed(x: Array, name: str) -> Array:
             return _norm(self.norm, self.dtype, name, x)
 
@@ -183,7 +193,7 @@ class Block(nn.Module):
 
 
 class Update(nn.Module):
-    """One update of hidden state and flow (3.3), as `nn.scan` wants it."""
+    """One update of hidden state and flow (3.3), as the body of `nn.scan`."""
 
     variant: Variant
     every: bool
@@ -193,12 +203,13 @@ class Update(nn.Module):
     def __call__(
         self, carry: tuple[Array, Array], context: Array, pyramid: tuple[Array, ...]
     ) -> tuple[tuple[Array, Array], tuple[Array, Array] | None]:
+        """Returns ((hidden state, flow), the same again where `every` is set)."""
         sizes, (hidden, flow) = SIZES[self.variant], carry
         flow = jax.lax.stop_gradient(flow)
         found = lookup(pyramid, positions(flow), sizes.radius)
         motion = self._motion(sizes, found, flow)
         x = jnp.concatenate([context, motion, flow.astype(self.dtype)], axis=-1)
-        # The large variant goes along the rows and then along the columns.
+        # The large variant updates along the rows, then along the columns.
         steps = [("", (3, 3))] if self.variant == "small" else [("1", (1, 5)), ("2", (5, 1))]
         for name, window in steps:
             hidden = self._recurrent(hidden, x, window, name)
@@ -207,7 +218,7 @@ class Update(nn.Module):
         return (hidden, flow), (hidden, flow) if self.every else None
 
     def _motion(self, sizes: _Sizes, found: Array, flow: Array) -> Array:
-        """Features of what the look-up found and of the flow so far."""
+        """Encodes the correlations found and the flow so far."""
         first, *more = sizes.correlation
         found = nn.relu(Conv1x1(first, dtype=self.dtype, name="correlation1")(found))
         for channels in more:
@@ -218,7 +229,7 @@ class Update(nn.Module):
         return nn.relu(_conv(sizes.motion, (3, 3), self.dtype, "motion")(both))
 
     def _recurrent(self, hidden: Array, x: Array, window: tuple[int, int], name: str) -> Array:
-        """A gated recurrent unit whose products are convolutions (equations 3 to 6)."""
+        """Updates the hidden state by a convolutional GRU (equations 3 to 6)."""
 
         def conv(gate: str, state: Array) -> Array:
             layer = _conv(hidden.shape[-1], window, self.dtype, gate + name)
@@ -226,96 +237,6 @@ class Update(nn.Module):
 
         z, r = nn.sigmoid(conv("z", hidden)), nn.sigmoid(conv("r", hidden))
         return (1 - z) * hidden + z * jnp.tanh(conv("q", r * hidden))
-
-
-def correlation_pyramid(
-    features1: Float[Array, "B h w C"], features2: Float[Array, "B i j C"]
-) -> tuple[Float[Array, "B h w _ _"], ...]:
-    """Products of every place of one map with every place of the other, halved over and over (3.2).
-
-    The second map is halved before the product instead of the volume after it: both are linear.
-    """
-    volumes, scale = [], features1.shape[-1] ** -0.5
-    for _ in range(LEVELS):
-        volumes.append(scale * jnp.einsum(
-            "bhwc,bijc->bhwij", features1, features2, precision="highest"
-        ))
-        b, h, w, c = features2.shape
-        even = features2[:, : h // 2 * 2, : w // 2 * 2]  # an odd last row or column is dropped
-        features2 = even.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
-    return tuple(volumes)
-
-
-def lookup(
-    pyramid: tuple[Float[Array, "B h w _ _"], ...], centers: Float[Array, "B h w 2"], radius: int
-) -> Float[Array, "B h w D"]:
-    """The correlations around each center, bilinear, zero outside of the map (3.2).
-
-    All taps of a window lie at the same fraction between two places, so the whole window of
-    (2 radius + 2)^2 places is gathered once and then mixed along x and along y. Gathering reads
-    nothing else of the volume: at 480x848 on a CPU it takes a third of the time of products with
-    matrices of bilinear weights (benchmarks/raft.py times the network).
-
-    Args:
-      pyramid: of `correlation_pyramid`.
-      centers: (x, y) in the finest map.
-      radius: of the window, in places of each level.
-
-    Returns:
-      Channels by level, then x offset, then y offset (the public code's order).
-    """
-    found = []
-    for level, volume in enumerate(pyramid):
-        *batch, height, width = volume.shape
-        if height == 0 or width == 0:  # halved away
-            found.append(jnp.zeros((*batch, (2 * radius + 1) ** 2), volume.dtype))
-            continue
-        x, in_x, share_x = _window(centers[..., 0] / 2**level, radius, width)
-        y, in_y, share_y = _window(centers[..., 1] / 2**level, radius, height)
-        places = y[..., None, :] * width + x[..., :, None]  # [B, h, w, x, y]
-        taps = jnp.take_along_axis(
-            volume.reshape(*batch, height * width), places.reshape(*batch, -1), axis=-1,
-            mode="promise_in_bounds",
-        ).reshape(places.shape) * (in_y[..., None, :] & in_x[..., :, None])
-        share_x, share_y = share_x[..., None, None], share_y[..., None, None]
-        taps = taps[..., :-1, :] * (1 - share_x) + taps[..., 1:, :] * share_x
-        taps = taps[..., :-1] * (1 - share_y) + taps[..., 1:] * share_y
-        found.append(taps.reshape(*batch, -1))
-    return jnp.concatenate(found, axis=-1)
-
-
-def _window(center: Array, radius: int, size: int) -> tuple[Array, Array, Array]:
-    """Along one axis: the places from floor(center) - radius on, which of them are in the map, and
-    how far the center is beyond its floor. A center far outside sees nothing, wherever it is."""
-    center = jnp.clip(center, -radius - 2, size + radius + 1)
-    low = jnp.floor(center)
-    places = low[..., None].astype(jnp.int32) + jnp.arange(-radius, radius + 2)
-    inside = (places >= 0) & (places < size)
-    return jnp.clip(places, 0, size - 1), inside, center - low
-
-
-def positions(flow: Float[Array, "B h w 2"]) -> Float[Array, "B h w 2"]:
-    """Where (x, y) in the second map the flow takes each place of the first."""
-    y, x = jnp.meshgrid(*(jnp.arange(n, dtype=flow.dtype) for n in flow.shape[1:3]), indexing="ij")
-    return jnp.stack([x, y], axis=-1) + flow
-
-
-def convex_upsampling(
-    flow: Float[Array, "B h w 2"], mask: Float[Array, "B h w M"]
-) -> Float[Array, "B H W 2"]:
-    """Each fine place takes a mean of its 3x3 coarse neighbors, weighted by softmax (3.3).
-
-    Args:
-      flow: at stride 8, in pixels of its own.
-      mask: logits; channel (3 dy + dx) * 64 + 8 row + column is of neighbor (dy, dx) for one of
-        the 8x8 places. Neighbors outside of the map count as no motion.
-    """
-    b, h, w, _ = flow.shape
-    weights = nn.softmax(mask.reshape(b, h, w, 9, STRIDE, STRIDE), axis=3)
-    padded = jnp.pad(STRIDE * flow, [(0, 0), (1, 1), (1, 1), (0, 0)])
-    around = jnp.stack([padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)], 3)
-    fine = jnp.einsum("bhwkij,bhwkc->bhiwjc", weights, around, precision="highest")
-    return fine.reshape(b, STRIDE * h, STRIDE * w, 2)
 
 
 def _pads(length: int) -> tuple[int, int]:
@@ -333,7 +254,7 @@ def _conv(
 
 
 def _norm(norm: EncoderNorm, dtype: DTypeLike, name: str, x: Array) -> Array:
-    """PyTorch's InstanceNorm2d without parameters, BatchNorm2d in evaluation, or nothing."""
+    """Applies InstanceNorm2d without parameters, BatchNorm2d in evaluation mode, or nothing."""
     if norm == "batch":
         return BatchNorm("frozen", dtype=dtype, name=name)(x, train=False)
     if norm == "none":

@@ -1,4 +1,4 @@
-"""ResNet (He et al., CVPR 2016) as torchvision builds it: the stride on the 3x3 convolution."""
+"""ResNet (He et al., CVPR 2016) as in torchvision, with the stride on the 3x3 convolution."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 
 
 
 class ResNet(nn.Module):
-    """An image to a pyramid of features; the classifier is left out.
+    """Maps an image to a pyramid of features; without the classifier.
 
     Attributes:
       depth: 18, 34 (basic blocks), 50, 101 (bottlenecks).
-      dilated: for stages 2, 3 and 4, whether dilation takes the place of the stride (torchvision's
+      dilated: for stages 2, 3 and 4, whether dilation replaces the stride (torchvision's
         `replace_stride_with_dilation`); bottlenecks only.
-      stages: how many of the four stages are computed.
-      stem: whether the stem's map is returned too, before all others.
+      stages: number of stages computed, of four.
+      stem: whether to return the stem's map too, before all others.
       width: channels of the stem; 64 in the paper, fewer for small models.
       norm: see `BatchNorm`.
       dtype: of the computation; parameters stay float32.
@@ -44,19 +44,22 @@ class ResNet(nn.Module):
         *,
         train: bool,
     ) -> tuple[Float[Array, "A _ _ _"], ...]:
-        """Images already normalized as the weights want it (ImageNet mean and deviation).
+        """Computes the maps of images normalized for the weights (ImageNet mean and deviation).
 
         Args:
           x: the images.
-          added: what is added to the stem's convolution before its norm, as STM does with masks.
-            A is B, or a multiple of it: so many results, one after the other, for each image.
+          added: maps to add to the stem's convolution before its norm, as STM does with masks. A
+            is B or a multiple of it: each image then has A / B consecutive results.
           train: see `BatchNorm`.
 
         Returns:
-          `stages` maps at strides 4, 8, 16, 32 (fewer where dilated), the largest first, with
-          width * (1, 2, 4, 8) channels, four times that for bottlenecks; where `stem` is set,
-          before them the stem's after its ReLU, at stride 2. Inner outputs can be read by name
-          with `capture_intermediates=True`.
+          `stages` maps at strides 4, 8, 16, 32 (smaller ones where dilated), the largest first,
+          with width * (1, 2, 4, 8) channels, four times as many for bottlenecks; with `stem`,
+          before them the stem's map after its ReLU, at stride 2. Inner outputs are available by
+          name with `capture_intermediates=True`.
+
+        Raises:
+          ValueError: an attribute is out of range.
         """
         self._check()
         x = _conv(self.width, 7, 2, 1, self.dtype, "conv1")(x)
@@ -89,13 +92,13 @@ class ResNet(nn.Module):
             known = ", ".join(map(str, BLOCKS))
             raise ValueError(f"depth is {self.depth}; it must be one of {known}")
         if self.depth < 50 and any(self.dilated):
-            raise ValueError(f"ResNet-{self.depth} cannot be dilated; take depth 50 or 101")
+            raise ValueError(f"ResNet-{self.depth} cannot be dilated; use depth 50 or 101")
         if not 1 <= self.stages <= 4:
-            raise ValueError(f"stages is {self.stages}; a ResNet has 1 to 4")
+            raise ValueError(f"stages is {self.stages}; it must be 1 to 4")
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, or 1x1, 3x3, 1x1 (`bottleneck`), around a skip connection."""
+    """Two 3x3 convolutions, or 1x1, 3x3, 1x1 (`bottleneck`), around a residual connection."""
 
     features: int
     stride: int
@@ -106,6 +109,8 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B h w D"]:
+        """Returns the map of the block."""
+
         def norm(x: Array, name: str) -> Array:
             return BatchNorm(self.norm, dtype=self.dtype, name=name)(x, train=train)
 
@@ -130,7 +135,7 @@ class Block(nn.Module):
 def _conv(
     features: int, size: int, stride: int, dilation: int, dtype: DTypeLike, name: str
 ) -> nn.Conv:
-    """A convolution without bias, padded on both sides alike, as PyTorch does it."""
+    """Returns a convolution without bias, padded equally on both sides, as in PyTorch."""
     return nn.Conv(
         features,
         (size, size),

@@ -1,7 +1,7 @@
 """Swin transformer (Liu et al., ICCV 2021) as MaskFormer and Mask2Former use it.
 
-Source: D2SwinTransformer of github.com/facebookresearch/Mask2Former. Where a map is no larger than
-a window, classifiers of the same weights leave the shift out; here, as there, it stays.
+Source: D2SwinTransformer of github.com/facebookresearch/Mask2Former. As there, windows are shifted
+even where the map is not larger than a window; classifiers with the same weights omit that shift.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-# The published sizes, for `Swin(**SIZES["base"])`. Weights for pictures of 224 pixels have windows
-# of 7, those of 384 ("base" and "large" in MaskFormer and Mask2Former) windows of 12.
+# The published sizes, as in `Swin(**SIZES["base"])`. Weights for images of 224 pixels have windows
+# of 7, those for 384 pixels ("base" and "large" in MaskFormer and Mask2Former) windows of 12.
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"width": 96, "blocks": (2, 2, 6, 2), "heads": (3, 6, 12, 24)},
     "small": {"width": 96, "blocks": (2, 2, 18, 2), "heads": (3, 6, 12, 24)},
     "base": {"width": 128, "blocks": (2, 2, 18, 2), "heads": (4, 8, 16, 32)},
     "large": {"width": 192, "blocks": (2, 2, 18, 2), "heads": (6, 12, 24, 48)},
 }
-PATCH = 4  # pixels a side
+PATCH = 4  # side of a patch in pixels
 
 
 class Swin(nn.Module):
-    """An image of any size to a pyramid of features.
+    """Maps an image of any size to a pyramid of features.
 
     Attributes:
-      width: channels of the first stage; every next one has twice as many.
-      blocks: how many a stage; every second one has its windows shifted by half.
-      heads: of the attention, a stage.
+      width: channels of the first stage; each later one has twice as many.
+      blocks: number of blocks per stage; every second one shifts its windows by half.
+      heads: number of attention heads per stage.
       window: tokens along a side of a window.
-      drop_path: stochastic depth while training: the share of samples that skip the last block's
-        branches, less for earlier blocks, none for the first. MaskFormer trains with 0.3. Needs
-        the random stream "dropout".
+      drop_path: stochastic depth in training: the share of samples that skip the last block's
+        branches; it decreases to 0 for the first block. MaskFormer trains with 0.3. Needs the
+        random stream "dropout".
       dtype: of the computation; parameters stay float32.
     """
 
@@ -51,11 +51,14 @@ class Swin(nn.Module):
     def __call__(
         self, x: Float[Array, "B H W C"], *, train: bool
     ) -> tuple[Float[Array, "B _ _ _"], ...]:
-        """Images already normalized as the weights want it (ImageNet mean and deviation).
+        """Computes the maps of images normalized for the weights (ImageNet mean and deviation).
 
         Returns:
-          One map a stage, layer-normalized, at strides 4, 8, 16, 32, the largest first. A side that
-          a stride does not divide is rounded up: zeros stand beyond the right and lower edge.
+          One map per stage, layer-normalized, at strides 4, 8, 16, 32, the largest first. Sides
+          that a stride does not divide are rounded up: zeros pad the right and lower edge.
+
+        Raises:
+          ValueError: `blocks` and `heads` do not fit.
         """
         self._check()
         x = _padded(x, PATCH)
@@ -84,8 +87,8 @@ class Swin(nn.Module):
     def _check(self) -> None:
         if len(self.blocks) != len(self.heads):
             raise ValueError(
-                f"blocks has {len(self.blocks)} stages and heads {len(self.heads)}; give both as "
-                "many"
+                f"blocks has {len(self.blocks)} stages and heads {len(self.heads)}; give both the "
+                "same number of stages"
             )
         odd = [h for i, h in enumerate(self.heads) if self.width * 2**i % h]
         if odd:
@@ -93,7 +96,7 @@ class Swin(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention inside windows, then a two-layer perceptron, each with a skip connection."""
+    """Attention inside windows, then an MLP, each with a residual connection."""
 
     heads: int
     window: int
@@ -103,8 +106,10 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W C"]:
+        """Returns a map of the same shape."""
+
         def branch(y: Array) -> Array:
-            # Whole samples, and the ones that stay make up for the others.
+            # Drops whole samples and scales the others up.
             drop = nn.Dropout(self.drop_path, broadcast_dims=(1, 2, 3))
             return drop(y, deterministic=not train)
 
@@ -125,11 +130,13 @@ class Block(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Multi-head attention of each window's tokens, with a bias for their relative position.
+    """Multi-head attention between the tokens of a window, with a bias for relative positions.
 
-    Tokens that only pad the map take part, as in the reference. Parameters: `bias`
-    [(2 window - 1)^2, heads], vertical distances from -(window - 1) first, horizontal ones fastest;
-    `inputs` and `out`, the projections, the former's 3C channels being queries, keys and values.
+    Tokens that only pad the map take part, as in the reference.
+
+    Parameters: `bias` [(2 window - 1)^2, heads], ordered by vertical, then horizontal distance,
+    both from -(window - 1) on; the projections `inputs`, whose 3C channels are queries, keys and
+    values, and `out`.
     """
 
     heads: int
@@ -140,7 +147,7 @@ class WindowAttention(nn.Module):
     def __call__(
         self, x: Float[Array, "B M N C"], mask: Bool[np.ndarray, "M N N"] | None
     ) -> Float[Array, "B M N C"]:
-        """M windows of N tokens; `mask` is True where a query may look at a key."""
+        """Attends in M windows of N tokens; `mask` is True where a query may attend to a key."""
         table = self.param("bias", _INIT, ((2 * self.window - 1) ** 2, self.heads))
         bias = jnp.moveaxis(table[relative_positions(self.window)], -1, 0)
         y = _dense(3 * x.shape[-1], self.dtype, "inputs")(x)
@@ -148,21 +155,22 @@ class WindowAttention(nn.Module):
         scores = jnp.einsum("bmqhd,bmkhd->bmhqk", query * query.shape[-1] ** -0.5, key)
         scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32)) + bias
         if mask is not None:
-            scores = jnp.where(mask[:, None], scores, -jnp.inf)  # nobody is without itself
+            scores = jnp.where(mask[:, None], scores, -jnp.inf)  # each token attends to itself
         weights = jax.nn.softmax(scores).astype(value.dtype)
         y = jnp.einsum("bmhqk,bmkhd->bmqhd", weights, value)
         return _dense(x.shape[-1], self.dtype, "out")(y.reshape(x.shape))
 
 
 class Merging(nn.Module):
-    """Each square of four tokens becomes one of twice the channels."""
+    """Patch merging: each square of four tokens becomes one token with twice the channels."""
 
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
+        """Returns a map of half the size."""
         x = _padded(x, 2)
-        # The reference's order: down first, then right.
+        # In the reference's order: down first, then right.
         x = jnp.concatenate([x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)], axis=-1)
         x = _norm(self.dtype, "norm")(x)
         features = x.shape[-1] // 2
@@ -172,37 +180,40 @@ class Merging(nn.Module):
 
 
 def split(x: Float[Array, "B H W C"], window: int) -> Float[Array, "B M N C"]:
-    """A map as M windows of N = window^2 tokens, both in reading order; `window` divides H, W."""
+    """Splits a map into M windows of N = window^2 tokens, in reading order.
+
+    `window` must divide H and W.
+    """
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // window, window, width // window, window, channels)
     return jnp.swapaxes(x, 2, 3).reshape(batch, -1, window * window, channels)
 
 
 def unite(x: Float[Array, "B M N C"], height: int, width: int) -> Float[Array, "B H W C"]:
-    """The inverse of `split`."""
+    """Inverts `split`."""
     window = round(x.shape[2] ** 0.5)
     x = x.reshape(x.shape[0], height // window, width // window, window, window, -1)
     return jnp.swapaxes(x, 2, 3).reshape(x.shape[0], height, width, -1)
 
 
 def neighbors(height: int, width: int, window: int, shift: int) -> Bool[np.ndarray, "M N N"]:
-    """Which tokens of a window are neighbors on the map, where it was rolled by `shift`.
+    """Returns which tokens of a window were neighbors before the map was rolled by `shift`.
 
-    A roll carries what leaves on one side in on the other; in the last row and column of windows
-    such tokens meet those that were there, and may not look at them.
+    Rolling moves tokens from one edge to the opposite one. In the last row and column of windows
+    they meet tokens that are not their neighbors, and must not attend to them.
     """
 
-    def carried(size: int) -> np.ndarray:
+    def wrapped(size: int) -> np.ndarray:
         return np.arange(size) >= size - shift
 
-    sides = 2 * carried(height)[:, None] + carried(width)
+    sides = 2 * wrapped(height)[:, None] + wrapped(width)
     rows, columns = height // window, width // window
     sides = sides.reshape(rows, window, columns, window).swapaxes(1, 2).reshape(-1, window**2)
     return sides[:, :, None] == sides[:, None]
 
 
 def relative_positions(window: int) -> np.ndarray:
-    """int [N, N]: the row of the bias table for a query and a key."""
+    """Returns int [N, N]: the row of the bias table for each query and key."""
     places = np.stack(np.divmod(np.arange(window**2), window))
     down, right = places[:, :, None] - places[:, None] + window - 1
     return down * (2 * window - 1) + right
@@ -212,7 +223,7 @@ _INIT = nn.initializers.truncated_normal(0.02)
 
 
 def _padded(x: Array, multiple: int) -> Array:
-    """Zeros beyond the right and lower edge, up to the next multiple."""
+    """Pads the right and lower edge with zeros, up to the next multiple."""
     below, right = (-x.shape[axis] % multiple for axis in (1, 2))
     return jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0))) if below or right else x
 

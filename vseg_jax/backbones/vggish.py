@@ -1,4 +1,4 @@
-"""VGGish (Hershey et al., ICASSP 2017): 0.96 s of sound to a vector.
+"""VGGish (Hershey et al., ICASSP 2017): features of 0.96 s of audio.
 
 Source: github.com/harritaylor/torchvggish, the port of Google's AudioSet release.
 """
@@ -12,17 +12,17 @@ from jaxtyping import Array, Float
 
 from vseg_jax.layers.convolution import he_normal, max_pool
 
-# Convolutions of each stage, in units of `width`; a max pooling ends every stage.
+# Channels of the convolutions of each stage, in units of `width`; max pooling ends a stage.
 STAGES = ((1,), (2,), (4, 4), (8, 8))
 
 
 class Vggish(nn.Module):
-    """A log-mel patch (`vseg_jax.input_pipeline.audio`) to the features before the last layer.
+    """Maps a log-mel patch (`vseg_jax.input_pipeline.audio`) to the features before the last layer.
 
     Attributes:
       width: channels of the first convolution; 64 in the paper, fewer for small models.
-      hidden: width of the two dense layers, which is that of the result.
-      embedding: whether the result is VGGish's own of 128 numbers, one dense layer further.
+      hidden: width of the two dense layers, and of the result.
+      embedding: whether to return VGGish's embedding of 128 numbers, one dense layer further.
       dtype: of the computation; parameters stay float32.
     """
 
@@ -33,7 +33,7 @@ class Vggish(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B 96 64"]) -> Float[Array, "*B D"]:
-        """Any number of leading axes: a clip's patches, one a frame, or a batch of clips."""
+        """Computes features of any number of patches, such as those of a clip or of several."""
         leading = x.shape[:-2]
         x = x.reshape(-1, *x.shape[-2:], 1)
         for stage, widths in enumerate(STAGES, 1):

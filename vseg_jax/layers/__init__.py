@@ -1,0 +1,1 @@
+"""Layers and array operations that several models share."""

@@ -1,8 +1,8 @@
 """Multi-head attention that never holds large score maps of all heads at once on a CPU.
 
-On an accelerator `jax.nn.dot_product_attention` is used as it is. On a CPU samples and heads are
-mapped over, one score map at a time, which is four times faster there (benchmarks/README.md),
-unless the maps are small.
+Accelerators use `jax.nn.dot_product_attention`. On a CPU, unless the maps are small, samples and
+heads are mapped over, one score map at a time, which is four times faster there
+(benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-# Scores that a CPU holds at once: for so few, mapping over samples costs more than it saves.
+# Scores up to which a CPU holds all maps at once: mapping over samples would cost more.
 _SMALL = 1 << 21
 
 
@@ -25,16 +25,16 @@ def attention(
     mask: Bool[Array, "B #Q K"] | None = None,
     chunk: int | None = None,
 ) -> Float[Array, "B Q N E"]:
-    """softmax(query key^T / sqrt(D)) value for N heads.
+    """Computes softmax(query key^T / sqrt(D)) value for N heads.
 
     Args:
-      query: Q positions asking; D is the width of a head.
-      key: K positions answering.
-      value: what they answer.
-      mask: True where a query may look at a key. A query that may look at none gets the plain mean
-        of all values (finite, and for the caller to mask).
-      chunk: at most this many queries at a time; exact, with memory for `chunk` x K scores only,
-        forward and backward (the scores are computed again in the backward pass).
+      query: Q query positions; D is the width of a head.
+      key: K key positions.
+      value: the keys' values.
+      mask: True where a query may attend to a key. A query that may attend to no key gets the plain
+        mean of all values (finite; the caller has to mask it).
+      chunk: largest number of queries at a time; the result is exact, with memory for only
+        `chunk` x K scores, forward and backward (the backward pass computes them again).
     """
     if chunk is not None and chunk < query.shape[1]:
         return _chunked(query, key, value, mask, chunk)
@@ -49,7 +49,7 @@ def attention(
 
 
 def _at_once(query: Array, key: Array, value: Array, mask: Array | None) -> Array:
-    """All score maps side by side."""
+    """Computes all score maps at once."""
     q, k, v = (jnp.moveaxis(x, 2, 1) for x in (query, key, value))
     scores = (q * q.shape[-1] ** -0.5) @ jnp.swapaxes(k, -1, -2)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
@@ -59,13 +59,13 @@ def _at_once(query: Array, key: Array, value: Array, mask: Array | None) -> Arra
 
 
 def _head_by_head(query: Array, key: Array, value: Array, mask: Array | None) -> Array:
-    """One sample and head after the other, all in products of plain matrices."""
+    """Computes one sample and head at a time, in products of plain matrices."""
     batch, _, heads, _ = query.shape
 
-    @jax.checkpoint  # otherwise the backward pass would keep every score map after all
+    @jax.checkpoint  # otherwise the backward pass would keep every score map
     def one(inputs: tuple[Array, ...]) -> Array:
         i, q, k, v = inputs
-        # Scaling the queries costs Q x D, scaling the scores Q x K.
+        # Scaling the queries costs Q x D, scaling the scores would cost Q x K.
         scores = (q * q.shape[-1] ** -0.5) @ k.T
         scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
         if mask is not None:
@@ -81,6 +81,7 @@ def _head_by_head(query: Array, key: Array, value: Array, mask: Array | None) ->
 
 
 def _chunked(query: Array, key: Array, value: Array, mask: Array | None, chunk: int) -> Array:
+    """Computes attention for `chunk` queries at a time."""
     batch, count, heads, _ = query.shape
     pieces = -(-count // chunk)
     padding = pieces * chunk - count
@@ -105,7 +106,7 @@ class MultiHeadAttention(nn.Module):
     """Attention with its four projections: `query`, `key`, `value`, `out`.
 
     Attributes:
-      heads: how many heads; must divide `features`.
+      heads: number of heads; must divide `features`.
       features: width of the projections and of the result.
       chunk: see `attention`.
       dtype: of the computation; parameters stay float32.
@@ -125,9 +126,9 @@ class MultiHeadAttention(nn.Module):
         *,
         mask: Bool[Array, "B #Q K"] | None = None,
     ) -> Float[Array, "B Q F"]:
-        """`value` is `key` unless given (position codings are often added to the keys alone)."""
+        """Attends; `value` defaults to `key` (position codes are often added to the keys alone)."""
         if self.features % self.heads:
-            raise ValueError(f"{self.heads} heads do not divide {self.features} features")
+            raise ValueError(f"heads is {self.heads}; it must divide features, {self.features}")
 
         def project(x: Array, name: str) -> Array:
             x = nn.Dense(self.features, dtype=self.dtype, name=name)(x)

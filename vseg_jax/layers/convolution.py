@@ -1,9 +1,9 @@
-"""Convolutions and max pooling, written the way each backend runs them fast.
+"""Convolutions and max pooling, each in the form that is fastest on the backend.
 
-A CPU runs 1x1 convolutions best as matrix products, 3-D convolutions best as 2-D ones over the
-temporal taps, stacked as channels, and depthwise ones as a sum of shifted products; accelerators
-run the plain convolutions best. Parameters have one layout whichever way is taken, and the ways
-agree to rounding (tests/layers).
+On a CPU, 1x1 convolutions are fastest as matrix products, 3-D convolutions as 2-D ones over
+temporal taps stacked as channels, and depthwise ones as sums of shifted products; on accelerators
+the plain convolutions are. The layout of parameters does not depend on the form, and the forms
+agree up to rounding (tests/layers).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Conv1x1(nn.Module):
     """A convolution with a kernel of one pixel (or one voxel): a matrix product on channels.
 
     Attributes:
-      features: channels out.
-      strides: one number an axis between the batch and the channels, or () for 1 everywhere.
-      use_bias: whether a bias is added.
+      features: number of output channels.
+      strides: one for each axis between the batch and the channels, or () for 1 everywhere.
+      use_bias: whether to add a bias.
       dtype: of the computation; parameters stay float32.
 
     Parameters: `kernel` [in, out], `bias` [out].
@@ -42,6 +42,7 @@ class Conv1x1(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B *S C"]) -> Float[Array, "B *R D"]:
+        """Returns the map; strides take every n-th position from the first on."""
         kernel = self.param("kernel", he_normal, (x.shape[-1], self.features))
         if any(s > 1 for s in self.strides):
             x = x[(slice(None), *(slice(None, None, s) for s in self.strides))]
@@ -53,13 +54,21 @@ class Conv1x1(nn.Module):
 
 
 def matrix_product(x: Float[Array, "*B C"], kernel: Float[Array, "C D"]) -> Float[Array, "*B D"]:
-    """`x @ kernel` on a flat `x`: XLA's gradient by the kernel is up to six times slower on a CPU
-    where several axes are summed over."""
+    """Computes `x @ kernel` on a flat `x`.
+
+    Summing over several axes makes XLA's gradient by the kernel up to six times slower on a CPU.
+    """
     return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 class Conv3d(nn.Module):
-    """A 3-D convolution with TensorFlow's SAME padding (the odd zero at the end), without bias.
+    """A 3-D convolution with TensorFlow's SAME padding (an odd zero goes to the end), without bias.
+
+    Attributes:
+      features: number of output channels.
+      kernel_size: in time, height, width.
+      strides: in time, height, width.
+      dtype: of the computation; parameters stay float32.
 
     Parameters: `kernel` [kt, kh, kw, in, out], or [in, out] for a kernel of one voxel.
     """
@@ -71,6 +80,7 @@ class Conv3d(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T H W C"]) -> Float[Array, "B t h w D"]:
+        """Returns a map whose sizes are the input's divided by the strides, rounded up."""
         kernel = self.param("kernel", he_normal, (*self.kernel_size, x.shape[-1], self.features))
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         if jax.default_backend() == "cpu":
@@ -81,7 +91,7 @@ class Conv3d(nn.Module):
 def conv3d(
     x: Float[Array, "B T H W C"], kernel: Float[Array, "kt kh kw C D"], strides: Triple
 ) -> Float[Array, "B t h w D"]:
-    """The plain 3-D convolution, SAME padding."""
+    """Computes the plain 3-D convolution with SAME padding."""
     return jax.lax.conv_general_dilated(
         x, kernel, strides, "SAME", dimension_numbers=("NTHWC", "THWIO", "NTHWC")
     )
@@ -90,9 +100,9 @@ def conv3d(
 def conv3d_by_taps(
     x: Float[Array, "B T H W C"], kernel: Float[Array, "kt kh kw C D"], strides: Triple
 ) -> Float[Array, "B t h w D"]:
-    """The same through one 2-D convolution: the temporal taps stand side by side as channels.
+    """Computes the same as `conv3d` by one 2-D convolution over temporal taps stacked as channels.
 
-    Taps that see nothing but padding are left out: of a single frame a 3x3x3 kernel costs a third.
+    Taps that cover only padding are left out: on a single frame a 3x3x3 kernel costs a third.
     """
     pads = _same_padding(x.shape[1], kernel.shape[0], strides[0])
     frames = -(-x.shape[1] // strides[0])
@@ -113,10 +123,10 @@ def conv3d_by_taps(
 
 
 def neighborhoods(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B H W D"]:
-    """What a kernel of size x size sees at each place, zeros outside: D = size * size * C.
+    """Returns the size x size neighborhood of each position, zeros outside: D = size * size * C.
 
-    `neighborhoods(x, n) @ kernel.reshape(-1, K)` is a convolution with `kernel` [n, n, C, K].
-    Where one x meets many kernels, as in an optimization of the kernel, it is far faster on a CPU.
+    `neighborhoods(x, n) @ kernel.reshape(-1, K)` is a convolution with `kernel` [n, n, C, K]. On
+    a CPU it is far faster where many kernels are applied to one x, as when a kernel is optimized.
     """
     pads = (size // 2, size - 1 - size // 2)
     rows = _windows(x, 1, size, 1, pads, 0.0)
@@ -124,11 +134,11 @@ def neighborhoods(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B H W 
 
 
 class DepthwiseConv(nn.Module):
-    """A convolution of each channel by itself with TensorFlow's SAME padding, without bias.
+    """A convolution of each channel on its own with TensorFlow's SAME padding, without bias.
 
     Attributes:
-      size: of the square kernel.
-      stride: of both axes.
+      size: side of the square kernel.
+      stride: along both axes.
       dtype: of the computation; parameters stay float32.
 
     Parameters: `kernel` [size, size, 1, C].
@@ -140,6 +150,7 @@ class DepthwiseConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+        """Returns a map whose sides are the input's divided by the stride, rounded up."""
         kernel = self.param("kernel", he_normal, (self.size, self.size, 1, x.shape[-1]))
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         if jax.default_backend() == "cpu":
@@ -150,7 +161,7 @@ class DepthwiseConv(nn.Module):
 def depthwise(
     x: Float[Array, "B H W C"], kernel: Float[Array, "k k 1 C"], stride: int
 ) -> Float[Array, "B h w C"]:
-    """The plain depthwise convolution, SAME padding."""
+    """Computes the plain depthwise convolution with SAME padding."""
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1],
@@ -160,7 +171,7 @@ def depthwise(
 def depthwise_by_taps(
     x: Float[Array, "B H W C"], kernel: Float[Array, "k k 1 C"], stride: int
 ) -> Float[Array, "B h w C"]:
-    """The same as a sum over the kernel's taps: 10 to 30 times faster on a CPU."""
+    """Computes the same as a sum over the kernel's taps, 10 to 30 times faster on a CPU."""
     size = kernel.shape[0]
     total = 0.0
     rows = _windows(x, 1, size, stride, _same_padding(x.shape[1], size, stride), 0.0)
@@ -176,20 +187,21 @@ def max_pool(
     strides: tuple[int, ...],
     padding: tuple[int, ...] | None = None,
 ) -> Float[Array, "B *R C"]:
-    """Max pooling over any number of axes between B and C.
+    """Computes max pooling over any number of axes between B and C.
 
-    One axis after the other, each as a maximum over shifted slices: the backward pass is then a
-    few selects, where that of `reduce_window` is a slow scatter on a CPU. Of equal values the
-    first takes the gradient, as in PyTorch (`jnp.maximum` would halve it); a NaN stays one.
+    Axes are pooled one after the other, each as a maximum over shifted slices: the backward pass
+    then consists of a few selects, while that of `reduce_window` is a slow scatter on a CPU. The
+    first of equal values gets the gradient, as in PyTorch (`jnp.maximum` would split it); NaNs are
+    kept.
 
     Args:
-      x: any map; what lies outside of it never wins.
-      window: size an axis.
-      strides: step an axis.
-      padding: places added on either side of an axis (PyTorch's convention); None for
+      x: any map; positions outside of it are never the maximum.
+      window: size along each axis.
+      strides: step along each axis.
+      padding: positions added on either side of each axis (PyTorch's convention); None for
         TensorFlow's SAME.
     """
-    # The last axis first, so that ties go to the first place in reading order.
+    # The last axis goes first, so that ties go to the first position in reading order.
     for axis in reversed(range(1, x.ndim - 1)):
         size, stride = window[axis - 1], strides[axis - 1]
         if padding is None:
@@ -221,7 +233,7 @@ def _same_padding(length: int, window: int, stride: int) -> tuple[int, int]:
 def _windows(
     x: Array, axis: int, window: int, stride: int, pads: tuple[int, int], fill: float
 ) -> list[Array]:
-    """What each of `window` taps sees along `axis`: slices of the padded `x`."""
+    """Returns the slice of the padded `x` that each of `window` taps covers along `axis`."""
     widths = [(0, 0)] * x.ndim
     widths[axis] = pads
     if any(pads):

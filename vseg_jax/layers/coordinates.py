@@ -8,12 +8,13 @@ from jaxtyping import Array, Float
 
 
 def coordinates(height: int, width: int) -> Float[Array, "H W 8"]:
-    """Where each cell of a `height` x `width` map lies in the picture.
+    """Returns the position of each cell of a `height` x `width` map in the image.
 
-    Channels, in this order: x of the left edge, y of the top edge, x of the right edge, y of the
-    bottom edge, x and y of the center (all six in [-1, 1], the picture's edges at -1 and 1), and
-    the two constants 1/width and 1/height. Source: the public code of ACGA, CSTM and MMVT, which
-    agree (docs/parity.md).
+    The channels are, in this order: x of the left edge, y of the top edge, x of the right edge, y
+    of the bottom edge, x and y of the center (all six in [-1, 1], with the image's edges at -1 and
+    1), and the two constants 1/width and 1/height.
+
+    Source: the public code of ACGA, CSTM and MMVT, which agree (docs/parity.md).
     """
     left, right, x_step = _edges(width)
     top, bottom, y_step = _edges(height)
@@ -25,7 +26,7 @@ def coordinates(height: int, width: int) -> Float[Array, "H W 8"]:
 
 
 def append_coordinates(x: Float[Array, "*B H W C"]) -> Float[Array, "*B H W D"]:
-    """`x` with the eight coordinate channels after its own (D = C + 8)."""
+    """Appends the eight coordinate channels to those of `x` (D = C + 8)."""
     feature = coordinates(x.shape[-3], x.shape[-2]).astype(x.dtype)
     return jnp.concatenate([x, jnp.broadcast_to(feature, (*x.shape[:-1], 8))], axis=-1)
 

@@ -17,7 +17,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation 
 def imagenet_colors(
     images: Num[Array, "*B H W 3"], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "*B H W 3"]:
-    """RGB of 0 ... 255 as networks with ImageNet's weights want it."""
+    """Normalizes RGB in [0, 255] by ImageNet's mean and deviation, for pretrained networks."""
     mean, deviation = (jnp.asarray(c, dtype) for c in IMAGENET)
     return (images.astype(dtype) / 255 - mean) / deviation
 
@@ -26,13 +26,13 @@ class BatchNorm(nn.Module):
     """Normalizes each channel over all other axes, then scales and shifts it.
 
     Attributes:
-      norm: "batch" uses the statistics of the batch while training, and moves the running ones;
-        "frozen" uses the running statistics always and lets no gradient into scale and bias
-        (torchvision's FrozenBatchNorm2d: what a pretrained network brought stays as it is).
+      norm: "batch" uses the statistics of the batch during training, and updates the running ones;
+        "frozen" always uses the running statistics and stops the gradient of scale and bias
+        (torchvision's FrozenBatchNorm2d: a pretrained network's normalization stays as it is).
       eps: added to the variance.
       momentum: weight of the *new* statistics in the running ones (PyTorch's convention; flax's is
-        one minus this). The running variance is the unbiased one, as in PyTorch.
-      dtype: of the result; the arithmetic is float32 at least.
+        one minus this). The running variance is unbiased, as in PyTorch.
+      dtype: of the result; the computation is at least float32.
     """
 
     norm: Norm = "batch"
@@ -42,6 +42,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B C"], *, train: bool) -> Float[Array, "*B C"]:
+        """Normalizes `x`; `train` selects the statistics, see `norm`."""
         channels = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, channels)
         bias = self.param("bias", nn.initializers.zeros, channels)

@@ -1,8 +1,8 @@
-"""Resizing of maps: bilinear, nearest, and by area; the conventions are PyTorch's.
+"""Bilinear, nearest and area resizing of maps, with PyTorch's conventions.
 
-Bilinear and area resizing are linear and separable: one sparse matrix an axis. A matrix with few
-entries a row is applied as a weighted sum of gathered slices, any other as a matrix product, and
-the gradient is the transposed matrix applied in the same way, so nothing is ever scattered.
+Bilinear and area resizing are linear and separable: one sparse matrix per axis. A matrix with few
+entries per row is applied as a weighted sum of gathered slices, any other as a matrix product. The
+gradient applies the transposed matrix in the same way, so nothing is ever scattered.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 Size = tuple[int, int]
-GATHERED = 8  # entries a row up to which gathering is the faster way (measured on a CPU)
+GATHERED = 8  # entries per row up to which gathering is faster (measured on a CPU)
 
 
 def bilinear(
     x: Float[Array, "*B H W C"], size: Size, *, align_corners: bool
 ) -> Float[Array, "*B h w C"]:
-    """Bilinear interpolation to `size` = (height, width), without anti-aliasing.
+    """Interpolates bilinearly to `size` = (height, width), without anti-aliasing.
 
-    `align_corners=True` maps corner pixel centers onto corner pixel centers; False maps the edges
-    of the picture onto each other. Both are `torch.nn.functional.interpolate(mode="bilinear")`.
+    `align_corners=True` aligns the centers of the corner pixels; False aligns the edges of the
+    images. Both are those of `torch.nn.functional.interpolate(mode="bilinear")`.
+
+    Raises:
+      ValueError: a side of `size` is less than 1.
     """
     _check(size)
     return _separable(
@@ -33,10 +36,13 @@ def bilinear(
 
 
 def area(x: Float[Array, "*B H W C"], size: Size) -> Float[Array, "*B h w C"]:
-    """The mean over the cells that each output cell covers (`interpolate(mode="area")`).
+    """Averages the cells that each output cell covers (PyTorch's `interpolate(mode="area")`).
 
-    Where `size` divides the map this is plain average pooling; elsewhere cell i averages the whole
+    If `size` divides the map, this is average pooling; otherwise output cell i averages the whole
     input cells from floor(i H / h) to ceil((i + 1) H / h), so neighbors may share one.
+
+    Raises:
+      ValueError: a side of `size` is less than 1.
     """
     _check(size)
     *batch, height, width, channels = x.shape
@@ -48,7 +54,11 @@ def area(x: Float[Array, "*B H W C"], size: Size) -> Float[Array, "*B h w C"]:
 
 
 def nearest(x: Shaped[Array, "*B H W C"], size: Size) -> Shaped[Array, "*B h w C"]:
-    """Nearest neighbor: output i reads input floor(i H / h) (`interpolate(mode="nearest")`)."""
+    """Takes the nearest neighbor: output i is input floor(i H / h), as in PyTorch's "nearest".
+
+    Raises:
+      ValueError: a side of `size` is less than 1.
+    """
     _check(size)
     rows = np.arange(size[0]) * x.shape[-3] // size[0]
     columns = np.arange(size[1]) * x.shape[-2] // size[1]
@@ -56,14 +66,14 @@ def nearest(x: Shaped[Array, "*B H W C"], size: Size) -> Shaped[Array, "*B h w C
 
 
 def _separable(x: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
-    # The axis that shrinks more goes first: the other then has less to do.
+    # The axis that shrinks more goes first, so that the other has less to compute.
     if rows.shape[0] * columns.shape[1] <= columns.shape[0] * rows.shape[1]:
         return _along(_along(x, rows, x.ndim - 3), columns, x.ndim - 2)
     return _along(_along(x, columns, x.ndim - 2), rows, x.ndim - 3)
 
 
 def _along(x: Array, matrix: np.ndarray, axis: int) -> Array:
-    """`matrix` [new, old] applied along `axis`; its gradient is the transposed matrix applied."""
+    """Applies `matrix` [new, old] along `axis`; the gradient applies the transposed matrix."""
 
     @jax.custom_vjp
     def apply(x: Array) -> Array:
@@ -77,7 +87,7 @@ def _apply(x: Array, matrix: np.ndarray, axis: int) -> Array:
     counts = (matrix != 0).sum(axis=1)
     if counts.max() > GATHERED:
         return jnp.moveaxis(jnp.tensordot(matrix.astype(x.dtype), x, axes=(1, axis)), 0, axis)
-    # The non-zero entries of each row, padded to the longest with entries that weigh nothing.
+    # The non-zero entries of each row, padded to the longest row with entries of weight 0.
     order = np.argsort(matrix == 0, axis=1, kind="stable")[:, : counts.max()]
     weights = np.take_along_axis(matrix, order, axis=1)
     shape = [-1 if a == axis else 1 for a in range(x.ndim)]
@@ -88,7 +98,7 @@ def _apply(x: Array, matrix: np.ndarray, axis: int) -> Array:
 
 
 def _bilinear_matrix(old: int, new: int, align_corners: bool) -> np.ndarray:
-    """[new, old] float32; each row holds the two weights of one output position."""
+    """Returns [new, old] float32; each row holds the two weights of one output position."""
     index = np.arange(new, dtype=np.float64)
     if align_corners:
         position = index * ((old - 1) / (new - 1)) if new > 1 else index * 0
@@ -104,7 +114,7 @@ def _bilinear_matrix(old: int, new: int, align_corners: bool) -> np.ndarray:
 
 
 def _area_matrix(old: int, new: int) -> np.ndarray:
-    """[new, old] float32; each row averages the input cells that one output cell touches."""
+    """Returns [new, old] float32; each row averages the input cells that one output cell covers."""
     matrix = np.zeros((new, old), np.float32)
     for i in range(new):
         start, stop = i * old // new, -(-(i + 1) * old // new)
@@ -114,4 +124,4 @@ def _area_matrix(old: int, new: int) -> np.ndarray:
 
 def _check(size: Size) -> None:
     if min(size) < 1:
-        raise ValueError(f"cannot resize to {size}: height and width must be at least 1")
+        raise ValueError(f"cannot resize to {size}; height and width must be at least 1")

@@ -14,12 +14,12 @@ def info_nce(
     negatives_valid: Bool[Array, "B N"],
     temperature: float,
 ) -> Float[Array, " B"]:
-    """InfoNCE of each query: -log softmax of its positive among the positive and its negatives.
+    """Computes InfoNCE: -log softmax of the positive among the positive and the negatives.
 
     Args:
       queries, positives, negatives: unit vectors.
-      negatives_valid: which of the N shared negatives count for which query; one that does not
-        count leaves the denominator as if it were not there.
+      negatives_valid: which of the N shared negatives count for which query; the others are left
+        out of the denominator.
       temperature: tau.
 
     Source: van den Oord et al., 2018; with a shared queue of negatives, MoCo (He et al., 2020).
@@ -39,13 +39,13 @@ def info_nce_each(
     negatives_valid: Bool[Array, "B N"],
     temperature: float,
 ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
-    """InfoNCE with several positives a query, each against the query's own negatives; the mean.
+    """Computes the mean InfoNCE over several positives per query, against the query's negatives.
 
-    A positive's denominator holds itself and the negatives, no other positive.
+    The denominator of a positive holds the positive itself and the negatives, no other positive.
 
     Args:
       queries, positives, negatives: unit vectors.
-      positives_valid, negatives_valid: which of them are there; the others leave no trace.
+      positives_valid, negatives_valid: which of them exist; the others have no influence.
       temperature: tau.
 
     Returns:
@@ -53,8 +53,8 @@ def info_nce_each(
       counted: 1 for queries that have one, else 0.
 
     Source: the form of SupCon (Khosla et al., 2020) with the sum over positives outside the
-    logarithm and denominators without other positives, as CVLS contrasts a sentence with the
-    instances of a clip (its Eq. 2 is lost; inferred).
+    logarithm and denominators without other positives. CVLS contrasts a sentence with the instances
+    of a clip in this way (inferred: its Eq. 2 is lost).
     """
     positive = jnp.einsum("bd,bpd->bp", queries, positives) / temperature
     negative = jnp.einsum("bd,bnd->bn", queries, negatives) / temperature

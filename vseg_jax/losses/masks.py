@@ -1,4 +1,4 @@
-"""Losses of segmentation masks, from logits; weights say how much each pixel counts."""
+"""Losses of segmentation masks, from logits and pixel weights."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ def binary_cross_entropy(
     *,
     pos_weight: float = 1.0,
 ) -> tuple[Float[Array, "*N"], Float[Array, "*N"]]:
-    """Mean binary cross-entropy of each map over its pixels.
+    """Computes the mean binary cross-entropy of each map over its pixels.
 
     Args:
       logits: before the sigmoid.
       targets: in [0, 1].
-      weights: >= 0, each pixel's share in the mean; a pixel of weight 0 has no gradient.
+      weights: >= 0, of each pixel in the mean; a pixel of weight 0 has no gradient.
       pos_weight: factor of the foreground term.
 
     Returns:
-      loss: 0 for a map without a pixel that counts.
-      counted: 1 for maps that have one, else 0; the mean over maps is sum(loss) / sum(counted).
+      loss: 0 for a map whose weights are all 0.
+      counted: 0 for these maps, else 1; the mean over maps is sum(loss) / sum(counted).
     """
     logits = logits.astype(jnp.float32)
     each = -(
@@ -42,14 +42,15 @@ def dice_coefficients(
     targets: Float[Array, "*B M H W"],
     weights: Float[Array, "*B H W"],
 ) -> Float[Array, "*B N M"]:
-    """How alike each of N maps and each of M masks are, in (0, 1]; the dice loss is 1 - this.
+    """Computes the dice coefficient, in (0, 1], of each of N maps with each of M masks.
 
-    (2 sum p m + 1) / (sum p + sum m + 1) with p = sigmoid(logits), sums over pixels.
+    It is (2 sum p m + 1) / (sum p + sum m + 1) with p = sigmoid(logits) and sums over pixels; the
+    dice loss is 1 minus it.
 
     Args:
       logits: before the sigmoid.
       targets: in [0, 1].
-      weights: >= 0, how much each pixel counts; a pixel of weight 0 leaves no trace.
+      weights: >= 0, of each pixel; a pixel of weight 0 has no influence.
 
     Source: Milletari et al., 2016, with the smoothing of MaskFormer.
     """

@@ -1,7 +1,7 @@
-"""Video instance segmentation: every object of some categories, found, classified and followed.
+"""Video instance segmentation (VIS): detects, classifies and tracks all objects of some categories.
 
-Objects live in slots 1..M of fixed number. Pixel (0, 0) is the upper-left corner of the upper-left
-pixel. Samples with `valid` False fill up a batch and count nowhere.
+Objects are in a fixed number of slots, 1..M. Pixel (0, 0) is the upper-left corner of the
+upper-left pixel. Samples with `valid` False only fill up a batch and never count.
 """
 
 from __future__ import annotations
@@ -13,54 +13,54 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-PATCH = (96, 64)  # windows and mel bands of the sound of one frame, 0.96 s
+PATCH = (96, 64)  # windows and mel bands of the audio of one frame, 0.96 s
 
 
 class Batch(TypedDict):
-    """What the input pipeline yields; B clips of T adjacent frames, the target frame last.
+    """A batch from the input pipeline: B clips of T adjacent frames, the target frame last.
 
-    Where a video has no past its first frame stands for it. `audio` and `audio_valid` are there
-    for models that hear.
+    Copies of the first frame fill clips that start before the video. `audio` and `audio_valid` are
+    present for models that use audio.
     """
 
     frames: UInt8[Array, "B T H W 3"]   # RGB, the oldest first
-    frames_valid: Bool[Array, "B T"]    # False where the first frame stands for what is not there
+    frames_valid: Bool[Array, "B T"]    # False for copies of the first frame
     masks: UInt8[Array, "B T H W"]      # 0 background, slots from 1 to M, 255 void
     masks_valid: Bool[Array, "B T"]     # which frames are annotated
     objects: Bool[Array, "B M"]         # which slots have a pixel in some frame
-    visible: Bool[Array, "B T M"]       # which have one in which frame
+    visible: Bool[Array, "B T M"]       # which slots have a pixel in each frame
     classes: Int[Array, "B M"]          # from 0; 0 where there is no object
-    ids: Int[Array, "B M"]              # the objects' numbers in the dataset; 0 likewise
+    ids: Int[Array, "B M"]              # the objects' numbers in the dataset; 0 for no object
     video: Int[Array, " B"]             # number of the video
     sample: Int[Array, " B"]            # number of the sample in the dataset
     valid: Bool[Array, " B"]            # False: padding of the last batch
     geometry: Float[Array, "B 4"]       # scale y, x, offset y, x: input = original * scale + offset
     audio: NotRequired[Float[Array, "B T 96 64"]]   # log-mel patch that ends with the frame
-    audio_valid: NotRequired[Bool[Array, "B T"]]    # False where a video has no sound
+    audio_valid: NotRequired[Bool[Array, "B T"]]    # False where a video has no audio
 
 
 class Prompt(TypedDict):
-    """What comes with a frame of a stream: nothing, or its sound.
+    """The prompt of a frame of a stream: empty, or its audio.
 
-    A model that hears takes frames without a prompt for frames without sound.
+    A model that uses audio takes a frame without a prompt as a frame without audio.
     """
 
     audio: NotRequired[Float[Array, "96 64"]]       # log-mel patch that ends with the frame
-    audio_valid: NotRequired[Bool[Array, ""]]       # False where there is no sound
+    audio_valid: NotRequired[Bool[Array, ""]]       # False where there is no audio
 
 
 @struct.dataclass
 class Instances:
-    """What a model says of one frame, or of the target frame of each sample of a batch.
+    """The prediction of a VIS model for one frame, or for the target frame of each sample.
 
     The first three fields are those of every model's prediction (`vseg_jax.models.base`). The
     fields are typed `Any` because JAX also puts shapes and axis numbers in their place.
 
     Attributes:
-      logits: [..., N, H, W] float, one map a slot of the model, before the sigmoid.
+      logits: [..., N, H, W] float, one map per slot of the model, before the sigmoid.
       scores: [..., N] float in [0, 1], of the most probable category.
       frame: [...] int32, index of the frame.
-      probabilities: [..., N, K + 1] float, of K categories and, last, of no object.
+      probabilities: [..., N, K + 1] float, of K categories and, last, of "no object".
       identities: [..., N] int32, the same number for the same object in all frames of a stream;
         negative where a slot has no object.
     """
@@ -73,20 +73,14 @@ class Instances:
 
 
 def fired(probabilities: Float[Array, "*B N K"], threshold: float) -> Bool[Array, "*B N"]:
-    """Slots whose most probable category reaches `threshold`; the last entry is no category."""
+    """Returns which slots have a category of at least `threshold`; the last is "no object"."""
     return probabilities[..., :-1].max(-1) >= threshold
-
-
-def slot_masks(masks: UInt8[Array, "*B H W"], slots: int) -> Float[Array, "*B {slots} H W"]:
-    """The slots' masks, 0 or 1; void pixels are 0 in all of them."""
-    numbers = jnp.arange(1, slots + 1, dtype=masks.dtype)
-    return (masks[..., None, :, :] == numbers[:, None, None]).astype(jnp.float32)
 
 
 def batch_shapes(
     samples: int, frames: int, height: int, width: int, objects: int, *, uses_audio: bool = False
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of one global batch, without any data."""
+    """Returns the shapes of one global batch."""
     b, t, m = samples, frames, objects
     shapes = {
         "frames": ((b, t, height, width, 3), jnp.uint8), "frames_valid": ((b, t), jnp.bool_),

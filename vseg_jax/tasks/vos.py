@@ -1,7 +1,8 @@
-"""Semi-supervised video object segmentation: masks in the first frame name the objects.
+"""Semi-supervised video object segmentation (VOS): first-frame masks give the objects.
 
-Objects live in slots 1..N of fixed number; slot 0 is the background. Pixel (0, 0) is the upper-left
-corner of the upper-left pixel. Samples with `valid` False fill up a batch and count nowhere.
+Objects are in a fixed number of slots, 1..N; slot 0 is the background. Pixel (0, 0) is the
+upper-left corner of the upper-left pixel. Samples with `valid` False only fill up a batch and never
+count.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 from vseg_jax.index_masks import VOID
+from vseg_jax.tasks.slots import slot_masks
 
 
 class Batch(TypedDict):
-    """What the input pipeline yields; B clips of T frames in order of time."""
+    """A batch from the input pipeline: B clips of T frames in temporal order."""
 
     frames: UInt8[Array, "B T H W 3"]   # RGB
     masks: UInt8[Array, "B T H W"]      # 0 background, slots from 1 to N, 255 void
-    masks_valid: Bool[Array, "B T"]     # which frames are annotated; the first one always is
+    masks_valid: Bool[Array, "B T"]     # which frames are annotated; the first always is
     objects: Bool[Array, "B N"]         # which slots have a pixel in the first frame
     video: Int[Array, " B"]             # number of the video
     sample: Int[Array, " B"]            # number of the sample in the dataset
@@ -29,10 +31,10 @@ class Batch(TypedDict):
 
 
 class Prompt(TypedDict):
-    """What starts a stream, or adds objects to it later.
+    """The mask prompt that starts a stream, or adds objects to it later.
 
-    0 says nothing: in a first frame that is background, in a later one the model's own answer
-    stands there. A slot's number says that the pixel is this object; 255 is padding.
+    0 prompts nothing: it is background in the first frame, and later keeps the model's own
+    prediction. The number of a slot marks a pixel as this object; 255 is padding.
     """
 
     mask: UInt8[Array, "H W"]
@@ -55,14 +57,8 @@ class SlotMasks:
     frame: Any
 
 
-def one_hot(masks: UInt8[Array, "*B H W"], objects: int) -> Float[Array, "*B {objects} H W"]:
-    """The slots' masks, 0 or 1; void pixels are 0 in all of them."""
-    slots = jnp.arange(1, objects + 1, dtype=masks.dtype)
-    return (masks[..., None, :, :] == slots[:, None, None]).astype(jnp.float32)
-
-
 def index(probability: Float[Array, "*B N H W"]) -> UInt8[Array, "*B H W"]:
-    """The most probable slot of each pixel, 0 where the background (1 - their sum) is."""
+    """Returns the most probable slot of each pixel; the background has 1 minus the slots' sum."""
     background = 1 - probability.sum(axis=-3, keepdims=True)
     return jnp.concatenate([background, probability], axis=-3).argmax(axis=-3).astype(jnp.uint8)
 
@@ -70,14 +66,14 @@ def index(probability: Float[Array, "*B N H W"]) -> UInt8[Array, "*B H W"]:
 def overlap(
     predicted: UInt8[Array, "*B H W"], masks: UInt8[Array, "*B H W"], objects: int
 ) -> tuple[Float[Array, "*B {objects}"], Shaped[Array, "*B {objects}"]]:
-    """Intersection over union of every slot, for a look at training; void pixels do not count.
+    """Computes the intersection over union of every slot, in training; void pixels do not count.
 
     Returns:
       iou: in [0, 1]; 0 where the union is empty.
       counted: 1 for slots whose union is not empty, else 0.
     """
     known = (masks != VOID)[..., None, :, :]
-    ours, truth = one_hot(predicted, objects) * known, one_hot(masks, objects)
+    ours, truth = slot_masks(predicted, objects) * known, slot_masks(masks, objects)
     intersection = (ours * truth).sum((-2, -1))
     union = jnp.maximum(ours, truth).sum((-2, -1))
     return intersection / jnp.maximum(union, 1), (union > 0).astype(jnp.float32)
@@ -86,7 +82,7 @@ def overlap(
 def batch_shapes(
     samples: int, frames: int, height: int, width: int, objects: int
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of one global batch, without any data."""
+    """Returns the shapes of one global batch."""
     b, t = samples, frames
     shapes = {
         "frames": ((b, t, height, width, 3), jnp.uint8),

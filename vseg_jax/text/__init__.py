@@ -1,0 +1,1 @@
+"""Text encoders: BERT, word embedding, GRU and LSTM."""

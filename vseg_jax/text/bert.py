@@ -1,9 +1,9 @@
-"""BERT encoder (Devlin et al., NAACL 2019), for any BERT-shaped Hugging Face folder.
+"""BERT encoder (Devlin et al., NAACL 2019) for any BERT in a Hugging Face folder.
 
-Layer order, initial values and dropout places are those of the original release: normalization
-after each residual sum, exact GELU, absolute learned positions. All words are of segment 0.
-Intermediate values are had with `capture_intermediates=True` under the names `embeddings`,
-`layer_0`, ... `weights/bert.py` reads pretrained weights.
+Layer order, initial values and positions of dropout are those of the original release:
+normalization after each residual sum, exact GELU, learned absolute positions. All words are in
+segment 0. Intermediate values are available with `capture_intermediates=True`, by the names
+`embeddings`, `layer_0`, ... `weights/bert.py` reads pretrained weights.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
-    initializer_range: float = 0.02     # standard deviation of the random start
+    initializer_range: float = 0.02     # standard deviation of initial weights
     pooler: bool = True                 # tanh layer on [CLS]; without it `pooled` is [CLS] itself
 
     def __post_init__(self):
         if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden_size {self.hidden_size} does not divide into num_attention_heads "
-                f"{self.num_attention_heads}; choose a divisor"
+                f"num_attention_heads is {self.num_attention_heads}; it must divide hidden_size, "
+                f"{self.hidden_size}"
             )
 
     @classmethod
     def from_folder(cls, folder: str | Path, *, pooler: bool = True) -> BertConfig:
-        """Reads `folder`/config.json, as Hugging Face writes it beside the weights.
+        """Reads `folder`/config.json, which Hugging Face stores with the weights.
 
         Raises:
-          ValueError: the file is missing or broken, or the network is no BERT encoder as built
-            here (another model type, activation or position embedding, a decoder).
+          ValueError: the file is missing or broken, or the network is not a BERT encoder as built
+            here (another model type, activation or position embedding, or a decoder).
         """
         path = Path(folder) / "config.json"
         try:
@@ -59,22 +59,22 @@ class BertConfig:
         except FileNotFoundError:
             raise ValueError(
                 f"no {path}; give the folder of a BERT in Hugging Face layout "
-                "(config.json beside model.safetensors)"
+                "(with config.json and model.safetensors)"
             ) from None
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
         if not isinstance(given, dict):
-            raise ValueError(f"{path}: wants a JSON object, got {type(given).__name__}")
-        for key, wanted in _BUILT.items():
+            raise ValueError(f"{path}: must hold a JSON object, not {type(given).__name__}")
+        for key, wanted in _SUPPORTED.items():
             if given.get(key, wanted) != wanted:
-                raise ValueError(f"{path}: {key} is {given[key]!r}; only {wanted!r} is built here")
+                raise ValueError(f"{path}: {key} is {given[key]!r}; only {wanted!r} is supported")
         known = {f.name for f in dataclasses.fields(cls)} - {"pooler"}
         sizes = {k: v for k, v in given.items() if k in known}
         return parse(cls, {**sizes, "pooler": pooler}, str(path))
 
 
-# What a config.json may say only in one way, because nothing else is built.
-_BUILT = {
+# Keys of config.json that must have these values, because nothing else is implemented.
+_SUPPORTED = {
     "model_type": "bert",
     "hidden_act": "gelu",
     "position_embedding_type": "absolute",
@@ -84,11 +84,11 @@ _BUILT = {
 
 
 class Bert(nn.Module):
-    """Token ids to word features and a sentence feature.
+    """Maps token ids to word features and a sentence feature.
 
     Attributes:
       config: sizes.
-      dtype: compute dtype; parameters, normalization and the softmax stay float32.
+      dtype: of the computation; parameters, normalization and softmax stay float32.
     """
 
     config: BertConfig
@@ -101,22 +101,22 @@ class Bert(nn.Module):
         """Encodes sentences.
 
         Args:
-          tokens: ids in [0, vocab_size), the first of each sentence [CLS].
+          tokens: ids in [0, vocab_size); the first of each sentence is [CLS].
           valid: which tokens exist; the others are not attended to.
-          train: turns dropout on, which then draws from the rng `dropout`.
+          train: enables dropout, which draws from the rng `dropout`.
 
         Returns:
-          words: last layer's output, zero where not valid.
-          pooled: the sentence's feature, from the first token.
+          words: output of the last layer, zero where not valid.
+          pooled: feature of the sentence, from the first token.
 
         Raises:
-          ValueError: more tokens than positions.
+          ValueError: there are more tokens than positions.
         """
         c = self.config
         if tokens.shape[1] > c.max_position_embeddings:
             raise ValueError(
                 f"{tokens.shape[1]} tokens, but this BERT has {c.max_position_embeddings} "
-                "positions; shorten the sentences"
+                "positions; use shorter sentences"
             )
         x = _Embeddings(c, self.dtype, name="embeddings")(tokens, train=train)
         for i in range(c.num_hidden_layers):
@@ -128,16 +128,16 @@ class Bert(nn.Module):
 
 
 class _Embeddings(nn.Module):
-    """Word + position + segment vectors, normalized."""
+    """The sum of word, position and segment vectors, normalized."""
 
     config: BertConfig
     dtype: Any
 
     @nn.compact
-    def __call__(self, tokens, *, train):
+    def __call__(self, tokens: Array, *, train: bool) -> Array:
         c = self.config
 
-        def table(size, name):
+        def table(size: int, name: str) -> nn.Embed:
             init = nn.initializers.normal(c.initializer_range)
             return nn.Embed(size, c.hidden_size, embedding_init=init, name=name)
 
@@ -149,16 +149,16 @@ class _Embeddings(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Self-attention and a two-layer perceptron, each with a residual sum and normalization."""
+    """Self-attention and an MLP, each with a residual connection and normalization."""
 
     config: BertConfig
     dtype: Any
 
     @nn.compact
-    def __call__(self, x, valid, *, train):
+    def __call__(self, x: Array, valid: Array, *, train: bool) -> Array:
         c = self.config
 
-        def add_and_norm(x, change, name):
+        def add_and_norm(x: Array, change: Array, name: str) -> Array:
             change = nn.Dropout(c.hidden_dropout_prob)(change, deterministic=not train)
             return _norm(c, self.dtype, name)(x + change)
 
@@ -177,7 +177,7 @@ class _SelfAttention(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x, valid, *, train):
+    def __call__(self, x: Array, valid: Array, *, train: bool) -> Array:
         c = self.config
         heads = (*x.shape[:2], c.num_attention_heads, c.hidden_size // c.num_attention_heads)
         query, key, value = (
@@ -185,7 +185,7 @@ class _SelfAttention(nn.Module):
             for name in ("query", "key", "value")
         )
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key).astype(jnp.float32) * heads[-1] ** -0.5
-        # The lowest finite number, not -inf: a sentence without words then stays free of NaN.
+        # The lowest finite number instead of -inf keeps sentences without words free of NaN.
         scores = jnp.where(valid[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
         weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
         weights = nn.Dropout(c.attention_probs_dropout_prob)(weights, deterministic=not train)
@@ -199,5 +199,5 @@ def _dense(config: BertConfig, features: int, dtype: Any, name: str) -> nn.Dense
 
 
 def _norm(config: BertConfig, dtype: Any, name: str) -> nn.LayerNorm:
-    # The variance in two passes: some of BERT's channels are far from zero mean.
+    # The variance takes two passes because some channels of BERT have a mean far from zero.
     return nn.LayerNorm(config.layer_norm_eps, use_fast_variance=False, dtype=dtype, name=name)

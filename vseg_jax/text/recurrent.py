@@ -1,13 +1,13 @@
-"""Word embedding, GRU and LSTM over padded sentences.
+"""Word embedding, and GRU and LSTM over padded sentences.
 
-The gates follow PyTorch's `nn.GRU` and `nn.LSTM` (for the GRU: the reset gate acts after the
-recurrent product), including their order along the last axis of the weights and the two biases,
-so torch weights move over by transposing: `weight_ih_l0` -> `input_kernel`, `weight_hh_l0` ->
+The gates follow PyTorch's `nn.GRU` and `nn.LSTM` (in the GRU the reset gate acts after the
+recurrent product), including their order along the last axis of the weights and the two biases.
+PyTorch weights therefore only need transposing: `weight_ih_l0` -> `input_kernel`, `weight_hh_l0` ->
 `hidden_kernel`, `bias_ih_l0` -> `input_bias`, `bias_hh_l0` -> `hidden_bias`.
 
-Words that are not valid leave the state as it is and put out zeros, as torch's packed sequences
-do: the last state of a right-padded sentence is that of its last valid word, and the backward
-direction begins at that word. A sentence without a valid word gives zeros.
+Words that are not valid keep the state and output zeros, like PyTorch's packed sequences: the last
+state of a right-padded sentence is that of its last valid word, and the backward direction starts
+at that word. The states of a sentence without a valid word are zeros.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+State = tuple[Array, ...]
+
 
 class WordEmbedding(nn.Module):
-    """A learned vector for every word, standard normal at the start.
+    """A learned vector for every word, initialized from the standard normal distribution.
 
     Attributes:
-      vocabulary_size: number of words, padding and unknown included.
+      vocabulary_size: number of words, including padding and unknown.
       features: size of a word vector.
-      dtype: of the vectors; the table itself is float32.
+      dtype: of the vectors; the table is float32.
     """
 
     vocabulary_size: int
@@ -37,6 +39,7 @@ class WordEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L C"]:
+        """Returns the vectors of the tokens."""
         return nn.Embed(
             self.vocabulary_size,
             self.features,
@@ -47,10 +50,13 @@ class WordEmbedding(nn.Module):
 
 
 class Gru(nn.Module):
-    """One-layer GRU; returns all states [B, L, features] and the last one [B, features].
+    """A GRU with one layer.
 
-    `memory` starts the update gate at a share of the old state, whatever the word (0.8: the last
-    state is near a mean over the last five words); None starts it as PyTorch does.
+    Attributes:
+      features: size of the state.
+      dtype: of the computation; parameters stay float32.
+      memory: initial share of the old state in the update gate, the same for all words (with 0.8
+        the last state is close to a mean over the last five words); None initializes as PyTorch.
     """
 
     features: int
@@ -61,7 +67,9 @@ class Gru(nn.Module):
     def __call__(
         self, x: Float[Array, "B L C"], valid: Bool[Array, "B L"]
     ) -> tuple[Float[Array, "B L F"], Float[Array, "B F"]]:
-        def cell(h, gates, recurrent):
+        """Returns all states and the last one."""
+
+        def cell(h: State, gates: Array, recurrent: Array) -> State:
             reset, update, new = jnp.split(gates, 3, axis=-1)
             recurrent_reset, recurrent_update, recurrent_new = jnp.split(recurrent, 3, axis=-1)
             reset = nn.sigmoid(reset + recurrent_reset)
@@ -75,10 +83,12 @@ class Gru(nn.Module):
 
 
 class Lstm(nn.Module):
-    """One-layer LSTM, both directions or one.
+    """An LSTM with one layer, in one or both directions.
 
-    Returns all states [B, L, F] and the last one [B, F]. With `bidirectional` F is 2 x `features`:
-    the forward direction's, then the backward direction's, whose last state is that at word 0.
+    Attributes:
+      features: size of the state of one direction.
+      bidirectional: whether to also run backward.
+      dtype: of the computation; parameters stay float32.
     """
 
     features: int
@@ -89,12 +99,18 @@ class Lstm(nn.Module):
     def __call__(
         self, x: Float[Array, "B L C"], valid: Bool[Array, "B L"]
     ) -> tuple[Float[Array, "B L F"], Float[Array, "B F"]]:
-        def cell(state, gates, recurrent):
+        """Returns all states and the last one.
+
+        With `bidirectional` F is 2 x `features`: the forward direction, then the backward one,
+        whose last state is that of word 0.
+        """
+
+        def cell(state: State, gates: Array, recurrent: Array) -> State:
             admit, forget, new, out = jnp.split(gates + recurrent, 4, axis=-1)
             memory = nn.sigmoid(forget) * state[1] + nn.sigmoid(admit) * jnp.tanh(new)
             return nn.sigmoid(out) * jnp.tanh(memory), memory
 
-        def direction(name, reverse):
+        def direction(name: str, reverse: bool) -> tuple[Array, Array]:
             recurrence = _Recurrence(self.features, 4, 2, cell, reverse, self.dtype, name=name)
             return recurrence(x, valid)
 
@@ -112,25 +128,26 @@ class _Recurrence(nn.Module):
     """Scans `cell(state, input gates, recurrent gates) -> state` over the words.
 
     `state` is a tuple of `state_size` arrays [B, features], the first of which is the output. The
-    input's share of the gates is one matrix product for all words, outside the scan.
+    input's part of the gates is one matrix product over all words, outside the scan.
     """
 
     features: int
     gates: int
     state_size: int
-    cell: Callable[..., tuple[jax.Array, ...]]
+    cell: Callable[[State, Array, Array], State]
     reverse: bool = False
     dtype: Any = jnp.float32
-    memory: float | None = None  # of a GRU
+    memory: float | None = None  # see `Gru`
 
     @nn.compact
-    def __call__(self, x, valid):
+    def __call__(self, x: Array, valid: Array) -> tuple[Array, Array]:
         width = self.gates * self.features
 
-        def weights(name, *shape):  # torch's start for both layers: +-1/sqrt(features) everywhere
+        def weights(name: str, *shape: int) -> Array:
+            # Initialized as both of PyTorch's layers, in +-1/sqrt(features).
             bound = self.features**-0.5
 
-            def init(key, shape):
+            def init(key: Array, shape: tuple[int, ...]) -> Array:
                 drawn = jax.random.uniform(key, shape, jnp.float32, -bound, bound)
                 if self.memory is None:
                     return drawn
@@ -146,7 +163,7 @@ class _Recurrence(nn.Module):
         hidden_bias = weights("hidden_bias", width)
         gates = x.astype(self.dtype) @ input_kernel + input_bias
 
-        def step(state, word):
+        def step(state: State, word: tuple[Array, Array]) -> tuple[State, Array]:
             gates, valid = word
             recurrent = state[0] @ hidden_kernel + hidden_bias
             new = self.cell(state, gates, recurrent)

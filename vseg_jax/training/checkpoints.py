@@ -10,10 +10,8 @@ damage (such as a flipped bit in a large one), so the CRC-32 of every file is st
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,10 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
-from vseg_jax.atomic import write_text
+from vseg_jax.training import checksums
 from vseg_jax.training.sharding import path_name
 
 _UNREADABLE = "unreadable"  # folder in the working directory to which bad checkpoints are moved
-_CHECKSUMS = "checksums.json"  # {file: CRC-32}, in the folder of a checkpoint
 
 
 class Checkpoints:
@@ -84,8 +81,7 @@ class Checkpoints:
                 about=ocp.args.JsonSave(about)))
             self._manager.wait_until_finished()
             if jax.process_index() == 0:
-                write_text(self.folder / str(step) / _CHECKSUMS,
-                           json.dumps(_checksums(self.folder / str(step)), indent=1))
+                checksums.write(self.folder / str(step))
         except Exception as error:
             if not _no_space(error):
                 raise
@@ -113,7 +109,7 @@ class Checkpoints:
         for step in reversed(steps):
             intact = False  # if the files are as they were saved, an error has another cause
             try:
-                intact = _verify(self.folder / str(step))
+                intact = checksums.verify(self.folder / str(step))
                 about = self._manager.restore(
                     step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
                 recorded = about["arrays"]
@@ -178,7 +174,7 @@ def load(workdir: str | Path, step: int | None = None) -> tuple[dict[str, Any], 
             "train first, or name another working directory")
     where = folder / str(step)
     try:
-        _verify(where)
+        checksums.verify(where)
     except ValueError as error:
         raise ValueError(f"the checkpoint {where} cannot be used: {error}; use an earlier one, or "
                          "resume training, which skips it") from error
@@ -194,44 +190,6 @@ def load(workdir: str | Path, step: int | None = None) -> tuple[dict[str, Any], 
         partial_restore=True))
     params = state.get("ema") or state["params"]
     return {"params": params, **state.get("collections", {})}, about
-
-
-def _checksums(folder: Path) -> dict[str, int]:
-    found = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != _CHECKSUMS):
-        value = 0
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                value = zlib.crc32(block, value)
-        found[str(path.relative_to(folder))] = value
-    return found
-
-
-def _verify(folder: Path) -> bool:
-    """Checks all files against their checksums, in the first process.
-
-    Returns:
-      False where there are no checksums, because the run was killed before they were written;
-      orbax's own checks remain.
-
-    Raises:
-      ValueError: a file is damaged.
-    """
-    problem = ""
-    has_checksums = (folder / _CHECKSUMS).exists()
-    if jax.process_index() == 0 and has_checksums:
-        try:
-            before = json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8"))
-            now = _checksums(folder)
-            problem = ", ".join(n for n, crc in before.items() if now.get(n) != crc)
-        except (OSError, ValueError, AttributeError) as error:
-            problem = f"{_CHECKSUMS} ({error})"
-    bad = bool(problem)
-    if jax.process_count() > 1:
-        bad = bool(multihost_utils.broadcast_one_to_all(np.asarray(bad)))
-    if bad:
-        raise ValueError(f"damaged files: {problem or 'see the first process'}")
-    return has_checksums
 
 
 def describe(tree: Any) -> dict[str, list]:

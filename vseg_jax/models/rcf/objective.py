@@ -17,7 +17,8 @@ from vseg_jax.index_masks import VOID
 from vseg_jax.layers.resize import area
 from vseg_jax.losses.masks import dice_coefficients
 from vseg_jax.models.rcf.config import STRIDE
-from vseg_jax.tasks.vis import Batch, slot_masks
+from vseg_jax.tasks.slots import slot_masks
+from vseg_jax.tasks.vis import Batch
 
 SHRINK = 4  # stride of the maps
 

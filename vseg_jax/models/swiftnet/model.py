@@ -20,7 +20,8 @@ from vseg_jax.models.swiftnet.init import tie_keys
 from vseg_jax.models.swiftnet.network import StmNetwork, SwiftNetwork
 from vseg_jax.models.swiftnet.streaming import State, Stream, crop, pad_masks, prepare
 from vseg_jax.tasks import Means
-from vseg_jax.tasks.vos import Prompt, SlotMasks, one_hot, overlap
+from vseg_jax.tasks.slots import slot_masks
+from vseg_jax.tasks.vos import Prompt, SlotMasks, overlap
 from vseg_jax.tasks.vos import index as most_probable
 from vseg_jax.weights import swiftnet
 
@@ -75,7 +76,7 @@ class Swiftnet:
         masks = jnp.moveaxis(batch["masks"], 1, 0)[1:]
         known = (jnp.moveaxis(batch["masks_valid"], 1, 0)[1:] & batch["valid"])[..., None, None]
         known = (known & (masks != VOID)).astype(jnp.float32)
-        truth = one_hot(masks, logits.shape[2] - 1) * batch["objects"][:, :, None, None]
+        truth = slot_masks(masks, logits.shape[2] - 1) * batch["objects"][:, :, None, None]
         truth = jnp.concatenate([1 - truth.sum(2, keepdims=True), truth], axis=2)
         each = -(truth * jax.nn.log_softmax(logits, axis=2)).sum(2)
         count = known.sum((2, 3))
@@ -107,7 +108,7 @@ class Swiftnet:
         queries, values = (
             x.reshape(length - 1, samples, *x.shape[1:]) for x in (queries, values)
         )
-        masks = one_hot(batch["masks"][:, 0], objects.shape[1]) * objects[..., None, None]
+        masks = slot_masks(batch["masks"][:, 0], objects.shape[1]) * objects[..., None, None]
         remembered, logits = [], []
         for t in range(1, length):
             before, now = (jax.tree.map(lambda x, t=t: x[t], features) for t in (t - 1, t))

@@ -25,7 +25,8 @@ from vseg_jax.models.swiftnet import memory as mem
 from vseg_jax.models.swiftnet.aggregation import aggregate, others, probabilities
 from vseg_jax.models.swiftnet.config import SwiftnetConfig
 from vseg_jax.models.swiftnet.encoders import STRIDE, Features
-from vseg_jax.tasks.vos import Prompt, SlotMasks, index, one_hot
+from vseg_jax.tasks.slots import slot_masks
+from vseg_jax.tasks.vos import Prompt, SlotMasks, index
 
 
 @struct.dataclass
@@ -115,7 +116,7 @@ class Stream:
           objects: N, slots of the stream.
         """
         c = self.config
-        masks = one_hot(prompt["mask"], objects)
+        masks = slot_masks(prompt["mask"], objects)
         present = masks.any((1, 2))
         image = prepare(frame)[None]
         features = self._apply(image, method="encode")
@@ -149,7 +150,7 @@ class Stream:
         probability = stream._segment(state, features, frame.shape[:2])
         present, entering = state.present, jnp.zeros_like(state.present)
         if prompt is not None:
-            prompted = one_hot(prompt["mask"], present.shape[0])
+            prompted = slot_masks(prompt["mask"], present.shape[0])
             named = prompted.any((1, 2))
             entering, present = named & ~present, present | named
             probability = jnp.where(prompted.any(0), prompted, probability)
@@ -255,5 +256,5 @@ def _trigger(
 
 def _scores(probability: Float[Array, "N H W"], slots: UInt8[Array, "H W"]) -> Float[Array, " N"]:
     """Returns each object's mean probability over the pixels it wins; 0 if it wins none."""
-    region = one_hot(slots, probability.shape[0])
+    region = slot_masks(slots, probability.shape[0])
     return (probability * region).sum((1, 2)) / jnp.maximum(region.sum((1, 2)), 1)

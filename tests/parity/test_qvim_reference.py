@@ -1,4 +1,4 @@
-"""The whole qvim network and its training objective against a PyTorch twin with equal weights."""
+"""Compares qvim and its training objective with a reference implementation in PyTorch."""
 
 import json
 import os
@@ -71,14 +71,14 @@ def both():
 
 
 def build(config):
-    """(our model, its variables, batch, twin, batch as tensors)."""
+    """Returns (our model, its variables, batch, reference, batch as tensors)."""
     batch = make_batch()
     arrays = {k: jnp.asarray(v) for k, v in batch.items()}
     model = Qvim(config)
     shapes = jax.eval_shape(model.init, jax.random.key(0), arrays)
     random = np.random.default_rng(1)
 
-    def fill(path, leaf):  # no zero biases, no unit scales: nothing may hide behind them
+    def fill(path, leaf):  # no zero biases or unit scales, which would hide errors
         if leaf.dtype == jnp.int32:
             return jnp.zeros(leaf.shape, jnp.int32)
         values = random.standard_normal(leaf.shape)
@@ -96,8 +96,8 @@ def build(config):
 
     variables = jax.tree_util.tree_map_with_path(fill, shapes)
     variables["moco"]["videos"] = jnp.asarray([3, 5, -1, -1, -1, 3, -1, -1], jnp.int32)
-    twin = qvim_torch.Qvim(CONFIG)
-    return model, variables, arrays, twin, {k: torch.from_numpy(v) for k, v in batch.items()}
+    reference = qvim_torch.Qvim(CONFIG)
+    return model, variables, arrays, reference, {k: torch.from_numpy(v) for k, v in batch.items()}
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def our_loss(both):
 
 
 def compiled(both):
-    """(params, key, step) -> gradient, (updates, metrics), compiled once."""
+    """Returns the jitted (params, key, step) -> gradient, (updates, metrics)."""
     model, variables, arrays, _, _ = both
 
     def loss(params, key, step):
@@ -117,7 +117,7 @@ def compiled(both):
 
 
 def error(ours, theirs):
-    """Norm of the difference over the norm."""
+    """Returns the norm of the difference over the norm."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     assert ours.shape == theirs.shape
     return np.linalg.norm(ours - theirs) / (np.linalg.norm(theirs) + 1e-30)
@@ -128,32 +128,32 @@ def close(ours, theirs, name, relative=1e-4):
 
 
 def test_prediction(both):
-    model, variables, arrays, twin, tensors = both
-    qvim_torch.copy(twin, variables)
+    model, variables, arrays, reference, tensors = both
+    qvim_torch.copy(reference, variables)
     ours = jax.jit(model.predict)(variables, arrays)
     with torch.no_grad():
-        logits, *_ = twin.eval()(tensors["frames"], tensors["tokens"], tensors["tokens_valid"])
+        logits, *_ = reference.eval()(tensors["frames"], tensors["tokens"], tensors["tokens_valid"])
     close(ours.logits[:, 0], logits, "logits")
 
 
 def one_step(both, our_loss, qfa):
-    """(our loss, the twin's, error of each gradient, our updates)."""
-    _, variables, _, twin, tensors = both
-    qvim_torch.copy(twin, variables)
-    twin.pointer = 0
-    twin.train().zero_grad()
+    """Returns (our loss, the reference's, error of each gradient, our updates)."""
+    _, variables, _, reference, tensors = both
+    qvim_torch.copy(reference, variables)
+    reference.pointer = 0
+    reference.train().zero_grad()
     key, step = jax.random.key(7), jnp.asarray(STEP if qfa else -1)
     gradient, (updates, metrics) = our_loss(variables["params"], key, step)
     _, adain_key = jax.random.split(jax.random.split(key)[1])  # as perturbations.py draws it
     alpha = jax.random.uniform(jax.random.split(adain_key)[1], (2,), maxval=0.5)
-    theirs = twin.loss(tensors, 0.3 if qfa else None, torch.from_numpy(np.array(alpha)))
+    theirs = reference.loss(tensors, 0.3 if qfa else None, torch.from_numpy(np.array(alpha)))
     theirs.backward()
     total, count = metrics["loss"]
-    gradients = qvim_torch.state_dict(twin, {"params": gradient})
+    gradients = qvim_torch.state_dict(reference, {"params": gradient})
     errors = {
         name: error(gradients[name], parameter.grad)
-        for name, parameter in twin.named_parameters()
-        # The gradient of a key's bias is zero but for rounding.
+        for name, parameter in reference.named_parameters()
+        # The gradient of a key's bias is zero except for rounding.
         if not name.startswith("momentum") and not name.endswith("key.bias")
     }
     return total / count, theirs.detach(), errors, updates
@@ -162,27 +162,27 @@ def one_step(both, our_loss, qfa):
 @pytest.mark.parametrize("qfa", [False, True], ids=["before QFA", "with QFA"])
 def test_loss_gradients_and_state(both, our_loss, qfa):
     ours, theirs, errors, updates = one_step(both, our_loss, qfa)
-    twin = both[3]
+    reference = both[3]
     close(ours, theirs, "loss", 1e-5)
-    # Where rounding tips a ReLU over, one of a channel's few values gets a gradient or not, and
-    # layers before it see it: the twin in float32 differs as much from itself in float64. Where
-    # everything is float64, below, nothing tips over.
+    # Rounding can switch a ReLU on or off, which gives or takes the gradient of one of a channel's
+    # few values and changes that of the layers before: the reference in float32 differs as much
+    # from itself in float64. With float64 throughout, below, this does not happen.
     worst = max(errors, key=errors.get)
     assert errors[worst] < 0.05, f"gradient of {worst}: relative error {errors[worst]:.1e}"
     assert np.median(list(errors.values())) < 5e-3
     text = [v for name, v in errors.items() if name.startswith(("text", "contrast"))]
     assert max(text) < 1e-3
-    after = qvim_torch.state_dict(twin, {"batch_stats": updates["batch_stats"]})
+    after = qvim_torch.state_dict(reference, {"batch_stats": updates["batch_stats"]})
     for name, value in after.items():
-        close(value, twin.state_dict()[name], name)
-    close(updates["moco"]["queue"], twin.queue, "queue")
-    np.testing.assert_array_equal(updates["moco"]["videos"], twin.videos)
+        close(value, reference.state_dict()[name], name)
+    close(updates["moco"]["queue"], reference.queue, "queue")
+    np.testing.assert_array_equal(updates["moco"]["videos"], reference.videos)
     close(updates["moco"]["momentum"]["visual"]["out"]["kernel"],
-          twin.momentum.out.weight.T, "momentum encoder")
+          reference.momentum.out.weight.T, "momentum encoder")
 
 
 def test_all_gradients_in_float64():
-    """In a process of its own: qvim_float64.py tells why."""
+    """Runs in its own process; qvim_float64.py explains why."""
     here = Path(__file__).parent
     done = subprocess.run(
         [sys.executable, here / "qvim_float64.py"], capture_output=True, text=True, check=False,
