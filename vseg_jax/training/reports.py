@@ -87,8 +87,12 @@ def _import_clu() -> tuple[types.ModuleType, ...]:
         stand_in = types.ModuleType(name)
         stand_in.SummaryWriter = SummaryWriter
         sys.modules[name] = stand_in
-    from clu import metric_writers, parameter_overview, periodic_actions
-
+    try:
+        from clu import metric_writers, parameter_overview, periodic_actions
+    except ImportError as error:
+        raise ImportError(
+            f"clu cannot be imported without TensorFlow ({error}): this version imports it in "
+            "another place than clu 0.0.12; install that one") from error
     return metric_writers, parameter_overview, periodic_actions
 
 
