@@ -94,16 +94,17 @@ def _start(model: Model, variables: Variables, frames: jax.Array, prompts: Any) 
     return over_streams(model.start)(variables, frames, prompts)
 
 
+# The models of the task "vis" have `first_step` and `summary` in addition to what `Model` lists.
 @functools.partial(jax.jit, static_argnums=0)
 def _first_step(
-    model: Model, variables: Variables, frames: jax.Array, prompts: Any
+    model: Any, variables: Variables, frames: jax.Array, prompts: Any
 ) -> tuple[Any, Outputs]:
     inputs = (frames,) if prompts is None else (frames, prompts)
     return over_streams(model.first_step)(variables, *inputs)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _summary(model: Model, states: Any) -> Any:
+def _summary(model: Any, states: Any) -> Any:
     return jax.vmap(model.summary)(states)
 
 

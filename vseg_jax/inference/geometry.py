@@ -22,6 +22,16 @@ def to_original(
     return inner if inner.shape == size else cv2.resize(inner, (width, height))
 
 
+def all_to_original(
+    maps: Float[np.ndarray, "N H W"], geometry: Float[np.ndarray, "4"], size: tuple[int, int]
+) -> Float[np.ndarray, "N height width"]:
+    """Returns each of N maps as `to_original` does, in float32; N may be 0."""
+    out = np.zeros((len(maps), *size), np.float32)
+    for k in range(len(maps)):
+        out[k] = to_original(maps[k].astype(np.float32), geometry, size)
+    return out
+
+
 def inside(
     maps: Float[np.ndarray, "H W"], geometry: Float[np.ndarray, "4"], size: tuple[int, int]
 ) -> Float[np.ndarray, "inner_H inner_W"]:

@@ -58,7 +58,7 @@ def predict_to_folder(
     prompt = {"mask": Path(mask).name} if mask is not None else {"query": query} if query else {}
     rows: list[dict[str, Any]] = []
     height = width = 0
-    with atomic_folder(output) as folder:
+    with atomic_folder(Path(output)) as folder:
         (folder / "masks").mkdir()
         predictions = segmenter.segment(source, query, masks=masks)
         with VideoWriter(folder / "overlay.mp4", source.fps) as writer:

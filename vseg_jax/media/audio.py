@@ -22,7 +22,7 @@ from vseg_jax.input_pipeline.audio import (
     silent_patches,
 )
 from vseg_jax.input_pipeline.records import SAMPLE_RATE
-from vseg_jax.media.video import Video
+from vseg_jax.media.video import Video, require_av
 
 _PATCH_SAMPLES = (PATCH - 1) * HOP + WINDOW  # that a log-mel patch covers
 
@@ -100,8 +100,7 @@ def audio_of_video(video: Video) -> Iterator[Float[np.ndarray, " n"]] | None:
 
     Returns None, with a warning, if the file has no audio track that can be used.
     """
-    import av
-
+    av = require_av()
     with av.open(os.fspath(video.path)) as container:
         streams = container.streams.audio
         reason = fault(streams[0]) if streams else "has no audio track"
@@ -116,8 +115,7 @@ def audio_of_video(video: Video) -> Iterator[Float[np.ndarray, " n"]] | None:
 
 def _decoded(video: Video) -> Iterator[np.ndarray]:
     """Yields mono float32 samples at 16 kHz, beginning at the time of the first picture."""
-    import av
-
+    av = require_av()
     with av.open(os.fspath(video.path)) as container:
         picture, stream = container.streams.video[0], container.streams.audio[0]
         skipped = None   # samples before the first picture that still have to be dropped

@@ -20,6 +20,7 @@ COLORS = np.array([
     (255, 105, 180), (160, 190, 220), (205, 255, 60), (110, 80, 255), (255, 30, 90), (0, 120, 95),
 ], np.uint8)
 _FILL = 0.42  # opacity of an object's color
+_SMALLEST_FONT = 9  # size, pixels
 
 
 def draw(
@@ -70,8 +71,8 @@ def _label(out: np.ndarray, mask: np.ndarray, text: str, color: np.ndarray) -> N
     """Draws a tag above the mask, or inside the frame if there is no room above, in place."""
     x, y, w, _ = cv2.boundingRect(mask.astype(np.uint8))
     height, width = mask.shape
-    size = max(9, round(min(height, width * 0.75) / 24))
-    font = ImageFont.load_default(size)
+    size = max(_SMALLEST_FONT, round(min(height, width * 0.75) / 24))
+    font = _font(size)
     tall, wide = round(size * 1.4), round(font.getlength(text) + 0.6 * size)
     if not w or tall > height or wide > width:
         return
@@ -96,27 +97,14 @@ def _with_caption(frame: np.ndarray, caption: str) -> np.ndarray:
 @functools.lru_cache(maxsize=8)
 def _caption(text: str, height: int, width: int) -> np.ndarray | None:
     """Returns a uint8 RGBA strip [h, width, 4] for the lower edge; None if no letter would fit."""
-    text = " ".join(text.split())
-    margin = max(2, round(width * 0.03))
-    room, tallest = width - 2 * margin, height / 3
-    for size in range(max(9, round(min(height, width * 0.75) / 16)), 8, -1):
-        font = ImageFont.load_default(size)
-        lines = _lines(text, font, room)
-        step = round(size * 1.35)
-        if len(lines) * step + size <= tallest:
-            break
-    else:
-        fitting = int((tallest - size) // step)
-        if fitting < 1:
-            return None
-        lines = lines[:fitting]
-        while lines[-1] and font.getlength(lines[-1] + "…") > room:
-            lines[-1] = lines[-1][:-1]
-        lines[-1] += "…"
-    fade = size
-    tall = min(height, len(lines) * step + size + fade)
+    fitted = _fit_text(" ".join(text.split()), height, width)
+    if fitted is None:
+        return None
+    size, lines = fitted
+    font, step = _font(size), _line_step(size)
+    tall = min(height, len(lines) * step + 2 * size)
     # The background darkens gradually towards the lower edge, like a subtitle band.
-    ramp = np.clip(np.arange(tall) / (1.6 * fade), 0, 1) ** 1.5 * 165
+    ramp = np.clip(np.arange(tall) / (1.6 * size), 0, 1) ** 1.5 * 165
     strip = np.zeros((tall, width, 4), np.uint8)
     strip[..., 3] = ramp[:, None].astype(np.uint8)
     letters = Image.new("L", (width, tall))
@@ -129,6 +117,36 @@ def _caption(text: str, height: int, width: int) -> np.ndarray | None:
     strip[..., :3] = np.rint(ink * 255).astype(np.uint8)
     strip[..., 3:] = np.rint(np.maximum(strip[..., 3:], ink * 255)).astype(np.uint8)
     return strip
+
+
+def _fit_text(text: str, height: int, width: int) -> tuple[int, list[str]] | None:
+    """Returns the largest font size at which the text covers at most a third of the height, and its
+    lines. At the smallest size the text ends in an ellipsis; None if not even one line fits."""
+    room, tallest = width - 2 * max(2, round(width * 0.03)), height / 3
+    largest = max(_SMALLEST_FONT, round(min(height, width * 0.75) / 16))
+    lines: list[str] = []
+    for size in range(largest, _SMALLEST_FONT - 1, -1):
+        lines = _lines(text, _font(size), room)
+        if len(lines) * _line_step(size) + size <= tallest:
+            return size, lines
+    fitting = int((tallest - _SMALLEST_FONT) // _line_step(_SMALLEST_FONT))
+    if fitting < 1:
+        return None
+    font, lines = _font(_SMALLEST_FONT), lines[:fitting]
+    while lines[-1] and font.getlength(lines[-1] + "…") > room:
+        lines[-1] = lines[-1][:-1]
+    lines[-1] += "…"
+    return _SMALLEST_FONT, lines
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)   # the other kind has no sizes
+    return font
+
+
+def _line_step(size: int) -> int:
+    return round(size * 1.35)
 
 
 def _lines(text: str, font: ImageFont.FreeTypeFont, room: int) -> list[str]:

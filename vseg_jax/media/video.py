@@ -44,7 +44,7 @@ class Video:
             raise ValueError(f"there is no video file {self.path}")
         if self.path.stat().st_size == 0:
             raise ValueError(f"the video {self.path} is empty (0 bytes); copy or download it again")
-        av = _av()
+        av = require_av()
         with self._open(av) as container:
             stream = container.streams.video[0]
             rate = stream.average_rate or stream.guessed_rate or 25
@@ -52,7 +52,7 @@ class Video:
             self.length = int(stream.frames)
 
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        av = _av()
+        av = require_av()
         count, shape, fault = 0, None, None
         with self._open(av) as container:
             stream = container.streams.video[0]
@@ -110,10 +110,11 @@ class VideoWriter:
             raise ValueError(f"fps is {fps}; a video needs a positive number of frames per second")
         self._path = Path(path)
         self._rate = Fraction(fps).limit_denominator(10_000)
-        self._container = self._stream = None
+        self._container: Any = None
+        self._stream: Any = None
 
     def __enter__(self) -> VideoWriter:
-        av = _av()
+        av = require_av()
         with contextlib.ExitStack() as stack:
             temporary = stack.enter_context(atomic_file(self._path))
             # With the index at the front, browsers start playing before they have the whole file.
@@ -124,7 +125,7 @@ class VideoWriter:
 
     def add(self, rgb: UInt8[np.ndarray, "H W 3"]) -> None:
         """Appends a frame; all frames must have the same size."""
-        av = _av()
+        av = require_av()
         height, width = rgb.shape[:2]
         even = (height + height % 2, width + width % 2)
         if self._stream is None:
@@ -150,7 +151,12 @@ class VideoWriter:
             self._container.mux(self._stream.encode())
 
 
-def _av() -> ModuleType:
+def require_av() -> ModuleType:
+    """Returns the module of PyAV.
+
+    Raises:
+      ValueError: it is not installed; the message says how to install it.
+    """
     try:
         import av
     except ImportError as error:
@@ -159,7 +165,7 @@ def _av() -> ModuleType:
     return av
 
 
-def _reason(error: Exception | None) -> str:
+def _reason(error: Any) -> str:
     return f" ({error.strerror})" if error else ""
 
 

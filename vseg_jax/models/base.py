@@ -74,6 +74,7 @@ class Model(Protocol):
     identity.
     """
 
+    config: Any  # a frozen dataclass
     task: str   # "rvos", "vos" or "vis"
     delay: int  # frames between the one that `step` is given and the one that it answers for
 

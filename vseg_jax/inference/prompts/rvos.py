@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vseg_jax.inference.engine import Images
-from vseg_jax.inference.geometry import sigmoid, to_original
+from vseg_jax.inference.geometry import all_to_original, sigmoid
 from vseg_jax.inference.prompts.base import (
     Ids,
     TaskStreams,
@@ -50,7 +51,7 @@ class QueryStreams(TaskStreams):
             return state, None
         # A step predicts its own frame: show the first one again, to a copy of the state.
         _, output = self.engine.step(jax.tree.map(jnp.copy, state), inputs)
-        output = jax.device_get(output.replace(frame=jnp.zeros_like(output.frame)))
+        output = dataclasses.replace(jax.device_get(output), frame=np.zeros(len(frames), np.int32))
         return state, self.decode(output, frames, self.ids)
 
     def decode(self, output: Prediction, frames: Images, ids: Ids) -> list[Segmentation]:
@@ -58,8 +59,7 @@ class QueryStreams(TaskStreams):
         return [
             Segmentation(
                 int(number), image,
-                np.stack([sigmoid(to_original(m.astype(np.float32), geometry.affine,
-                                              image.shape[:2])) for m in logits]),
+                sigmoid(all_to_original(logits, geometry.affine, image.shape[:2])),
                 scores.astype(np.float32), self.engine.protocol)
             for number, image, geometry, logits, scores in zip(
                 output.frame, frames, self.geometries, output.logits, output.scores, strict=True)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from vseg_jax.inference.engine import Engine, Images
-from vseg_jax.inference.geometry import sigmoid, to_original
+from vseg_jax.inference.geometry import all_to_original, sigmoid
 from vseg_jax.inference.prompts.base import Ids, TaskStreams, given_names
 from vseg_jax.inference.segmentation import INSTANCES, PixelValues, Segmentation, Track
 from vseg_jax.media.audio import AudioStream, check_samples
@@ -71,9 +71,8 @@ class InstanceStreams(TaskStreams):
         for k, (image, geometry) in enumerate(zip(frames, self.geometries, strict=True)):
             found = np.flatnonzero(output.identities[k] >= 0)
             identities = tuple((output.identities[k][found] + 1).tolist())
-            probability = np.zeros((len(identities), *image.shape[:2]), np.float32)
-            for out, logits in zip(probability, output.logits[k][found], strict=True):
-                out[:] = sigmoid(to_original(logits.astype(np.float32), geometry.affine, out.shape))
+            probability = sigmoid(all_to_original(
+                output.logits[k][found], geometry.affine, image.shape[:2]))
             classes = output.probabilities[k][found, :-1].argmax(-1)
             segmentations.append(Segmentation(
                 int(output.frame[k]), image, probability,

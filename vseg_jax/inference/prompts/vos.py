@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vseg_jax.inference.engine import Engine, Images
-from vseg_jax.inference.geometry import to_original
+from vseg_jax.inference.geometry import all_to_original
 from vseg_jax.inference.prompts import masks as user_masks
 from vseg_jax.inference.prompts.base import Ids, TaskStreams, check_counts, given_names
 from vseg_jax.inference.segmentation import EXCLUSIVE, Segmentation
@@ -90,12 +90,10 @@ class MaskStreams(TaskStreams):
         for number, image, geometry, known, maps, scores in zip(
                 output.frame, frames, self.geometries, ids, output.probability, output.scores,
                 strict=True):
-            probability = np.zeros((len(known), *image.shape[:2]), np.float32)
-            for out, slot in zip(probability, maps, strict=False):
-                out[:] = to_original(slot.astype(np.float32), geometry.affine, out.shape)
+            n = len(known)
+            probability = all_to_original(maps[:n], geometry.affine, image.shape[:2])
             segmentations.append(Segmentation(
-                int(number), image, probability, scores[:len(known)].astype(np.float32),
-                EXCLUSIVE, known))
+                int(number), image, probability, scores[:n].astype(np.float32), EXCLUSIVE, known))
         return segmentations
 
 
