@@ -113,7 +113,7 @@ def make(folder: Path) -> tuple[ReferringSamples, LooseFiles]:
             (loose / f"video{video}_{t:05d}.jpg").write_bytes(image)
             (loose / f"video{video}_{t:05d}.png").write_bytes(mask)
     sentences = [e.text for entry in dataset.index for e in entry.expressions]
-    tokenizer = WordTokenizer.from_sentences(sentences, 20)
+    tokenizer = WordTokenizer.from_texts(sentences, 20)
     samples = ReferringSamples(dataset, CLIP, tokenizer, train=True)
     return samples, LooseFiles(loose, tokenizer)
 

@@ -21,9 +21,9 @@ class Samples(Protocol):
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]: ...
 
-    def sample(
-        self, i: int, rng: np.random.Generator, step: int
-    ) -> dict[str, np.ndarray]: ...
+    def sample(self, i: int, rng: np.random.Generator, step: int) -> dict[str, np.ndarray]:
+        """Returns sample `i`, augmented with `rng` as suits training step `step`."""
+        ...
 
 
 def train_batches(
@@ -101,6 +101,7 @@ class _Draw:
         self._batch_size = batch_size
 
     def place(self, position: int, element: tuple[int, int]) -> tuple[int, int, int]:
+        """Returns (set, sample number, step) of an element at a position of the stream."""
         return *element, position // self._batch_size
 
     def __call__(

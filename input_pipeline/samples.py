@@ -95,7 +95,7 @@ class ReferringSamples:
         return len(self._rows)
 
     @property
-    def sentences(self) -> list[str]:
+    def texts(self) -> list[str]:
         """The distinct expressions that the model gets, sorted."""
         index = self.dataset.index
         pairs = np.unique(self._rows[:, [0, 2]], axis=0)

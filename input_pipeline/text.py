@@ -51,9 +51,9 @@ class WordTokenizer:
         self.size = len(self._ids) + 2
 
     @classmethod
-    def from_sentences(cls, sentences: Iterable[str], length: int) -> WordTokenizer:
-        """Returns a tokenizer with all words of the sentences and of their mirrored versions."""
-        words = {w for s in sentences for w in _words(s) + _words(swap_sides(s))}
+    def from_texts(cls, texts: Iterable[str], length: int) -> WordTokenizer:
+        """Returns a tokenizer with all words of the texts and of their mirrored versions."""
+        words = {w for text in texts for w in _words(text) + _words(swap_sides(text))}
         return cls(sorted(words), length)
 
     def encode(self, text: str) -> tuple[np.ndarray, np.ndarray]:
@@ -146,10 +146,10 @@ class HuggingFaceTokenizer:
 Tokenizer = WordTokenizer | HuggingFaceTokenizer
 
 
-def make_tokenizer(config: TextConfig, sentences: Iterable[str]) -> Tokenizer:
-    """Returns the tokenizer of the config; a word vocabulary is built from `sentences`."""
+def make_tokenizer(config: TextConfig, texts: Iterable[str]) -> Tokenizer:
+    """Returns the tokenizer of the config; a word vocabulary is built from `texts`."""
     if config.tokenizer == "words":
-        return WordTokenizer.from_sentences(sentences, config.length)
+        return WordTokenizer.from_texts(texts, config.length)
     return HuggingFaceTokenizer(config.tokenizer, config.length, config.whole_words)
 
 

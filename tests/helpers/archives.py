@@ -1,4 +1,4 @@
-"""Small made downloads in the official layouts, for the tests of the builders."""
+"""Small synthetic downloads in the official layouts, for the tests of the builders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from vseg_jax.input_pipeline.categories import OFFICIAL
 
-PALETTE = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0] + [0] * 756  # all 256: ids keep 8 bits
+PALETTE = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0] + [0] * 756  # 256 colors keep 8-bit ids
 A2D_SIZE = (32, 48)  # height, width
 JHMDB_SIZE = (24, 32)
 
@@ -69,7 +69,7 @@ def _davis_frame(root: Path, name: str, t: int) -> None:
 
 
 def a2d(root: Path, texts: str = "") -> Path:
-    """Two train videos, one test video, one missed; what each is for stands beside it.
+    """Two train videos, one test video, one missed; the comments say what each is for.
 
     `texts` is the folder of the text files and masks below `root`.
     """
@@ -102,7 +102,7 @@ def a2d(root: Path, texts: str = "") -> Path:
 
 
 def a2d_clip(path: Path, length: int) -> None:
-    """H.264; the red channel of frame t is about 40 * t, so that frames can be told apart."""
+    """H.264; the red channel of frame t is about 40 * t, so that frames can be distinguished."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
@@ -162,7 +162,7 @@ def jhmdb(root: Path) -> Path:
 def youtube_vos(root: Path, train: int = 4) -> Path:
     """`train` videos of frames 0, 5 and 10 with the objects 1 and 3 (not in frame 10); valid: one
     video whose object 2 comes later, masks where objects are first seen."""
-    said = {"train": {}, "valid": {}}
+    content = {"train": {}, "valid": {}}
     for k in range(train):
         name = f"video{k}"
         for t in (0, 5, 10):
@@ -170,7 +170,7 @@ def youtube_vos(root: Path, train: int = 4) -> Path:
             _save(image, root / f"train/JPEGImages/{name}/{t:05d}.jpg")
             mask = box((16, 24), 0, t) + 3 * box((16, 24), 8, 12) * (t < 10)
             palette_png(root / f"train/Annotations/{name}/{t:05d}.png", mask)
-        said["train"][name] = {"objects": {
+        content["train"][name] = {"objects": {
             "1": {"category": "dog", "frames": ["00000", "00005", "00010"]},
             "3": {"category": "person", "frames": ["00000", "00005"]},
         }}
@@ -178,33 +178,33 @@ def youtube_vos(root: Path, train: int = 4) -> Path:
         _save(Image.fromarray(picture((16, 24), t)), root / f"valid/JPEGImages/late/{t:05d}.jpg")
     palette_png(root / "valid/Annotations/late/00000.png", 1 * box((16, 24), 0, 0))
     palette_png(root / "valid/Annotations/late/00005.png", 2 * box((16, 24), 8, 12))
-    said["valid"]["late"] = {"objects": {
+    content["valid"]["late"] = {"objects": {
         "1": {"frames": ["00000", "00005", "00010"]}, "2": {"frames": ["00005", "00010"]},
     }}
-    for split, videos in said.items():
+    for split, videos in content.items():
         write(root / split / "meta.json", json.dumps({"videos": videos}))
     return root
 
 
 def refer_youtube_vos(root: Path, train: int = 4) -> Path:
-    """The videos of `youtube_vos` with sentences: two of the dog and one, of 26 words, of the
-    person; valid, whose file lists test's video too: two sentences that name nobody. The frame 5 of
+    """The videos of `youtube_vos` with expressions: two for the dog and one, of 26 words, for the
+    person; valid, whose file also lists test's video: two expressions without an object. Frame 5 of
     valid is not listed."""
     youtube_vos(root, train)
     _save(Image.fromarray(picture((16, 24), 3)), root / "valid/JPEGImages/tested/00000.jpg")
     frames = ["00000", "00005", "00010"]
     long = "a person who stands " + " ".join(["and"] * 22)
-    said = {"train": {f"video{k}": {"frames": frames, "expressions": {
+    content = {"train": {f"video{k}": {"frames": frames, "expressions": {
         "0": {"exp": f"the dog of  video {k} ", "obj_id": "1"}, "10": {"exp": long, "obj_id": "3"},
         "2": {"exp": "a dog on the left", "obj_id": "1"},
     }} for k in range(train)}}
-    said["valid"] = {
+    content["valid"] = {
         "late": {"frames": frames[::2], "expressions": {
             "1": {"exp": "a cat behind it"}, "0": {"exp": "a dog"}}},
         "tested": {"frames": frames[:1], "expressions": {"0": {"exp": "an owl"}}},
     }
-    said["test"] = {"tested": said["valid"]["tested"]}
-    for split, videos in said.items():
+    content["test"] = {"tested": content["valid"]["tested"]}
+    for split, videos in content.items():
         write(root / f"meta_expressions/{split}/meta_expressions.json",
               json.dumps({"videos": videos}))
     return root
@@ -229,13 +229,13 @@ def youtube_vis(root: Path, year: int = 2019, train: int = 3, audio: bool = Fals
     """As `ovis`, frames 0, 5 and 10; with `audio` a second of a tone for each video."""
     names = [f"{t:05d}.jpg" for t in (0, 5, 10)]
     table = f"youtube_vis_{year}"
-    for split, said in (
+    for split, content in (
         ("train", _vis_train(root / "train/JPEGImages", table, names, train)),
         ("valid", _vis_valid(root / "valid/JPEGImages", table, names)),
     ):
         path = root / f"{split}.json" if year == 2019 else root / split / "instances.json"
-        write(path, json.dumps(said))
-        for video in said["videos"] if audio else ():
+        write(path, json.dumps(content))
+        for video in content["videos"] if audio else ():
             name = video["file_names"][0].split("/")[0]
             tone = np.sin(2 * np.pi * 440 * np.arange(44100) / 44100)
             wav(root / split / "audio" / f"{name}.wav", np.stack([tone, tone]) / 2, 44100)
@@ -297,11 +297,11 @@ def stills(root: Path) -> Path:
     return root
 
 
-# --- sound ------------------------------------------------------------------------------------
+# --- audio ------------------------------------------------------------------------------------
 
 
 def wav(path: Path, channels: np.ndarray, rate: int) -> Path:
-    """A WAV of 16 bits, of float [channels, n] in [-1, 1]."""
+    """Writes float [channels, n] in [-1, 1] as a WAV of 16 bits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(len(channels))
@@ -312,7 +312,7 @@ def wav(path: Path, channels: np.ndarray, rate: int) -> Path:
 
 
 def video(path: Path, seconds: float) -> Path:
-    """Four gray frames a second, for a second; a tone of 440 Hz, AAC, where `seconds` is not 0."""
+    """Writes one second of 4 gray frames; with a tone of 440 Hz, AAC, unless `seconds` is 0."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=4)
         video.height, video.width, video.pix_fmt = 32, 48, "yuv420p"
@@ -340,7 +340,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def cut(path: Path, share: float = 0.5) -> None:
-    """Cuts a file off, as a broken download does."""
+    """Truncates a file, like an interrupted download."""
     data = path.read_bytes()
     path.write_bytes(data[:int(len(data) * share)])
 

@@ -1,4 +1,4 @@
-"""A tiny made dataset: moving rectangles that sentences name. Other tests build it too."""
+"""A tiny synthetic dataset of moving rectangles with expressions, for tests of many packages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLORS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 
 def toy_record(number: int, colors: tuple[str, ...] = ("red", "green"), length: int = 6,
                size: tuple[int, int] = (24, 32), annotate_every: int = 2) -> Record:
-    """Rectangles of 6x6, one a color; the first moves right, the second left, and so on."""
+    """Returns a video of 6x6 rectangles, one per color, which move right and left in turn."""
     height, width = size
     frames, masks = [], []
     for t in range(length):

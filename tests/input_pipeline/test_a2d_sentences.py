@@ -43,7 +43,7 @@ def test_masks_are_turned_upright_whether_squeezed_or_not(folder):
     np.testing.assert_array_equal(decode_mask(record.masks[5], "one"), box(A2D_SIZE, 20, 8))
 
 
-def test_objects_carry_their_labels_and_sentences_their_objects(folder):
+def test_objects_have_their_labels_and_expressions_their_objects(folder):
     record, copy = open_dataset(folder, "train")
     assert [(o.id, o.category) for o in record.objects] == [(1, "dog-walk"), (3, "adult-run")]
     assert [(e.text, e.object_id) for e in record.expressions] == [
@@ -52,12 +52,12 @@ def test_objects_carry_their_labels_and_sentences_their_objects(folder):
     assert [(e.text, e.object_id) for e in copy.expressions] == [("a bird flying", 2)]
 
 
-def test_an_instance_named_twice_and_a_mask_too_many(folder):
+def test_a_repeated_instance_and_a_surplus_mask(folder):
     record = open_dataset(folder, "train")[1]
     np.testing.assert_array_equal(decode_mask(record.masks[1], "copy"), 2 * box(A2D_SIZE, 2, 2))
 
 
-def test_the_smaller_of_two_overlapping_objects_keeps_the_pixels(folder):
+def test_the_smaller_of_two_overlapping_objects_gets_the_pixels(folder):
     record = open_dataset(folder, "test")[0]
     expected = 2 * box(A2D_SIZE, 0, 0, 16).astype(int)
     expected[4:8, 4:8] = 1
@@ -92,14 +92,14 @@ def test_verify(source):
     assert "without a query" in problem and "2 of 3 (copy, test)" in problem
 
 
-def test_the_whole_download_is_counted_before_it_is_prepared(source, tmp_path, monkeypatch):
+def test_a_complete_download_is_counted_before_it_is_prepared(source, tmp_path, monkeypatch):
     monkeypatch.setattr(a2d_sentences.Official, "videos", 4)   # what there is counts as whole
     with pytest.raises(ValueError, match=r"5 queries in a2d_annotation\.txt; the official files "
                                          "have 6655"):
         prepare("a2d_sentences", source, tmp_path / "p")
 
 
-@pytest.mark.parametrize(("lost", "said"), [
+@pytest.mark.parametrize(("lost", "message"), [
     ("Release/clips320H/test.mp4", r"clips missing in .*clips320H: 1 of 3 \(test\)"),
     ("Release/clips320H", r"clips missing in .*clips320H: 3 of 3 \(walk_dog-1, copy, test\)"),
     ("a2d_annotation_with_instances/copy", r"videos without masks in .*: 1 of 3 \(copy\)"),
@@ -107,15 +107,15 @@ def test_the_whole_download_is_counted_before_it_is_prepared(source, tmp_path, m
     ("a2d_missed_videos.txt", r"neither .* nor .* exists: download a2d_missed_videos"),
     ("Release/videoset.csv", r"videoset\.csv cannot be read"),
 ])
-def test_half_extracted(source, tmp_path, lost, said):
+def test_an_incomplete_download(source, tmp_path, lost, message):
     (source / lost).rename(tmp_path / "lost")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         prepare("a2d_sentences", source, tmp_path / "p")
     assert not list((tmp_path / "p").rglob("dataset_info.json"))
     assert len(a2d_sentences.verify(source, a2d_sentences.Options(), OFFICIAL)) == 1
 
 
-@pytest.mark.parametrize(("name", "row", "said"), [
+@pytest.mark.parametrize(("name", "row", "message"), [
     ("Release/videoset.csv", "x,11,00:00,00:02,32,48,6,3", r"csv, line 5: expected 9 columns"),
     ("Release/videoset.csv", "x,11,00:00,00:02,32,48,6,3,2", r"csv, line 5: .* got '2'"),
     ("a2d_annotation.txt", "nobody,0,a dog", r"txt, line 7: there is no video 'nobody'"),
@@ -123,10 +123,10 @@ def test_half_extracted(source, tmp_path, lost, said):
     ("a2d_annotation.txt", "test,0,", r"txt, line 7: the expression is empty"),
     ("a2d_annotation.txt", "test,0,one,two", r"txt, line 7: expected 3 columns"),
 ])
-def test_bad_rows(source, tmp_path, name, row, said):
+def test_bad_rows(source, tmp_path, name, row, message):
     with open(source / name, "a") as file:
         file.write(row + "\n")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         prepare("a2d_sentences", source, tmp_path / "p")
 
 

@@ -17,7 +17,7 @@ def shapes(tmp_path_factory):
     return Builder("", tmp_path_factory.mktemp("shapes"), options).build()
 
 
-def test_there_and_back(shapes, tmp_path):
+def test_a_dataset_survives_the_round_trip(shapes, tmp_path):
     before = open_dataset(shapes, "source_train")
     path = as_youtube_vis.write(before, tmp_path / "out")
     assert path == tmp_path / "out/train.json"
@@ -36,7 +36,7 @@ def test_there_and_back(shapes, tmp_path):
                     [j] = np.unique(other[one == i])
                     assert kinds[i] == back[j]
             assert bool(b.audio) == (module is avis)
-    assert b.fps == pytest.approx(8.0)  # what the sound says
+    assert b.fps == pytest.approx(8.0)  # the rate of the audio
     row = json.loads(path.read_text())["annotations"][0]
     mask = decode_mask(before[0].masks[0], "") == before[0].objects[0].id
     x, y, width, height = row["bboxes"][0]
@@ -61,6 +61,6 @@ def test_objects_without_a_category(tmp_path, capsys):
 
 def test_frames_without_a_mask_are_left_out(tmp_path):
     toys = open_dataset(build_toy(tmp_path), "valid")
-    said = json.loads(as_youtube_vis.write(toys, tmp_path / "out").read_text())
-    assert said["videos"][0]["file_names"] == [f"toy-9/{t:05d}.png" for t in (0, 2, 4)]
-    assert len(said["annotations"][0]["segmentations"]) == 3
+    content = json.loads(as_youtube_vis.write(toys, tmp_path / "out").read_text())
+    assert content["videos"][0]["file_names"] == [f"toy-9/{t:05d}.png" for t in (0, 2, 4)]
+    assert len(content["annotations"][0]["segmentations"]) == 3

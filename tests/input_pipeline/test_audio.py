@@ -16,7 +16,7 @@ from vseg_jax.input_pipeline.audio import (
 GOLDEN = Path(__file__).parents[1] / "goldens" / "log_mel.npz"
 
 
-def test_log_mel_of_a_tone_is_vggishs():
+def test_log_mel_of_a_tone_equals_vggish():
     # From harritaylor/torchvggish torchvggish/mel_features.py, commit f3f90969.
     tone = np.sin(2 * np.pi * 1000 * np.arange(800) / 16000)
     mel = log_mel(tone)
@@ -29,7 +29,7 @@ def test_log_mel_of_a_tone_is_vggishs():
     np.testing.assert_allclose(mel.mean(), -3.429619, atol=1e-6)
 
 
-def test_a_patch_is_vggishs():
+def test_a_patch_equals_vggish():
     with np.load(GOLDEN) as file:
         patch = patch_ending_at(file["samples"] / 32768, 0.975)
         assert patch.shape == (96, 64)
@@ -40,7 +40,7 @@ def test_silence_is_the_logarithm_of_the_offset():
     np.testing.assert_allclose(log_mel(np.zeros(400)), np.log(0.01), rtol=1e-6)
 
 
-def test_patches_end_at_their_moment():
+def test_patches_end_at_their_time():
     samples = np.random.default_rng(0).uniform(-1, 1, 32000).astype(np.float32)
     late = patch_ending_at(samples, 1.5)
     assert late.shape == (96, 64)
@@ -111,7 +111,7 @@ def patched(path, place, data):
     return path
 
 
-def test_a_wav_whose_length_was_not_known_when_it_was_started(tmp_path):
+def test_a_wav_without_its_length_in_the_header(tmp_path):
     path = wav(tmp_path / "stream.wav", np.zeros((1, 800)), 16000)
     for unknown in (b"\xff" * 4, b"\0" * 4):
         assert len(read_audio(patched(patched(path, 4, unknown), 40, unknown))) == 800
@@ -125,7 +125,7 @@ def test_audio_of_a_video(tmp_path):
     assert abs(spectrum.argmax() * 16000 / len(audio) - 440) < 5
 
 
-@pytest.mark.parametrize("make, said", [
+@pytest.mark.parametrize("make, message", [
     (lambda p: wav(p, np.zeros((1, 8000)), 8000), "sample rate of 8000 Hz; at least 16000"),
     (lambda p: video(p.with_suffix(".mp4"), seconds=0), "has no audio"),
     (lambda p: p, "there is no audio file"),
@@ -141,6 +141,6 @@ def test_audio_of_a_video(tmp_path):
     (lambda p: samples_wav(p, "pcm_f32le", "flt", np.full(800, np.nan, np.float32)),
      "has non-finite samples"),
 ])
-def test_files_without_usable_audio(tmp_path, make, said):
-    with pytest.raises(ValueError, match=said):
+def test_files_without_usable_audio(tmp_path, make, message):
+    with pytest.raises(ValueError, match=message):
         read_audio(make(tmp_path / "bad.wav"))

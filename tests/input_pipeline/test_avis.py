@@ -21,7 +21,7 @@ def test_records_have_the_audio_of_their_video(source, tmp_path):
     record = dev[0]
     audio = decode_audio(record.audio, "a test")
     assert len(audio) == pytest.approx(16000, abs=20)
-    assert record.fps == pytest.approx(3, abs=0.01)  # three frames a second of sound
+    assert record.fps == pytest.approx(3, abs=0.01)  # three frames in a second of audio
     assert abs(np.abs(np.fft.rfft(audio)).argmax() - 440) <= 2
     samples = InstanceSamples(dev, ClipConfig(height=12, width=20), InstanceConfig(uses_audio=True),
                               train=False)
@@ -31,9 +31,9 @@ def test_records_have_the_audio_of_their_video(source, tmp_path):
 
 def test_videos_without_audio(source, tmp_path):
     (source / "train/audio/vid1.wav").unlink()
-    said = avis.verify(source, avis.Options())
-    assert len(said) == 1 and said[0].startswith("train: videos without audio: 1 of 4")
-    assert "vid1.wav" in said[0]
+    problems = avis.verify(source, avis.Options())
+    assert len(problems) == 1 and problems[0].startswith("train: videos without audio: 1 of 4")
+    assert "vid1.wav" in problems[0]
     with pytest.raises(ValueError, match=r"lacks audio: .*vid1\.wav\); missing_audio=silent uses"):
         prepare("avis", source, tmp_path / "data")
     folder = prepare("avis", source, tmp_path / "data", {"missing_audio": "silent", "dev": 0})
@@ -42,16 +42,16 @@ def test_videos_without_audio(source, tmp_path):
 
 
 @pytest.mark.parametrize("damage, message", [
-    (lambda p: wav(p, np.zeros((1, 8000)), 8000), "vid0.wav has audio with a sample rate of 8000 Hz"),
+    (lambda p: wav(p, np.zeros((1, 8000)), 8000), "vid0.wav has audio with a sample rate of 8000"),
     (lambda p: wav(p, np.zeros((1, 0)), 16000), "vid0.wav is empty"),
     (lambda p: p.write_bytes(b"RIFF"), "vid0.wav cannot be decoded"),
     (lambda p: cut(p, 0.5), "vid0.wav is cut off: it has 88222 bytes of 176444"),
 ])
 def test_audio_that_cannot_be_used(source, tmp_path, damage, message):
     damage(source / "train/audio/vid0.wav")
-    said = avis.verify(source, avis.Options())
-    assert len(said) == 1 and message in said[0]
-    assert said[0].startswith("train: audio that cannot be used: 1 of 4, the first: ")
+    problems = avis.verify(source, avis.Options())
+    assert len(problems) == 1 and message in problems[0]
+    assert problems[0].startswith("train: audio that cannot be used: 1 of 4, the first: ")
     with pytest.raises(ValueError, match=message):
         prepare("avis", source, tmp_path / "data", {"dev": 0})
     assert not [p for p in (tmp_path / "data").rglob("*") if p.is_file()]

@@ -31,7 +31,7 @@ def test_options_from_a_config_and_from_the_command_line_are_the_same():
     assert parse_options(Options, spelled, "toy") == expected
 
 
-@pytest.mark.parametrize(("options", "said"), [
+@pytest.mark.parametrize(("options", "message"), [
     ({"yaer": 2016}, "toy has no option 'yaer'; did you mean 'year'?"),
     ({"zzz": 1}, "known are: count, names, on, path, share, size, year"),
     ({"year": 2018}, "option 'year' of toy is 2018; it must be one of 2016, 2017"),
@@ -43,10 +43,10 @@ def test_options_from_a_config_and_from_the_command_line_are_the_same():
     ({"on": "yes"}, "option 'on' of toy needs bool, got 'yes'"),
     ({"path": 7}, "option 'path' of toy needs str, got 7"),
 ])
-def test_bad_options(options, said):
+def test_bad_options(options, message):
     with pytest.raises(ValueError) as error:
         parse_options(Options, options, "toy")
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_prepared_once_and_then_without_the_source(tmp_path, capsys):
@@ -123,7 +123,7 @@ def test_a_missing_reader_names_the_extra():
         files.require("no_such_reader")
 
 
-def test_every_builder_has_the_same_face():
+def test_every_builder_has_the_same_interface():
     import importlib
 
     for name, path in BUILDERS.items():

@@ -49,7 +49,7 @@ def change(source, edit):
     write(path, json.dumps(content))
 
 
-def test_shared_categories_alone_under_the_others_names(source, tmp_path):
+def test_only_shared_categories_under_the_other_names(source, tmp_path):
     dataset = open_dataset(prepare("coco", source, tmp_path / "data"), "val")
     assert [e.video_id for e in dataset.index] == ["000000000001"]  # a table is nothing here
     assert [(o.id, o.category) for o in dataset.index[0].objects] == [(1, "dog"), (2, "motorbike")]
@@ -65,7 +65,7 @@ def test_shared_categories_alone_under_the_others_names(source, tmp_path):
     assert builder.verify(source, builder.Options(), {"val": 2}) == []
 
 
-def test_outlines_are_filled_nearly_as_by_coco(source):
+def test_outlines_are_filled_nearly_as_in_coco(source):
     coco = pytest.importorskip("pycocotools.mask")
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -84,10 +84,10 @@ def test_outlines_are_filled_nearly_as_by_coco(source):
 
 def test_what_is_missing_is_named(source, tmp_path):
     (source / "val2017/000000000002.jpg").unlink()
-    said = builder.verify(source, builder.Options())
-    assert said[0] == "there is no annotations/instances_train2017.json"
-    assert said[1] == "val has 2 images; the official one has 5000"
-    assert "missing images: 1 of 2" in said[2] and "000000000002.jpg" in said[2]
+    problems = builder.verify(source, builder.Options())
+    assert problems[0] == "there is no annotations/instances_train2017.json"
+    assert problems[1] == "val has 2 images; the official one has 5000"
+    assert "missing images: 1 of 2" in problems[2] and "000000000002.jpg" in problems[2]
     with pytest.raises(ValueError, match=r"incomplete: .*000000000002"):
         prepare("coco", source, tmp_path / "data")
     with pytest.raises(ValueError, match="not the folder of COCO"):

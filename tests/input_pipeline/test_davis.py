@@ -21,9 +21,9 @@ def build(source, tmp_path, split, **options):
 
 def test_2016_from_pairs_of_paths(tmp_path):
     source = davis_2016(tmp_path / "davis", {"train": ["cow"], "val": ["dog", "goat"]})
-    said = {"_about": "a remark", "dog": {"plain": ["a  dog "], "free": ["the pet"]},
+    content = {"_about": "a remark", "dog": {"plain": ["a  dog "], "free": ["the pet"]},
             "not-here": {"plain": ["x"]}}
-    dataset = build(source, tmp_path, "val", year=2016, queries=queries(tmp_path, said))
+    dataset = build(source, tmp_path, "val", year=2016, queries=queries(tmp_path, content))
     assert [entry.video_id for entry in dataset.index] == ["dog", "goat"]
     record = dataset[0]
     assert record.fps == 24.0 and (record.height, record.width) == (16, 24)
@@ -39,8 +39,8 @@ def test_2016_from_pairs_of_paths(tmp_path):
 
 def test_2017_palette_ids_and_first_frame_only_in_test_dev(tmp_path):
     source = davis_2017(tmp_path / "davis", {"val": ["dogs-jump"], "test-dev": ["car"]})
-    said = {"dogs-jump": {"plain": {"1": ["left dog"], "2": ["right dog", "the last"]}}}
-    options = {"queries": queries(tmp_path, said)}
+    content = {"dogs-jump": {"plain": {"1": ["left dog"], "2": ["right dog", "the last"]}}}
+    options = {"queries": queries(tmp_path, content)}
     record = build(source, tmp_path, "val", **options)[0]
     expected = box((16, 24), 0, 1) + 2 * box((16, 24), 8, 12)
     np.testing.assert_array_equal(decode_mask(record.masks[1], "dogs"), expected)
@@ -83,17 +83,17 @@ def test_counts_are_compared_with_the_official_ones(tmp_path):
         "val lists 1 sequences; the official list has 20"]
 
 
-@pytest.mark.parametrize(("lost", "said"), [
+@pytest.mark.parametrize(("lost", "message"), [
     ("JPEGImages/480p/dogs-jump", r"val: sequences without frames: 1 of 2 \(dogs-jump\)"),
     ("Annotations/480p/car/00001.png", r"missing masks: 1 of 4 \(.*car/00001\.png\)"),
     ("JPEGImages/480p/car/00001.jpg", r"missing frames: 1 of 4 \(.*car/00001\.jpg\)"),
     ("Annotations/480p/car", r"missing masks: 2 of 4"),
     ("ImageSets", r"no list of sequences in .*ImageSets/2017"),
 ])
-def test_half_extracted(tmp_path, lost, said):
+def test_an_incomplete_download(tmp_path, lost, message):
     source = davis_2017(tmp_path / "davis", {"val": ["car", "dogs-jump"]})
     (source / lost).rename(tmp_path / "lost")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         prepare("davis", source, tmp_path / "prepared")
     assert not list((tmp_path / "prepared").rglob("dataset_info.json"))
     [problem] = davis.verify(source, davis.Options(), {2017: {}})
@@ -110,7 +110,7 @@ def test_frames_missing_in_the_middle(tmp_path):
 
 @pytest.mark.parametrize(
     "name", ["JPEGImages/480p/car/00001.jpg", "Annotations/480p/car/00000.png"])
-def test_files_cut_off(tmp_path, name):
+def test_truncated_files(tmp_path, name):
     source = davis_2017(tmp_path / "davis", {"val": ["car"]})
     cut(source / name, 0.7)
     with pytest.raises(ValueError, match=rf"{name} cannot be read as an image"):
@@ -136,7 +136,7 @@ def test_a_bad_line_of_a_list(tmp_path):
         prepare("davis", source, tmp_path / "prepared", {"year": 2016})
 
 
-@pytest.mark.parametrize(("content", "said"), [
+@pytest.mark.parametrize(("content", "message"), [
     ({"car": {"plain": ["which?"]}}, "has the objects \\[1, 2\\]; assign the expressions"),
     ({"car": {"plain": {"3": ["x"]}}}, "there is no object 3"),
     ({"car": {"plain": {"one": ["x"]}}}, "an object id should be a whole number, got 'one'"),
@@ -145,9 +145,9 @@ def test_a_bad_line_of_a_list(tmp_path):
     ({"car": ["no style"]}, "sequence 'car': expected"),
     (["no dict"], "should hold"),
 ])
-def test_bad_queries(tmp_path, content, said):
+def test_bad_queries(tmp_path, content, message):
     source = davis_2017(tmp_path / "davis", {"val": ["car"]})
     path = queries(tmp_path, content)
-    with pytest.raises(ValueError, match=said) as error:
+    with pytest.raises(ValueError, match=message) as error:
         prepare("davis", source, tmp_path / "prepared", {"queries": path})
     assert path in str(error.value)

@@ -27,7 +27,7 @@ def test_dis_flow_of_unequal_frames():
         dis_flow(np.zeros((20, 20, 3), np.uint8), np.zeros((20, 21, 3), np.uint8))
 
 
-def test_flow_picture_has_the_colors_of_raft():
+def test_flow_image_has_the_colors_of_raft():
     # From princeton-vl/RAFT core/utils/flow_viz.py, commit 2888e15a.
     flow = np.array([[[1, 0], [0, 1], [-1, 0]], [[0, -1], [0.5, 0.5], [0, 0]]], np.float32)
     expected = [[[255, 0, 0], [255, 229, 0], [0, 209, 255]],
@@ -36,6 +36,6 @@ def test_flow_picture_has_the_colors_of_raft():
     np.testing.assert_array_equal(flow_to_image(flow * 7)[0], expected[0])
 
 
-def test_flow_picture_without_motion_or_value_is_white():
+def test_flow_image_without_motion_or_value_is_white():
     assert (flow_to_image(np.zeros((2, 2, 2))) == 255).all()
     assert (flow_to_image(np.full((1, 1, 2), np.nan)) == 255).all()

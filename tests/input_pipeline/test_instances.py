@@ -72,7 +72,7 @@ def test_a_target_frame_and_the_frames_before_it(toys):
         samples[9]
 
 
-def test_the_first_frame_stands_for_a_missing_past(toys):
+def test_the_first_frame_is_repeated_before_the_start(toys):
     sample = samples_of(toys)[0]
     np.testing.assert_array_equal(sample["frames_valid"], [False, False, True])
     np.testing.assert_array_equal(sample["frames"][0], sample["frames"][2])
@@ -161,7 +161,7 @@ def test_one_geometry_and_color_for_the_clip(toys):
     np.testing.assert_array_equal(samples[4]["frames"], samples[4]["frames"])
 
 
-def test_a_still_makes_a_clip_in_training(tmp_path):
+def test_a_still_becomes_a_clip_in_training(tmp_path):
     still = toy_record(0, ("red", "green"), length=1)
     dataset = built(tmp_path, still)
     plain = samples_of(dataset)[0]
@@ -179,10 +179,10 @@ def test_a_still_makes_a_clip_in_training(tmp_path):
 
 def test_audio(tmp_path):
     tone = decode_audio(encode_audio(np.sin(np.arange(32000) / 9)), "a test")
-    heard = dataclasses.replace(_three(), audio=encode_audio(tone), fps=1.0)
-    unknown = dataclasses.replace(_three(), video_id="no rate", audio=heard.audio, fps=0.0)
+    loud = dataclasses.replace(_three(), audio=encode_audio(tone), fps=1.0)
+    unknown = dataclasses.replace(_three(), video_id="no rate", audio=loud.audio, fps=0.0)
     silent = dataclasses.replace(_three(), video_id="silent")
-    dataset = built(tmp_path, heard, unknown, silent)
+    dataset = built(tmp_path, loud, unknown, silent)
     samples = samples_of(dataset, instances=dataclasses.replace(BOXES, uses_audio=True))
     sample = samples[1]
     assert sample["audio"].shape == (3, 96, 64) and sample["audio"].dtype == np.float32
@@ -213,10 +213,10 @@ def test_batches_and_moving_shapes(tmp_path):
     np.testing.assert_array_equal(last["valid"], [True, True, False])
 
 
-@pytest.mark.parametrize("wrong, said", [
+@pytest.mark.parametrize("wrong, message", [
     ({"references": -1}, "references is -1"), ({"objects": 255}, "objects is 255"),
     ({"categories": ("a", "a")}, "categories is .* must be distinct names"),
 ])
-def test_bad_settings(wrong, said):
-    with pytest.raises(ValueError, match=said):
+def test_bad_settings(wrong, message):
+    with pytest.raises(ValueError, match=message):
         InstanceConfig(**wrong)

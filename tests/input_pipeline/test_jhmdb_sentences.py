@@ -52,16 +52,16 @@ def test_the_frames_of_a_list(source, tmp_path):
     assert jhmdb_sentences.verify(source, options, OFFICIAL) == []
 
 
-@pytest.mark.parametrize(("rows", "said"), [
+@pytest.mark.parametrize(("rows", "message"), [
     ([["long_run_1", "x/00007.png"], ["new_wave_2", "x/00001.png"]], "which has 6 frames"),
     ([["long_run_1", "x/00001.png"]], r"lists no frame of 1 of 2 \(new_wave_2\)"),
     ([["long_run_1", "x/first.png"]], "entry 0: the frame's name should be a whole number"),
     ([["long_run_1", 3]], "entry 0: expected"),
     ("no list", "entry 0: expected"),
 ])
-def test_bad_lists(source, tmp_path, rows, said):
+def test_bad_lists(source, tmp_path, rows, message):
     path = write(tmp_path / "samples.json", json.dumps(rows))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         build(source, tmp_path, samples=str(path))
 
 
@@ -71,42 +71,43 @@ def test_verify(source):
         "jhmdb_annotation.txt names 2 videos; the official file names 928"]
 
 
-@pytest.mark.parametrize(("lost", "said"), [
+@pytest.mark.parametrize(("lost", "message"), [
     ("Rename_Images/run/long_run_1", r"without frames in Rename_Images: 1 of 2 \(long_run_1\)"),
-    ("Rename_Images/run/long_run_1/00003.png", r"with gaps between their frames: 1 of 2 \(long_run"),
+    ("Rename_Images/run/long_run_1/00003.png",
+     r"videos with gaps between their frames: 1 of 2 \(long_run"),
     (MAT, r"without puppet_mask\.mat: 1 of 2 \(long_run_1\)"),
     ("puppet_mask", r"puppet_mask does not exist: extract puppet_mask of J-HMDB"),
     ("jhmdb_annotation.txt", r"jhmdb_annotation\.txt cannot be read"),
 ])
-def test_half_extracted(source, tmp_path, lost, said):
+def test_an_incomplete_download(source, tmp_path, lost, message):
     (source / lost).rename(tmp_path / "lost")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         build(source, tmp_path)
     assert not list((tmp_path / "p").rglob("dataset_info.json"))
     assert len(jhmdb_sentences.verify(source, jhmdb_sentences.Options(), OFFICIAL)) == 1
 
 
-@pytest.mark.parametrize(("row", "said"), [
+@pytest.mark.parametrize(("row", "message"), [
     ("video", r"jhmdb_annotation\.txt, line 4: expected 2 columns"),
     ("video,", r"jhmdb_annotation\.txt, line 4: the expression is empty"),
 ])
-def test_bad_rows(source, tmp_path, row, said):
+def test_bad_rows(source, tmp_path, row, message):
     with open(source / "jhmdb_annotation.txt", "a") as file:
         file.write(row + "\n")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         build(source, tmp_path)
 
 
 @pytest.mark.parametrize("name", [
     MAT, "puppet_mask/wave/new_wave_2/puppet_mask.mat", "Rename_Images/run/long_run_1/00002.png"])
 @pytest.mark.parametrize("share", [0.0, 0.6])
-def test_files_cut_off(source, tmp_path, name, share):
+def test_truncated_files(source, tmp_path, name, share):
     cut(source / name, share)
     with pytest.raises(ValueError, match=rf"{name} cannot be read"):
         build(source, tmp_path)
 
 
-def test_verify_names_images_cut_off(source):
+def test_verify_names_truncated_images(source):
     cut(source / "Rename_Images/run/long_run_1/00002.png")
     [problem] = jhmdb_sentences.verify(source, jhmdb_sentences.Options(), OFFICIAL)
     assert "run/long_run_1/00002.png" in problem and "1 of 13" in problem

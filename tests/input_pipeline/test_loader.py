@@ -48,7 +48,7 @@ def test_batches_are_the_same_for_any_number_of_workers(samples):
     assert_same(batches[0], batches[2])
 
 
-def test_every_epoch_has_every_sample_in_another_order_and_look(samples):
+def test_every_epoch_has_every_sample_in_another_order_and_augmentation(samples):
     iterator = train_batches(samples, 6, seed=0)
     epochs = [take(iterator, 3), take(iterator, 3)]
     orders = [np.concatenate([batch["sample"] for batch in epoch]) for epoch in epochs]
@@ -62,7 +62,7 @@ def test_every_epoch_has_every_sample_in_another_order_and_look(samples):
     assert (looks[0] != looks[1]).any()
 
 
-def test_seeds_make_other_batches(samples):
+def test_seeds_change_the_batches(samples):
     one, other = (take(train_batches(samples, 18, seed=s), 1)[0] for s in (0, 1))
     assert (one["sample"] != other["sample"]).any()
 
@@ -79,7 +79,7 @@ def test_processes_share_each_global_batch(samples):
             np.testing.assert_array_equal(value[1::2], shares[1][k][key])
 
 
-def test_a_saved_place_goes_on_exactly(samples, tmp_path):
+def test_a_saved_position_resumes_exactly(samples, tmp_path):
     iterator = train_batches(samples, 4, seed=3)
     take(iterator, 3)
     with ocp.CheckpointManager(tmp_path) as manager:
@@ -106,7 +106,7 @@ def test_evaluation_covers_every_sample_once(samples, batch_size, processes):
     assert sorted(seen) == list(range(18))
 
 
-def test_evaluation_does_not_depend_on_when_it_is_read(samples):
+def test_evaluation_does_not_depend_on_the_time_of_reading(samples):
     plain = ReferringSamples(samples.dataset, dataclasses.replace(CLIP), samples.tokenizer,
                              train=False)
     assert_same(list(eval_batches(plain, 5)), list(eval_batches(plain, 5)))

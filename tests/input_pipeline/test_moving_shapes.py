@@ -1,4 +1,4 @@
-"""The builder of made videos: what is written, options, sound."""
+"""The builder of synthetic videos: records, options, audio."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ def test_a_build_can_be_read_back(built):
             assert {o.category for o in record.objects} <= set(SHAPES)
 
 
-def test_encoded_truth_is_what_was_drawn():
+def test_encoded_ground_truth_equals_the_drawing():
     _, rendering, _ = make_clip(SMALL, "target_train", 1)
     record = make_record(SMALL, "target_train", 1)
     for t in range(6):
@@ -64,7 +64,7 @@ def test_named_actors_and_their_distractors_can_be_seen():
                 assert (pixels >= 10).mean() >= 0.75
 
 
-def test_the_seed_decides_and_a_larger_build_begins_alike():
+def test_the_seed_determines_clips_and_a_larger_build_starts_equally():
     one = make_record(SMALL, "target_test", 1)
     assert one == make_record(dataclasses.replace(SMALL, test=50), "target_test", 1)
     assert one.frames != make_record(dataclasses.replace(SMALL, seed=1), "target_test", 1).frames
@@ -72,7 +72,7 @@ def test_the_seed_decides_and_a_larger_build_begins_alike():
     assert one.frames != make_record(SMALL, "target_test", 0).frames
 
 
-def test_shifts_leave_the_content_alone():
+def test_shifts_do_not_change_the_content():
     def clip(*shifts):
         return make_clip(dataclasses.replace(SMALL, shifts=shifts), "target_test", 0)
 
@@ -108,7 +108,7 @@ def test_flow_and_audio_can_be_left_out():
     {"differs": (0, 0, 0, 0, 0)}, {"differs": (1, 1)}, {"drift": 2.0}, {"train": 0}, {"fps": 0},
     {"scale": 3.0},
 ])
-def test_wrong_options_are_refused(wrong):
+def test_invalid_options_are_rejected(wrong):
     with pytest.raises(ValueError, match=r"moving_shapes: .*"):
         Options(**wrong)
 
@@ -123,7 +123,7 @@ def _scene(*motions: tuple[str, np.ndarray]) -> Scene:
 
 def test_only_the_audio_tells_look_alikes_apart():
     options = dataclasses.replace(SMALL, length=16, look_alikes=True)
-    heard, discs = set(), 0
+    sounding_categories, discs = set(), 0
     for i in range(25):
         record = make_record(options, "source_train", i)
         scene, rendering, visible = make_clip(options, "source_train", i)
@@ -135,7 +135,7 @@ def test_only_the_audio_tells_look_alikes_apart():
         assert one == other
         sizes = [scene.appearances[k].size for k in (sounding - 1, 2 - sounding)]
         assert sizes == ["large", "small"]
-        heard.add(kinds[sounding])
+        sounding_categories.add(kinds[sounding])
         audio = records.decode_audio(record.audio, "a test")
         assert abs(_loudest(audio) - TONES[kinds[sounding]]) < 8
         # Both are drawn as discs, where they do not touch each other or the border.
@@ -147,7 +147,7 @@ def test_only_the_audio_tells_look_alikes_apart():
                 pixels = (rendering.masks[t] == k + 1).sum()
                 discs += 1
                 assert pixels == pytest.approx(np.pi * path.radius[t] ** 2, rel=0.2)
-    assert len(heard) >= 5 and discs > 100
+    assert len(sounding_categories) >= 5 and discs > 100
     plain = make_clip(SMALL, "source_train", 0)[0]
     silent = make_clip(dataclasses.replace(SMALL, audio=False), "source_train", 0)[0]
     assert plain.appearances == silent.appearances
@@ -160,7 +160,7 @@ def _loudest(audio: np.ndarray) -> float:
     return spectrum.argmax() * 16000 / len(audio)
 
 
-def test_a_category_hums_its_tone_while_it_moves():
+def test_an_actor_makes_the_tone_of_its_category_while_it_moves():
     first_half = np.concatenate([np.linspace(10, 50, 8), np.full(8, 50.0)])
     audio = mix(_scene(("heart", first_half), ("circle", np.full(16, 20.0))), fps=8.0)
     assert audio.dtype == np.float32 and audio.shape == (32000,) and np.abs(audio).max() < 1
@@ -169,7 +169,7 @@ def test_a_category_hums_its_tone_while_it_moves():
     assert np.abs(resting).max() < 1e-6 < np.abs(moving).max()
 
 
-def test_who_rides_on_the_camera_is_silent():
+def test_an_actor_that_only_drifts_with_the_camera_is_silent():
     scene = _scene(("star", np.linspace(10, 13, 16)))
     scene = dataclasses.replace(scene, drift=np.array([0.2, 0.0]))
     assert not mix(scene, fps=8.0).any()

@@ -26,20 +26,20 @@ FILLERS = {"the", "a", "an", "and", "it", "is", "that", "which", "look", "for", 
 
 def read(text: str) -> dict[str, str]:
     """{attribute: value} of a sentence without a relation; fails on any word left over."""
-    said, rest = {}, f" {text.replace(',', ' ')} "
+    claimed, rest = {}, f" {text.replace(',', ' ')} "
     for phrase in sorted(PHRASES, key=len, reverse=True):
         if f" {phrase} " in rest:
             name, value = PHRASES[phrase]
-            assert name not in said, f"'{text}' speaks twice of its {name}"
-            said[name], rest = value, rest.replace(f" {phrase} ", "  ", 1)
+            assert name not in claimed, f"'{text}' speaks twice of its {name}"
+            claimed[name], rest = value, rest.replace(f" {phrase} ", "  ", 1)
     assert set(rest.split()) <= FILLERS, f"'{text}' holds unknown words: {rest}"
-    return said
+    return claimed
 
 
-def fits(appearance, said: dict[str, str]) -> bool:
+def fits(appearance, claimed: dict[str, str]) -> bool:
     # An actor that grows might be taken for either size.
     return all(getattr(appearance, a) == v or (a == "size" and not appearance.size)
-               for a, v in said.items())
+               for a, v in claimed.items())
 
 
 def split_relation(text: str):
@@ -57,7 +57,7 @@ def split_relation(text: str):
 
 
 @pytest.mark.parametrize("free", [False, True])
-def test_every_sentence_fits_one_actor_only(free):
+def test_every_expression_fits_one_actor_only(free):
     related = 0
     for seed in range(300):
         scene = draw_scene(np.random.default_rng(seed), **SETTINGS)
@@ -67,8 +67,8 @@ def test_every_sentence_fits_one_actor_only(free):
         assert len(set(texts)) == len(texts)
         for actor, text in enumerate(texts):
             rest, relation, reference = split_relation(text)
-            said = read(rest)
-            fitting = [i for i in everyone if fits(scene.appearances[i], said)]
+            claimed = read(rest)
+            fitting = [i for i in everyone if fits(scene.appearances[i], claimed)]
             if relation:
                 related += 1
                 named = read(reference)
@@ -80,19 +80,19 @@ def test_every_sentence_fits_one_actor_only(free):
                 assert (ahead[actor] > 0).all()
                 fitting = [i for i in fitting if i != place and (ahead[i] > 0).mean() > 0.1]
             assert fitting == [actor], text
-            if told := scene.differs_in(actor):
-                assert told in said, f"'{text}' does not say the {told} that its twin lacks"
+            if attribute := scene.differs_in(actor):
+                assert attribute in claimed, f"'{text}' lacks the {attribute}"
     assert (related > 60) == free
 
 
-def test_plain_sentences_are_short_and_have_one_order():
+def test_plain_expressions_are_short_and_have_one_order():
     scene = draw_scene(np.random.default_rng(2), **SETTINGS)
     for actor, appearance in enumerate(scene.appearances):
         words = describe(np.random.default_rng(0), scene, actor, free=False).split()
         assert words[0] == "the" and appearance.shape in words and len(words) <= 7
 
 
-def test_free_sentences_vary_and_keep_some_plain_words():
+def test_free_expressions_vary_and_keep_some_plain_words():
     scene = draw_scene(np.random.default_rng(2), **SETTINGS)
     texts = {describe(np.random.default_rng(s), scene, 0, free=True) for s in range(40)}
     assert len(texts) > 25
@@ -100,7 +100,7 @@ def test_free_sentences_vary_and_keep_some_plain_words():
     assert 0.2 < np.mean(plain) < 0.8
 
 
-def test_a_claim_that_fits_two_is_refused():
+def test_a_claim_that_fits_two_actors_is_rejected():
     for seed in range(50):
         scene = draw_scene(np.random.default_rng(seed), **SETTINGS)
         actor = next(i for i, distractor in enumerate(scene.distractors) if distractor >= 0)

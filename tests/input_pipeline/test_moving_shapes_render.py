@@ -52,7 +52,7 @@ def draw(scene: Scene, style: Style | None = None):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_masks_are_what_the_shape_covers_at_pixel_centers(shape):
+def test_masks_cover_pixels_whose_center_is_inside(shape):
     where = path([[31.3, 30.2], [33.0, 30.0]], angle=(0.4, 0.5), radius=(14.0, 15.0))
     masks = draw(scene_of((appearance(shape), where))).masks
     for t in range(2):
@@ -138,14 +138,14 @@ def test_the_next_frame_warped_back_is_this_frame():
     assert error[ground].mean() < 0.7 and error[ground].mean() < 0.35 * still[ground].mean()
 
 
-def test_turning_shows_inside_the_mask():
+def test_rotation_is_visible_inside_the_mask():
     for shape, texture in (("circle", "striped"), ("ring", "dotted"), ("square", "plain")):
         where = path([[32.0, 32.0]] * 2, angle=(0.0, 0.25), radius=(11.0, 11.0))
         frames = draw(scene_of((appearance(shape, texture=texture), where))).frames.astype(float)
         assert (np.abs(frames[1] - frames[0]).max(-1) > 25).sum() > 20
 
 
-def test_each_shift_of_the_look_changes_its_own_part():
+def test_each_shift_changes_its_own_part_of_the_style():
     plain = draw_style(np.random.default_rng(5), SIZE, SIZE, 4.0, ())
     parts = {"background": "canvas", "light": "gain", "noise": "noise"}
     for shift in parts:
@@ -156,7 +156,7 @@ def test_each_shift_of_the_look_changes_its_own_part():
     assert plain.noise == plain.blur == 0
 
 
-def test_an_actor_outside_the_frame_is_no_error():
+def test_an_actor_outside_the_frame_is_allowed():
     where = path([[-60.0, -60.0], [32.0, 70.0]])
     masks = draw(scene_of((appearance("star"), where))).masks
     assert not masks[0].any() and masks[1].any()

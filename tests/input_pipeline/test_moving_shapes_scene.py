@@ -1,4 +1,4 @@
-"""Content of made clips: twins, motions that can be told apart, places."""
+"""Content of made clips: twins, motions that can be attributes apart, places."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_the_seed_decides(scenes):
     np.testing.assert_array_equal(again.paths[0].center, scenes[7].paths[0].center)
 
 
-def test_distractors_differ_in_one_attribute_and_no_two_actors_are_alike(scenes):
+def test_distractors_differ_in_one_attribute_and_all_actors_differ(scenes):
     for scene in scenes:
         assert 2 <= len(scene.appearances) <= 5
         assert max(scene.distractors) >= 0
@@ -30,21 +30,21 @@ def test_distractors_differ_in_one_attribute_and_no_two_actors_are_alike(scenes)
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
-def test_weights_choose_what_distractors_differ_in(attribute):
+def test_weights_select_the_attribute_in_which_distractors_differ(attribute):
     weights = tuple(float(a == attribute) for a in ATTRIBUTES)
     for i in range(20):
         scene = draw_scene(np.random.default_rng(i), **SETTINGS | {"differs": weights})
-        told = {scene.differs_in(a) for a in range(len(scene.appearances))} - {""}
-        assert told == {attribute}
+        attributes = {scene.differs_in(a) for a in range(len(scene.appearances))} - {""}
+        assert attributes == {attribute}
 
 
 def test_all_attributes_are_drawn_about_as_often(scenes):
-    told = [scene.differs_in(a) for scene in scenes for a in range(len(scene.appearances))]
+    attributes = [scene.differs_in(a) for scene in scenes for a in range(len(scene.appearances))]
     for attribute in ATTRIBUTES:
-        assert told.count(attribute) > 0.1 * len(told)
+        assert attributes.count(attribute) > 0.1 * len(attributes)
 
 
-def test_a_plain_disc_does_not_turn_and_a_changing_size_is_none():
+def test_a_plain_disc_does_not_rotate_and_a_changing_size_is_empty():
     turning = Appearance("red", "circle", "small", "plain", "rotating")
     assert not turning.can_be_seen()
     assert Appearance("red", "circle", "small", "striped", "rotating").can_be_seen()
@@ -70,7 +70,7 @@ def _seen_motion(path, drift) -> str:
     return "circling" if way[0] > 0.5 * way[1] else "bouncing"
 
 
-def test_motions_can_be_told_from_the_paths(scenes):
+def test_motions_can_be_recognized_from_the_paths(scenes):
     for scene in scenes:
         for appearance, path in zip(scene.appearances, scene.paths, strict=True):
             assert _seen_motion(path, scene.drift) == appearance.motion

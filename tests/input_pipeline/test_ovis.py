@@ -23,7 +23,7 @@ def change(source, edit):
     write(path, json.dumps(content))
 
 
-def test_records_hold_what_the_annotations_say(source, tmp_path):
+def test_records_hold_the_annotations(source, tmp_path):
     folder = prepare("ovis", source, tmp_path / "data")
     dataset = open_dataset(folder, "train")
     assert [e.video_id for e in dataset.index] == ["vid0", "vid1", "vid2"]
@@ -51,7 +51,7 @@ def test_vos25_is_drawn_by_names_and_seed(tmp_path):
     assert names != [record.video_id for record in other["vos25"]]
 
 
-def test_dev_is_drawn_out_of_train_and_vos25_out_of_all(source, tmp_path):
+def test_dev_is_drawn_from_train_and_vos25_from_all(source, tmp_path):
     folder = prepare("ovis", source, tmp_path / "data", {"dev": 1})
     names = {s: [e.video_id for e in open_dataset(folder, s).index]
              for s in ("train", "dev", "vos25")}
@@ -66,14 +66,14 @@ def test_what_is_missing_is_named(source, tmp_path):
     for path in (source / "valid/other").iterdir():
         path.unlink()
     change(source, lambda c: c["annotations"][0]["segmentations"][0].update(size=[4, 4]))
-    said = "\n".join(builder.verify(source, builder.Options(), {"train": 4, "test": 1}))
-    assert "annotations_train.json has 3 videos; the official one has 4" in said
-    assert "there is no annotation file of test" in said
-    assert "train: missing frames: 1 of 9" in said and "vid1/img_0000002.jpg" in said
-    assert "files cut off" in said and "vid2/img_0000001.jpg" in said
-    assert "valid: videos without frames: 1 of 1 (other)" in said
+    problems = "\n".join(builder.verify(source, builder.Options(), {"train": 4, "test": 1}))
+    assert "annotations_train.json has 3 videos; the official one has 4" in problems
+    assert "there is no annotation file of test" in problems
+    assert "train: missing frames: 1 of 9" in problems and "vid1/img_0000002.jpg" in problems
+    assert "files cut off" in problems and "vid2/img_0000001.jpg" in problems
+    assert "valid: videos without frames: 1 of 1 (other)" in problems
     assert "bad run-length codes: 1 of 6, the first: the run-length code of vid0 annotation 100, " \
-        "frame 0 is 4x4 (height x width), but its video is 12x20" in said
+        "frame 0 is 4x4 (height x width), but its video is 12x20" in problems
     assert "the official one has 607" in "\n".join(verify("ovis", source))
     with pytest.raises(ValueError, match=r"incomplete: .*vid1/img_0000002"):
         prepare("ovis", source, tmp_path / "data")
@@ -100,7 +100,8 @@ def _first(key, value):
      "annotation 100, frame 0 cannot be read"),
     (_first("video_id", 99), r"videos that it does not list: 1 \(99\)"),
     (_first("category_id", 99), "annotation 100 has the category_id 99, which .* {1: 'Person'"),
-    (_first("segmentations", None), "annotation 100 has the segmentations None; expected is a list"),
+    (_first("segmentations", None),
+     "annotation 100 has the segmentations None; expected is a list"),
 ])
 def test_damaged_files_are_named(source, tmp_path, damage, message):
     damage(source)

@@ -27,13 +27,13 @@ CONFIG = PropagationConfig(objects=2)
 
 def one_video(folder, record, **others):
     """A dataset of the given records, under a name of its own."""
-    made = [record, *others.values()]
+    records = [record, *others.values()]
 
     class Builder(ToyBuilder):
-        name = "made"
+        name = "synthetic"
 
         def splits(self):
-            return {"train": iter(made)}
+            return {"train": iter(records)}
 
     return open_dataset(Builder(source="", prepared=folder).build(), "train")
 
@@ -113,7 +113,7 @@ def test_the_step_reaches_the_frames_that_are_taken(tmp_path):
 # --- slots ------------------------------------------------------------------------------------
 
 
-def test_a_sample_is_what_the_task_wants(toy):
+def test_a_sample_has_the_form_of_the_task(toy):
     sample = PropagationSamples(toy, CLIP, CONFIG, train=True)[0]
     assert {k: (v.shape, v.dtype) for k, v in sample.items()} == {
         "frames": ((3, 24, 32, 3), np.uint8), "masks": ((3, 24, 32), np.uint8),
@@ -176,7 +176,7 @@ def test_a_sample_without_an_object_is_marked(tmp_path):
 # --- geometry ---------------------------------------------------------------------------------
 
 
-def test_frames_and_masks_move_alike(tmp_path):
+def test_frames_and_masks_move_together(tmp_path):
     dataset = one_video(tmp_path, painted(boxes(count=1), (1,)))
     config = PropagationConfig(objects=1, zoom=(1.5, 2.0))
     samples = PropagationSamples(dataset, ClipConfig(height=64, width=80), config, train=True)
@@ -219,21 +219,21 @@ def test_an_affine_change_keeps_the_center_and_its_bounds():
     assert 60 < np.sum(np.array(angles) == 0) < 140  # it takes part in half of them
 
 
-def test_mirrored_clips_are_mirrored_whole(tmp_path):
+def test_all_frames_of_a_mirrored_clip_are_mirrored(tmp_path):
     masks = boxes((24, 32), 2)
     still = {"rotate": 0, "shear": 0, "translate": 0, "scale": (1, 1), "zoom": (1, 1)}
     dataset = one_video(tmp_path, painted(masks, (1, 2)))
     samples = PropagationSamples(dataset, CLIP, PropagationConfig(flip=1.0, **still), train=True)
     sample = samples[0]
     np.testing.assert_array_equal(sample["masks"], np.stack(masks[:3])[:, :, ::-1])
-    rgb = decode_image(dataset[0].frames[0], "made")
+    rgb = decode_image(dataset[0].frames[0], "synthetic")
     np.testing.assert_array_equal(sample["frames"][0], rgb[:, ::-1])
 
 
 # --- stills -----------------------------------------------------------------------------------
 
 
-def test_stills_get_objects_of_another_video_in_slots_of_their_own(tmp_path):
+def test_stills_get_objects_of_another_video_in_their_own_slots(tmp_path):
     own, other = np.zeros((48, 64), np.uint8), np.zeros((48, 64), np.uint8)
     own[20:28, 4:16] = 1
     other[10:30, 10:40] = 4
@@ -256,19 +256,19 @@ def test_stills_get_objects_of_another_video_in_slots_of_their_own(tmp_path):
     assert pasted >= 20
 
 
-def test_a_share_of_the_clips_is_made_of_stills(toy):
+def test_a_share_of_the_clips_comes_from_stills(toy):
     config = dataclasses.replace(CONFIG, stills=0.25, skip_max=0)
     samples = PropagationSamples(toy, CLIP, config, train=True)
-    made = 0
+    several = 0
     for k in range(60):
         objects = samples.sample(2, np.random.default_rng(k), 0)["objects"]  # one of its own
-        made += objects.sum() > 1
-    assert 6 < made < 24
+        several += objects.sum() > 1
+    assert 6 < several < 24
 
 
 def test_videos_with_too_few_annotated_frames(tmp_path):
     short = one_video(tmp_path, toy_record(0, length=3))  # annotated: 0 and 2
-    with pytest.raises(ValueError, match="no video of made train has 3 annotated frames"):
+    with pytest.raises(ValueError, match="no video of synthetic train has 3 annotated frames"):
         PropagationSamples(short, CLIP, CONFIG, train=True)
     stills = PropagationSamples(short, CLIP, dataclasses.replace(CONFIG, stills=0.1), train=True)
     assert stills[0]["valid"] and len(stills) == 1
@@ -280,11 +280,11 @@ def test_a_damaged_frame_is_named(tmp_path):
     record = painted(boxes(), (1, 2, 3, 4))
     record.frames[0] = record.frames[0][:50]
     samples = PropagationSamples(one_video(tmp_path, record), CLIP, CONFIG, train=False)
-    with pytest.raises(ValueError, match="made train video painted frame 0 cannot be decoded"):
+    with pytest.raises(ValueError, match="synthetic train video painted frame 0 cannot be decoded"):
         samples[0]
 
 
-def test_moving_shapes_serve(tmp_path):
+def test_moving_shapes_can_be_used(tmp_path):
     options = {"train": 2, "test": 1, "length": 4, "height": 48, "width": 64}
     folder = prepare("moving_shapes", "", tmp_path, options)
     dataset = open_dataset(folder, "source_train")
@@ -315,7 +315,7 @@ def mixture(toy):
              1.0)]
 
 
-def test_mixtures_are_the_same_for_any_workers_and_go_on_exactly(mixture):
+def test_mixtures_are_the_same_for_any_workers_and_resume_exactly(mixture):
     iterator = train_batches(mixture, 4, seed=1)
     batches = take(iterator, 6)
     state = iterator.get_state()
@@ -334,7 +334,7 @@ def test_mixtures_are_the_same_for_any_workers_and_go_on_exactly(mixture):
 
 
 class Told:
-    """Samples that tell what they are told."""
+    """Samples that return their arguments."""
 
     def __init__(self, name):
         self.name = name
@@ -364,7 +364,7 @@ def test_a_mixture_keeps_its_shares_and_every_batch_its_step():
 
 
 @pytest.mark.parametrize("samples", [[], [(Told(0), 1.0), (Told(1), 0.0)]])
-def test_weights_that_mean_nothing(samples):
+def test_invalid_weights(samples):
     with pytest.raises(ValueError, match="weights above 0"):
         train_batches(samples, 2)
 
@@ -379,6 +379,6 @@ def test_samples_can_be_pickled(mixture):
     ({"skip_start": 30}, "skip_start is 30"), ({"stills": 1.5}, "stills is 1.5"),
     ({"zoom": (0.5, 1)}, "zoom is"), ({"scale": (1.2, 0.8)}, "scale is"),
 ])
-def test_settings_that_cannot_be(change, message):
+def test_invalid_settings(change, message):
     with pytest.raises(ValueError, match=message):
         PropagationConfig(**change)

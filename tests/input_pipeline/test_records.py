@@ -77,12 +77,12 @@ def test_bad_bytes_name_the_place(decode, data):
         decode(data, "davis train video bear frame 3")
 
 
-@pytest.mark.parametrize("channels, rate, said", [
+@pytest.mark.parametrize("channels, rate, message", [
     (1, 44100, "1 channels of 16 bits at 44100 Hz; records hold"), (2, 16000, "2 channels of 16"),
 ])
-def test_audio_of_another_form(tmp_path, channels, rate, said):
+def test_audio_of_another_form(tmp_path, channels, rate, message):
     path = wav(tmp_path / "a.wav", np.zeros((channels, 100)), rate)
-    with pytest.raises(ValueError, match=f"the audio of toys video 3 has {said}"):
+    with pytest.raises(ValueError, match=f"the audio of toys video 3 has {message}"):
         decode_audio(path.read_bytes(), "toys video 3")
 
 
@@ -107,7 +107,7 @@ def test_record_without_annotation_flow_or_audio_and_with_them(tmp_path):
     assert dataset.index[1].expressions[0].text == "la boîte « rouge »"
 
 
-def test_index_tells_where_objects_are_visible():
+def test_index_lists_the_frames_that_show_an_object():
     record = toy_record(0)
     gone = np.where(decode_mask(record.masks[2], "x") == 1, 0, decode_mask(record.masks[2], "x"))
     record.masks[2] = encode_mask(gone.astype(np.uint8))
@@ -137,7 +137,7 @@ def test_tfds_itself_reads_the_dataset(toy_dir):
     (lambda r: r.expressions.append(Expression("a third box", 3)), "'a third box' names object 3"),
     (lambda r: r.objects.append(r.objects[0]), "object ids must differ"),
 ])
-def test_bad_records_are_told_and_nothing_is_left(tmp_path, change, message):
+def test_bad_records_are_named_and_leave_nothing_behind(tmp_path, change, message):
     record = toy_record(0)
     change(record)
     with pytest.raises(ValueError, match=message):
@@ -147,7 +147,7 @@ def test_bad_records_are_told_and_nothing_is_left(tmp_path, change, message):
         open_dataset(tmp_path / "toy" / "default" / "1.0.0", "train")
 
 
-def test_videos_of_one_name_and_empty_splits_are_errors(tmp_path):
+def test_duplicate_names_and_empty_splits_are_errors(tmp_path):
     with pytest.raises(ValueError, match="two videos are called toy-0"):
         _build(tmp_path / "a", [toy_record(0), toy_record(0)])
     with pytest.raises(ValueError, match="no video was found"):
@@ -162,7 +162,7 @@ def test_building_twice_builds_once(tmp_path):
     assert ToyBuilder("", tmp_path, variant="other").build() != folder
 
 
-def test_two_that_build_at_once_build_once(tmp_path):
+def test_two_concurrent_builds_build_once(tmp_path):
     class Slow(ToyBuilder):
         def splits(self):
             built.append(1)
@@ -187,7 +187,7 @@ def test_missing_datasets_and_splits_name_the_remedy(toy_dir, tmp_path):
         open_dataset(toy_dir, "test")
 
 
-def test_half_a_dataset_is_not_opened(tmp_path):
+def test_an_incomplete_dataset_is_not_opened(tmp_path):
     folder = build_toy(tmp_path)
     index = folder / "index-train.jsonl"
     lines = index.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -203,7 +203,7 @@ def test_half_a_dataset_is_not_opened(tmp_path):
         open_dataset(folder, "valid")
 
 
-def test_building_and_reading_leave_tensorflow_alone(toy_dir):
+def test_building_and_reading_do_not_import_tensorflow(toy_dir):
     program = (
         "import sys, tempfile; from vseg_jax.input_pipeline import loader, records, samples;"
         "from toy_dataset import build_toy; d = build_toy(tempfile.mkdtemp(dir=sys.argv[1]));"

@@ -31,7 +31,7 @@ def change(source, split, edit):
     write(path, json.dumps(content))
 
 
-def test_records_hold_what_the_download_says(source, tmp_path):
+def test_records_hold_the_download(source, tmp_path):
     folder = prepare("refer_youtube_vos", source, tmp_path / "data", {"dev": 1})
     train, dev, valid, test = (open_dataset(folder, s) for s in ("train", "dev", "valid", "test"))
     assert [len(d) for d in (train, dev, valid, test)] == [3, 1, 1, 1]
@@ -56,7 +56,7 @@ def test_records_hold_what_the_download_says(source, tmp_path):
     assert check(source, Options(), COUNTS) == []
 
 
-def test_dev_is_that_of_youtube_vos(source):
+def test_dev_equals_that_of_youtube_vos(source):
     found = read_splits(source, Options(dev=2))
     of_masks = youtube_vos.read_splits(source, youtube_vos.Options(dev=2))
     for split in ("train", "dev"):
@@ -72,7 +72,7 @@ def texts(source, **options):
     return [e.text for v in found for e in v.expressions]
 
 
-def test_a2r_holds_short_sentences_of_the_kinds_of_a2d(source):
+def test_a2r_holds_short_expressions_of_the_categories_of_a2d(source):
     change(source, "train", lambda v: v["video1"]["expressions"].pop("2"))
     assert len(texts(source)) == 4 + 3  # of all videos, dev's too; 26 words are too many
     assert sum(t.startswith("a person") for t in texts(source, a2r_max_words=0)) == 4
@@ -85,8 +85,8 @@ def test_a2r_holds_short_sentences_of_the_kinds_of_a2d(source):
 def test_a2r_is_counted_where_all_videos_are_there(tmp_path, monkeypatch):
     source = refer_youtube_vos(tmp_path / "refer")
     monkeypatch.setitem(module.OFFICIAL, "train", 4)
-    said = check(source, Options(), COUNTS)
-    assert said == ["train has 12 expressions; the official one has 12913",
+    problems = check(source, Options(), COUNTS)
+    assert problems == ["train has 12 expressions; the official one has 12913",
                     "a2r has 8 expressions; the official one has 3528"]
     with pytest.raises(ValueError, match=r"incomplete: .*a2r has 8 expressions"):
         prepare("refer_youtube_vos", source, tmp_path / "data", {"dev": 1})
@@ -95,9 +95,9 @@ def test_a2r_is_counted_where_all_videos_are_there(tmp_path, monkeypatch):
     assert check(source, other, COUNTS) == []
 
 
-def test_sentences_that_name_nobody_are_no_samples(source, tmp_path):
+def test_expressions_without_an_object_give_no_samples(source, tmp_path):
     folder = prepare("refer_youtube_vos", source, tmp_path / "data", {"dev": 1})
-    tokenizer = WordTokenizer.from_sentences(["a dog"], 4)
+    tokenizer = WordTokenizer.from_texts(["a dog"], 4)
     clip = ClipConfig(length=1, target=0, height=16, width=24)
     assert len(ReferringSamples(open_dataset(folder, "a2r"), clip, tokenizer, train=False)) == 24
     with pytest.raises(ValueError, match="valid has no sample"):
@@ -121,7 +121,7 @@ def test_what_is_missing_is_named(source, tmp_path):
     cut(source / "train/JPEGImages/video0/00000.jpg")
     write(source / "train/meta.json",
           (source / "train/meta.json").read_text().replace("dog", "wolf"))
-    said = "\n".join(check(source, Options(), COUNTS | {"train": 5}))
+    problems = "\n".join(check(source, Options(), COUNTS | {"train": 5}))
     for fault in (
         "train has 4 videos; the official one has 5",
         "train/meta.json: unknown categories: 1 (wolf)",
@@ -131,7 +131,7 @@ def test_what_is_missing_is_named(source, tmp_path):
         "test: videos without frames: 1 of 1 (tested)",
         "files cut off or of another type: 1 of 22",
     ):
-        assert fault in said
+        assert fault in problems
     with pytest.raises(ValueError, match=r"incomplete: .*video1/00005\.png"):
         prepare("refer_youtube_vos", source, tmp_path / "data", {"dev": 0})
     assert "has 4 videos; the official one has 3471" in "\n".join(
@@ -162,7 +162,7 @@ def test_damaged_expressions_are_named(source, split, edit, message):
         read_splits(source, Options(dev=0))
 
 
-def test_another_folder_and_cut_files(source, tmp_path):
+def test_another_folder_and_truncated_files(source, tmp_path):
     with pytest.raises(ValueError, match="is not the folder of Refer-YouTube-VOS"):
         prepare("refer_youtube_vos", tmp_path, tmp_path / "data")
     cut(source / EXPRESSIONS.format("valid"))

@@ -29,8 +29,8 @@ class _Listed(ToyBuilder):
 
 
 def samples_of(dataset, clip=CLIP, **options):
-    sentences = [e.text for entry in dataset.index for e in entry.expressions]
-    tokenizer = WordTokenizer.from_sentences(sentences or ["none"], 12)
+    texts = [e.text for entry in dataset.index for e in entry.expressions]
+    tokenizer = WordTokenizer.from_texts(texts or ["none"], 12)
     return ReferringSamples(dataset, clip, tokenizer, **({"train": False} | options))
 
 
@@ -43,10 +43,10 @@ def toys(toy_dir):
     return open_dataset(toy_dir, "train")
 
 
-def test_one_sample_a_sentence_and_frame_that_shows_the_object(toys):
+def test_one_sample_per_expression_and_frame_that_shows_the_object(toys):
     samples = samples_of(toys)
     assert len(samples) == (2 + 3 + 1) * 3
-    sample = samples[4]  # second sentence of the first video, its second annotated frame
+    sample = samples[4]  # second expression of the first video, its second annotated frame
     truth = samples.truth(4)
     assert (truth.video_id, truth.frame, truth.object_id) == ("toy-0", 2, 2)
     assert (truth.text, truth.category) == ("the green box that starts on the right", "box")
@@ -61,7 +61,7 @@ def test_one_sample_a_sentence_and_frame_that_shows_the_object(toys):
     np.testing.assert_array_equal(sample["geometry"], [1, 1, 0, 0])
 
 
-def test_invisible_frames_are_no_samples(tmp_path):
+def test_frames_that_do_not_show_the_object_give_no_samples(tmp_path):
     record = toy_record(0)
     record.masks[2] = b""
     record.masks[4] = cv2.imencode(".png", np.ones((24, 32), np.uint8))[1].tobytes()
@@ -121,7 +121,7 @@ def test_masks_stay_on_their_object_and_edges_where_geometry_says(toys):
     assert compared > 10
 
 
-def test_mirrored_clips_mirror_their_sentence(toys):
+def test_mirrored_clips_mirror_their_expression(toys):
     plain = samples_of(toys)[3]
     samples = samples_of(toys, dataclasses.replace(CLIP, flip=1.0), train=True)
     mirrored = samples[3]
@@ -143,12 +143,12 @@ def test_color_is_the_same_for_every_frame_of_a_clip(tmp_path):
     np.testing.assert_array_equal(samples[0]["masks"][2], samples.truth(0).mask)
 
 
-def test_styles_and_categories_choose_sentences(tmp_path):
+def test_styles_and_categories_select_expressions(tmp_path):
     record = toy_record(0)
     record.objects[1] = Object(2, "crate")
     record.expressions.append(Expression("it stands still", 1, "full"))
     dataset = built(tmp_path, record)
-    assert samples_of(dataset, styles=("full",)).sentences == ["it stands still"]
+    assert samples_of(dataset, styles=("full",)).texts == ["it stands still"]
     assert {samples_of(dataset, categories=("crate",)).truth(i).object_id for i in range(3)} == {2}
     with pytest.raises(ValueError, match=r"no sample with styles \('odd',\)"):
         samples_of(dataset, styles=("odd",))
@@ -157,12 +157,12 @@ def test_styles_and_categories_choose_sentences(tmp_path):
 @pytest.mark.parametrize("frames, expected", [
     (0, [0, 2, 4, 6, 8]), (3, [0, 4, 8]), (2, [2, 6]), (1, [4]), (9, [0, 2, 4, 6, 8]),
 ])
-def test_frames_of_a_sentence_are_spread_evenly(tmp_path, frames, expected):
+def test_frames_of_an_expression_are_spread_evenly(tmp_path, frames, expected):
     samples = samples_of(built(tmp_path, toy_record(0, ("red",), length=10)), frames=frames)
     assert [samples.truth(i).frame for i in range(len(samples))] == expected
 
 
-def test_shuffled_sentences_name_another_object_of_the_clip(toys):
+def test_shuffled_expressions_name_another_object_of_the_clip(toys):
     plain, shuffled = samples_of(toys), samples_of(toys, shuffle_expressions=True)
     assert len(shuffled) == len(plain) - 3  # toy-2 has one object
     names = {(e.video_id, x.text): x.object_id for e in toys.index for x in e.expressions}
@@ -172,7 +172,7 @@ def test_shuffled_sentences_name_another_object_of_the_clip(toys):
         assert truth.object_id == shuffled[i]["object_id"]
         expected, _ = shuffled.tokenizer.encode(truth.text)
         np.testing.assert_array_equal(shuffled[i]["tokens"], expected)
-    # with one sentence an object, every sentence is still read equally often
+    # With one expression per object, every expression is still used equally often.
     read = [(shuffled.truth(i).video_id, shuffled.truth(i).text) for i in range(len(shuffled))]
     assert sorted(read) == sorted(
         (plain.truth(i).video_id, plain.truth(i).text) for i in range(len(shuffled))
@@ -204,14 +204,14 @@ def test_frames_of_one_pixel(tmp_path):
     assert (samples[0]["masks"] == 1).all() and samples[0]["frames"].shape == (4, 24, 32, 3)
 
 
-def test_empty_sentences_are_named(tmp_path):
+def test_empty_expressions_are_named(tmp_path):
     record = toy_record(0)
     record.expressions[0] = Expression("", 1)
     with pytest.raises(ValueError, match="train video toy-0: the expression '' has no word"):
         samples_of(built(tmp_path, record))[0]
 
 
-def test_samples_end(toys):
+def test_indexing_beyond_the_last_sample_fails(toys):
     samples = samples_of(toys)
     with pytest.raises(IndexError):
         samples[len(samples)]
@@ -228,7 +228,7 @@ def moving(number=0):
     return record, fields
 
 
-def test_flow_is_the_picture_of_each_frame_to_the_next(tmp_path):
+def test_flow_is_an_image_from_each_frame_to_the_next(tmp_path):
     record, fields = moving()
     samples = samples_of(built(tmp_path, record), flow=True)
     np.testing.assert_array_equal(
@@ -267,7 +267,7 @@ def test_a_mirrored_clip_moves_the_other_way(tmp_path):
 
 
 def test_missing_flow_is_named_with_the_command(tmp_path, toys):
-    with pytest.raises(ValueError, match=r"train video toy-0 has no optical flow.*\.add_flow --pre"):
+    with pytest.raises(ValueError, match=r"video toy-0 has no optical flow.*\.add_flow --prepared"):
         samples_of(toys, flow=True)
     record, _ = moving()
     record.flow[3] = b""
@@ -293,7 +293,7 @@ def grays(samples, i, rng=None):
     return sample["frames"][:, 0, 0, 0].tolist(), sample["masks_valid"].tolist()
 
 
-def test_clips_of_annotated_frames_alone(tmp_path):
+def test_clips_of_annotated_frames_only(tmp_path):
     dataset = numbered(30, (2, 9, 11, 29), tmp_path)
     clip = dataclasses.replace(CLIP, target=1, annotated=True)
     found = [grays(samples_of(dataset, clip), i) for i in range(4)]

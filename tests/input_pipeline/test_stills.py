@@ -40,10 +40,10 @@ def test_what_is_missing_is_named(source, tmp_path):
     (source / "masks/more/b.png").unlink()
     palette_png(source / "masks/c.png", 1 * box((10, 14), 0, 0))
     cut(source / "images/a.jpg")
-    said = "\n".join(verify("stills", source))
-    assert "images without a mask: 1 of 2 (more/b)" in said
-    assert "masks without an image: 1 of 2 (c)" in said
-    assert "files cut off" in said and "images/a.jpg" in said
+    problems = "\n".join(verify("stills", source))
+    assert "images without a mask: 1 of 2 (more/b)" in problems
+    assert "masks without an image: 1 of 2 (c)" in problems
+    assert "files cut off" in problems and "images/a.jpg" in problems
     with pytest.raises(ValueError, match=r"incomplete: images without a mask: 1 of 2 \(more/b\)"):
         prepare("stills", source, tmp_path / "data")
 
@@ -60,7 +60,7 @@ def test_damaged_files_are_named(source, tmp_path, damage, message):
         prepare("stills", source, tmp_path / "data")
 
 
-def test_photographs_that_are_turned(source, tmp_path):
+def test_images_with_an_exif_orientation(source, tmp_path):
     """A camera's orientation mark turns the image where it is decoded; the mask fits that."""
     image = Image.fromarray(picture((14, 10), 0))
     exif = Image.Exif()

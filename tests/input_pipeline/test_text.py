@@ -14,7 +14,7 @@ from vseg_jax.input_pipeline.text import (
     swap_sides,
 )
 
-SENTENCES = ["The red box on the left", "a dog's tail"]
+TEXTS = ["The red box on the left", "a dog's tail"]
 
 
 @pytest.mark.parametrize("text, mirrored", [
@@ -22,13 +22,13 @@ SENTENCES = ["The red box on the left", "a dog's tail"]
     ("Right of the leftmost cat, rightwards", "Left of the rightmost cat, leftwards"),
     ("a bright leftover from the cleft", "a bright leftover from the cleft"),
 ])
-def test_sides_change_places(text, mirrored):
+def test_sides_are_swapped(text, mirrored):
     assert swap_sides(text) == mirrored
     assert swap_sides(mirrored) == text
 
 
 def test_words_are_lower_cased_padded_and_unknown():
-    tokenizer = WordTokenizer.from_sentences(SENTENCES, length=6)
+    tokenizer = WordTokenizer.from_texts(TEXTS, length=6)
     # a, box, dog's, left, on, red, right (for mirrored clips), tail, the: from 2
     tokens, valid = tokenizer.encode("A RED box, right? zebra")
     np.testing.assert_array_equal(tokens, [2, 7, 3, 8, 1, 0])
@@ -36,8 +36,8 @@ def test_words_are_lower_cased_padded_and_unknown():
     assert tokens.dtype == np.int32 and tokenizer.size == 11
 
 
-def test_long_sentences_warn_of_what_is_lost():
-    tokenizer = WordTokenizer.from_sentences(SENTENCES, length=3)
+def test_long_texts_warn_about_the_rest():
+    tokenizer = WordTokenizer.from_texts(TEXTS, length=3)
     with pytest.warns(UserWarning, match="cut off: 'on the left'"):
         tokens, valid = tokenizer.encode("the red box on the left")
     assert valid.all() and len(tokens) == 3
@@ -47,13 +47,13 @@ def test_long_sentences_warn_of_what_is_lost():
 
 
 @pytest.mark.parametrize("text", ["", "   ", "?!"])
-def test_sentences_without_a_word_are_errors(text):
+def test_texts_without_a_word_are_errors(text):
     with pytest.raises(ValueError, match="has no word"):
-        WordTokenizer.from_sentences(SENTENCES, length=3).encode(text)
+        WordTokenizer.from_texts(TEXTS, length=3).encode(text)
 
 
 def test_vocabulary_is_saved_and_loaded(tmp_path):
-    tokenizer = make_tokenizer(TextConfig(length=5), SENTENCES)
+    tokenizer = make_tokenizer(TextConfig(length=5), TEXTS)
     tokenizer.save(tmp_path)
     again = load_tokenizer(tmp_path, 5)
     assert again.size == tokenizer.size
@@ -96,7 +96,7 @@ def test_word_pieces_with_special_tokens(bert_folder, tmp_path):
         np.testing.assert_array_equal(other.encode("the red boxes")[0], tokens)
 
 
-def test_word_pieces_that_are_lost_or_missing(bert_folder):
+def test_word_pieces_that_are_cut_off_or_missing(bert_folder):
     tokenizer = HuggingFaceTokenizer(bert_folder, length=4)
     with pytest.warns(UserWarning, match="cut off: 'boxes run'"):
         tokens, _ = tokenizer.encode("the red boxes run")

@@ -33,13 +33,13 @@ def test_padding_keeps_the_aspect_ratio_and_is_void():
     np.testing.assert_allclose(geometry.affine, [0.8, 0.8, 0, 0], rtol=1e-6)
 
 
-def test_stretch_takes_each_axis_by_itself():
+def test_stretch_scales_each_axis_separately():
     np.testing.assert_allclose(plain_geometry(10, 40, config()).affine, [2, 0.5, 0, 0])
 
 
 @pytest.mark.parametrize("size", [(40, 60), (48, 60), (40, 71)])
 @pytest.mark.parametrize("flip", [False, True])
-def test_affine_tells_where_edges_go(flip, size):
+def test_affine_maps_the_edges(flip, size):
     mask = np.zeros((30, 40), np.uint8)
     mask[6:9, 11:18] = 5  # edges 6, 9 down and 11, 18 across
     geometry = Geometry(crop=(4, 8, 10, 20), size=size, inner=(40, 60), flip=flip)
@@ -93,14 +93,14 @@ def test_random_crops_keep_part_of_the_object_and_reach_everywhere():
     assert not all(mask[c[0]:c[0] + c[2], c[1]:c[1] + c[3]].any() for c in (g.crop for g in free))
 
 
-def test_flip_follows_its_probability():
+def test_flips_have_their_probability():
     rng = np.random.default_rng(0)
     flips = [random_geometry(9, 9, config(flip=0.25), rng).flip for _ in range(400)]
     assert 70 < sum(flips) < 130
     assert not any(random_geometry(9, 9, config(), rng).flip for _ in range(20))
 
 
-def test_color_leaves_gray_gray_and_strength_zero_alone():
+def test_color_keeps_gray_and_strength_zero_changes_nothing():
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (4, 5, 3), np.uint8)
     np.testing.assert_array_equal(apply_color(rgb, random_color(0.0, rng)), rgb)
@@ -114,6 +114,6 @@ def test_color_leaves_gray_gray_and_strength_zero_alone():
     {"target": 3}, {"length": 0}, {"stride": 0}, {"crop": 0.0}, {"flip": 1.5}, {"color": 1.0},
     {"height": 0},
 ])
-def test_settings_that_cannot_be(bad):
+def test_invalid_settings(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         config(**bad)

@@ -40,7 +40,7 @@ def test_records_of_both_years(year, tmp_path):
     assert builder.verify(source, builder.Options(0)) == []  # videos of one's own
 
 
-def test_dev_is_drawn_out_of_train(tmp_path):
+def test_dev_is_drawn_from_train(tmp_path):
     source = youtube_vis(tmp_path / "vis", train=5)
     folder = prepare("youtube_vis", source, tmp_path / "data", {"dev": 2})
     dev, train = ([e.video_id for e in open_dataset(folder, split).index]
@@ -52,7 +52,7 @@ def test_dev_is_drawn_out_of_train(tmp_path):
         prepare("youtube_vis", source, tmp_path / "more")
 
 
-def test_crowds_are_void_and_what_is_never_seen_is_left_out(tmp_path):
+def test_crowds_are_void_and_unseen_objects_are_left_out(tmp_path):
     source = youtube_vis(tmp_path / "vis", train=1)
 
     def edit(content):
@@ -68,12 +68,12 @@ def test_crowds_are_void_and_what_is_never_seen_is_left_out(tmp_path):
     mask = decode_mask(dataset[0].masks[0], "")
     assert (mask[8:, :12] == VOID).all() and (mask == VOID).sum() == 12 * 12 - 64
     assert (mask[:8, :8] != VOID).all()
-    said = builder.verify(source, builder.Options(), {"train": 1, "valid": 1})
-    assert said == ["train: objects that no frame shows (all null): 1 of 4 (vid0 annotation 1); "
+    problems = builder.verify(source, builder.Options(), {"train": 1, "valid": 1})
+    assert problems == ["train: objects that no frame shows (all null): 1 of 4 (vid0 annotation 1); "
                     "they are left out"]
 
 
-def test_samples_and_truth_of_what_was_prepared(tmp_path):
+def test_samples_and_ground_truth_of_a_prepared_dataset(tmp_path):
     source = youtube_vis(tmp_path / "vis")
     folder = prepare("youtube_vis", source, tmp_path / "data", {"dev": 1})
     dataset = open_dataset(folder, "dev")
@@ -94,7 +94,7 @@ def test_another_folder_and_two_years_mixed(tmp_path):
     valid = json.loads((source / "valid.json").read_text())
     valid["categories"] = valid["categories"][:3]
     write(source / "valid.json", json.dumps(valid))
-    with pytest.raises(ValueError, match=r"valid\.json and .*train\.json have different categories"):
+    with pytest.raises(ValueError, match=r"valid\.json and .*train\.json have different categ"):
         prepare("youtube_vis", source, tmp_path / "data")
 
 

@@ -18,7 +18,7 @@ def source(tmp_path):
     return youtube_vos(tmp_path / "youtube")
 
 
-def test_records_hold_what_the_download_says(source, tmp_path):
+def test_records_hold_the_download(source, tmp_path):
     folder = prepare("youtube_vos", source, tmp_path / "data", {"dev": 1})
     train, dev = (open_dataset(folder, split) for split in ("train", "dev"))
     assert len(train) == 3 and len(dev) == 1
@@ -75,12 +75,12 @@ def test_what_is_missing_is_named(source, tmp_path):
     (source / "valid/Annotations/late/00005.png").unlink()
     cut(source / "train/JPEGImages/video0/00000.jpg")
     problems = check(source, Options(), {"train": 5, "valid": 1})
-    said = "\n".join(problems)
-    assert "train/meta.json has 4 videos; the official one has 5" in said
-    assert "train: missing masks: 1 (video1/00005.png)" in said
-    assert "train: missing frames: 1 (video2/00010.jpg)" in said
-    assert "valid: missing masks: 1 (late/00005.png)" in said
-    assert "files cut off" in said and "video0/00000.jpg" in said
+    text = "\n".join(problems)
+    assert "train/meta.json has 4 videos; the official one has 5" in text
+    assert "train: missing masks: 1 (video1/00005.png)" in text
+    assert "train: missing frames: 1 (video2/00010.jpg)" in text
+    assert "valid: missing masks: 1 (late/00005.png)" in text
+    assert "files cut off" in text and "video0/00000.jpg" in text
     with pytest.raises(ValueError, match=r"incomplete: .*video1/00005\.png"):
         prepare("youtube_vos", source, tmp_path / "data", {"dev": 0})
     assert "has 4 videos; the official one has 3471" in "\n".join(verify("youtube_vos", source))

@@ -8,11 +8,14 @@ attribute, so a unique claim gives a unique expression.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from vseg_jax.input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, Scene
+
+T = TypeVar("T")
 
 # Alternatives to the plain word, for free expressions.
 SYNONYMS = {
@@ -176,7 +179,7 @@ def _synonym(rng: np.random.Generator, word: str) -> str:
     return _choice(rng, (word, *SYNONYMS[word]))
 
 
-def _choice(rng: np.random.Generator, options: tuple):
+def _choice(rng: np.random.Generator, options: Sequence[T]) -> T:
     """Returns the plain option often enough that a vocabulary of the source covers most words."""
     if rng.uniform() < _PLAIN_WORD:
         return options[0]
