@@ -69,8 +69,8 @@ def test_crowds_are_void_and_unseen_objects_are_left_out(tmp_path):
     assert (mask[8:, :12] == VOID).all() and (mask == VOID).sum() == 12 * 12 - 64
     assert (mask[:8, :8] != VOID).all()
     problems = builder.verify(source, builder.Options(), {"train": 1, "valid": 1})
-    assert problems == ["train: objects that no frame shows (all null): 1 of 4 (vid0 annotation 1); "
-                    "they are left out"]
+    assert problems == ["train: objects that no frame shows (all null): 1 of 4 "
+                        "(vid0 annotation 1); they are left out"]
 
 
 def test_samples_and_ground_truth_of_a_prepared_dataset(tmp_path):
