@@ -1,7 +1,7 @@
-"""A tiny model with the face of all models, and a tiny dataset, for tests of inference.
+"""A tiny model with the interface of all models, and a tiny dataset, for tests of inference.
 
 It marks pixels whose color, averaged over a window of three frames, is like the learned color of
-the sentence's words; simple enough that what it must answer can be computed by hand.
+the query's words. It is so simple that its predictions can be computed by hand.
 """
 
 import collections
@@ -92,7 +92,7 @@ def tokenizer(length=4):
 
 
 class MemoryDataset(Dataset):
-    """Records in memory with the face of `vseg_jax.input_pipeline.records.Dataset`."""
+    """Records in memory with the interface of `vseg_jax.input_pipeline.records.Dataset`."""
 
     def __init__(self, records):
         self.name = "toy"
@@ -107,7 +107,7 @@ class MemoryDataset(Dataset):
 
 
 def square_frames(number, size=(24, 32), side=8, step=1, seed=0):
-    """[number, h, w, 3] uint8 frames with a red and a blue square that move, and index masks."""
+    """Returns uint8 frames [number, h, w, 3] of two moving squares, red and blue, and index masks."""
     generator = np.random.default_rng(seed)
     frames = np.full((number, *size, 3), 40, np.uint8)
     masks = np.zeros((number, *size), np.uint8)
@@ -123,7 +123,7 @@ def square_frames(number, size=(24, 32), side=8, step=1, seed=0):
 
 
 def samples(videos=3, frames=4, clip=CLIP, size=(24, 32)):
-    """Two objects a video, a sentence each, every second frame annotated."""
+    """Videos of two objects with an expression each; every second frame is annotated."""
     records = []
     for number in range(videos):
         rgb, masks = square_frames(frames, size, seed=number)

@@ -1,4 +1,4 @@
-"""A segmenter without a model: it finds the object whose gray level stands for the query."""
+"""A segmenter without a model: it finds the object whose gray level the query stands for."""
 
 import numpy as np
 
@@ -7,9 +7,9 @@ from vseg_jax.inference.segmenter import Segmenter
 
 
 class StandinSegmenter(Segmenter):
-    """Streams that mark the pixels of the gray that a sentence's number says, `delay` frames late.
+    """Streams that mark the pixels of the query's gray level, `delay` frames late.
 
-    Of two objects that they answer with, the second has the higher score and is the right one.
+    Each segmentation has two objects; the second one has the higher score and is the right one.
     """
 
     def __init__(self, grays, delay=2):

@@ -1,9 +1,9 @@
-"""A tiny model with the face of those that find objects, for tests of inference.
+"""A tiny model with the interface of those that find objects, for tests of inference.
 
 Its slots are red, blue and green things: a slot fires where some pixel is nearer to its color than
 to the others and bright. Red things are of category 0, blue ones of 1, and green ones of 0, but of
-1 where the sound is loud. A slot's identity is its number, and one more each time it fires anew:
-simple enough that what it must answer is known.
+1 where the audio is loud. A slot's identity is its number; it gets a new one each time it fires
+again. The model is so simple that its predictions are known.
 """
 
 import collections

@@ -1,7 +1,7 @@
-"""A tiny model with the face of those that follow masks, for tests of inference.
+"""A tiny model with the interface of those that propagate masks, for tests of inference.
 
 It keeps the mean color of every object, and of the background, where they are first marked, and
-gives each pixel to the nearest of them: simple enough that what it must answer is known.
+gives each pixel to the nearest of them. It is so simple that its predictions are known.
 """
 
 import collections
@@ -47,16 +47,16 @@ class Follower:
     def step(self, variables, state, frame, prompt=None):
         TRACES["step" if prompt is None else "step with masks"] += 1
         colors, present = state["colors"], state["present"]
-        given = jnp.zeros((self.config.objects, *frame.shape[:2]))
+        prompted = jnp.zeros((self.config.objects, *frame.shape[:2]))
         if prompt is not None:
             new, marked = self._colors(frame, prompt["mask"], background=False)
             colors = jnp.where(marked[:, None], new, colors)
             present |= marked
-            given = slot_masks(prompt["mask"], self.config.objects)
+            prompted = slot_masks(prompt["mask"], self.config.objects)
         distance = jnp.linalg.norm(frame[None] / 255.0 - colors[:, None, None], axis=-1)
         score = jnp.where(present[:, None, None], -variables["params"]["gain"] * distance, -1e9)
         probability = jax.nn.softmax(score, axis=0)[1:]
-        probability = jnp.where(given.any(0), given, probability)
+        probability = jnp.where(prompted.any(0), prompted, probability)
         count = state["count"] + 1
         return ({"colors": colors, "present": present, "count": count},
                 vos.SlotMasks(probability, probability.max((-2, -1)), count))

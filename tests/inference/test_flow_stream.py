@@ -1,4 +1,4 @@
-"""Models that read optical flow: what a session brings them is what the loader does."""
+"""Models that read optical flow get the same pictures from a session as from the loader."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +13,7 @@ from vseg_jax.models.base import Prediction
 
 
 class Mover(Standin):
-    """Says what it was given: an object's logits are a channel of the frame's six."""
+    """Returns its input: the logits of object k are channel k of the frame's six."""
 
     flow = True
 
@@ -30,30 +30,30 @@ def segmenter(flow=None):
     return Segmenter(Mover(), standin.variables(), standin.tokenizer(), standin.CLIP, flow=flow)
 
 
-def pictures(session, seen):
-    """The flow pictures that the model got, from its logits."""
+def pictures(seen):
+    """The flow pictures in the model's inputs, uint8 [h, w, 3]."""
     return [np.round(255 * np.moveaxis(p[3:], 0, -1)).astype(np.uint8) for p in seen]
 
 
-def run(made, frames, **given):
-    """What the model saw of each pushed frame: [6, h, w] in [0, 1]."""
-    session = made.start(frames[0], "red")
-    return [np.asarray(session.push([f], **{k: [v[t]] for k, v in given.items()}).logits)[0]
+def run(segmenter, frames, **arguments):
+    """The model's input for each pushed frame, [6, h, w] in [0, 1], and the session."""
+    session = segmenter.start(frames[0], "red")
+    return [np.asarray(session.push([f], **{k: [v[t]] for k, v in arguments.items()}).logits)[0]
             for t, f in enumerate(frames[1:], 1)], session
 
 
-def test_flow_comes_from_the_frame_before_and_is_painted_at_the_frames_size():
+def test_flow_is_from_the_previous_frame_and_is_drawn_at_the_frames_size():
     frames, _ = standin.square_frames(4)
-    seen, session = run(segmenter(), frames)
+    seen, _ = run(segmenter(), frames)
     geometry = plain_geometry(*frames.shape[1:3], standin.CLIP)
-    for t, (picture, logits) in enumerate(zip(pictures(session, seen), seen, strict=True), 1):
+    for t, (picture, logits) in enumerate(zip(pictures(seen), seen, strict=True), 1):
         wanted = geometry.frame(flow_to_image(dis_flow(frames[t - 1], frames[t])))
         np.testing.assert_array_equal(picture, wanted)
         np.testing.assert_allclose(
             np.moveaxis(logits[:3], 0, -1) * 255, geometry.frame(frames[t]), atol=1e-3)
 
 
-def test_flow_of_ones_own_and_given_flow():
+def test_flow_by_a_custom_function_or_from_the_caller():
     frames, _ = standin.square_frames(3)
     calls = []
 
@@ -61,14 +61,14 @@ def test_flow_of_ones_own_and_given_flow():
         calls.append((first, second))
         return np.tile(np.float32([-2, 0]), (*first.shape[:3], 1))
 
-    seen, session = run(segmenter(left), frames)
+    seen, _ = run(segmenter(left), frames)
     assert len(calls) == 2 and (calls[1][0][0] == frames[1]).all()
     up = np.tile(np.float32([0, -1]), (3, *frames.shape[1:3], 1))
     given, _ = run(segmenter(left), frames, flow=up)
-    assert len(calls) == 2    # nothing is computed that is given
+    assert len(calls) == 2    # flow from the caller is not computed again
     color = flow_to_image(np.float32([[[-2, 0]]]))[0, 0]
-    assert np.abs(pictures(session, seen)[0].astype(int) - color).max() <= 1
-    assert (pictures(session, given)[0] != pictures(session, seen)[0]).any()
+    assert np.abs(pictures(seen)[0].astype(int) - color).max() <= 1
+    assert (pictures(given)[0] != pictures(seen)[0]).any()
 
 
 def test_the_last_frame_again_has_no_motion():

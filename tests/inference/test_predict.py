@@ -1,4 +1,4 @@
-"""Files that predict writes, and what the overlay draws."""
+"""The files of `predict_to_folder`, and the drawing of overlays."""
 
 import json
 
@@ -31,7 +31,7 @@ def video(tmp_path_factory):
 
 
 def test_masks_video_and_table(segmenter, video, tmp_path):
-    out = tmp_path / "answers" / "one"
+    out = tmp_path / "predictions" / "one"
     table = predict_to_folder(segmenter, video, out, query="the red square", progress=False)
     assert json.loads((out / "predictions.json").read_text()) == table
     assert sorted(p.name for p in out.iterdir()) == ["masks", "overlay.mp4", "predictions.json"]
@@ -54,7 +54,7 @@ def test_masks_video_and_table(segmenter, video, tmp_path):
     assert len(drawn) == 6 and drawn[0].shape == (48, 64, 3)
 
 
-def test_nothing_is_left_of_a_prediction_that_fails(segmenter, video, tmp_path):
+def test_a_failed_prediction_leaves_no_files(segmenter, video, tmp_path):
     data = video.read_bytes()
     start = data.find(b"mdat") + 4
     noise = tmp_path / "noise.mp4"
@@ -104,29 +104,30 @@ def test_the_caption_stays_inside(size, words):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 2)])
-def test_a_caption_where_no_letter_fits_is_left_out(size):
+def test_a_caption_is_left_out_if_no_letter_fits(size):
     frame = np.full((*size, 3), 60, np.uint8)
     assert overlay.draw(frame, np.ones(size, np.uint8), "a dog").shape == frame.shape
 
 
-def test_palette_is_that_of_davis():
+def test_the_palette_is_that_of_davis():
     colors = np.array(overlay.palette()).reshape(256, 3)
     assert colors[[0, 1, 2, 3, 21, 255]].tolist() == [
         [0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [128, 64, 128], [224, 224, 192]]
 
 
-def test_given_masks_are_followed_and_keep_their_ids(video, tmp_path):
+def test_mask_prompts_are_propagated_and_keep_their_ids(video, tmp_path):
     follower = Segmenter(standin_vos.Follower(), standin_vos.variables())
     _, truth = standin.square_frames(6, size=(48, 64), side=16)
-    (tmp_path / "given").mkdir()
-    overlay.save_index(tmp_path / "given" / "00000.png", (truth[0] == 1).astype(np.uint8))
-    overlay.save_index(tmp_path / "given" / "2.png", (truth[2] == 2) * np.uint8(2))
+    (tmp_path / "prompts").mkdir()
+    overlay.save_index(tmp_path / "prompts" / "00000.png", (truth[0] == 1).astype(np.uint8))
+    overlay.save_index(tmp_path / "prompts" / "2.png", (truth[2] == 2) * np.uint8(2))
     overlay.save_index(tmp_path / "first.png", truth[0] * np.uint8(3))   # ids 3 and 6
     with pytest.warns(UserWarning, match="ids have gaps: 3, 6"):
         table = predict_to_folder(follower, video, tmp_path / "one", mask=tmp_path / "first.png",
-                        progress=False)
+                                  progress=False)
     assert table["mask"] == "first.png" and "query" not in table
-    later = predict_to_folder(follower, video, tmp_path / "two", mask=tmp_path / "given", progress=False)
+    later = predict_to_folder(follower, video, tmp_path / "two", mask=tmp_path / "prompts",
+                              progress=False)
     for t, (row, other) in enumerate(zip(table["frames"], later["frames"], strict=True)):
         with Image.open(tmp_path / "one" / row["mask"]) as image:
             assert (np.asarray(image) == 3 * truth[t]).mean() > 0.97
@@ -142,7 +143,7 @@ def test_given_masks_are_followed_and_keep_their_ids(video, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_a_picture_is_fitted_into_another_size():
+def test_an_image_is_fitted_into_another_size():
     picture = np.full((20, 40, 3), 200, np.uint8)
     assert (overlay.fit(picture, (40, 20)) == picture).all()
     fitted = overlay.fit(picture, (80, 60))   # twice as large, black above and below

@@ -1,4 +1,4 @@
-"""Files that predict writes of a model that finds objects."""
+"""The files of `predict_to_folder` for a model that finds objects by itself."""
 
 import json
 
@@ -54,17 +54,17 @@ def test_every_object_has_its_row_its_value_and_its_label(video, tmp_path):
     assert len(list(Video(tmp_path / "out/overlay.mp4"))) == 6
 
 
-def test_what_cannot_be_asked(video, tmp_path):
+def test_prompts_are_refused(video, tmp_path):
     overlay.save_index(tmp_path / "first.png", np.ones((96, 128), np.uint8))
     for prompt in ({"query": "a dog"}, {"query": ""}, {"mask": tmp_path / "first.png"}):
         with pytest.raises(ValueError, match=r"by itself: leave out (query|mask)"):
             predict_to_folder(build(), video, tmp_path / "out", progress=False, **prompt)
-    with pytest.warns(UserWarning, match=r"squares\.mp4 has no audio track; the model gets silence"):
+    with pytest.warns(UserWarning, match=r"squares\.mp4 has no audio track; the model gets sil"):
         table = predict_to_folder(build(audio=True), video, tmp_path / "out", progress=False)
     assert len(table["frames"]) == 6
 
 
-def test_labels_lie_on_their_objects_and_inside_the_frame():
+def test_labels_are_above_their_objects_and_inside_the_frame():
     frame, index = np.full((120, 160, 3), 100, np.uint8), np.zeros((120, 160), np.uint8)
     index[60:100, 20:60] = 1
     index[0:30, 140:160] = 2

@@ -1,4 +1,4 @@
-"""The real rcf, tiny: eight videos together as alone, and one program for a video of any length."""
+"""A tiny rcf: eight videos together as alone, and one program for a video of any length."""
 
 import collections
 import itertools
@@ -46,7 +46,7 @@ def segmenter():
 
 
 def video(k, frames=7):
-    """Squares, of which one moves, one is away for a while and one comes late or leaves."""
+    """Squares: one moves, one disappears for a while and one comes late or leaves."""
     return np.roll(standin_vis.video(frames, SIZE, green=range(k % 4, k % 4 + 3))[0], 5 * k, axis=2)
 
 
@@ -55,7 +55,7 @@ def test_eight_videos_together_are_eight_alone(segmenter):
     states and frames is the step of many videos. `start_many` is that as a session:
 
         session = segmenter.start_many([video[0] for video in videos])
-        answers = session.step([video[1] for video in videos])   # one a video
+        segmentations = session.step([video[1] for video in videos])   # one per video
     """
     videos = [video(k) for k in range(8)]
     before = dict(segmenter.model.traces)
@@ -67,28 +67,30 @@ def test_eight_videos_together_are_eight_alone(segmenter):
         predictions.append(many.collect(together))
         for k, session in enumerate(alone):
             single = session.push([videos[k][t]])
-            for name in ("logits", "probabilities", "scores"):   # of all slots, also the silent
+            for name in ("logits", "probabilities", "scores"):   # of all slots, also empty ones
                 np.testing.assert_allclose(getattr(together, name)[k], getattr(single, name)[0],
                                            atol=1e-4, err_msg=name)
             np.testing.assert_array_equal(together.identities[k], single.identities[0])
             [one] = session.collect(single)
-            assert (predictions[t][k].ids, predictions[t][k].categories) == (one.ids, one.categories)
-            np.testing.assert_allclose(predictions[t][k].probability, one.probability, atol=1e-4)
+            both = predictions[t][k]
+            assert (both.ids, both.categories) == (one.ids, one.categories)
+            np.testing.assert_allclose(both.probability, one.probability, atol=1e-4)
     for k, session in enumerate(alone):
         assert many.first[k].ids == session.first.ids
         for ours, theirs in zip(many.summary()[k], session.summary(), strict=True):
             assert (ours.id, ours.category, ours.frames) == (
                 theirs.id, theirs.category, theirs.frames)
             assert ours.score == pytest.approx(theirs.score, abs=1e-5)
-    assert {n: segmenter.model.traces[n] - before[n] for n in before} == {"first_step": 2, "step": 2}, (
-        "one program for eight, one for one")
+    traces = {n: segmenter.model.traces[n] - before[n] for n in before}
+    assert traces == {"first_step": 2, "step": 2}, "one program for eight streams, one for one"
     ids = [[prediction[k].ids for prediction in predictions] for k in range(8)]
-    assert all(len({len(found) for found in of_video}) > 1 for of_video in ids), "objects come and go"
+    assert all(len({len(found) for found in video_ids}) > 1 for video_ids in ids), (
+        "objects come and go")
     assert max(itertools.chain(*itertools.chain(*ids))) > TINY.queries, "some are new ones"
 
 
 def test_hundreds_of_frames_are_one_program_and_a_state_of_one_size(segmenter):
-    frames = np.concatenate([video(k) for k in range(6)])   # 42, again and again
+    frames = np.concatenate([video(k) for k in range(6)])   # 42, repeated
     session = segmenter.start(frames[0])
     seen = [session.first.ids, session.step(frames[1]).ids]
 
@@ -102,10 +104,10 @@ def test_hundreds_of_frames_are_one_program_and_a_state_of_one_size(segmenter):
     assert before == (held(), segmenter.model.traces, len(jax.live_arrays()))
     frames_of = collections.Counter(itertools.chain(*seen))
     tracks = session.summary()
-    assert len(tracks) == TINY.tracks < len(frames_of), "those not seen for longest made room"
+    assert len(tracks) == TINY.tracks < len(frames_of), "those not seen for longest are dropped"
     longest = max(tracks, key=lambda track: track.frames)
-    assert longest.frames == frames_of[longest.id] > 200, "an object that stays keeps its sums"
-    # What is seen depends on the frame and the one before it, who it is on all of them.
+    assert longest.frames == frames_of[longest.id] > 200, "an object that stays keeps its counts"
+    # Detections depend on the frame and the one before it, identities on all frames.
     young = segmenter.start(frames[400 % len(frames)])
     later = young.step(frames[401 % len(frames)])
     assert len(later.ids) > 0 and prediction.frame == 401

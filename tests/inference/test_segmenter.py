@@ -1,4 +1,4 @@
-"""The user's face with the stand-in model: streams answer as clips do, memory and programs stay."""
+"""Segmenters with the stand-in model: streams predict as clips do, memory and programs stay."""
 
 import tracemalloc
 
@@ -20,7 +20,7 @@ def segmenter():
 
 
 def clip_predictions(frames, query):
-    """Probabilities of each frame as `predict` gives them for the loader's clips."""
+    """Probabilities of each frame from the model's `predict` on the loader's clips."""
     clip, model = standin.CLIP, standin.Standin()
     geometry = plain_geometry(*frames.shape[1:3], clip)
     tokens, valid = standin.tokenizer().encode(query)
@@ -36,12 +36,12 @@ def clip_predictions(frames, query):
 
 
 @pytest.mark.parametrize("number", [1, 2, 7])
-def test_a_stream_predictions_every_frame_as_its_clip(segmenter, number):
+def test_a_stream_predicts_every_frame_as_its_clip(segmenter, number):
     frames, truth = standin.square_frames(number)
     predictions = list(segmenter.segment(frames, "red"))
     assert [a.frame for a in predictions] == list(range(number))
-    np.testing.assert_allclose([a.probability[0] for a in predictions], clip_predictions(frames, "red"),
-                               atol=1e-5)
+    np.testing.assert_allclose([a.probability[0] for a in predictions],
+                               clip_predictions(frames, "red"), atol=1e-5)
     for t, prediction in enumerate(predictions):
         assert prediction.image is frames[t] or (prediction.image == frames[t]).all()
         found = prediction.masks[0]
@@ -49,7 +49,7 @@ def test_a_stream_predictions_every_frame_as_its_clip(segmenter, number):
         assert prediction.scores.shape == (1,) and (prediction.index == found).all()
 
 
-def test_a_session_says_nothing_until_an_prediction_is_due(segmenter):
+def test_a_session_returns_none_until_a_segmentation_is_due(segmenter):
     frames, _ = standin.square_frames(4)
     session = segmenter.start(frames[0], query="blue")
     assert session.first is None
@@ -62,19 +62,11 @@ def test_a_session_says_nothing_until_an_prediction_is_due(segmenter):
 
 
 def test_without_delay_the_first_frame_has_its_own_prediction():
-    class Prompt(standin.Standin):
-        """The same, answering for the frame it is given."""
-
-        def step(self, variables, state, frame):
-            state, prediction = super().step(variables, state, frame)
-            return state, prediction.replace(frame=prediction.frame + 1)
-
     frames, _ = standin.square_frames(3)
-    model = Prompt(delay=0)
-    segmenter = Segmenter(model, standin.variables(), standin.tokenizer(), standin.CLIP)
-    # The stand-in counts frames less its delay: with none, plus the one added above, undo it.
+    segmenter = Segmenter(standin.Standin(delay=0), standin.variables(), standin.tokenizer(),
+                          standin.CLIP)
     assert segmenter.start(frames[0], "red").first.frame == 0
-    assert len(list(segmenter.segment(frames, "red"))) == 3
+    assert [a.frame for a in segmenter.segment(frames, "red")] == [0, 1, 2]
 
 
 def test_streams_together_are_streams_alone(segmenter):
@@ -110,13 +102,13 @@ def test_a_long_video_compiles_once_and_keeps_memory_flat(segmenter):
     finally:
         tracemalloc.stop()
     assert count == 2000
-    assert before == standin.TRACES, "no new trace for another video, length or sentence"
+    assert before == standin.TRACES, "no new trace for another video, length or query"
     (early, arrays_early), (late, arrays_late) = peaks
     assert late - early < 100 * frame.nbytes, "1,400 frames later: not even 100 frames more"
     assert arrays_late <= arrays_early + 2
 
 
-def test_bad_frames_and_sentences_say_what_is_wanted(segmenter):
+def test_messages_about_bad_frames_and_queries_say_what_is_wanted(segmenter):
     frames, _ = standin.square_frames(2)
     with pytest.raises(ValueError, match="no frame"):
         segmenter.segment([], "red")
@@ -132,7 +124,7 @@ def test_bad_frames_and_sentences_say_what_is_wanted(segmenter):
         segmenter.segment("nowhere.mp4", "red")
 
 
-def test_a_long_sentence_is_cut_and_says_what_was_lost(segmenter):
+def test_a_long_query_is_cut_with_a_warning_that_names_the_rest(segmenter):
     frames, _ = standin.square_frames(2)
     with pytest.warns(UserWarning, match="cut off: 'that moves'"):
         cut = list(segmenter.segment(frames, "the red square there that moves"))
@@ -143,7 +135,8 @@ def test_a_long_sentence_is_cut_and_says_what_was_lost(segmenter):
 def test_a_frame_of_one_pixel_is_a_frame(segmenter):
     pixel = np.full((3, 1, 1, 3), (250, 10, 10), np.uint8)
     predictions = list(segmenter.segment(pixel, "red"))
-    assert len(predictions) == 3 and predictions[0].masks.shape == (1, 1, 1) and predictions[0].masks.all()
+    assert len(predictions) == 3
+    assert predictions[0].masks.shape == (1, 1, 1) and predictions[0].masks.all()
 
 
 def test_where_objects_overlap_the_more_probable_wins():

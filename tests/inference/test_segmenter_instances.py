@@ -1,4 +1,4 @@
-"""Objects found without a prompt: identities, names, sound in step with the frames."""
+"""Objects found without a prompt: identities, categories, audio in step with the frames."""
 
 import dataclasses
 import itertools
@@ -35,7 +35,7 @@ def test_every_frame_has_its_objects_with_identity_and_category(segmenter):
     frames, truth = standin_vis.video()
     predictions = segmenter.segment(frames)
     found = list(predictions)
-    assert [a.frame for a in found] == list(range(6)), "the first frame is answered too"
+    assert [a.frame for a in found] == list(range(6)), "the first frame is predicted too"
     assert [a.ids for a in found] == [(1, 2), (1, 2), (1,), (1,), (1, 4), (1, 4)]
     assert found[0].categories == ("square", "big_box") and found[2].categories == ("square",)
     for prediction, image, mask in zip(found, frames, truth, strict=True):
@@ -49,7 +49,7 @@ def test_every_frame_has_its_objects_with_identity_and_category(segmenter):
     assert summary[0].score == pytest.approx(0.75)
 
 
-def test_frames_of_another_size_are_seen_at_the_clips(segmenter):
+def test_frames_of_another_size_are_resized_to_the_clips(segmenter):
     frames, truth = standin_vis.video(size=(48, 64))
     for prediction, mask in zip(segmenter.segment(frames), truth, strict=True):
         assert prediction.probability.shape[1:] == (48, 64)
@@ -71,16 +71,17 @@ def test_identities_beyond_eight_bits():
     predictions = list(build(first=400).segment(frames))
     assert [a.ids for a in predictions] == [(401, 402)] * 2
     assert predictions[0].values == predictions[1].values == (1, 2)
-    assert (predictions[1].index == truth[1]).all() and predictions[1].masks.sum() == (truth[1] > 0).sum()
+    assert (predictions[1].index == truth[1]).all()
+    assert predictions[1].masks.sum() == (truth[1] > 0).sum()
     values = PixelValues()
     assert values.assign((3, 254, 255)) == (3, 254, 1)
     assert values.assign((1, 255)) == (2, 1), "1 is taken"
     for i in range(256, 256 + 250):
-        assert values.assign((i, 255))[1] == 1, "what stays in sight keeps its value"
-    assert values.assign((3,)) == (3,), "254 others were seen: all values are given"
+        assert values.assign((i, 255))[1] == 1, "an identity that stays in sight keeps its value"
+    assert values.assign((3,)) == (3,), "254 others were seen since: all values are in use"
     returned = values.assign((600, 601, 255, 3))
     assert returned[2:] == (1, 3) and len(set(returned)) == 4
-    assert returned[:2] == (254, 2), "those of the identities 254 and 1, not seen for longest"
+    assert returned[:2] == (254, 2), "the values of the identities 254 and 1, not seen for longest"
 
 
 def test_streams_together_are_streams_alone(segmenter):
@@ -98,45 +99,46 @@ def test_streams_together_are_streams_alone(segmenter):
         segmenter.start_many([])
 
 
-def test_the_audio_is_heard_in_step_with_the_frames():
-    hearing = build(audio=True)
+def test_audio_is_in_step_with_the_frames():
+    audio_model = build(audio=True)
     frames, _ = standin_vis.video(5, green=range(5))
     quiet, loud = np.zeros(RATE, np.float32), tone(1)
-    session = hearing.start(frames[0], audio=quiet)
+    session = audio_model.start(frames[0], audio=quiet)
     predictions = [session.first, *(session.step(f, audio=s) for f, s in zip(
         frames[1:], (quiet, loud, np.zeros(0), quiet), strict=True))]
     assert [a.categories[-1] for a in predictions] == [
-        "square", "square", "big_box", "big_box", "square"], "no new samples: the last are kept"
-    session = hearing.start(frames[0], audio=loud)
+        "square", "square", "big_box", "big_box", "square"], "an empty array keeps the recent samples"
+    session = audio_model.start(frames[0], audio=loud)
     assert session.first.categories[-1] == "big_box"
-    assert session.step(frames[1]).categories[-1] == "square", "no sound, and not the last one"
-    together = hearing.start_many(frames[[0, 0, 0]], audio=[loud, None, quiet])
+    # A frame without audio drops the recent samples.
+    assert session.step(frames[1]).categories[-1] == "square"
+    together = audio_model.start_many(frames[[0, 0, 0]], audio=[loud, None, quiet])
     assert [a.categories[-1] for a in together.first] == ["big_box", "square", "square"]
     assert [a.categories[-1] for a in together.step(frames[[1, 1, 1]], audio=[None, loud, None])
             ] == ["square", "big_box", "square"]
 
 
-def test_a_stream_hears_what_a_sample_of_training_would():
-    """The model gets the very patches of `vseg_jax.input_pipeline.audio`, however the sound is cut."""
+def test_a_stream_gets_the_patches_of_a_training_sample():
+    """They are those of `vseg_jax.input_pipeline.audio`, however the audio is cut into chunks."""
     from vseg_jax.media.audio import AudioStream, split_by_frame
 
     random = np.random.default_rng(0)
     samples = random.uniform(-1, 1, 2 * RATE).astype(np.float32)
     pieces = np.split(samples, [3, 5000, 5001, 20000])
-    for whole in ([samples], pieces):
+    for chunks in ([samples], pieces):
         audio_stream, fps = AudioStream(), 7.3
-        for t, heard in enumerate(itertools.islice(split_by_frame(whole, fps), 20)):   # 2.7 s
-            patch, valid = audio_stream.push(heard)
+        for t, now in enumerate(itertools.islice(split_by_frame(chunks, fps), 20)):   # 2.7 s
+            patch, valid = audio_stream.push(now)
             np.testing.assert_array_equal(patch, patch_ending_at(samples, (t + 1) / fps))
             assert valid
     assert not audio_stream.push(None)[1]
 
 
 def test_a_long_video_compiles_one_step_and_keeps_memory_flat():
-    hearing = build(audio=True)
+    audio_model = build(audio=True)
     frames, _ = standin_vis.video(6)
     second = tone(1)
-    list(hearing.segment(frames, audio=[second] * 6))
+    list(audio_model.segment(frames, audio=[second] * 6))
     before, peaks = dict(standin_vis.TRACES), []
 
     def endless():
@@ -147,7 +149,7 @@ def test_a_long_video_compiles_one_step_and_keeps_memory_flat():
 
     tracemalloc.start()
     try:
-        predictions = hearing.segment(endless(), audio=itertools.repeat(second[:640]))
+        predictions = audio_model.segment(endless(), audio=itertools.repeat(second[:640]))
         last = [a.ids for a in predictions][-1]
     finally:
         tracemalloc.stop()
@@ -156,7 +158,7 @@ def test_a_long_video_compiles_one_step_and_keeps_memory_flat():
     assert late - early < 100 * frames[0].nbytes and arrays_late <= arrays_early + 2
 
 
-def test_what_such_a_model_does_not_take(segmenter):
+def test_prompts_are_refused(segmenter):
     frames, truth = standin_vis.video()
     for prompt, said in (({"mask": truth[0]}, "mask"), ({"query": "red"}, "query"),
                          ({"mask": truth[0], "query": "red"}, "query and mask")):
@@ -172,7 +174,7 @@ def test_what_such_a_model_does_not_take(segmenter):
     with pytest.raises(ValueError, match="does not use audio"):
         segmenter.segment(frames, audio=[np.zeros(5)])
     with pytest.raises(ValueError, match="1 category names for a model of 2"):
-        Segmenter(segmenter.model, segmenter.variables, clip=segmenter.engine.clip, categories=["x"])
+        Segmenter(segmenter.model, segmenter.variables, clip=standin_vis.CLIP, categories=["x"])
 
 
 @pytest.mark.parametrize(("samples", "said"), [
@@ -180,19 +182,19 @@ def test_what_such_a_model_does_not_take(segmenter):
     (np.zeros(5, np.int16), r"int16 \[5\]; it must be float .*16000 Hz"),
     (np.array([0, np.nan]), "with non-finite values"),
 ])
-def test_what_is_no_audio_is_named(samples, said):
-    hearing = build(audio=True)
+def test_messages_about_bad_audio_say_what_is_wanted(samples, said):
+    audio_model = build(audio=True)
     frames, _ = standin_vis.video()
     with pytest.raises(ValueError, match=f"(?s)audio of frame 0 is .*{said}"):
-        hearing.start(frames[0], audio=samples)
-    session = hearing.start(frames[0], audio=tone(1))
+        audio_model.start(frames[0], audio=samples)
+    session = audio_model.start(frames[0], audio=tone(1))
     with pytest.raises(ValueError, match=said):
         session.step(frames[1], audio=samples)
-    assert session.step(frames[1], audio=np.zeros(0)).frame == 1, "what was refused changes nothing"
+    assert session.step(frames[1], audio=np.zeros(0)).frame == 1, "refused audio changes nothing"
     with pytest.raises(ValueError, match="2 audio arrays for 1 streams"):
-        hearing.start_many([frames[0]], audio=[tone(1)] * 2)
+        audio_model.start_many([frames[0]], audio=[tone(1)] * 2)
     with pytest.warns(UserWarning, match="no audio was given; the model gets silence"):
-        list(hearing.segment(frames))
+        list(audio_model.segment(frames))
 
 
 def test_predictions_of_other_models_have_no_categories():

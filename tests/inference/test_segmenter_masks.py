@@ -1,4 +1,4 @@
-"""Masks in, masks out: ids, objects that enter later, sizes, and what is no mask."""
+"""Mask prompts: ids, objects that enter later, sizes, and masks that are refused."""
 
 import tracemalloc
 
@@ -25,7 +25,7 @@ def video():
     return standin.square_frames(6, SIZE)
 
 
-def test_masks_are_followed_under_their_own_ids(segmenter, video):
+def test_masks_are_propagated_under_their_own_ids(segmenter, video):
     frames, truth = video
     ids = np.array([0, 9, 4], np.uint8)   # red is 9, blue 4
     with pytest.warns(UserWarning, match="ids have gaps: 4, 9"):
@@ -36,7 +36,7 @@ def test_masks_are_followed_under_their_own_ids(segmenter, video):
         assert (prediction.index == ids[truth[t]]).all() and prediction.index.dtype == np.uint8
         assert (prediction.masks == (ids[truth[t]] == np.array([4, 9])[:, None, None])).all()
         assert prediction.probability.shape == (2, *SIZE) and prediction.scores.min() > 0.9
-    assert set(np.unique(predictions[0].probability)) == {0, 1}, "the given mask itself"
+    assert set(np.unique(predictions[0].probability)) == {0, 1}, "the mask prompt itself"
 
 
 def test_objects_enter_later_and_keep_their_ids(segmenter, video):
@@ -58,7 +58,7 @@ def test_objects_enter_later_and_keep_their_ids(segmenter, video):
     assert together[1].ids == (1,) and together[2].ids == (1, 2)
 
 
-def test_an_internal_size_changes_what_is_seen_and_not_the_predictions_size(video):
+def test_short_side_changes_the_input_and_not_the_size_of_the_masks(video):
     frames, truth = video
     small = Segmenter(standin_vos.Follower(), standin_vos.variables(), short_side=12)
     assert small.geometry(24, 32).size == (12, 16) and small.geometry(33, 24).size == (16, 12)
@@ -70,7 +70,7 @@ def test_an_internal_size_changes_what_is_seen_and_not_the_predictions_size(vide
         assert background.min() > -1e-4
         best = np.concatenate([background[None], prediction.probability]).argmax(0)
         assert (prediction.index == best).all()
-    assert (predictions[0].index == truth[0]).all(), "the given mask is not resized"
+    assert (predictions[0].index == truth[0]).all(), "the mask prompt is not resized"
 
 
 def test_streams_together_are_streams_alone(segmenter):
@@ -115,7 +115,7 @@ def test_a_long_video_compiles_two_steps_and_keeps_memory_flat(segmenter, video)
     finally:
         tracemalloc.stop()
     assert count == 2000
-    assert before == standin_vos.TRACES, "no trace for a longer video, or an object that enters"
+    assert before == standin_vos.TRACES, "no new trace for a longer video or an object that enters"
     (early, arrays_early), (late, arrays_late) = peaks
     assert late - early < 100 * frames[0].nbytes and arrays_late <= arrays_early + 2
 
@@ -131,7 +131,7 @@ def test_a_long_video_compiles_two_steps_and_keeps_memory_flat(segmenter, video)
     (np.arange(24 * 32).reshape(SIZE) % 5,
      r"4 objects \(1, 2, 3, 4\), but the model was built for 3.*model\.objects"),
 ])
-def test_what_is_no_mask_is_named(segmenter, video, mask, said):
+def test_messages_about_bad_masks_say_what_is_wanted(segmenter, video, mask, said):
     frames, truth = video
     with pytest.raises(ValueError, match=said):
         segmenter.start(frames[0], mask=mask)
@@ -142,7 +142,7 @@ def test_what_is_no_mask_is_named(segmenter, video, mask, said):
     assert (session.step(frames[1]).index == truth[1]).all(), "a refused mask changes nothing"
 
 
-def test_the_prompt_must_be_that_of_the_model(segmenter, video):
+def test_the_prompt_must_be_the_kind_that_the_model_takes(segmenter, video):
     frames, truth = video
     with pytest.raises(ValueError, match=r"takes a mask prompt: give .* as mask, not query"):
         segmenter.segment(frames, "red")
@@ -150,12 +150,12 @@ def test_the_prompt_must_be_that_of_the_model(segmenter, video):
         segmenter.start(frames[0])
     with pytest.raises(ValueError, match="as mask, not query and mask"):
         segmenter.start(frames[0], "red", truth[0])
-    sentences = Segmenter(standin.Standin(), standin.variables(), standin.tokenizer(),
-                          standin.CLIP)
+    queries = Segmenter(standin.Standin(), standin.variables(), standin.tokenizer(),
+                        standin.CLIP)
     with pytest.raises(ValueError, match=r"takes a query: give .* as query, not mask"):
-        sentences.start(frames[0], mask=truth[0])
+        queries.start(frames[0], mask=truth[0])
     with pytest.raises(ValueError, match="takes a query"):
-        sentences.start(frames[0], "red").step(frames[1], truth[1])
+        queries.start(frames[0], "red").step(frames[1], truth[1])
     with pytest.raises(ValueError, match="short_side is for models that take mask prompts"):
         Segmenter(standin.Standin(), standin.variables(), short_side=8)
 
@@ -171,7 +171,7 @@ def test_frames_of_another_size_and_masks_of_no_frame(segmenter, video):
     with pytest.raises(ValueError, match="two masks for frame 0"):
         segmenter.segment(frames, mask=truth[0], masks={0: truth[0]})
     with pytest.raises(ValueError, match="the mask of frame 3 is 31 x 24, its frame 32 x 24"):
-        segmenter.segment(frames, masks={0: truth[0], 3: truth[3][:, 1:]})   # before any answer
+        segmenter.segment(frames, masks={0: truth[0], 3: truth[3][:, 1:]})   # not iterated
     with pytest.warns(UserWarning, match="masks of frames 50 were not used"):
         list(segmenter.segment(frames, masks={0: truth[0], 50: truth[0]}))
     tiny = np.zeros(SIZE, np.uint8)
@@ -180,15 +180,15 @@ def test_frames_of_another_size_and_masks_of_no_frame(segmenter, video):
         Segmenter(segmenter.model, segmenter.variables, short_side=3).start(frames[0], mask=tiny)
 
 
-def test_masks_are_read_from_index_pictures_alone(tmp_path):
+def test_masks_are_read_from_index_images_only(tmp_path):
     mask = np.zeros((4, 5), np.uint8)
     mask[1:3, 2] = 3
     palette = Image.fromarray(mask)
     palette.putpalette([0, 0, 0] * 3 + [200, 0, 0])
     palette.save(tmp_path / "00000.png")
     Image.fromarray(mask).save(tmp_path / "12.png")
-    assert [(masks.read_masks(tmp_path / name)[0] == mask).all() for name in ("00000.png", "12.png")] \
-        == [True, True]
+    for name in ("00000.png", "12.png"):
+        assert (masks.read_masks(tmp_path / name)[0] == mask).all()
     assert sorted(masks.read_masks(tmp_path)) == [0, 12]
     Image.fromarray(mask > 0).save(tmp_path / "two.png")   # one bit a pixel
     assert masks.read_masks(tmp_path / "two.png")[0].max() == 1
@@ -196,9 +196,9 @@ def test_masks_are_read_from_index_pictures_alone(tmp_path):
         masks.read_masks(tmp_path)
     for mode in ("RGB", "RGBA", "LA", "I;16"):
         Image.new(mode, (5, 4)).save(tmp_path / "colors.png")
-        with pytest.raises(ValueError, match=r"image of mode .*; a mask is an index PNG .*fromarray"):
+        with pytest.raises(ValueError, match=rf"of mode {mode}; a mask is an index PNG .*froma"):
             masks.read_masks(tmp_path / "colors.png")
-    (tmp_path / "colors.png").write_bytes(b"no picture")
+    (tmp_path / "colors.png").write_bytes(b"not an image")
     with pytest.raises(ValueError, match=r"colors\.png cannot be read"):
         masks.read_masks(tmp_path / "colors.png")
     with pytest.raises(ValueError, match="there is no mask"):

@@ -1,5 +1,4 @@
-"""The real SwiftNet, tiny: together as alone, two programs, and the same elsewhere."""
-
+"""A tiny SwiftNet: videos together as alone, in two programs, and exported."""
 
 import jax
 import numpy as np
@@ -37,7 +36,7 @@ def test_eight_videos_together_are_eight_alone(segmenter):
     later = [{2: np.where(m[2] == 2, 2, 0)} if k % 2 else {} for k, (_, m) in enumerate(videos)]
     predictions = [session.first]
     for t in range(1, 6):
-        masks = [given.get(t) for given in later] if t == 2 else None
+        masks = [entering.get(t) for entering in later] if t == 2 else None
         predictions.append(session.step([f[t] for f, _ in videos], masks))
     assert segmenter.model.traces == 2, "with masks and without"
     for k, (frames, truth) in enumerate(videos):
@@ -48,7 +47,7 @@ def test_eight_videos_together_are_eight_alone(segmenter):
     assert segmenter.model.traces == 4, "one stream has two programs of its own"
 
 
-def test_the_exported_stream_says_the_same(segmenter, tmp_path):
+def test_the_exported_stream_predicts_the_same(segmenter, tmp_path):
     about = {"batch": {"frames": [[4, 3, *SIZE, 3], "uint8"]}}
     export.export_stream(checkpoint.Restored(
         segmenter.model, segmenter.variables, None, None, about), tmp_path, ("cpu",))
@@ -64,5 +63,6 @@ def test_the_exported_stream_says_the_same(segmenter, tmp_path):
         probability = np.asarray(out["probability"])
         assert out["frame"].tolist() == [t] * 8
         for prediction, maps in zip(predictions, probability, strict=True):
-            np.testing.assert_allclose(prediction.probability, maps[:len(prediction.ids)], atol=1e-4)
+            np.testing.assert_allclose(
+                prediction.probability, maps[:len(prediction.ids)], atol=1e-4)
     assert "S" in [e["shape"][0] for e in stream.description["state"]]

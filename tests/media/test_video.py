@@ -1,4 +1,4 @@
-"""Video files in and out: what is damaged is said, nothing is half-written."""
+"""Video files in and out: damage is reported, and nothing is half-written."""
 
 import io
 import struct
@@ -78,7 +78,7 @@ def test_a_phone_held_upright_gives_upright_frames(video, tmp_path):
     np.testing.assert_array_equal(turned, np.rot90(plain, -1))
 
 
-def test_a_cut_off_video_gives_what_there_is_and_says_so(video, tmp_path):
+def test_a_truncated_video_yields_its_frames_with_a_warning(video, tmp_path):
     data = video.read_bytes()
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(data[: int(len(data) * 0.7)])   # the index is at the front
@@ -88,7 +88,7 @@ def test_a_cut_off_video_gives_what_there_is_and_says_so(video, tmp_path):
     np.testing.assert_array_equal(frames[0], next(iter(Video(video))))
 
 
-def test_files_that_are_no_video_are_named(video, tmp_path):
+def test_messages_name_files_that_are_not_videos(video, tmp_path):
     def fails(name, data, match):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ValueError, match=match):

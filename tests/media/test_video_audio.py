@@ -1,4 +1,4 @@
-"""The sound of videos: in step with the pictures, whatever the container says, and where none is."""
+"""The audio of videos: in step with the frames, whatever the container says, or missing."""
 
 import itertools
 import struct
@@ -19,7 +19,7 @@ FPS = 10
 
 
 def write(path, samples=None, rate=16000, delay=0.0, frames=20, codec="pcm_s16le"):
-    """A video of a green square with the sound `samples`, which begins `delay` seconds late."""
+    """Writes a video of a green square whose audio, `samples`, starts `delay` seconds late."""
     picture = np.zeros((24, 32, 3), np.uint8)
     picture[4:20, 4:20, 1] = 255
     with av.open(str(path), "w") as container:
@@ -61,7 +61,7 @@ def test_each_frame_gets_its_part_of_the_videos_audio(samples, tmp_path):
     assert not np.abs(parts[9]).any() and np.abs(parts[10]).max() > 0.4
 
 
-def test_audio_that_begins_with_the_second_frame_or_has_another_rate(samples, tmp_path):
+def test_audio_that_starts_with_the_second_frame_or_has_another_rate(samples, tmp_path):
     late = cut(write(tmp_path / "late.mkv", samples, delay=0.1), 20)
     np.testing.assert_allclose(np.concatenate(late)[1600:], samples[:30400], atol=1e-4)
     assert not late[0].any() and len(late[0]) == 1600
@@ -72,34 +72,35 @@ def test_audio_that_begins_with_the_second_frame_or_has_another_rate(samples, tm
 
 
 def test_videos_without_audio_are_segmented_with_a_warning(samples, tmp_path):
-    hearing = Segmenter(Finder(FinderConfig(audio=True)), standin_vis.variables(),
-                        clip=standin_vis.CLIP, categories=standin_vis.NAMES)
-    heard = write(tmp_path / "heard.mkv", samples)
+    with_audio = Segmenter(Finder(FinderConfig(audio=True)), standin_vis.variables(),
+                           clip=standin_vis.CLIP, categories=standin_vis.NAMES)
+    normal = write(tmp_path / "normal.mkv", samples)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        names = [a.categories for a in hearing.segment(heard)]
-    assert names == [("square",)] * 10 + [("big_box",)] * 10, "the tone is heard as it begins"
+        names = [a.categories for a in with_audio.segment(normal)]
+    assert names == [("square",)] * 10 + [("big_box",)] * 10, "it changes as the tone starts"
     low = write(tmp_path / "low.mkv", samples, rate=8000)
     high, unknown = tmp_path / "high.mkv", tmp_path / "unknown.mkv"
     broken = write(tmp_path / "broken.mkv", samples + np.float32(np.nan), codec="pcm_f32le")
     rates = struct.pack(">d", 16000), struct.pack(">d", 1e9)
-    high.write_bytes(heard.read_bytes().replace(*rates))
-    unknown.write_bytes(heard.read_bytes().replace(b"A_PCM/INT/LIT", b"A_XYZ/INT/LIT"))
-    for path, said in ((write(tmp_path / "silent.mkv"), "silent.mkv has no audio track; the model gets"),
+    high.write_bytes(normal.read_bytes().replace(*rates))
+    unknown.write_bytes(normal.read_bytes().replace(b"A_PCM/INT/LIT", b"A_XYZ/INT/LIT"))
+    silent = write(tmp_path / "silent.mkv")
+    for path, said in ((silent, "silent.mkv has no audio track; the model gets silence"),
                        (write(tmp_path / "empty.mkv", samples[:0]), "audio track without samples"),
                        (low, "low.mkv has audio with a sample rate of 8000 Hz; at least 16000"),
                        (high, "of 1000000000 Hz; .* at most 768000 are read"),
                        (unknown, "unknown.mkv has audio of a kind that cannot be decoded"),
                        (broken, "broken.mkv cannot be decoded further .non-finite samples")):
         with pytest.warns(UserWarning, match=said):
-            predictions = list(hearing.segment(path))
+            predictions = list(with_audio.segment(path))
         assert [a.categories for a in predictions] == [("square",)] * 20
 
 
-def test_a_model_without_ears_does_not_open_the_audio(samples, tmp_path):
-    deaf = Segmenter(Finder(), standin_vis.variables(), clip=standin_vis.CLIP,
-                     categories=standin_vis.NAMES)
+def test_a_model_without_audio_does_not_open_the_audio_track(samples, tmp_path):
+    without = Segmenter(Finder(), standin_vis.variables(), clip=standin_vis.CLIP,
+                        categories=standin_vis.NAMES)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        predictions = list(deaf.segment(write(tmp_path / "silent.mkv")))
+        predictions = list(without.segment(write(tmp_path / "silent.mkv")))
     assert len(predictions) == 20
