@@ -107,7 +107,7 @@ class MemoryDataset(Dataset):
 
 
 def square_frames(number, size=(24, 32), side=8, step=1, seed=0):
-    """Returns uint8 frames [number, h, w, 3] of two moving squares, red and blue, and index masks."""
+    """Returns frames, uint8 [number, h, w, 3], of a red and a blue square, and index masks."""
     generator = np.random.default_rng(seed)
     frames = np.full((number, *size, 3), 40, np.uint8)
     masks = np.zeros((number, *size), np.uint8)

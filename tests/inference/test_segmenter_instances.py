@@ -107,7 +107,7 @@ def test_audio_is_in_step_with_the_frames():
     predictions = [session.first, *(session.step(f, audio=s) for f, s in zip(
         frames[1:], (quiet, loud, np.zeros(0), quiet), strict=True))]
     assert [a.categories[-1] for a in predictions] == [
-        "square", "square", "big_box", "big_box", "square"], "an empty array keeps the recent samples"
+        "square", "square", "big_box", "big_box", "square"], "the recent samples are kept"
     session = audio_model.start(frames[0], audio=loud)
     assert session.first.categories[-1] == "big_box"
     # A frame without audio drops the recent samples.
