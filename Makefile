@@ -2,13 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-all parity docs lint clean
+.PHONY: quickstart test test-all parity docs lint types clean
 
 quickstart: .venv/run.stamp
 	$(BIN)/python -m vseg_jax.main --config configs/quickstart.py --workdir runs/quickstart
 
-test: .venv/dev.stamp
-	$(BIN)/ruff check .
+test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not parity and not slow"
 
 test-all: .venv/dev.stamp        # with the slow tests: ten kills, paper-size configs
@@ -24,11 +23,14 @@ docs: .venv/dev.stamp            # the site, in site/; a broken link or name is 
 	$(BIN)/python docs/check.py
 	$(BIN)/zensical build --clean --strict
 
-lint: .venv/dev.stamp
+lint: .venv/dev.stamp types
 	$(BIN)/ruff check .
 
+types: .venv/dev.stamp           # the modules that pyproject.toml lists
+	$(BIN)/mypy
+
 clean:
-	rm -rf .venv runs data
+	rm -rf .venv runs data build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

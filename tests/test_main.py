@@ -11,15 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-from commandline import (
-    SMALL_QUICKSTART as SMALL,
-)
-from commandline import (  # noqa: F401
-    command,
-    contents,
-    quick_compilation,
-    refused,
-)
+from commandline import SMALL_QUICKSTART as SMALL
+from commandline import command, contents, quick_compilation, refused  # noqa: F401
 
 import vseg_jax
 from vseg_jax.export.stream import Stream
@@ -161,7 +154,8 @@ def test_an_export_predictions_as_the_run_does(trained, tmp_path):
     (["--config.data.split=trian"], "no split 'trian'"),
     (["--config.evaluation.datasets.target.split=tset"], "no split 'tset'"),
     (["--config.model.vocabulary=5"], "token ids, but the model knows 5; raise the vocabulary"),
-    (["--config", "configs/quikstart.py"], "there is no config 'configs/quikstart.py'; did you mean 'quickstart'?"),
+    (["--config", "configs/quikstart.py"],
+     "there is no config 'configs/quikstart.py'; did you mean 'quickstart'?"),
     (["--config", f"{QUICKSTART}:big"], "has no variants, got 'big'"),
     (["--config", f"{QVIM}:a2c"], "qvim has no variant 'a2c'; there are a2d, rvos, davis"),
     (["--config="], "--config is missing"),

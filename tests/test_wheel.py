@@ -75,7 +75,7 @@ def installed(run, built, tmp_path_factory):
     python = folder / "env/bin/python"
     packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))",
                         cwd=folder).strip())
-    # A path in a .pth file comes last, and the .pth files in there (editable installs) do not count.
+    # A path in a .pth file comes last, and .pth files in there (editable installs) do not count.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index",
         built[0], cwd=folder)
