@@ -117,8 +117,9 @@ def test_where_a_run_points_and_what_qfa_makes_of_it(trained, tmp_path, capsys):
     shown = json.loads((tmp_path / "augmented.json").read_text())["samples"]
     assert len(shown) == 2 and all(one["rest_kept"] == 0 for one in shown)   # nothing is above 2
     assert {"pointing.png", "augmented.png"} <= {p.name for p in tmp_path.iterdir()}
-    with pytest.raises(SystemExit, match="error: there is no folder"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         qvim_analysis.main(["augmented", str(tmp_path / "none"), *opened])
+    assert "error: there is no folder" in capsys.readouterr().err
 
 
 def test_an_export_predictions_as_the_run_does(trained, tmp_path):

@@ -12,18 +12,21 @@ from vseg_jax.input_pipeline.builders import BUILDERS, prepare, verify
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns 0, 1 if `verify` found problems, 2 if the command failed."""
     parser = argparse.ArgumentParser(
-        prog="python -m vseg_jax.input_pipeline.builders",
+        prog="vseg data",
         description="Checks official downloads and turns them into prepared datasets; "
                     f"see {urls.DATASETS}",
     )
-    parser.add_argument("command", choices=("prepare", "verify"))
-    parser.add_argument("name", help=f"one of {', '.join(BUILDERS)}")
-    parser.add_argument("--source", default="", help="folder of the official download")
-    parser.add_argument("--prepared", default="data", help="folder of all prepared datasets")
-    parser.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE",
-        help="an option of the builder; may be repeated",
-    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command, purpose in (("prepare", "Converts an official download into a prepared dataset"),
+                             ("verify", "Checks an official download for faults")):
+        one = commands.add_parser(command, description=f"{purpose}; see {urls.DATASETS}",
+                                  help=purpose)
+        one.add_argument("name", help=f"one of {', '.join(BUILDERS)}")
+        one.add_argument("--source", default="", help="folder of the official download")
+        if command == "prepare":
+            one.add_argument("--prepared", default="data", help="folder of all prepared datasets")
+        one.add_argument("--option", action="append", default=[], metavar="KEY=VALUE",
+                         help="an option of the builder; may be repeated")
     given = parser.parse_args(arguments)
     try:
         options = _options(given.option)

@@ -118,7 +118,7 @@ def _track(masks: list[np.ndarray], number: int) -> dict[str, list[Any]]:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns 0, or 2 if it failed."""
     parser = argparse.ArgumentParser(
-        prog="python -m vseg_jax.input_pipeline.builders.as_youtube_vis", description=__doc__,
+        prog="vseg data as_youtube_vis", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("dataset", help="folder of a prepared dataset, as printed by prepare")

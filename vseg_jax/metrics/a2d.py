@@ -18,7 +18,7 @@ exactly K does not count; in double precision it would.
 Checked against haowang1992/ACGA 85b436e `util/tool.py`, mttr2021/MTTR 2cc35ab `metrics.py` and
 pycocotools. The command scores masks that `evaluate` saved, or any others in that layout:
 
-    python -m vseg_jax.metrics.a2d --predictions DIR [--protocol legacy|coco]
+    vseg metrics a2d --predictions DIR [--protocol legacy|coco]
 
 DIR holds `predictions.json` ({"protocol": ..., "samples": [{"file": "000000.png", "score": 0.9,
 "differs_in": "", "category": ""}, ...]}) and the index PNGs `DIR/predictions/<file>` and
@@ -283,7 +283,7 @@ def _read_mask(path: Path) -> np.ndarray:
 
 def main(arguments: Iterable[str] | None = None) -> int:
     """Runs the command of the module's docstring and returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m vseg_jax.metrics.a2d", description=__doc__,
+    parser = argparse.ArgumentParser(prog="vseg metrics a2d", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--predictions", required=True, help="folder that evaluate saved")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="default: that of the saved table")

@@ -20,7 +20,7 @@ The command scores index PNGs `DIR/<sequence>/<frame>.png` that have the same na
 0 is background and ids begin at 1; a gray mask with the values 0 and 255 alone holds one object, as
 in DAVIS 2016:
 
-    python -m vseg_jax.metrics.davis --truth DIR --predictions DIR [--sequences val.txt]
+    vseg metrics davis --truth DIR --predictions DIR [--sequences val.txt]
 """
 
 from __future__ import annotations
@@ -352,7 +352,7 @@ def read_index(path: str | Path) -> UInt8[np.ndarray, "H W"]:
 
 def main(arguments: Iterable[str] | None = None) -> int:
     """Runs the command of the module's docstring and returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m vseg_jax.metrics.davis", description=__doc__,
+    parser = argparse.ArgumentParser(prog="vseg metrics davis", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--truth", required=True, help="folder of the ground-truth masks")
     parser.add_argument("--predictions", required=True, help="folder of the predicted masks")

@@ -15,7 +15,7 @@ Checked against youtubevos/cocoapi f3f9948, with two differences: there, an obje
 counts as unmatched, while ids do not matter here; and a score without any object is -1 there and
 NaN here. The command scores an annotation file and a result file in their official formats:
 
-    python -m vseg_jax.metrics.youtube_vis --truth instances.json --predictions results.json
+    vseg metrics youtube_vis --truth instances.json --predictions results.json
 """
 
 from __future__ import annotations
@@ -280,7 +280,7 @@ def _read_json(path: str | Path) -> Any:
 
 def main(arguments: Iterable[str] | None = None) -> int:
     """Runs the command of the module's docstring and returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m vseg_jax.metrics.youtube_vis",
+    parser = argparse.ArgumentParser(prog="vseg metrics youtube_vis",
                                      description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--truth", required=True, help="annotation file (instances.json)")

@@ -1,7 +1,7 @@
 """Writes and checks submissions to the benchmarks' servers.
 
-    python -m vseg_jax.submission check --kind davis --source DAVIS FOLDER_OR_ZIP
-    python -m vseg_jax.submission write --kind davis --source DAVIS \\
+    vseg submission check --kind davis --source DAVIS FOLDER_OR_ZIP
+    vseg submission write --kind davis --source DAVIS \\
         --checkpoint RUN --prepared DATASET OUTPUT
 
 DAVIS is the folder of the official download (`--source`), RUN the working directory of a training
@@ -22,12 +22,13 @@ from vseg_jax.submission.base import count
 
 def main(arguments: Iterable[str] | None = None) -> int:
     """Runs the command of the module's docstring and returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m vseg_jax.submission", description=__doc__,
+    parser = argparse.ArgumentParser(prog="vseg submission", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     defaults = ", ".join(f"{name}: {format_.split}" for name, format_ in FORMATS.items())
     for name, path in (("check", "a folder or a zip"), ("write", "a new folder or zip")):
-        command = commands.add_parser(name)
+        command = commands.add_parser(
+            name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
         command.add_argument("--kind", choices=FORMATS, required=True)
         command.add_argument("--source", required=True, help="folder of the official download")
         command.add_argument("--split", default="", help=f"default: {defaults}")

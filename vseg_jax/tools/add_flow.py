@@ -1,6 +1,6 @@
 """Adds optical flow to a prepared dataset: by RAFT with public weights, or by OpenCV's DIS.
 
-    python -m vseg_jax.tools.add_flow --prepared data/davis/default/1.0.0 --weights raft-small.pth
+    vseg flow --prepared data/davis/default/1.0.0 --weights raft-small.pth
 
 writes a copy of the dataset, with the flow from every frame to the next in its records, to
 data-raft-small/davis/default/1.0.0. A config uses it with `prepared="data-raft-small"`; the
@@ -173,7 +173,7 @@ def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, or 2 for user errors."""
-    parser = argparse.ArgumentParser(prog="python -m vseg_jax.tools.add_flow", description=__doc__,
+    parser = argparse.ArgumentParser(prog="vseg flow", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prepared", required=True, help="folder of one prepared dataset")
     parser.add_argument("--weights", help="RAFT's public weights; without them the flow is by DIS")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,4 +90,4 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None) -> None:
     try:
         chosen.function(chosen)
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        parser.exit(2, f"error: {error}\n")

@@ -1,8 +1,8 @@
 """Where a sentence points in qvim, and what QFA makes of it, in numbers and pictures.
 
-    python -m vseg_jax.tools.qvim_figures pointing RUN... --dataset FOLDER --split test \\
+    vseg figures qvim pointing RUN... --dataset FOLDER --split test \\
         --output OUT
-    python -m vseg_jax.tools.qvim_figures augmented RUN --dataset ... --output OUT
+    vseg figures qvim augmented RUN --dataset ... --output OUT
 
 RUN is the working directory of a training or an export, FOLDER a prepared dataset. OUT is a folder
 that is made: it holds the numbers as JSON and, where matplotlib is installed, a PNG. `pointing`
@@ -147,7 +147,8 @@ def _opened(run: Path, arguments: argparse.Namespace) -> tuple[Qvim, Any, Referr
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; see the top of this file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="vseg figures qvim", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     for name, function in (("pointing", _pointing), ("augmented", _augmented)):
         command = commands.add_parser(name)

@@ -1,11 +1,11 @@
 """Analyses of rcf's paper, as commands that write figures and numbers.
 
-    python -m vseg_jax.tools.rcf_figures slots RUN --dataset FOLDER --split val --output OUT
-    python -m vseg_jax.tools.rcf_figures attention RUN --dataset ... --sample 12 --output OUT
-    python -m vseg_jax.tools.rcf_figures lipschitz RUN --dataset ... --output OUT
-    python -m vseg_jax.tools.rcf_figures audio --truth instances.json --with A/results.json \\
+    vseg figures rcf slots RUN --dataset FOLDER --split val --output OUT
+    vseg figures rcf attention RUN --dataset ... --sample 12 --output OUT
+    vseg figures rcf lipschitz RUN --dataset ... --output OUT
+    vseg figures rcf audio --truth instances.json --with A/results.json \\
         --without B/results.json
-    python -m vseg_jax.tools.rcf_figures latency --stream 6 --model 23.9 [--frames 36]
+    vseg figures rcf latency --stream 6 --model 23.9 [--frames 36]
 
 RUN is the working directory of a training run or an export, FOLDER a prepared dataset. OUT is a
 folder, created if missing, for the numbers as JSON and, if matplotlib is installed, a PNG.
@@ -212,7 +212,8 @@ def _latency(arguments: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="vseg figures rcf", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     for name, function in (("slots", _slots), ("attention", _attention), ("lipschitz", _lipschitz)):
         command = commands.add_parser(name)
