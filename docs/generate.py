@@ -157,23 +157,25 @@ def configuration() -> str:
 
 
 def help_of(*arguments: str) -> str:
-    """Returns what `python -m MODULE ... --help` prints.
+    """Returns what `vseg ARGUMENTS --help` prints.
 
     Raises:
       RuntimeError: the command fails.
     """
+    program = " ".join(["vseg", *arguments])
+    code = f"import sys; from vseg_jax.cli import main; sys.argv[0] = {program!r}; sys.exit(main())"
     environment = {**os.environ, "COLUMNS": "96", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT),
                    "NO_COLOR": "1"}
-    done = subprocess.run([sys.executable, "-m", *arguments, "--help"], text=True,
+    done = subprocess.run([sys.executable, "-c", code, *arguments, "--help"], text=True,
                           capture_output=True, env=environment, cwd=ROOT, check=False)
-    if not done.stdout.strip():
-        raise RuntimeError(f"{' '.join(arguments)} --help printed nothing:\n{done.stderr}")
+    if done.returncode or not done.stdout.strip():
+        raise RuntimeError(f"{program} --help failed:\n{done.stderr}")
     return done.stdout.replace(f"{ROOT}/", "").rstrip()
 
 
 def cli() -> str:
     """Returns the page of the command line, one section for each command."""
-    top = help_of("vseg_jax.cli")
+    top = help_of()
     parts = [
         "# Command line\n",
         "`pip install vseg_jax` installs one command, `vseg`. This page is its own help, printed "
@@ -181,7 +183,7 @@ def cli() -> str:
         f"```text\n{top}\n```\n",
     ]
     for name in (*COMMANDS, *TOOLS):
-        text = help_of("vseg_jax.cli", *name.split())
+        text = help_of(*name.split())
         parts.append(f"## vseg {name}\n\n```text\n{text}\n```\n")
     return "\n".join(parts)
 

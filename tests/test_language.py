@@ -1,4 +1,5 @@
-"""The terms that the glossary of docs/project/conventions.md replaces stand in no name, message or heading.
+"""The terms that the glossary (docs/project/conventions.md) replaces stand in no name, message or
+heading.
 
 Checked are the names in the code, strings that are names (config keys, keys of JSON files), the
 texts that a user reads (error messages, the help of the command line), and in Markdown the headings
