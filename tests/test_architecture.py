@@ -1,6 +1,6 @@
 """Holds the house together: who may import whom, where gradients are taken, how long files get.
 
-The picture is docs/architecture.md, "Who may know whom"; the tables below are its twin.
+The picture is docs/architecture.md, "Dependencies"; the tables below state it in code.
 """
 
 from __future__ import annotations
