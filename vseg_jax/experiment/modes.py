@@ -102,8 +102,10 @@ def predict(workdir: str | Path, video: str, output: str | Path, *, query: str |
       workdir: of a training run, or an export.
       video: file to segment.
       output: folder to write.
-      query, mask: the prompt, as the model takes it; see `vseg_jax.inference.predict`.
-      short_side, changes: see `vseg_jax.load`.
+      query: the prompt of a referring model; see `vseg_jax.inference.predict`.
+      mask: the mask prompt, a file or a folder.
+      short_side: see `vseg_jax.load`.
+      changes: see `vseg_jax.load`.
       raft: weights of RAFT, for a model that reads optical flow; empty uses OpenCV's DIS.
 
     Raises:

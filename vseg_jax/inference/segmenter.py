@@ -197,7 +197,9 @@ class Segmenter:
 
         Args:
           frames: the first frame of each stream, uint8 RGB [H, W, 3].
-          queries, masks, audio: one per stream; see `start`.
+          queries: one per stream; see `start`.
+          masks: one per stream.
+          audio: one per stream.
 
         Raises:
           ValueError: a frame or a prompt cannot be used, or there are not as many of each.

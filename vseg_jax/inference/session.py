@@ -37,7 +37,10 @@ class Session:
 
         Args:
           engine: the model, with what belongs to it.
-          frames, queries, masks, audio: see `Segmenter.start_many`.
+          frames: see `Segmenter.start_many`.
+          queries: see `Segmenter.start_many`.
+          masks: see `Segmenter.start_many`.
+          audio: see `Segmenter.start_many`.
           single: whether the session takes and returns single items in place of lists of one.
         """
         if not len(frames):

@@ -17,7 +17,9 @@ def info_nce(
     """Computes InfoNCE: -log softmax of the positive among the positive and the negatives.
 
     Args:
-      queries, positives, negatives: unit vectors.
+      queries: unit vectors.
+      positives: unit vectors.
+      negatives: unit vectors.
       negatives_valid: which of the N shared negatives count for which query; the others are left
         out of the denominator.
       temperature: tau.
@@ -44,8 +46,11 @@ def info_nce_each(
     The denominator of a positive holds the positive itself and the negatives, no other positive.
 
     Args:
-      queries, positives, negatives: unit vectors.
-      positives_valid, negatives_valid: which of them exist; the others have no influence.
+      queries: unit vectors.
+      positives: unit vectors.
+      negatives: unit vectors.
+      positives_valid: which of the positives exist; the others have no influence.
+      negatives_valid: the same for the negatives.
       temperature: tau.
 
     Returns:

@@ -271,7 +271,8 @@ def score_folders(
         `DIR/<video>/<expression>`.
       predictions: folder with the same layout; frames that do not count may be missing.
       sequences: names of the sequences to score; None scores all of `truth`.
-      protocol, official_overflow: see `DavisMetric`.
+      protocol: see `DavisMetric`.
+      official_overflow: see `DavisMetric`.
 
     Raises:
       ValueError: a sequence, frame or file is missing, unreadable or not of the size of its ground
