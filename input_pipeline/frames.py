@@ -14,7 +14,7 @@ from vseg_jax.input_pipeline.records import (
 )
 
 
-def read_frame(dataset: Dataset, record: Record, t: int) -> np.ndarray:
+def read_frame(dataset: Dataset, record: Record, t: int | np.integer) -> np.ndarray:
     """Returns frame `t` as uint8 [h, w, 3]; errors name dataset, video and frame."""
     where = f"{dataset.name} video {record.video_id} frame {t}"
     rgb = decode_image(record.frames[t], where)
@@ -22,7 +22,7 @@ def read_frame(dataset: Dataset, record: Record, t: int) -> np.ndarray:
     return rgb
 
 
-def read_mask(dataset: Dataset, record: Record, t: int) -> np.ndarray:
+def read_mask(dataset: Dataset, record: Record, t: int | np.integer) -> np.ndarray:
     """Returns the index mask of frame `t`, uint8 [h, w]; errors name dataset, video and frame."""
     where = f"{dataset.name} video {record.video_id} frame {t}"
     mask = decode_mask(record.masks[t], where)
@@ -30,7 +30,7 @@ def read_mask(dataset: Dataset, record: Record, t: int) -> np.ndarray:
     return mask
 
 
-def read_flow(dataset: Dataset, record: Record, t: int) -> np.ndarray:
+def read_flow(dataset: Dataset, record: Record, t: int | np.integer) -> np.ndarray:
     """Returns the flow float32 [h, w, 2] from frame `t` to the next; 0 for the last frame.
 
     Raises:

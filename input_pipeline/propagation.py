@@ -180,7 +180,7 @@ class PropagationSamples:
         extent, size = scale * np.array([width, height]), np.array(self.size[::-1])
         common = scaling(scale, scale)
         if rng.random() < self.config.flip:
-            common = translation(0, extent[0]) @ scaling(1, -1) @ common
+            common = translation(0.0, extent[0]) @ scaling(1.0, -1.0) @ common
         bases = [random_affine(self.config, *extent[::-1], rng) @ common for _ in masks]
         moved = [_points(mask) @ base.T for mask, base in zip(masks, bases, strict=True)]
         box = np.concatenate(moved)[:, :2]

@@ -169,7 +169,7 @@ class ReferringSamples:
         places = clip_frames(place, count, clip.length, stride, clip.target)
         return np.array(entry.annotated)[places]
 
-    def _flow(self, record: Record, t: int, geometry: Geometry,
+    def _flow(self, record: Record, t: int | np.integer, geometry: Geometry,
               color: np.ndarray | None) -> np.ndarray:
         """Returns the flow from frame `t` to the next as an image of the input size."""
         flow = read_flow(self.dataset, record, t)

@@ -209,7 +209,7 @@ def test_frames_that_shrink_are_averaged():
 
 def test_an_affine_change_keeps_the_center_and_its_bounds():
     rng = np.random.default_rng(0)
-    turned = PropagationConfig(rotate=30, shear=0, translate=0, scale=(1, 1))
+    turned = PropagationConfig(rotate=30.0, shear=0.0, translate=0.0, scale=(1.0, 1.0))
     angles = []
     for _ in range(200):
         matrix = random_affine(turned, 40, 60, rng)

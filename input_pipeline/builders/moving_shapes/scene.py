@@ -218,7 +218,7 @@ def _place(
     length: int, step: np.ndarray, scale: float,
 ) -> Path:
     """Returns a path inside the frame that may cross the others but does not stay on them."""
-    shape = _motion(rng, appearance, min(frame), length, scale)
+    shape = _motion(rng, appearance, float(min(frame)), length, scale)
     track = shape.center + step * np.arange(length)[:, None]
     margin = 0.95 * shape.radius[:, None]
     low = (margin - track).max(axis=0)
