@@ -19,7 +19,7 @@ def binary_cross_entropy(
     Args:
       logits: before the sigmoid.
       targets: in [0, 1].
-      weights: not negative; of each pixel in the mean; a pixel of weight 0 has no gradient.
+      weights: of each pixel in the mean, not negative; a pixel of weight 0 has no gradient.
       pos_weight: factor of the foreground term.
 
     Returns:
@@ -50,7 +50,7 @@ def dice_coefficients(
     Args:
       logits: before the sigmoid.
       targets: in [0, 1].
-      weights: not negative; of each pixel; a pixel of weight 0 has no influence.
+      weights: of each pixel, not negative; a pixel of weight 0 has no influence.
 
     Source: Milletari et al., 2016, with the smoothing of MaskFormer.
     """
