@@ -12,10 +12,10 @@ Variants:
                 --config.text.tokenizer=/weights/bert-base-uncased
 
           The paper's numbers as recalled, unverified: A2D 41.9 mAP, 55.8 mean IoU; J-HMDB 38.6 and
-          61.3. We have not trained it yet. `--mode dry_run` reports the cost of a step.
+          61.3. We have not trained it yet. `vseg dry_run` reports the cost of a step.
 
-          The prepared data must contain flow: `python -m vseg_jax.tools.add_flow` makes a copy with
-          flow, and `--config.data.prepared` names that copy. The compatibility flags for the public
+          The prepared data must contain flow: `vseg flow` makes a copy with flow, and
+          `--config.data.prepared` names that copy. The compatibility flags for the public
           checkpoint: `--config.text.whole_words=True --config.model.bug_compat_mask=True
           --config.model.bug_compat_gate=True`.
 

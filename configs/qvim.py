@@ -14,7 +14,7 @@ Variants:
                --config.text.tokenizer=/weights/bert-base-uncased
 
          The paper's tables are lost; its predecessors reach 28.9 (ACGA) and 33.5 (CSTM) mAP on A2J.
-         We have not trained it yet. `--mode dry_run` reports the cost of a step.
+         We have not trained it yet. `vseg dry_run` reports the cost of a step.
 
   rvos   The paper's task R2A: trained on Refer-YouTube-VOS, scored on A2D's test set (`a2d_test`:
          R2A) and on the held-out `rvos_dev`; otherwise as a2d. The sources are

@@ -9,7 +9,7 @@ Variants:
 
                The paper reports AP 40.8 on valid (Table I), whose ground truth is kept by a server;
                here 200 train videos are held out as `dev`. We have not trained it;
-               `--mode dry_run` reports the cost of a step.
+               `vseg dry_run` reports the cost of a step.
 
   joint        First part: YouTube-VIS and the overlapping categories of COCO together.
 

@@ -15,7 +15,7 @@ Variants:
                 --config.extra_datasets.davis.source=/data/DAVIS
 
           The paper reports with this training: J&F 78.0 on DAVIS 2017 val, 79.0 with adaptation.
-          We have trained neither stage; `--mode dry_run` reports the cost of a step.
+          We have trained neither stage; `vseg dry_run` reports the cost of a step.
 
   davis1, davis2  Real but small enough for a CPU: 10 sequences of DAVIS 2016 and synthetic clips, a
           frozen EfficientNet-Lite0; pairs of frames first, then clips of three. The documentation

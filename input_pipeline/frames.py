@@ -40,8 +40,8 @@ def read_flow(dataset: Dataset, record: Record, t: int | np.integer) -> np.ndarr
     if not record.flow:
         raise ValueError(
             f"{where} has no optical flow, which the model's motion stream needs; make a copy of "
-            "the dataset with flow: python -m vseg_jax.tools.add_flow --prepared <its folder>, or "
-            "turn the motion stream off"
+            "the dataset with flow: vseg flow --prepared <its folder>, or turn the motion stream "
+            "off"
         )
     if not record.flow[t]:
         if t < len(record.frames) - 1:
