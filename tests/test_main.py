@@ -132,7 +132,7 @@ def test_an_export_predictions_as_the_run_does(trained, tmp_path):
     for one, other in zip(*predictions, strict=True):
         np.testing.assert_array_equal(one.probability, other.probability)
     stream = Stream(tmp_path / "exported" / "stream")
-    tokens, valid = vseg_jax.load(trained[0]).tokenizer.encode("a red square")
+    tokens, valid = vseg_jax.load(trained[0]).engine.tokenizer.encode("a red square")
     state = stream.start(frames[:1], tokens=tokens[None], tokens_valid=valid[None])
     _, prediction = stream.step(state, frames[1:2])
     probability = 1 / (1 + np.exp(-np.asarray(prediction["logits"][0])))
@@ -216,7 +216,7 @@ def test_a_workdir_of_another_config_stays_as_it_is(trained):
     workdir, arguments, _ = trained
     before = contents(workdir)
     error = refused(*arguments, "--config.train.learning_rate=0.5", "--config.model.queue=16")
-    assert "holds a run of another config" in error
+    assert "holds a run with a different config" in error
     assert "train.learning_rate: 0.01 there, 0.5 here" in error
     assert "model.queue: 8 there, 16 here" in error
     assert contents(workdir) == before

@@ -166,9 +166,10 @@ def _overview() -> str:
 
 def _table(names: Sequence[str]) -> str:
     """Returns a line with the summary of each command."""
-    known = {**commands.COMMANDS, **TOOLS}
+    summaries = {name: command.summary for name, command in commands.COMMANDS.items()}
+    summaries |= {name: tool.summary for name, tool in TOOLS.items()}
     width = max(map(len, names))
-    return "\n".join(f"  {name:{width}}  {known[name].summary}" for name in names)
+    return "\n".join(f"  {name:{width}}  {summaries[name]}" for name in names)
 
 
 def _unknown(name: str, group: Sequence[str]) -> int:

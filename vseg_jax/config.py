@@ -118,7 +118,7 @@ def literal(text: str) -> Any:
 
 def section(cls: type, **values: Any) -> ConfigDict:
     """Returns the dataclass `cls` as a `ConfigDict`, with `values` in place of its defaults."""
-    instance = parse(cls, values, cls.__name__)
+    instance: Any = parse(cls, values, cls.__name__)
     config = ConfigDict()
     for field in dataclasses.fields(cls):
         value = getattr(instance, field.name)
@@ -140,7 +140,7 @@ def parse(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
       ValueError: an unknown key (the message gives the nearest known one), a missing key or a
         value of the wrong type; `where` names the section in the message.
     """
-    fields = {f.name: f for f in dataclasses.fields(cls)}
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
     arguments = {}
     for key, value in values.items():
@@ -180,10 +180,12 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if origin in (typing.Union, types.UnionType):
         return _convert_union(inner, value, where)
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, (Mapping, hint)):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):
+            return value
+        if not isinstance(value, Mapping):
             raise ValueError(f"config key '{where}' must be a section, got {value!r}")
-        return value if isinstance(value, hint) else parse(hint, value, where)
+        return parse(hint, value, where)
     if origin is typing.Literal:
         if value not in inner:
             options = ", ".join(map(repr, inner))
@@ -206,14 +208,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 def _convert_union(options: tuple, value: Any, where: str) -> Any:
     if value is None and types.NoneType in options:
         return None
-    error = None
+    errors = []
     for option in options:
         if option is not types.NoneType:
             try:
                 return _convert(option, value, where)
-            except ValueError as e:
-                error = error or e
-    raise error
+            except ValueError as error:
+                errors.append(error)
+    raise errors[0]
 
 
 def _convert_tuple(inner: tuple, value: Any, where: str) -> tuple:

@@ -20,13 +20,14 @@ non-finite loss exits with status 1. --verbosity=1 shows where an error came fro
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from absl import app, flags, logging
 
 from vseg_jax import commands
 
-_DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, type(None): flags.DEFINE_string}
-
+_DEFINE: dict[type, Callable[..., flags.FlagHolder]] = {
+    bool: flags.DEFINE_bool, int: flags.DEFINE_integer, type(None): flags.DEFINE_string}
 _MODE = flags.DEFINE_enum("mode", "train", list(commands.COMMANDS), "command to run")
 _OPTIONS = {name: _DEFINE[type(option.default)](name, option.default, option.help)
             for name, option in commands.OPTIONS.items()}

@@ -42,7 +42,8 @@ class Predictions(Iterator[Segmentation]):
 
     def _run(self, frames: Iterator[np.ndarray], masks: dict[int, np.ndarray],
              audio: Iterator[Any]) -> Iterator[Segmentation]:
-        session, waiting = self._session, collections.deque()
+        session = self._session
+        waiting: collections.deque[Any] = collections.deque()
         if session.first is not None:
             yield session.first
         for number, frame in enumerate(frames, 1):

@@ -69,7 +69,8 @@ def restore(path: str | Path, changes: Mapping[str, Any] | None = None) -> Resto
         about = {**about, "config": config}
     model = models.build(config["system"], config["model"])
     needs = streams_of(model).needs
-    clip, tokenizer, names = None, None, ()
+    clip, tokenizer = None, None
+    names: tuple[str, ...] = ()
     if "clip" in needs:
         _require(config, ("clip",), path)
         clip = parse(ClipConfig, config["clip"], "config.clip")

@@ -158,8 +158,8 @@ class A2DMetric:
         return result
 
     def _iou(self, rows: np.ndarray) -> np.ndarray:
-        dtype = np.float64 if self.protocol == "legacy" else np.float32
-        areas = rows[:, :2].astype(dtype) + dtype(SMOOTH)
+        dtype = np.dtype(np.float64 if self.protocol == "legacy" else np.float32)
+        areas = rows[:, :2].astype(dtype) + np.asarray(SMOOTH, dtype)
         return (areas[:, 0] / areas[:, 1]).astype(np.float64)
 
 

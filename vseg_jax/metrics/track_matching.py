@@ -55,22 +55,23 @@ def curves(
       empty where no object counts.
     """
     low, high = bounds
-    matched, ignored, ranks, scores, objects = [], [], [], [], 0
+    groups_matched, groups_ignored, groups_ranks, groups_scores, objects = [], [], [], [], 0
     for group in groups:
         outside = np.array([not low <= a <= high for a in group.true_areas], bool)
         apart = outside | np.array(group.crowds, bool)
         match = _match(np.array(group.ious).reshape(len(group.scores), len(apart)), apart,
                        np.array(group.crowds, bool))
         far = np.array([not low <= a <= high for a in group.areas], bool)
-        matched.append(match >= 0)
-        ignored.append(np.where(match >= 0, np.append(apart, False)[match], far))
-        ranks.append(np.arange(len(group.scores)))
-        scores.append(np.array(group.scores))
+        groups_matched.append(match >= 0)
+        groups_ignored.append(np.where(match >= 0, np.append(apart, False)[match], far))
+        groups_ranks.append(np.arange(len(group.scores)))
+        groups_scores.append(np.array(group.scores))
         objects += int((~apart).sum())
     if not objects:
         return {}
-    matched, ignored = np.concatenate(matched, axis=1), np.concatenate(ignored, axis=1)
-    ranks, scores = np.concatenate(ranks), np.concatenate(scores)
+    matched = np.concatenate(groups_matched, axis=1)
+    ignored = np.concatenate(groups_ignored, axis=1)
+    ranks, scores = np.concatenate(groups_ranks), np.concatenate(groups_scores)
     found = {}
     for most in mosts:
         kept = np.flatnonzero(ranks < most)

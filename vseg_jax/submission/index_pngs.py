@@ -178,8 +178,8 @@ REFER_YOUTUBE_VOS = IndexPngs("valid", "Annotations/", _refer_youtube_vos, "expr
 
 
 @contextlib.contextmanager
-def _files(submission: Path) -> Iterator[dict[str, Callable[[], io.BufferedIOBase]]]:
-    """Yields {path inside the submission: a function that opens it}."""
+def _files(submission: Path) -> Iterator[dict[str, Callable[[], Any]]]:
+    """Yields {path inside the submission: a function that opens it to read bytes}."""
     if submission.is_dir():
         yield {p.relative_to(submission).as_posix(): functools.partial(p.open, "rb")
                for p in submission.rglob("*") if p.is_file()}
