@@ -44,7 +44,7 @@ class QueryStreams(TaskStreams):
         assert queries is not None   # see check_prompt
         check_counts(frames, queries, "queries")
         self.encode(None, audio, 0)
-        tokenizer = required(self.engine.tokenizer, "tokenizer")
+        tokenizer: Any = required(self.engine.tokenizer, "tokenizer")
         encoded = [tokenizer.encode(q) for q in queries]
         tokens, valid = (np.stack(arrays) for arrays in zip(*encoded, strict=True))
         state = self.engine.start(inputs, {"tokens": tokens, "tokens_valid": valid})
