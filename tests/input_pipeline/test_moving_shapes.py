@@ -9,7 +9,8 @@ from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import moving_shapes
 from vseg_jax.input_pipeline.builders.moving_shapes import Options, make_clip, make_record, nameable
 from vseg_jax.input_pipeline.builders.moving_shapes.audio import TONES, mix
-from vseg_jax.input_pipeline.builders.moving_shapes.scene import SHAPES, Appearance, Path, Scene
+from vseg_jax.input_pipeline.builders.moving_shapes.paths import Path
+from vseg_jax.input_pipeline.builders.moving_shapes.scene import SHAPES, Appearance, Scene
 
 SMALL = Options(height=48, width=64, length=6, train=3, test=2)
 

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from vseg_jax.input_pipeline.builders.moving_shapes.paths import Path
 from vseg_jax.input_pipeline.builders.moving_shapes.render import (
     RGB,
     render,
@@ -12,7 +13,6 @@ from vseg_jax.input_pipeline.builders.moving_shapes.render import (
 from vseg_jax.input_pipeline.builders.moving_shapes.scene import (
     SHAPES,
     Appearance,
-    Path,
     Scene,
     draw_scene,
 )

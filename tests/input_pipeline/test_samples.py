@@ -267,7 +267,8 @@ def test_a_mirrored_clip_moves_the_other_way(tmp_path):
 
 
 def test_missing_flow_is_named_with_the_command(tmp_path, toys):
-    with pytest.raises(ValueError, match="train video toy-0 has no optical flow.*vseg flow --prep"):
+    message = r"train video toy-0 has no optical flow.*vseg flow --prepared"
+    with pytest.raises(ValueError, match=message):
         samples_of(toys, flow=True)
     record, _ = moving()
     record.flow[3] = b""

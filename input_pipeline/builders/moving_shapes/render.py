@@ -13,7 +13,8 @@ import functools
 import cv2
 import numpy as np
 
-from vseg_jax.input_pipeline.builders.moving_shapes.scene import Appearance, Path, Scene
+from vseg_jax.input_pipeline.builders.moving_shapes.paths import Path
+from vseg_jax.input_pipeline.builders.moving_shapes.scene import Appearance, Scene
 from vseg_jax.input_pipeline.builders.moving_shapes.shapes import REACH, SAMPLES, table_of
 from vseg_jax.input_pipeline.builders.moving_shapes.style import Style
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vseg_jax.input_pipeline.builders.moving_shapes.paths import Path, place
+
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "heart", "crescent")
 COLORS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 SIZES = ("small", "large")
@@ -23,11 +25,7 @@ ATTRIBUTES = tuple(VALUES)
 
 MUTE = "circle"  # the shape in which look-alikes are drawn
 _SLIDING = ("left", "right", "up", "down", "bouncing", "circling")  # visible even for a plain disc
-_DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-_RADII = {"small": 0.1, "large": 0.165}  # of the frame's smaller side; bounds of a size change
 _DISTRACTOR = 0.7  # how often a further actor copies an earlier one except for one attribute
-_CANDIDATES = 24  # paths tried at a time for one actor
-_CROSSING = 0.25  # share of the frames in which two actors may overlap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +54,6 @@ class Appearance:
         changes_size = self.motion in ("growing", "shrinking")
         return not (self.motion == "rotating" and round_and_plain) and changes_size != bool(
             self.size)
-
-
-@dataclasses.dataclass(frozen=True)
-class Path:
-    """Where an actor is in every frame: center [T, 2], angle [T], radius [T]."""
-
-    center: np.ndarray
-    angle: np.ndarray
-    radius: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +115,8 @@ def _place_all(
     step = np.array([np.cos(heading), np.sin(heading)]) * way / max(length - 1, 1)
     paths: list[Path] = []
     for one in appearances:
-        paths.append(_place(rng, one, paths, np.array([width, height]), length, step, scale))
+        paths.append(place(rng, one.motion, one.size, paths, np.array([width, height]), length,
+                           step, scale))
     return tuple(paths), step
 
 
@@ -211,58 +201,3 @@ def _distractor(
 
 def _pick(rng: np.random.Generator, values: Sequence[str]) -> str:
     return values[int(rng.integers(len(values)))]
-
-
-def _place(
-    rng: np.random.Generator, appearance: Appearance, others: list[Path], frame: np.ndarray,
-    length: int, step: np.ndarray, scale: float,
-) -> Path:
-    """Returns a path inside the frame that may cross the others but does not stay on them."""
-    shape = _motion(rng, appearance, float(min(frame)), length, scale)
-    track = shape.center + step * np.arange(length)[:, None]
-    margin = 0.95 * shape.radius[:, None]
-    low = (margin - track).max(axis=0)
-    high = (frame - margin - track).min(axis=0)
-    middle = (low + high) / 2  # a path longer than the frame extends beyond both ends
-    low, high = np.minimum(low, middle), np.maximum(high, middle)
-    best, best_cost = None, np.inf
-    for _ in range(3):
-        starts = rng.uniform(low, high, (_CANDIDATES, 2))
-        centers = starts[:, None] + track  # [candidates, T, 2]
-        cost = np.zeros(_CANDIDATES)
-        for other in others:
-            gap = np.linalg.norm(centers - other.center, axis=-1) / (shape.radius + other.radius)
-            cost = np.maximum(cost, (gap < 0.95).mean(axis=1))
-        i = int(np.argmax(cost <= _CROSSING) if cost.min() <= _CROSSING else cost.argmin())
-        if cost[i] < best_cost:
-            best, best_cost = centers[i], cost[i]
-        if best_cost <= _CROSSING:
-            break
-    return Path(best, shape.angle, shape.radius)
-
-
-def _motion(rng: np.random.Generator, appearance: Appearance, side: float, length: int,
-            scale: float) -> Path:
-    """Returns the path around the origin, without the camera's drift."""
-    phase = np.linspace(0.0, 1.0, length)
-    center = np.zeros((length, 2))
-    angle = np.full(length, rng.uniform(-0.3, 0.3))
-    jitter = scale * side * rng.uniform(0.94, 1.06)
-    radius = np.full(length, _RADII.get(appearance.size, 0.0) * jitter)
-    turn, sign, start = rng.uniform(), rng.choice([-1.0, 1.0]), rng.uniform()
-    if appearance.motion in _DIRECTIONS:
-        way = side * (0.42 + 0.16 * turn)
-        center = np.outer(phase - 0.5, _DIRECTIONS[appearance.motion]) * way
-    elif appearance.motion == "rotating":
-        angle = angle + sign * 2 * np.pi * (0.55 + 0.25 * turn) * phase
-    elif appearance.motion in ("growing", "shrinking"):
-        p = phase if appearance.motion == "growing" else 1 - phase
-        small, large = 0.85 * _RADII["small"], 1.1 * _RADII["large"]
-        radius = jitter * small * (large / small) ** p
-    elif appearance.motion == "bouncing":
-        hop = np.abs(np.sin(np.pi * (3 * phase + start)))
-        center[:, 1] = -side * (0.24 + 0.06 * turn) * (hop - 0.5)
-    elif appearance.motion == "circling":
-        around = 2 * np.pi * (sign * (1.1 + 0.25 * turn) * phase + start)
-        center = side * (0.13 + 0.03 * turn) * np.stack([np.cos(around), np.sin(around)], -1)
-    return Path(center, angle, radius)
