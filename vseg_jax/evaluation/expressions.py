@@ -156,13 +156,14 @@ def predictions(
         if t > 1:   # the first two frames compile programs
             clock.frames += [(time.perf_counter() - started) / len(queries)] * len(queries)
         yield from _masks(found)
-    for found in session.finish():
+    for found in session.finish() if session else ():
         yield from _masks(found)
 
 
 def _masks(found: Sequence[Segmentation | None]) -> Iterator[tuple[int, list[np.ndarray]]]:
     if found and found[0] is not None:
-        yield found[0].frame, [s.probability[int(s.scores.argmax())] > 0.5 for s in found]
+        yield found[0].frame, [s.probability[int(s.scores.argmax())] > 0.5
+                               for s in found if s is not None]
 
 
 def _select(dataset: Dataset, styles: tuple[str, ...], categories: tuple[str, ...],

@@ -135,7 +135,8 @@ def _predictions(
         if waiting is not None:   # the host scores a batch while the devices run the next
             yield from fetch(*waiting)
         waiting = batch, outputs
-    yield from fetch(*waiting)
+    if waiting is not None:
+        yield from fetch(*waiting)
 
 
 def _placed(variables: Variables) -> tuple[Mesh, Variables]:
@@ -143,6 +144,7 @@ def _placed(variables: Variables) -> tuple[Mesh, Variables]:
     for leaf in jax.tree.leaves(variables):
         sharding = getattr(leaf, "sharding", None)
         if isinstance(sharding, NamedSharding) and "data" in sharding.mesh.shape:
+            assert isinstance(sharding.mesh, Mesh)   # arrays lie on concrete meshes
             return sharding.mesh, variables
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
     return mesh, jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))

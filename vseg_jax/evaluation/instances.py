@@ -149,7 +149,7 @@ def find_objects(
         if bar is not None:
             bar.update()
     return [{"category": track.category, "score": track.score, "segmentations": codes[track.id]}
-            for track in session.summary() if track.id in codes]
+            for track in (session.summary() if session else ()) if track.id in codes]
 
 
 def frame_audio(record: Record, where: str) -> Iterator[np.ndarray] | None:

@@ -74,14 +74,15 @@ class BaseTask(abc.ABC):
           variables: the model's collections.
           save: folder for the predictions, a folder in it for each dataset; None saves nothing.
         """
-        evaluate, configs = self._evaluator(variables), self._settings.evaluation.datasets
-        return {name: evaluate(configs[name], dataset, save / name if save else None)
-                for name, dataset in self._evaluated().items()}
+        evaluate = self._evaluator(variables)
+        return {name: evaluate(data, dataset, save / name if save else None)
+                for name, (data, dataset) in self._evaluated().items()}
 
     def _show_videos(self, draw: Draw, variables: Variables, path: Path) -> None:
         """Writes a video of the first videos of every evaluated dataset, one after another."""
         write_sequence(functools.partial(draw, self._segmenter(variables)),
-                       self._evaluated().values(), self._settings.evaluation.overlay_clips, path)
+                       [dataset for _, dataset in self._evaluated().values()],
+                       self._settings.evaluation.overlay_clips, path)
 
     def _open_training(self) -> list[tuple[DatasetConfig, Dataset]]:
         """Returns the datasets that are mixed for training; opens those of the evaluation too, so

@@ -24,16 +24,18 @@ def open_data(data: DatasetConfig) -> Dataset:
     return open_dataset(prepare(data.name, data.source, data.prepared, data.options), data.split)
 
 
-def open_evaluated(settings: Settings) -> dict[str, Dataset]:
-    """Opens the datasets of the evaluation.
+def open_evaluated(settings: Settings) -> dict[str, tuple[DatasetConfig, Dataset]]:
+    """Opens the datasets of the evaluation; returns them with their configs, by name.
 
     Raises:
       ValueError: a dataset cannot be opened. The message says how to leave it out.
     """
     opened = {}
     for name, data in settings.evaluation.datasets.items():
+        if data is None:   # left out
+            continue
         try:
-            opened[name] = open_data(data)
+            opened[name] = data, open_data(data)
         except ValueError as error:
             raise ValueError(f"{error} (--config.evaluation.datasets.{name}=None leaves it out of "
                              "the evaluation)") from error

@@ -45,10 +45,9 @@ class Task(BaseTask):
 
     def showcase(self, variables: Variables, path: Path) -> None:
         """Writes a video of clips in a grid with their expressions, a row for each dataset."""
-        evaluation, segmenter = self._settings.evaluation, self._segmenter(variables)
-        shown = [dataset for name, dataset in self._evaluated().items()
-                 if not evaluation.datasets[name].shuffle_expressions]
-        write_grid(segmenter, shown, evaluation.overlay_clips, path)
+        shown = [dataset for data, dataset in self._evaluated().values()
+                 if not data.shuffle_expressions]
+        write_grid(self._segmenter(variables), shown, self._settings.evaluation.overlay_clips, path)
 
     def report(self, results: dict[str, Any]) -> None:
         """Prints the scores that `evaluate` returned as a table, in percent."""

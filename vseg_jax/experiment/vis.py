@@ -35,9 +35,10 @@ class Task(BaseTask):
         if settings.evaluation.protocol != INSTANCES:
             raise ValueError(f"evaluation.protocol is {settings.evaluation.protocol!r}; a model "
                              f"that finds objects is evaluated by {INSTANCES!r}")
-        if settings.instances.uses_audio != model.uses_audio:
+        uses_audio = getattr(model, "uses_audio", False)
+        if settings.instances.uses_audio != uses_audio:
             raise ValueError(f"instances.uses_audio is {settings.instances.uses_audio}, but the "
-                             f"model {'uses' if model.uses_audio else 'does not use'} audio; set "
+                             f"model {'uses' if uses_audio else 'does not use'} audio; set "
                              "instances.uses_audio to match")
         super().__init__(settings, model, workdir)
         self._categories: tuple[str, ...] = ()

@@ -244,7 +244,7 @@ def score_folder(predictions: str | Path, protocol: str | None = None) -> dict[s
     try:
         saved = json.loads(table.read_text())
         samples = saved["samples"]
-        protocol = protocol or saved["protocol"]
+        protocol = str(protocol or saved["protocol"])
     except FileNotFoundError:
         raise ValueError(f"there is no {table}; pass the folder that evaluate saved") from None
     except (json.JSONDecodeError, KeyError, TypeError) as error:

@@ -55,7 +55,7 @@ class IdentityMetric:
         """
         objects, tracks = (_read(rows, size, f"{where}, {name}") for name, rows in
                            (("ground-truth object", truth), ("prediction", predictions)))
-        count = dict.fromkeys(COUNTS, 0)
+        count: dict[str, int] = dict.fromkeys(COUNTS, 0)
         for masks, matches in zip(objects, _match(objects, tracks), strict=True):
             areas = np.array([0 if mask is None else mask.area for mask in masks])
             found = matches[matches >= 0]

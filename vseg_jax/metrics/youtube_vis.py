@@ -226,7 +226,8 @@ def metric_of_files(
     where = str(truth)
     try:
         categories = {c["id"]: c for c in annotation_file["categories"]}
-        sizes, names = {}, {}
+        sizes: dict[Any, tuple[tuple[int, int], int]] = {}
+        names: dict[Any, str] = {}
         for v in annotation_file["videos"]:
             where = f"{truth}, video {v.get('id')}"
             size = operator.index(v["height"]), operator.index(v["width"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import io
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -208,7 +207,7 @@ def _write_video(folder: Path, video: Video, frames: Iterable[tuple[int, np.ndar
             overlay.save_index(path, index)
 
 
-def _problems(file: io.BufferedIOBase, path: str, video: Video) -> list[str]:
+def _problems(file: Any, path: str, video: Video) -> list[str]:
     try:
         kind, mode, mask = _open(file, path, lambda im: (im.format, im.mode, np.asarray(im)))
     except ValueError as error:

@@ -76,7 +76,7 @@ def _entry(of_row: Mapping[int, Sequence[float]], base: Mapping[int, Sequence[fl
     if len(shared) > 1:
         pair = [np.array([c[seed][column] for seed in shared]) for c in (of_row, base)]
         if np.ptp(pair[0] - pair[1]) > 1e-9:   # else the differences are equal up to rounding
-            text += f" (p {stats.ttest_rel(*pair).pvalue:.2g})"
+            text += f" (p {stats.ttest_rel(pair[0], pair[1]).pvalue:.2g})"
     return text
 
 
