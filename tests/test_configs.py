@@ -39,7 +39,7 @@ def test_loss_of_the_config_in_full_size(name):
 
 
 def test_a_variant_that_is_not_there():
-    with pytest.raises(ValueError, match="qvim has no variant .ad2.; there are a2d, rvos, davis"):
+    with pytest.raises(ValueError, match="qvim has no variant 'ad2'; there are a2d, rvos, davis"):
         experiment.read(f"{CONFIGS / 'qvim.py'}:ad2", {})
 
 

@@ -137,13 +137,14 @@ def test_codes_that_do_not_fit(tmp_path, capsys, code, message):
     source = youtube_vis(tmp_path / "vis")
     change(source, lambda c: c["annotations"][0]["segmentations"].insert(0, code))
     change(source, lambda c: c["annotations"][0]["segmentations"].pop())
-    given = ["youtube_vis", "--source", str(source), "--prepared", str(tmp_path / "data")]
+    given = ["youtube_vis", "--source", str(source)]
+    prepared = ["--prepared", str(tmp_path / "data")]
     assert main(["verify", *given, "--option", "year=0"]) == 1
     problem, summary = capsys.readouterr().out.splitlines()
     assert problem.startswith("problem: train: objects with bad run-length codes: 1 of 6, the first"
                               f": the run-length code of vid0 annotation 100, frame 0 {message}")
     assert summary == "youtube_vis: 1 problems"
-    assert main(["prepare", *given, "--option", "dev=0"]) == 2
+    assert main(["prepare", *given, *prepared, "--option", "dev=0"]) == 2
     error = capsys.readouterr().err.partition("error: ")[2]
     assert f"train.json, annotation 100, frame 0 {message}" in error and error.count("\n") == 1
     assert not [p for p in (tmp_path / "data").rglob("*") if p.is_file()]
