@@ -57,7 +57,7 @@ def evaluate(
       gt_roundtrip: whether to evaluate as CSTM does: the prediction is binarized at the input's
         size, the ground truth is resized to that size, and both are resized back as masks. This
         overrates thin objects.
-      save: folder for the masks, in the layout that `python -m vseg_jax.metrics.a2d` scores;
+      save: folder for the masks, in the layout that `vseg metrics a2d` scores;
         written atomically, in place of an earlier evaluation.
       workers: number of processes that read samples.
       progress: whether to show a progress bar.

@@ -50,7 +50,7 @@ def evaluate(
         are background.
       dataset: of annotated videos.
       save: folder for `results.json`, the objects found in the annotated frames, `instances.json`,
-        the ground truth in the format of annotation files (`python -m vseg_jax.metrics.youtube_vis`
+        the ground truth in the format of annotation files (`vseg metrics youtube_vis`
         scores the two again), and `scores.json`; written atomically, in place of an earlier
         evaluation.
       progress: whether to show a progress bar.

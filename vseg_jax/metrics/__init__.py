@@ -2,9 +2,9 @@
 
 | module | benchmarks | command |
 |---|---|---|
-| `a2d` | A2D-Sentences, J-HMDB-Sentences | `python -m vseg_jax.metrics.a2d` |
-| `davis` | DAVIS, (Refer-)YouTube-VOS, OVIS | `python -m vseg_jax.metrics.davis` |
-| `youtube_vis` | YouTube-VIS, OVIS | `python -m vseg_jax.metrics.youtube_vis` |
+| `a2d` | A2D-Sentences, J-HMDB-Sentences | `vseg metrics a2d` |
+| `davis` | DAVIS, (Refer-)YouTube-VOS, OVIS | `vseg metrics davis` |
+| `youtube_vis` | YouTube-VIS, OVIS | `vseg metrics youtube_vis` |
 | `identities` | identities of tracks: ours, on top of `youtube_vis` | |
 """
 

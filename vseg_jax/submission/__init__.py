@@ -9,7 +9,7 @@
 
 The PNGs have the size and the names of the frames. They are index masks with the ids of the
 download's masks; those of `refer_youtube_vos` are gray, 255 on the object of the expression and 0
-elsewhere. `python -m vseg_jax.submission --help` describes the command.
+elsewhere. `vseg submission --help` lists the commands.
 """
 
 from __future__ import annotations
