@@ -1,6 +1,6 @@
-"""Holds the house together: who may import whom, where gradients are taken, how long files get.
+"""Checks which package may import which, where gradients are taken, and how long files are.
 
-The picture is docs/architecture.md, "Dependencies"; the tables below state it in code.
+docs/architecture.md draws the tables below.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LONGEST = 400  # lines of a file
 
 # Package or module -> those of vseg_jax that it may import. One may always import itself. Order:
 # each knows only what stands above its own line.
-ROOMS = {
+MAY_IMPORT = {
     "index_masks": (),
     "binarize": (),
     "atomic": (),
@@ -104,8 +104,8 @@ def is_under(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix + ".")
 
 
-def room_of(path: str) -> str:
-    """'vseg_jax/text/bert.py' -> 'text', 'vseg_jax/main.py' -> 'main', 'configs/x.py' -> 'configs'."""
+def package_of(path: str) -> str:
+    """Returns the package of a file: "text" for `vseg_jax/text/bert.py`, "main" for its main.py."""
     parts = Path(path).parts
     return (parts[1] if parts[0] == "vseg_jax" else parts[0]).removesuffix(".py")
 
@@ -138,17 +138,18 @@ def import_faults(path: str, source: str) -> list[str]:
 def _library_fault(path: str, name: str, top: str) -> str:
     if top not in ("vseg_jax", "tests", "benchmarks"):
         return ""  # a package from elsewhere
-    room = room_of(path)
-    if room not in ROOMS:
-        return f"'{room}' is new: add it to ROOMS here and to docs/architecture.md"
+    package = package_of(path)
+    if package not in MAY_IMPORT:
+        return f"'{package}' is new: add it to MAY_IMPORT here and to docs/architecture.md"
     if top != "vseg_jax":
         return f"nothing in vseg_jax imports {top}"
     target = name.removeprefix("vseg_jax.")
-    if "." not in name or not any(is_under(target, known) for known in (room, *ROOMS[room])):
-        return f"'{room}' may import: {', '.join(ROOMS[room]) or 'nothing else of vseg_jax'}"
+    allowed = MAY_IMPORT[package]
+    if "." not in name or not any(is_under(target, known) for known in (package, *allowed)):
+        return f"'{package}' may import: {', '.join(allowed) or 'nothing else of vseg_jax'}"
     mine, theirs = Path(path).parts, name.split(".")
     folders = [p.name for p in (ROOT / "vseg_jax/models").iterdir() if p.is_dir()]
-    if (room == "models" and len(mine) > 3 and len(theirs) > 2
+    if (package == "models" and len(mine) > 3 and len(theirs) > 2
             and theirs[2] in folders and theirs[2] != mine[2]):
         return f"'{mine[2]}' and '{theirs[2]}' must not know each other: move it down to layers"
     return ""
@@ -184,13 +185,13 @@ def test_imports():
     check([fault for path in ALL for fault in import_faults(path, (ROOT / path).read_text())])
 
 
-def test_rooms_stand_above_what_they_know():
-    order = list(ROOMS)
+def test_packages_stand_below_what_they_import():
+    order = list(MAY_IMPORT)
     check([
-        f"ROOMS: '{room}' knows '{known}', which does not stand before it: a circle"
-        for i, room in enumerate(order)
-        for known in ROOMS[room]
-        if known.split(".")[0] not in order[:i] and room != "__init__"
+        f"MAY_IMPORT: '{package}' knows '{known}', which does not come before it: a cycle"
+        for i, package in enumerate(order)
+        for known in MAY_IMPORT[package]
+        if known.split(".")[0] not in order[:i] and package != "__init__"
     ])
 
 

@@ -122,7 +122,7 @@ def test_where_a_run_points_and_what_qfa_makes_of_it(trained, tmp_path, capsys):
     assert "error: there is no folder" in capsys.readouterr().err
 
 
-def test_an_export_predictions_as_the_run_does(trained, tmp_path):
+def test_an_export_predicts_as_the_run_does(trained, tmp_path):
     code, out, err = command("--workdir", trained[0], "--mode", "export", "--output",
                              tmp_path / "exported")
     assert code == 0 and f"wrote {tmp_path / 'exported'}" in out, err

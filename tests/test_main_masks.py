@@ -30,7 +30,7 @@ FRAMES = 7  # of the video
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """(workdir, arguments that name it, what the training said)."""
-    folder = tmp_path_factory.mktemp("followed")
+    folder = tmp_path_factory.mktemp("masks")
     arguments = ["--config", SWIFTNET, "--workdir", folder / "run",
                  f"--config.data.prepared={folder / 'data'}", *SMALL]
     code, out, err = command(*arguments)
@@ -124,7 +124,7 @@ def test_prediction_and_export_take_the_models_switches(trained, video, tmp_path
     assert "--size is '24'; it must be HEIGHT,WIDTH in pixels" in error
 
 
-def test_an_export_predictions_as_the_run_does(trained, video, tmp_path):
+def test_an_export_predicts_as_the_run_does(trained, video, tmp_path):
     code, _, err = command("--workdir", trained[0], "--mode=export", "--output",
                            tmp_path / "exported")
     assert code == 0, err
@@ -159,5 +159,6 @@ def test_what_cannot_be_predicted(trained, video, tmp_path):
     assert "not query and mask" in said(first, "--query=the red square")
     error = refused("--mode=predict", "--workdir", workdir, f"--video={video}", "--query=a square",
                     "--output", tmp_path / "out")
-    assert "this model takes a mask prompt: give the first frame's index mask as mask, not query" in error
+    assert "this model takes a mask prompt: give the first frame's index mask as mask, " \
+           "not query" in error
     assert sorted(contents(tmp_path)) == [Path("mask.png")]

@@ -30,7 +30,7 @@ class _Listed(ToyBuilder):
         return {"train": self.options}
 
 
-class _Told(_Listed):
+class _WithCategories(_Listed):
     def categories(self):
         return [Category(7, "box"), Category(3, "lamp")]
 
@@ -122,7 +122,7 @@ def test_objects_of_other_categories_are_background(tmp_path):
 
 
 def test_categories_of_the_dataset(tmp_path, toys):
-    dataset = built(tmp_path, _three(), builder=_Told)
+    dataset = built(tmp_path, _three(), builder=_WithCategories)
     assert dataset.categories == (Category(3, "lamp"), Category(7, "box"))
     samples = samples_of(dataset, instances=InstanceConfig())
     assert samples.categories == ("lamp", "box")  # by id

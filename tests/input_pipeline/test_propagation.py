@@ -333,7 +333,7 @@ def test_mixtures_are_the_same_for_any_workers_and_resume_exactly(mixture):
             np.testing.assert_array_equal(whole["frames"][process::2], part["frames"])
 
 
-class Told:
+class Echo:
     """Samples that return their arguments."""
 
     def __init__(self, name):
@@ -351,7 +351,7 @@ class Told:
 
 
 def test_a_mixture_keeps_its_shares_and_every_batch_its_step():
-    iterator = train_batches([(Told(0), 0.92), (Told(1), 0.08)], 5, seed=0)
+    iterator = train_batches([(Echo(0), 0.92), (Echo(1), 0.08)], 5, seed=0)
     batches = take(iterator, 150)
     names = np.concatenate([b["name"] for b in batches])
     assert np.mean(names == 1) == pytest.approx(0.08)
@@ -363,7 +363,7 @@ def test_a_mixture_keeps_its_shares_and_every_batch_its_step():
     assert sorted(numbers[names == 1][:50]) == list(range(50))  # each set goes round by itself
 
 
-@pytest.mark.parametrize("samples", [[], [(Told(0), 1.0), (Told(1), 0.0)]])
+@pytest.mark.parametrize("samples", [[], [(Echo(0), 1.0), (Echo(1), 0.0)]])
 def test_invalid_weights(samples):
     with pytest.raises(ValueError, match="weights above 0"):
         train_batches(samples, 2)

@@ -1,12 +1,12 @@
-"""Where a sentence points in qvim, and what QFA makes of it, in numbers and pictures.
+"""Where an expression points in qvim, and what QFA does with it, in numbers and pictures.
 
     vseg figures qvim pointing RUN... --dataset FOLDER --split test \\
         --output OUT
     vseg figures qvim augmented RUN --dataset ... --output OUT
 
-RUN is the working directory of a training or an export, FOLDER a prepared dataset. OUT is a folder
-that is made: it holds the numbers as JSON and, where matplotlib is installed, a PNG. `pointing`
-takes several runs and shows their answers side by side.
+RUN is the working directory of a training or an export, FOLDER a prepared dataset. OUT is a new
+folder that holds the numbers as JSON and, where matplotlib is installed, a PNG. `pointing`
+takes several runs and shows their predictions side by side.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _large(picture: np.ndarray) -> np.ndarray:
 def _opened(run: Path, arguments: argparse.Namespace) -> tuple[Qvim, Any, ReferringSamples]:
     restored = restore(run)
     if not isinstance(restored.model, Qvim):
-        raise ValueError(f"{run} holds a model that is no qvim; these are its analyses")
+        raise ValueError(f"{run} holds a model other than qvim, which alone has these analyses")
     dataset = open_dataset(arguments.dataset, arguments.split)
     samples = ReferringSamples(dataset, restored.clip, restored.tokenizer, train=False, frames=1)
     return restored.model, restored.variables, samples

@@ -19,7 +19,7 @@ from vseg_jax.models.cvls import CvlsConfig
         ({"lcf_reduction": 0}, "divides the 256 channels"),
     ],
 )
-def test_wrong_values_are_told(wrong, message):
+def test_wrong_values_are_rejected(wrong, message):
     with pytest.raises(ValueError, match=message):
         CvlsConfig(**wrong)
 
@@ -38,7 +38,7 @@ def test_the_folder_exports_what_the_table_of_models_wants():
     assert cvls.Config is CvlsConfig and isinstance(build(), cvls.Model)
 
 
-def test_a_weight_file_of_another_network_is_told(tmp_path, variables):
+def test_a_weight_file_of_another_network_is_rejected(tmp_path, variables):
     path = tmp_path / "other.safetensors"
     save_file({"conv1.weight": np.zeros((4, 3, 7, 7), np.float32), "mystery": np.zeros(1)}, path)
     with pytest.raises(ValueError, match="mystery"):

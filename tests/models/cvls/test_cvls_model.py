@@ -115,7 +115,7 @@ def two_sentences():
     }
 
 
-def test_it_learns_a_made_clip(loss_and_gradient, variables):
+def test_it_learns_a_synthetic_clip(loss_and_gradient, variables):
     batch = two_sentences()
     optimizer = optax.adam(5e-3)
     state = optimizer.init(variables["params"])

@@ -41,7 +41,7 @@ def test_regions_by_hand():
     np.testing.assert_array_equal(found.truth[0, 0], [[0.75, 0], [0, 0]])
 
 
-def test_a_referent_above_the_ids_that_are_told_apart_is_still_one():
+def test_a_referent_above_the_distinguished_ids_is_still_one():
     found = REGIONS(batch_of(INDEX, object_id=9), (2, 2), 1)
     np.testing.assert_array_equal(found.cover[0, 0, 0], [[0, 0], [0.75, 0]])
 

@@ -66,14 +66,14 @@ def check_against_predict(model, variables, predict, predictions, numbers):
         np.testing.assert_allclose(predictions[n].scores, wanted.scores[i], rtol=1e-3)
 
 
-def test_a_stream_predictions_as_predict_does(model, variables):
+def test_a_stream_predicts_as_predict_does(model, variables):
     predictions = predictions_of(model, variables)
     assert set(predictions) == {1, 2, 3, 4}
     check_against_predict(model, variables, quick_jit(model.predict), predictions, [1, 4])
 
 
 @pytest.mark.slow  # I3D compiles for 20 s
-def test_a_stream_of_clips_predictions_as_predict_does():
+def test_a_stream_of_clips_predicts_as_predict_does():
     model = build(**I3D)
     assert model.delay == 2
     variables = quick_jit(model.init)(jax.random.key(0), make_batch(length=3))

@@ -19,7 +19,7 @@ from vseg_jax.models.mmvt import Mmvt, MmvtConfig
         ({"network_weights": "a.pth", "bert_weights": "b"}, "leave the others empty"),
     ],
 )
-def test_wrong_values_are_told(wrong, message):
+def test_wrong_values_are_rejected(wrong, message):
     with pytest.raises(ValueError, match=message):
         MmvtConfig(**wrong)
 

@@ -61,7 +61,7 @@ def test_prediction(predict, variables):
     np.testing.assert_allclose(turned.logits[::-1], out.logits, rtol=1e-3, atol=1e-4)
 
 
-def test_what_is_heard_and_seen(predict, variables):
+def test_which_words_and_frames_are_used(predict, variables):
     batch = make_batch()
     plain = predict(variables, batch).logits
 
@@ -78,7 +78,7 @@ def test_what_is_heard_and_seen(predict, variables):
     assert change(frames=other) > 1e-5
 
 
-def test_wrong_inputs_are_told(model, variables):
+def test_wrong_inputs_are_rejected(model, variables):
     batch = make_batch()
     del batch["flow"]
     with pytest.raises(ValueError, match="the batch has no 'flow'"):

@@ -48,7 +48,7 @@ def test_the_ring_holds_the_pipelines_clips(motion, length, stride, target):
     assert predictions == count - (late == 0)
 
 
-def test_a_stream_predictions_as_predict_does(model, variables, predict):
+def test_a_stream_predicts_as_predict_does(model, variables, predict):
     random = np.random.default_rng(0)
     frames, flow = random.integers(0, 256, (2, 4, 32, 32, 3), np.uint8)
     batch = make_batch()

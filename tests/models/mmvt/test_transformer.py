@@ -26,8 +26,8 @@ def test_padding_is_masked(mix):
     noisy = mix(WORDS.at[:, 2].multiply(-1), VALID, VISION, FLOW)
     np.testing.assert_array_equal(noisy[0][:, :, :2], plain[0][:, :, :2])
     np.testing.assert_array_equal(noisy[1], plain[1])
-    heard = mix(WORDS.at[:, 1].multiply(-1), VALID, VISION, FLOW)
-    assert np.abs(heard[1] - plain[1]).max() > 1e-3
+    changed = mix(WORDS.at[:, 1].multiply(-1), VALID, VISION, FLOW)
+    assert np.abs(changed[1] - plain[1]).max() > 1e-3
 
 
 def test_only_the_frames_own_tokens_look_into_other_frames(mix):

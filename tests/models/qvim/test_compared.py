@@ -75,7 +75,7 @@ def test_how_often():
     assert (drawn(method="dsu", prob=0.0).visual(1, V) == V).all()
 
 
-def test_sfa_begins_when_told():
+def test_sfa_begins_at_its_configured_step():
     for step, started in ((499, False), (500, True)):
         assert (drawn(method="sfa", step=step).visual(1, V) != V).any() == started
 
@@ -104,7 +104,7 @@ def test_a_batch_of_one_has_no_other_style():
         ({"method": "isw", "isw_trials": 0}, "isw_trials is 0"),
     ],
 )
-def test_wrong_settings_are_told(wrong, message):
+def test_wrong_settings_are_rejected(wrong, message):
     with pytest.raises(ValueError, match=message):
         ComparedConfig(**wrong)
     with pytest.raises(ValueError, match="qvim_feedback changes"):

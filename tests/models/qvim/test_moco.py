@@ -67,7 +67,7 @@ def test_no_gradient_into_queue_or_momentum(state):
     np.testing.assert_array_equal(jax.grad(through_momentum)(jnp.ones(3)), 0)
 
 
-def test_more_keys_than_places_is_told(state):
+def test_more_keys_than_places_are_rejected(state):
     with pytest.raises(ValueError, match="does not fit a queue of 5"):
         moco.enqueue(state, keys(*range(6)), jnp.arange(6), jnp.ones(6, bool))
 

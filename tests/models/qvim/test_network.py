@@ -148,7 +148,7 @@ def test_a_switch_changes_only_its_own_parameters(switch, gone, resized):
         assert any(now[name] != FULL[name] for name in now)
 
 
-def test_fuse_predictions_from_all_scales():
+def test_fuse_predicts_from_all_scales():
     sizes = (8, 4, 2, 1, 1)
     maps = {}
     for fuse in ("finest", "conv"):

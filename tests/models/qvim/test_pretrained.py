@@ -64,7 +64,7 @@ def test_resnet_weights_take_their_place_and_nothing_else_moves(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
-def test_a_weight_file_of_another_network_is_told(tmp_path):
+def test_a_weight_file_of_another_network_is_rejected(tmp_path):
     model = build(backbone_weights=str(tmp_path / "other.safetensors"))
     save_file({"conv1.weight": np.zeros((4, 3, 7, 7), np.float32), "mystery": np.zeros(1)},
               tmp_path / "other.safetensors")

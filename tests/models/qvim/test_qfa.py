@@ -77,12 +77,12 @@ def test_other_sample_is_never_the_same_video_nor_padding():
     assert shifts == {1, 2, 3}
 
 
-def test_a_batch_of_one_is_told():
+def test_a_batch_of_one_is_rejected():
     with pytest.raises(ValueError, match="batch size of 2 or more"):
         qfa.other_sample(jax.random.key(0), jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
 
 
-def test_what_is_replaced_is_told_apart_by_hand():
+def test_what_is_replaced_matches_a_computation_by_hand():
     weights = jnp.array([[[1.0, 0.2], [0.4, 0.6]]])
     mask, counts = jnp.array([[[1.0, 1.0], [0.0, 0.0]]]), jnp.array([[[1.0, 1.0], [1.0, 0.0]]])
     rest, named = qfa.replaced(weights, jnp.float32(0.5), mask, counts)

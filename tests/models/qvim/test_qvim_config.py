@@ -20,7 +20,7 @@ from vseg_jax.models.qvim import Qvim, QvimConfig
         ({"qvim_feedback": True, "backbone": "resnet50"}, "needs backbone 'i3d'"),
     ],
 )
-def test_wrong_values_are_told(wrong, message):
+def test_wrong_values_are_rejected(wrong, message):
     with pytest.raises(ValueError, match=message):
         QvimConfig(**wrong)
 

@@ -54,7 +54,7 @@ def prompt(batch, sample):
     return {name: batch[name][sample] for name in ("tokens", "tokens_valid")}
 
 
-def test_a_stream_predictions_as_predict_does(model, variables, predict, start, step):
+def test_a_stream_predicts_as_predict_does(model, variables, predict, start, step):
     assert model.delay == 2
     batch = make_batch()
     state = start(variables, FRAMES[0], prompt(batch, 0))

@@ -107,9 +107,9 @@ class DynamicFilter(nn.Module):
         valid: Bool[Array, "B L"],
     ) -> Float[Array, "B H W C"]:
         batch, height, width, channels = x.shape
-        heard = WordAttention(self.dtype, name="words")(x, words, valid)
+        attended = WordAttention(self.dtype, name="words")(x, words, valid)
         taps = self.size * self.size
-        filters = pointwise(x + heard, taps * channels, self.dtype, "filters")
+        filters = pointwise(x + attended, taps * channels, self.dtype, "filters")
         filters = filters.reshape(batch, height, width, taps, channels)
         reach = self.size // 2
         around = jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
@@ -137,10 +137,10 @@ class WordAttention(nn.Module):
         pixels = x.reshape(x.shape[0], -1, width)
         query = pointwise(pixels, width, self.dtype, "query")
         key, value = (pointwise(words, width, self.dtype, name) for name in ("key", "value"))
-        heard = attention(
+        attended = attention(
             query[:, :, None], key[:, :, None], value[:, :, None], mask=valid[:, None]
         )
-        return heard.reshape(x.shape)
+        return attended.reshape(x.shape)
 
 
 class CoarseMask(nn.Module):
@@ -158,8 +158,8 @@ class CoarseMask(nn.Module):
         words: Float[Array, "B L C"],
         valid: Bool[Array, "B L"],
     ) -> Float[Array, "B H W"]:
-        heard = WordAttention(self.dtype, name="words")(x, words, valid)
-        return pointwise(x * heard, 1, self.dtype, "predict")[..., 0]
+        attended = WordAttention(self.dtype, name="words")(x, words, valid)
+        return pointwise(x * attended, 1, self.dtype, "predict")[..., 0]
 
 
 class Head(nn.Module):
