@@ -69,9 +69,9 @@ class Model(Protocol):
 
     A model that reads tokens may also have `vocabulary`, the number of token ids it knows: a
     tokenizer with more of them is then refused before training. One that reads optical flow has
-    `flow` (see `reads_flow`). One of the task "vis" has `hears`; `first_step(variables, frame, prompt)`,
-    which is `start` with the first frame's answer; and `summary(state)`, category and score of each
-    identity.
+    `flow` (see `reads_flow`). One of the task "vis" has `uses_audio`;
+    `first_step(variables, frame, prompt)`, which is `start` with the prediction for the first
+    frame; and `summary(state)`, category and score of each identity.
     """
 
     config: Any  # a frozen dataclass
@@ -100,7 +100,8 @@ class Model(Protocol):
         """The streaming state after the first frame ([H, W, 3] uint8); fixed capacity.
 
         Of a model that reads flow, frames have six channels here and in `step`: behind the colors
-        the picture (`vseg_jax.input_pipeline.flow.flow_to_image`) of the flow from the frame before.
+        the picture (`vseg_jax.input_pipeline.flow.flow_to_image`) of the flow from the previous
+        frame.
         """
 
     def step(self, variables: Variables, state: Any, frame: jax.Array) -> tuple[Any, Prediction]:

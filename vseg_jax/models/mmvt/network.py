@@ -125,7 +125,8 @@ class Network(nn.Module):
             target = jnp.zeros_like(target)
         vision_maps = self.each(self.vision, frames, train=train)
         flow_maps = None if flow is None else self.each(self.flow, flow, train=train)
-        return self.prediction(vision_maps, flow_maps, target, sentence, frames.shape[2:4], train=train)
+        return self.prediction(vision_maps, flow_maps, target, sentence, frames.shape[2:4],
+                               train=train)
 
     def each(self, stream, pictures, *, train):
         """A stream's maps [B, T, ...] of all pictures."""
