@@ -85,19 +85,19 @@ def test_a_frame_that_is_not_due_leaves_the_ring_alone():
     jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
-@pytest.mark.parametrize("kept", [1, 3])
-def test_the_pixels_kept_are_those_that_numpy_finds(kept):
-    for memory in video(kept, capacity=3, length=6, every=2)[1:]:
+@pytest.mark.parametrize("pixels", [1, 3])
+def test_the_pixels_kept_are_those_that_numpy_finds(pixels):
+    for memory in video(pixels, capacity=3, length=6, every=2)[1:]:
         keys, valid = np.asarray(memory.keys[0]), np.asarray(memory.valid[0])
         new, stored = keys[P : 2 * P], np.r_[keys[:P], keys[2 * P :][valid[2 * P :]]]
         cosine = (new / np.linalg.norm(new, axis=1, keepdims=True)) @ (
             stored / np.linalg.norm(stored, axis=1, keepdims=True)).T
-        wanted = np.sort(np.argsort(cosine.max(1))[:kept])
-        got = mem.least_similar(memory.keys[:, P : 2 * P], memory, kept)[0]
+        wanted = np.sort(np.argsort(cosine.max(1))[:pixels])
+        got = mem.least_similar(memory.keys[:, P : 2 * P], memory, pixels)[0]
         np.testing.assert_array_equal(got, wanted)
-        after = mem.keep_previous(memory, jnp.asarray(True), P, kept)
-        start = 2 * P + int(memory.updates) % 3 * kept
-        np.testing.assert_array_equal(after.keys[0, start : start + kept], new[wanted])
+        after = mem.keep_previous(memory, jnp.asarray(True), P, pixels)
+        start = 2 * P + int(memory.updates) % 3 * pixels
+        np.testing.assert_array_equal(after.keys[0, start : start + pixels], new[wanted])
 
 
 def test_share_is_rounded_as_in_the_public_code():
