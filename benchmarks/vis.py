@@ -9,7 +9,7 @@ own, so that its peak memory is separate. Times include the host's work in the w
 slot has an object in every frame, so that ten maps are resized to the frame's size. The paper's
 frames/s are those of its Table I, on a V100.
 
-There is no public code of the whole system. The peer is that of the backbone, the largest part:
+There is no public code of the complete system, so only the backbone, the largest part, has a peer:
 ours (`encode`, with normalization and padding) and torchvision's ResNet or timm's Swin take turns,
 on the CPU.
 
@@ -67,13 +67,13 @@ def measure(args: argparse.Namespace, network: str) -> dict[str, Any]:
     row = timed(segmenter, frames, before)
     network_of, variables, frame = segmenter.model.network, segmenter.variables, frames[:1]
     encode = jax.jit(lambda v, x: network_of.apply(v, x, train=False, method="encode"))
-    beside = harness.compare(network, lambda: encode(variables, frame),
-                             peer(network, args.size), args.repeats)
+    backbone = harness.compare(network, lambda: encode(variables, frame),
+                               peer(network, args.size), args.repeats)
     return {
         **row, "objects": len(segmenter.start(frames[0]).first.ids),
         "paper's frames/s (V100)": PAPER.get(network, "-"),
-        "backbone, ms": round(beside.ours_ms, 1),
-        "torch, ms": _rounded(beside.peer_ms, 1), "ours / torch": _rounded(beside.ratio, 2),
+        "backbone, ms": round(backbone.ours_ms, 1),
+        "torch, ms": _rounded(backbone.peer_ms, 1), "ours / torch": _rounded(backbone.ratio, 2),
     }
 
 

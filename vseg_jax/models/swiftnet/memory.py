@@ -202,10 +202,10 @@ def _written(
     in place; a condition around the whole memory would copy it when streams are vmapped.
     """
 
-    def put(whole: Array, part: Array, write: Array) -> Array:
-        old = lax.dynamic_slice_in_dim(whole, start, part.shape[1], axis=1)
-        part = jnp.where(write, part.astype(whole.dtype), old)
-        return lax.dynamic_update_slice_in_dim(whole, part, start, axis=1)
+    def put(array: Array, part: Array, write: Array) -> Array:
+        old = lax.dynamic_slice_in_dim(array, start, part.shape[1], axis=1)
+        part = jnp.where(write, part.astype(array.dtype), old)
+        return lax.dynamic_update_slice_in_dim(array, part, start, axis=1)
 
     valid = jnp.broadcast_to(valid[:, None], key.shape[:2])
     return memory.replace(
