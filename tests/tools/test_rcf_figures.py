@@ -96,7 +96,7 @@ def test_slots_and_constants_of_a_model():
         jax.eval_shape(model.init, jax.random.key(0), {}))
     table = rcf_figures.slots(model, variables, samples, 500)
     assert table.shape == (2, 3) and set(np.round(table.sum(1), 6)) <= {0.0, 1.0}
-    found = rcf_figures.lipschitz(model, variables, samples, 500)
+    found = rcf_figures.lipschitz_constants(model, variables, samples, 500)
     assert set(found) == {"1", "2", "inf"}
     for row in found.values():
         assert len(row["local"]) == 2 and all(v > 0 for v in row["local"])

@@ -32,7 +32,7 @@ from vseg_jax.input_pipeline.instances import InstanceSamples
 from vseg_jax.input_pipeline.records import open_dataset
 from vseg_jax.input_pipeline.settings import InstanceConfig
 from vseg_jax.metrics.youtube_vis import YouTubeVISMetric, metric_of_files
-from vseg_jax.models.rcf import Rcf, analysis
+from vseg_jax.models.rcf import Rcf, analysis, lipschitz
 from vseg_jax.models.rcf.network import prepare
 from vseg_jax.tasks.vis import Instances
 from vseg_jax.tools.figures import (
@@ -70,7 +70,7 @@ def slots(
     )
 
 
-def lipschitz(
+def lipschitz_constants(
     model: Rcf, variables: Any, samples: Any, limit: int
 ) -> dict[str, dict[str, Any]]:
     """Returns the bound (log10) for each norm, and the constants between consecutive frames.
@@ -82,7 +82,7 @@ def lipschitz(
       at least two objects}}.
     """
     kept: dict[str, dict[str, Any]] = {
-        name: {"bound_log10": analysis.product_bound(variables["params"], p), "local": [],
+        name: {"bound_log10": lipschitz.product_bound(variables["params"], p), "local": [],
                "order": []}
         for name, p in NORMS.items()
     }
@@ -100,10 +100,10 @@ def lipschitz(
         inputs = tuple(np.asarray(prepare(jnp.asarray(frames[k]))) for k in (-2, -1))
         both = np.flatnonzero((before.identities[0] >= 0) & (after.identities[0] >= 0))
         for name, p in NORMS.items():
-            kept[name]["local"].append(analysis.local_constant(tuple(rows), inputs, p))
+            kept[name]["local"].append(lipschitz.local_constant(tuple(rows), inputs, p))
             if len(both) > 1:
                 kept[name]["order"].append(
-                    analysis.order_constant(rows[0], rows[1], inputs, p, both.tolist()))
+                    lipschitz.order_constant(rows[0], rows[1], inputs, p, both.tolist()))
     return kept
 
 
@@ -180,7 +180,7 @@ def _attention(arguments: argparse.Namespace) -> None:
 
 def _lipschitz(arguments: argparse.Namespace) -> None:
     model, variables, samples = _opened(arguments)
-    found = lipschitz(model, variables, samples, arguments.samples)
+    found = lipschitz_constants(model, variables, samples, arguments.samples)
     write(arguments.output, "lipschitz", found)
 
     def draw(axes):
