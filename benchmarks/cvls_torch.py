@@ -18,12 +18,12 @@ from benchmarks.qvim_torch import coordinates, flat, layout
 from vseg_jax.backbones.resnet import BLOCKS
 from vseg_jax.layers.normalization import IMAGENET
 from vseg_jax.models.cvls.config import LEVELS, CvlsConfig
+from vseg_jax.models.cvls.filter import LEAKY_SLOPE
 
 BUILT = {
     "backbone_norm": "batch", "sem": True, "fpn": True, "fpn_upsample": "bilinear",
-    "text_attention": "tanh", "lcf": True, "ccl": True, "lambda_on": "contrast",
-    "shared_projection": False, "rhic": True, "rhic_wrong_only": False, "pos_weight": 1.0,
-    "dtype": "float32",
+    "text_attention": "tanh", "lcf": True, "ccl": True, "rhic": True, "rhic_wrong_only": False,
+    "pos_weight": 1.0, "dtype": "float32",
 }
 
 
@@ -154,7 +154,7 @@ class Cvls(nn.Module):
         x = ((frames.flatten(0, 1).float() / 255 - mean) / deviation).permute(0, 3, 1, 2)
         sentence = self.text(tokens, valid)
         gate = self.filter["squeeze"](sentence)
-        gate = self.filter["excite"](F.leaky_relu(gate, self.config.lcf_slope)).sigmoid()
+        gate = self.filter["excite"](F.leaky_relu(gate, LEAKY_SLOPE)).sigmoid()
         times = frames.shape[1]
         features = self.pyramid(self.visual["resnet"](x))
         features = features * gate.repeat_interleave(times, 0)[..., None, None]

@@ -22,12 +22,12 @@ from vseg_jax.text.bert import BertConfig
 from vseg_jax.weights import bert as bert_weights
 
 BUILT = {
-    "backbone": "i3d", "i3d_input": "signed", "backbone_norm": "batch", "temporal_pool": "mean",
+    "backbone": "i3d", "backbone_norm": "batch", "temporal_pool": "mean",
     "qvim_feedback": False, "text": "bert", "att_norm": "softmax", "qgap": True,
     "cross_attention": True, "ca_w": "bilinear", "align_corners": True, "fuse": "finest",
     "qfa_scales": (1,), "qfa_foreground": True, "qfa_augment_matrix": True, "qfa_prob": 1.0,
-    "qfa_detach_aux": True, "am_adain_scales": (4,), "am_adain_detach": True,
-    "am_adain_renorm": False, "contrast": True, "moco_scope": "head", "pos_key": "online",
+    "qfa_detach_aux": True, "am_adain_scales": (4,), "am_adain_detach": True, "contrast": True,
+    "pos_key": "online",
     "const_from_start": True, "mask_same_video": True, "gt_soft": False, "dtype": "float32",
 }
 

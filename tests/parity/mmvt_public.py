@@ -21,7 +21,7 @@ import seeded
 
 from vseg_jax.layers.normalization import IMAGENET
 from vseg_jax.models.mmvt import Mmvt, MmvtConfig
-from vseg_jax.models.mmvt.network import Sentence
+from vseg_jax.models.mmvt.network import Query
 from vseg_jax.text.bert import BertConfig
 from vseg_jax.weights import mmvt
 
@@ -191,14 +191,14 @@ def every_frame(x: np.ndarray) -> Any:
     return torch.from_numpy(x.astype(np.int64))[:, None, None].expand(-1, FRAMES, 1, -1)
 
 
-def prediction(model: Mmvt, variables: Any, vision: Any, flow: Any, words: Any, valid: Any,
-           **options: Any) -> Any:
+def predict_from_maps(model: Mmvt, variables: Any, vision: Any, flow: Any, words: Any, valid: Any,
+                      **options: Any) -> Any:
     """Runs our network after the streams, for the last frame of each clip."""
     target = jax.numpy.full(words.shape[0], FRAMES - 1)
     side = 4 * vision[0].shape[2]
     return model.network.apply(
-        variables, vision, flow, target, Sentence(words, valid), (side, side), method="prediction",
-        **options,
+        variables, vision, flow, target, Query(words, valid), (side, side),
+        method="predict_from_maps", **options,
     )
 
 

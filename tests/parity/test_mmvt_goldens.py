@@ -27,7 +27,7 @@ def test_all_parts_after_the_encoders():
 
     @jax.jit
     def run(variables, mask, *inputs):
-        output = mmvt_public.prediction(model, variables, *inputs, train=False)
+        output = mmvt_public.predict_from_maps(model, variables, *inputs, train=False)
         terms, _ = losses(model.config, output, mask, jnp.ones_like(mask))
         return output, terms
 

@@ -82,7 +82,7 @@ def test_every_layer_and_block_after_the_encoders():
 
     @jax.jit
     def run(variables, *inputs):
-        return mmvt_public.prediction(
+        return mmvt_public.predict_from_maps(
             model, variables, *inputs, train=False, capture_intermediates=True,
             mutable="intermediates",
         )[1]["intermediates"]

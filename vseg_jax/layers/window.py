@@ -1,9 +1,9 @@
-"""A clip model as a stream: a state of fixed size with the last frames and the encoded prompt.
+"""The sliding window of a clip model in a stream: a state of fixed size with the last frames.
 
-The clip that answers for frame f holds the frames f + (i - target) * stride, i = 0 ... length - 1,
-those before the first frame replaced by the first, those after the last by the last, as the input
-pipeline does. So the answer for a frame comes `delay` frames after it; to have the last `delay`
-answers of a video, give its last frame `delay` times more.
+The clip for frame f holds the frames f + (i - target) * stride, i = 0 ... length - 1. Frames before
+the first are replaced by the first and frames after the last by the last, as in the input pipeline.
+The prediction for a frame therefore comes `delay` frames after it. To get the last `delay`
+predictions of a video, repeat its last frame `delay` times.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from jaxtyping import Array, Int, UInt8
 
 @struct.dataclass
 class State:
-    """The memory of one stream; it does not depend on how long the video is.
+    """The memory of one stream. Its size does not depend on the length of the video.
 
     Attributes:
-      frames: [Window.capacity, H, W, C] uint8, a ring: frame n lies at n modulo its size.
-      count: [] int32, frames seen.
-      query: the encoded sentence, leading axis 1.
+      frames: [Window.capacity, H, W, C] uint8, a ring buffer: frame n is stored at n modulo its
+        length.
+      count: [] int32, number of frames seen.
+      query: the encoded query, leading axis 1.
     """
 
     frames: Any  # arrays; `jax.eval_shape` and `jax.vmap` put other things here
@@ -33,11 +34,16 @@ class State:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """Which frames a clip takes.
+    """The frames of a clip, relative to the frame that the clip predicts.
 
     Attributes:
-      length, stride, target: see above.
-      ahead: frames that must have been seen beyond the clip's last one.
+      length: number of frames in the clip.
+      stride: distance between neighboring frames of the clip.
+      target: position of the predicted frame in the clip.
+      ahead: number of frames that must have been seen after the clip's last one.
+
+    Raises:
+      ValueError: `target` is not a position in the clip.
     """
 
     length: int
@@ -45,41 +51,48 @@ class Window:
     target: int
     ahead: int = 0
 
+    def __post_init__(self):
+        if not 0 <= self.target < self.length:
+            raise ValueError(
+                f"clip_target {self.target} is not a position in a clip of {self.length} frames; "
+                "count from 0"
+            )
+
     @property
     def capacity(self) -> int:
-        """Frames that are kept."""
+        """Number of frames that the state keeps."""
         return (self.length - 1) * self.stride + 1 + self.ahead
 
     @property
     def delay(self) -> int:
-        """Frames between the newest one and the one answered for."""
+        """Number of frames between the newest frame and the predicted one."""
         return (self.length - 1 - self.target) * self.stride + self.ahead
 
     def start(self, frame: UInt8[Array, "H W C"], query: Any) -> State:
-        """The state after the first frame."""
+        """Returns the state after the first frame."""
         frames = jnp.zeros((self.capacity, *frame.shape), jnp.uint8).at[0].set(frame)
         return State(frames, jnp.ones((), jnp.int32), query)
 
     def numbers(self, state: State) -> Int[Array, " T"]:
-        """Which frames the clip of the frame that is now `delay` frames old takes."""
+        """Returns the numbers of the frames in the clip that predicts `target_frame`."""
         first = state.count - self.capacity
         return jnp.maximum(first + jnp.arange(self.length) * self.stride, 0)
 
     def clip(self, state: State) -> UInt8[Array, "T H W C"]:
-        """That clip."""
+        """Returns the clip that predicts `target_frame`."""
         return look_up(state, self.numbers(state))
 
-    def predicted(self, state: State) -> Int[Array, ""]:
-        """The number of the frame that the clip is for; negative before there is one."""
+    def target_frame(self, state: State) -> Int[Array, ""]:
+        """Returns the number of the frame that the clip predicts; negative while there is none."""
         return state.count - 1 - self.delay
 
 
 def push(state: State, frame: UInt8[Array, "H W C"]) -> State:
-    """The state after one more frame, which takes the oldest one's place."""
+    """Returns the state after one more frame, which replaces the oldest one."""
     place = state.count % state.frames.shape[0]
     return state.replace(frames=state.frames.at[place].set(frame), count=state.count + 1)
 
 
 def look_up(state: State, numbers: Int[Array, " T"]) -> UInt8[Array, "T H W C"]:
-    """Frames by their numbers, which must still be kept."""
+    """Returns the frames with these numbers, which the state must still keep."""
     return state.frames[numbers % state.frames.shape[0]]

@@ -1,6 +1,6 @@
-"""The table of models: one folder a paper, each with a `Config` dataclass and a `Model` class.
+"""The registry of models: one subpackage per paper, each with a `Config` dataclass and a `Model`.
 
-A model's module is imported only when it is asked for.
+A model's subpackage is imported only when the model is requested.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 from vseg_jax.config import nearest, parse
 from vseg_jax.models.base import Model
 
+__all__ = ["MODELS", "Model", "build", "load"]
+
 MODELS = {
     "cvls": "vseg_jax.models.cvls",
     "mmvt": "vseg_jax.models.mmvt",
@@ -23,10 +25,10 @@ MODELS = {
 
 
 def build(name: str, settings: Mapping[str, Any] | Any) -> Model:
-    """The model `name` from its settings: a mapping of config keys, or the config dataclass.
+    """Builds the model `name` from its settings: a mapping of config keys, or its `Config`.
 
     Raises:
-      ValueError: no such model, or an unknown or wrong config key.
+      ValueError: there is no such model, or a config key is unknown or has a wrong value.
     """
     module = load(name)
     if not isinstance(settings, module.Config):
@@ -35,10 +37,10 @@ def build(name: str, settings: Mapping[str, Any] | Any) -> Model:
 
 
 def load(name: str) -> ModuleType:
-    """The module of the model `name`, with its `Config` and `Model`.
+    """Imports the subpackage of the model `name`, with its `Config` and `Model`.
 
     Raises:
-      ValueError: no such model.
+      ValueError: there is no such model.
     """
     if name not in MODELS:
         raise ValueError(f"no model '{name}'{nearest(name, MODELS)}")

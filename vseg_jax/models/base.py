@@ -1,9 +1,9 @@
-"""The one face of all models: pure functions over pytrees.
+"""The interface of all models: pure functions over pytrees.
 
-A model is an object made from its config (a frozen dataclass); it holds no arrays. Its functions
-are pure and can be jitted, vmapped and scanned. `variables` is a dict of flax collections:
-`params` is what the optimizer trains, every other collection (batch statistics, queues, momentum
-encoders) is replaced by what `loss` returns.
+A model is an object built from its config (a frozen dataclass); it holds no arrays. Its functions
+are pure and can be jitted, vmapped and scanned. `variables` is a dict of flax collections: `params`
+is what the optimizer trains; `loss` returns the new values of every other collection (batch
+statistics, queues, momentum encoders).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Batch = dict[str, jax.Array]
 
 @struct.dataclass
 class Prediction:
-    """What a model says of one frame or of one sample of a batch.
+    """A model's prediction for one frame, or for each sample of a batch.
 
     The fields are typed `Any` because JAX also puts shapes and axis numbers in their place.
 
     Attributes:
-      logits: [..., N, H, W] float, one map an object, before the sigmoid, at the model's input
-        size; N is 1 where a sentence names one object.
+      logits: [..., N, H, W] float, one map per object, before the sigmoid, at the size of the
+        model's input. N is 1 where a referring expression names one object.
       scores: [..., N] float in [0, 1].
-      frame: [...] int32, index of the frame the answer is for; negative while a model that answers
-        with a delay has nothing to say yet.
+      frame: [...] int32, number of the predicted frame; negative while a model with a delay has no
+        prediction yet.
     """
 
     logits: Any
@@ -41,14 +41,14 @@ class Prediction:
 
 
 def reads_flow(model: Any) -> bool:
-    """Whether batches and streams bring pictures of the optical flow for this model."""
+    """Returns whether batches and streams must contain pictures of the optical flow for `model`."""
     return getattr(model, "flow", False)
 
 
 def one_object(logits: jax.Array, frame: jax.Array) -> Prediction:
-    """The answer of a model of sentences: logits [B, H, W] of one object, frame numbers [B].
+    """Returns the prediction of one object from logits [B, H, W] and frame numbers [B].
 
-    Its score is the foreground's mean probability (inferred).
+    Its score is the mean probability over the foreground (inferred).
     """
     region = foreground(logits)
     score = (jax.nn.sigmoid(logits) * region).sum((1, 2)) / jnp.maximum(region.sum((1, 2)), 1)
@@ -56,57 +56,61 @@ def one_object(logits: jax.Array, frame: jax.Array) -> Prediction:
 
 
 def quick_key(key: jax.Array) -> jax.Array:
-    """A key for initial parameters: hundreds of draws with threefry take the CPU's compiler a
-    minute and more, so threefry seeds a quicker generator once."""
+    """Returns a key of a faster generator for initial parameters, seeded from `key`.
+
+    The CPU compiler takes more than a minute for hundreds of draws with threefry.
+    """
     return jax.random.wrap_key_data(jax.random.bits(key, (4,), jnp.uint32), impl="unsafe_rbg")
 
 
 @runtime_checkable
 class Model(Protocol):
-    """What training and inference know of a model.
+    """The interface between a model and training and inference.
 
-    `task` says which batch and which prompt it reads: see `vseg_jax.tasks`.
+    `task` determines the batch and the prompt that the model reads: see `vseg_jax.tasks`.
 
-    A model that reads tokens may also have `vocabulary`, the number of token ids it knows: a
-    tokenizer with more of them is then refused before training. One that reads optical flow has
-    `flow` (see `reads_flow`). One of the task "vis" has `uses_audio`;
-    `first_step(variables, frame, prompt)`, which is `start` with the prediction for the first
-    frame; and `summary(state)`, category and score of each identity.
+    Some models have more attributes:
+      vocabulary: number of token ids that a model of the task "rvos" knows. A tokenizer with more
+        ids is refused before training.
+      flow: whether the model reads optical flow (see `reads_flow`).
+      uses_audio, first_step, summary: required for the task "vis". `first_step(variables, frame,
+        prompt)` is `start` that also returns the prediction for the first frame; `summary(state)`
+        returns category and score of each identity.
     """
 
     config: Any  # a frozen dataclass
     task: str   # "rvos", "vos" or "vis"
-    delay: int  # frames between the one that `step` is given and the one that it answers for
+    delay: int  # number of frames between the one that `step` takes and the one that it predicts
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Random variables for batches shaped like `batch` (only shapes are read)."""
+        """Returns random variables for batches shaped like `batch` (only shapes are read)."""
 
     def pretrained(self, variables: Variables) -> Variables:
-        """`variables` with the public weights that the config names put in; host code, not jitted.
+        """Returns `variables` with the public weights that the config names; runs on the host.
 
         Raises:
-          ValueError: a weight file lacks a key or has one left over.
+          ValueError: a weight file lacks a key or has one too many.
         """
 
     def loss(
         self, variables: Variables, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, Variables, Means]:
-        """Scalar loss, the replaced non-`params` collections, and {name: (sum, count)}."""
+        """Returns the scalar loss, the new non-`params` collections, and {name: (sum, count)}."""
 
     def predict(self, variables: Variables, batch: Batch) -> Prediction:
-        """The answer for each sample of a batch (target frame of a clip model), leading axis B."""
+        """Returns predictions with a leading axis B; of a clip model, for each target frame."""
 
     def start(self, variables: Variables, frame: jax.Array, prompt: Any) -> Any:
-        """The streaming state after the first frame ([H, W, 3] uint8); fixed capacity.
+        """Returns the state of a stream after its first frame ([H, W, 3] uint8), of fixed size.
 
-        Of a model that reads flow, frames have six channels here and in `step`: behind the colors
+        For a model that reads flow, frames have six channels here and in `step`: the colors, then
         the picture (`vseg_jax.input_pipeline.flow.flow_to_image`) of the flow from the previous
         frame.
         """
 
     def step(self, variables: Variables, state: Any, frame: jax.Array) -> tuple[Any, Prediction]:
-        """Takes the next frame and answers; no leading batch axis, `jax.vmap` adds one.
+        """Takes the next frame and predicts; there is no batch axis, `jax.vmap` adds one.
 
-        Models of the tasks "vos" and "vis" take a further argument, `prompt=None`: the masks of
-        objects that enter with this frame, or its sound. With and without it are two programs.
+        Models of the tasks "vos" and "vis" take another argument, `prompt=None`: the masks of
+        objects that enter with this frame, or its audio. With and without it are two programs.
         """

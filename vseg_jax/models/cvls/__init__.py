@@ -1,4 +1,4 @@
-"""Referring segmentation with a contrast of sentence and instances (docs/papers/cvls.md)."""
+"""Referring segmentation with cross-modal instance contrast (docs/papers/cvls.md)."""
 
 from vseg_jax.models.cvls.config import CvlsConfig
 from vseg_jax.models.cvls.config import CvlsConfig as Config

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vseg_jax.layers.projection import Projection
 from vseg_jax.losses.contrast import info_nce_each
 from vseg_jax.models.cvls.config import CvlsConfig
 from vseg_jax.models.cvls.network import Output
@@ -17,16 +18,17 @@ from vseg_jax.tasks.rvos import Batch
 
 
 class Projections(nn.Module):
-    """The heads g of vision and of language: one hidden layer, ends on the unit sphere.
+    """The projection heads g of vision and of language, onto the unit sphere.
 
-    Sizes, and that each modality has its own, are inferred.
+    Their sizes, and that each modality has its own, are inferred.
     """
 
     config: CvlsConfig
 
     def setup(self):
-        self.visual = Projection(self.config)
-        self.language = self.visual if self.config.shared_projection else Projection(self.config)
+        sizes = self.config.projection_hidden, self.config.projection_dim
+        self.visual = Projection(*sizes)
+        self.language = Projection(*sizes)
 
     def __call__(
         self, objects: Float[Array, "*B C"], sentence: Float[Array, "*A C"]
@@ -34,23 +36,8 @@ class Projections(nn.Module):
         return self.visual(objects), self.language(sentence)
 
 
-class Projection(nn.Module):
-    """Linear, ReLU, linear, length 1; in float32."""
-
-    config: CvlsConfig
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B D"]:
-        c = self.config
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        x = nn.relu(nn.Dense(c.projection_hidden, name="hidden")(x))
-        x = nn.Dense(c.projection_dim, name="out")(x)
-        # An empty region may come out as zero, where a norm has no gradient.
-        return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))
-
-
 def init(config: CvlsConfig, key: jax.Array) -> Any:
-    """Random parameters of the heads."""
+    """Returns random parameters of the heads."""
     one = jnp.zeros((1, config.channels))
     return Projections(config).init(key, one, one)["params"]
 
@@ -58,17 +45,17 @@ def init(config: CvlsConfig, key: jax.Array) -> Any:
 def loss(
     config: CvlsConfig, params: Any, batch: Batch, output: Output
 ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
-    """L_ccl of each sample: the sentence against all instances of its clip.
+    """Computes L_ccl of each sample: the expression against all instances of its clip.
 
-    The referent in each annotated frame is a positive; every other instance of every annotated
-    frame, and every frame's background, is a negative.
+    The referent (the named object) in each annotated frame is a positive. The negatives are every
+    other instance of every annotated frame, and the background of each frame.
 
     Args:
-      params: what `init` gave.
+      params: parameters of `Projections`.
       output: of all T frames of the clips.
 
     Returns:
-      (loss, counted), both 0 for samples whose referent is nowhere to be seen.
+      (loss, counted), both 0 for samples whose referent is not visible in any frame.
     """
     found = regions(batch, output.features.shape[2:4], config.max_objects)
     cover = found.cover
@@ -79,10 +66,10 @@ def loss(
     objects, sentence = Projections(config).apply(
         {"params": params}, pool(output.features, cover), output.sentence
     )
-    there = cover.sum((-2, -1)) > 0
+    present = cover.sum((-2, -1)) > 0
     samples, width = sentence.shape
     return info_nce_each(
-        sentence, objects[:, :, 0], there[:, :, 0],
-        objects[:, :, 1:].reshape(samples, -1, width), there[:, :, 1:].reshape(samples, -1),
+        sentence, objects[:, :, 0], present[:, :, 0],
+        objects[:, :, 1:].reshape(samples, -1, width), present[:, :, 1:].reshape(samples, -1),
         config.tau,
     )

@@ -1,4 +1,4 @@
-"""Sentence to a vector, frames to a pyramid, pyramid to the map F (Section 3.3)."""
+"""Expression to a vector, frames to a pyramid, pyramid to the map F (Section 3.3)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from vseg_jax.backbones.resnet import ResNet
 from vseg_jax.layers.convolution import Conv1x1
 from vseg_jax.layers.coordinates import append_coordinates
 from vseg_jax.layers.normalization import imagenet_colors
+from vseg_jax.layers.precision import at_least_float32
 from vseg_jax.layers.resize import bilinear, nearest
 from vseg_jax.models.cvls.config import LEVELS, CvlsConfig
 from vseg_jax.text.recurrent import Lstm, WordEmbedding
@@ -35,10 +36,10 @@ class LanguageEncoder(nn.Module):
 
 
 class SelfGuidedAttention(nn.Module):
-    """l = sum_n alpha_n h_n, alpha the softmax over the words there are of what each says (Eq. 8).
+    """l = sum_n alpha_n h_n, where alpha is the softmax of the scores of the valid words (Eq. 8).
 
-    The equation is lost: scores are w . tanh(W_a h_n + b_a), or W_a h_n + b_a (inferred). A
-    sentence without a word gives zeros.
+    The equation is lost: a score is w . tanh(W_a h_n + b_a), or W_a h_n + b_a itself (inferred).
+    An expression without a word gives zeros.
     """
 
     config: CvlsConfig
@@ -52,57 +53,57 @@ class SelfGuidedAttention(nn.Module):
         x = states
         if c.text_attention == "tanh":
             x = jnp.tanh(nn.Dense(states.shape[-1], dtype=dtype, name="hidden")(x))
-        # A bias on the scores themselves would fall out of the softmax.
+        # A bias of the scores themselves would cancel in the softmax.
         scores = nn.Dense(1, use_bias=False, dtype=dtype, name="score")(x)[..., 0]
-        scores = scores.astype(jnp.promote_types(dtype, jnp.float32))
+        scores = at_least_float32(scores)
         weights = jax.nn.softmax(jnp.where(valid, scores, jnp.finfo(scores.dtype).min))
         weights = jnp.where(valid, weights, 0).astype(states.dtype)
         return jnp.einsum("bl,bld->bd", weights, states)
 
 
 class VisualEncoder(nn.Module):
-    """Four maps of each asked frame, at strides 4, 8, 16, 32.
+    """Four maps of each selected frame, at strides 4, 8, 16, 32.
 
-    A ResNet sees the asked frames one by one. I3D (this library's addition) sees the clip; a frame
-    gets the slice in time that it lies in.
+    A ResNet reads the selected frames one by one. I3D (this library's addition) reads the clip,
+    with colors in [-1, 1] as DeepMind's weights expect; a frame gets the temporal slice that
+    contains it.
     """
 
     config: CvlsConfig
 
     @nn.compact
     def __call__(
-        self, frames: UInt8[Array, "B T H W 3"], asked: Int[Array, "B S"], *, train: bool
+        self, frames: UInt8[Array, "B T H W 3"], positions: Int[Array, "B S"], *, train: bool
     ) -> tuple[Float[Array, "B S _ _ _"], ...]:
         c = self.config
         dtype = jnp.dtype(c.dtype)
         if c.backbone == "i3d":
-            clip = frames.astype(dtype) / 255
-            if c.i3d_input == "signed":
-                clip = 2 * clip - 1
+            clip = 2 * (frames.astype(dtype) / 255) - 1
             network = I3D(LEVELS + 1, c.i3d_width, c.backbone_norm, c.i3d_eps, dtype, name="i3d")
             stages = network(clip, train=train)[1:]  # the first has stride 2
             return tuple(
-                _frames_at(stage, asked * stage.shape[1] // frames.shape[1]) for stage in stages
+                _frames_at(stage, positions * stage.shape[1] // frames.shape[1])
+                for stage in stages
             )
-        images = _frames_at(frames, asked)
+        images = _frames_at(frames, positions)
         images = imagenet_colors(images.reshape(-1, *frames.shape[2:]), dtype)
         network = ResNet(
             int(c.backbone.removeprefix("resnet")), width=c.resnet_width, norm=c.backbone_norm,
             dtype=dtype, name="resnet",
         )
         stages = network(images, train=train)
-        return tuple(x.reshape(*asked.shape, *x.shape[1:]) for x in stages)
+        return tuple(x.reshape(*positions.shape, *x.shape[1:]) for x in stages)
 
 
-def _frames_at(x: jax.Array, places: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(x, places[:, :, None, None, None], axis=1)
+def _frames_at(x: jax.Array, positions: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(x, positions[:, :, None, None, None], axis=1)
 
 
 class Pyramid(nn.Module):
-    """Spatial encoding module, top-down pathway, and their levels joined to F.
+    """Spatial encoding module, top-down pathway, and the combination of their levels to F.
 
-    V^s_i = Conv1x1([V_i; S_i]) (Eq. 9), P_i = V^s_i + up(P_{i+1}), and F = Conv1x1 of all P_i side
-    by side at the size of P_1 (that last convolution is inferred).
+    V^s_i = Conv1x1([V_i; S_i]) (Eq. 9), P_i = V^s_i + up(P_{i+1}), and F = Conv1x1 of all P_i
+    concatenated at the size of P_1 (this last convolution is inferred).
     """
 
     config: CvlsConfig
@@ -114,7 +115,7 @@ class Pyramid(nn.Module):
         c = self.config
         dtype = jnp.dtype(c.dtype)
 
-        def lateral(i):
+        def lateral(i: int) -> jax.Array:
             x = append_coordinates(levels[i]) if c.sem else levels[i]
             return Conv1x1(c.channels, dtype=dtype, name=f"sem_{i + 1}")(x)
 

@@ -1,6 +1,6 @@
 """The network of Section 3.3: encoders, channel filter, fusion by concatenation, mask decoder.
 
-The contrast is no part of it: training reads the features it needs from `Output`.
+The contrast is not part of it: the training loss reads the features that it needs from `Output`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from vseg_jax.layers.convolution import Conv1x1, he_normal
+from vseg_jax.layers.precision import at_least_float32
 from vseg_jax.layers.resize import bilinear
 from vseg_jax.models.cvls.config import CvlsConfig
 from vseg_jax.models.cvls.encoders import LanguageEncoder, Pyramid, VisualEncoder
@@ -19,12 +20,12 @@ from vseg_jax.models.cvls.filter import ChannelFilter
 
 
 class Output(NamedTuple):
-    """What one forward pass says of the S asked frames.
+    """The results of one forward pass for S selected frames.
 
     Attributes:
-      logits: before the sigmoid, at the input's size.
-      coarse: the same at the size of F, a quarter of the input's.
-      features: F, filtered where LCF is on: what the contrast pools.
+      logits: before the sigmoid, at the size of the input.
+      coarse: logits at the size of F, a quarter of the input's.
+      features: F, filtered if LCF is on; the contrast pools them.
       sentence: l.
     """
 
@@ -35,7 +36,7 @@ class Output(NamedTuple):
 
 
 class Network(nn.Module):
-    """Clip and sentence to masks of the asked frames."""
+    """A clip and a referring expression to the masks of selected frames."""
 
     config: CvlsConfig
 
@@ -51,19 +52,19 @@ class Network(nn.Module):
     def encode_query(
         self, tokens: Int[Array, "B L"], valid: Bool[Array, "B L"]
     ) -> Float[Array, "B C"]:
-        """The sentence's part of the work, which a stream does once."""
+        """Encodes the expression; a stream does this once."""
         return self.text(tokens, valid)
 
     def __call__(
         self,
         frames: UInt8[Array, "B T H W 3"],
-        asked: Int[Array, "B S"],
+        positions: Int[Array, "B S"],
         sentence: Float[Array, "B C"],
         *,
         train: bool,
     ) -> Output:
-        """Segments the frames at the positions `asked` of each clip."""
-        features = self.pyramid(self.visual(frames, asked, train=train))
+        """Segments the frames at these positions of each clip."""
+        features = self.pyramid(self.visual(frames, positions, train=train))
         if self.config.lcf:
             features = features * self.filter(sentence)[:, None, None, None]
         coarse = self.decoder(features, sentence)
@@ -73,21 +74,21 @@ class Network(nn.Module):
     def full(
         self,
         frames: UInt8[Array, "B T H W 3"],
-        asked: Int[Array, "B S"],
+        positions: Int[Array, "B S"],
         tokens: Int[Array, "B L"],
         valid: Bool[Array, "B L"],
         *,
         train: bool,
     ) -> Output:
-        """Both parts in one call."""
-        return self(frames, asked, self.encode_query(tokens, valid), train=train)
+        """Encodes the expression and segments the selected frames."""
+        return self(frames, positions, self.encode_query(tokens, valid), train=train)
 
 
 class Decoder(nn.Module):
-    """G = ReLU(Conv1x1([F; l])), three convolutions and one to a logit (Section 4.2).
+    """G = ReLU(Conv1x1([F; l])), three convolutions, and one to a logit (Section 4.2).
 
-    The fusion is the baseline's ("implicit concatenation-convolution", Section 4.4); kernels of 3
-    with ReLU, and of 1 for the logit, are inferred.
+    The fusion is the baseline's ("implicit concatenation-convolution", Section 4.4). Kernels of
+    size 3 with ReLU, and of size 1 for the logit, are inferred.
     """
 
     config: CvlsConfig
@@ -107,4 +108,4 @@ class Decoder(nn.Module):
             conv = nn.Conv(c.channels, (3, 3), dtype=dtype, kernel_init=he_normal, name=f"conv_{i}")
             x = nn.relu(conv(x))
         logit = nn.Dense(1, dtype=dtype, name="logit")(x)
-        return logit.astype(jnp.promote_types(dtype, jnp.float32))
+        return at_least_float32(logit)

@@ -1,4 +1,4 @@
-"""What training minimizes: segmentation and contrast, weighted (Section 3.1, Eq. 3 and 4)."""
+"""The training loss: segmentation and contrast, weighted (Section 3.1, Eq. 3 and 4)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from vseg_jax.tasks.rvos import Batch, overlap
 def objective(
     config: CvlsConfig, heads: Any, batch: Batch, output: Output
 ) -> tuple[jax.Array, Means]:
-    """The loss L of a batch, and {name: (sum, count)} of its terms.
+    """Returns the loss L of a batch, and {name: (sum, count)} of its terms.
 
     L_seg is the mean binary cross-entropy over the pixels of a frame, then over all annotated
-    frames of the clips, those without the referent among them (inferred); L_ccl the mean over
+    frames of the clips, including those without the referent (inferred). L_ccl is the mean over
     clips that show the referent.
 
     Args:
-      heads: parameters of `contrast.Projections`; not read where the contrast is off.
+      heads: parameters of `contrast.Projections`; unused if the contrast is off.
       output: of all T frames of the clips.
     """
     mask, weight = frame_masks(batch)
@@ -52,8 +52,6 @@ def objective(
 
 
 def weights(config: CvlsConfig) -> tuple[float, float]:
-    """Factors of L_seg and L_ccl in L (Eq. 4); L is L_seg where the contrast is off."""
-    if not config.ccl:
-        return 1.0, 0.0
-    share = config.lambda_ccl
-    return (1 - share, share) if config.lambda_on == "contrast" else (share, 1 - share)
+    """Returns the factors of L_seg and L_ccl in L (Eq. 4); L is L_seg if the contrast is off."""
+    share = config.lambda_ccl if config.ccl else 0.0
+    return 1 - share, share

@@ -1,7 +1,7 @@
-"""Regions of a clip's instances, their hard pixels, and features pooled over them.
+"""The regions of a clip's instances, their hard pixels, and features pooled over them.
 
-A region is a map of coverages: which share of each cell of F the instance covers. Everything has
-static shape, and a region without an instance is zero everywhere.
+A region is a map of coverages: the share of each cell of F that the instance covers. All shapes are
+static, and a region without an instance is zero everywhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vseg_jax.index_masks import VOID
+from vseg_jax.layers.precision import at_least_float32
 from vseg_jax.layers.resize import area
 from vseg_jax.tasks.rvos import Batch
 
@@ -22,8 +23,8 @@ class Regions(NamedTuple):
 
     Attributes:
       cover: in [0, 1]; region 0 is the referent, region 1 the background, region 1 + i the
-        instance with id i, left empty where that is the referent. Void pixels, frames that are not
-        annotated and samples that are not valid are in none.
+        instance with id i (empty if that is the referent). Void pixels, frames without annotation
+        and invalid samples are in no region.
       truth: Y of Eq. 6, the share of each cell's counted pixels that the referent covers.
     """
 
@@ -32,10 +33,10 @@ class Regions(NamedTuple):
 
 
 def frame_masks(batch: Batch) -> tuple[Float[Array, "B T H W"], Float[Array, "B T H W"]]:
-    """The referent's mask in every frame, and how much each pixel counts.
+    """Returns the referent's mask in every frame, and the weight of each pixel.
 
-    A pixel counts 0 where it is void, where its frame is not annotated, and in samples that are
-    not valid; else 1. The referent may be absent from a frame.
+    The weight is 0 for void pixels, in frames without annotation and in invalid samples, else 1.
+    The referent may be absent from a frame.
     """
     index = batch["masks"]
     counts = (index != VOID) & (batch["masks_valid"] & batch["valid"][:, None])[..., None, None]
@@ -44,13 +45,14 @@ def frame_masks(batch: Batch) -> tuple[Float[Array, "B T H W"], Float[Array, "B 
 
 
 def regions(batch: Batch, size: tuple[int, int], max_objects: int) -> Regions:
-    """The regions of all frames of a batch (tasks/rvos.py), as area averages at `size`.
+    """Returns the regions of all frames of a batch (tasks/rvos.py), as area averages at `size`.
 
-    Ids above `max_objects` are neither background nor a negative instance; as a referent they are.
+    An object with an id above `max_objects` can be the referent, but is neither background nor a
+    negative instance.
     """
     index = batch["masks"]
     mask, weight = frame_masks(batch)
-    rest = jnp.where(weight > mask, index, VOID)[..., None]  # what counts and is not the referent
+    rest = jnp.where(weight > mask, index, VOID)[..., None]  # pixels that count, no referent
     others = rest == jnp.arange(max_objects + 1, dtype=index.dtype)
     every = jnp.concatenate([mask[..., None], others, weight[..., None]], axis=-1)
     shares = jnp.moveaxis(area(every, size), -1, 2)
@@ -65,11 +67,11 @@ def hard_regions(
     *,
     wrong_only: bool,
 ) -> Float[Array, "B T R h w"]:
-    """The part of each region that is hardest for the decoder (RHIC, Eq. 6 and 7).
+    """Returns the part of each region that is hardest for the decoder (RHIC, Eq. 6 and 7).
 
-    D = |Y - P| is how far the decoder is off; of D (.) M the largest are kept, `share` of the
-    region's area, at least one cell. Of equal ones the first are kept. No gradient reaches the
-    logits. With `wrong_only` cells with D up to 0.5 are left out after all (inferred; a region may
+    D = |Y - P| is the error of the decoder. The cells with the largest D (.) M are kept: `share` of
+    the region's area, at least one cell, the first ones among equals. No gradient reaches the
+    logits. With `wrong_only` cells with D up to 0.5 are removed afterwards (inferred; a region may
     then be empty).
     """
     probability = jax.nn.sigmoid(jax.lax.stop_gradient(logits))
@@ -77,7 +79,7 @@ def hard_regions(
     cover = found.cover
     flat = (*cover.shape[:3], -1)
     worth = jnp.where(cover > 0, degree * cover, -jnp.inf).reshape(flat)
-    # A rounded area, of maps that no whole blocks make up, must not ask for one cell more.
+    # Rounding errors in the area must not add a cell.
     keep = jnp.ceil(share * cover.sum((-2, -1)) - 1e-3)[..., None]
     keep = jnp.maximum(keep, 1).astype(jnp.int32)
     order = -jnp.sort(-worth, axis=-1)
@@ -93,8 +95,8 @@ def hard_regions(
 def pool(
     features: Float[Array, "B T h w C"], cover: Float[Array, "B T R h w"]
 ) -> Float[Array, "B T R C"]:
-    """The mean feature of each region (Eq. 1), in float32; zero for an empty one."""
-    features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
+    """Returns the mean feature of each region in float32 (Eq. 1); zero for an empty one."""
+    features = at_least_float32(features)
     total = jnp.einsum("bthwc,btrhw->btrc", features, cover.astype(features.dtype))
     size = cover.sum((-2, -1))[..., None]
     return total / jnp.where(size > 0, size, 1)

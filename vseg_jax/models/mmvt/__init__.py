@@ -1,4 +1,4 @@
-"""The multi-modal video transformer of appearance, motion and language (docs/papers/mmvt.md)."""
+"""Multi-modal video transformer of appearance, motion and language (docs/papers/mmvt.md)."""
 
 from vseg_jax.models.mmvt.config import MmvtConfig
 from vseg_jax.models.mmvt.config import MmvtConfig as Config

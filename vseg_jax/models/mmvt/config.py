@@ -1,4 +1,4 @@
-"""Every number and switch of mmvt; the numbers are those of its public code (docs/papers/mmvt.md).
+"""All settings of mmvt; the numbers are those of its public code (docs/papers/mmvt.md).
 
 "Summary" marks what only a summary of the paper says, "inferred" what neither says.
 """
@@ -12,8 +12,8 @@ from vseg_jax.backbones.resnet import BLOCKS
 from vseg_jax.layers.window import Window
 from vseg_jax.text.bert import BertConfig
 
-STRIDE = 16  # of the coarsest maps; pictures are multiples of it
-LEVELS = (16, 8, 4)  # strides of the three fusion levels, in the order in which they are passed
+STRIDE = 16  # of the coarsest maps; the sides of frames are multiples of it
+LEVELS = (16, 8, 4)  # strides of the three fusion levels, coarse to fine
 
 
 def _bert() -> BertConfig:
@@ -24,35 +24,35 @@ def _bert() -> BertConfig:
 class MmvtConfig:
     """Config of the multi-modal video transformer."""
 
-    # Clip: must be what the input pipeline cuts; only streaming reads these. The public code orders
-    # a clip [before, after, target], which is the same: no part of the network knows the order.
+    # Clip: must match what the input pipeline cuts; only streaming reads these. The public code
+    # orders a clip [before, after, target], which is equivalent: the network ignores the order.
     clip_length: int = 3
-    clip_stride: int = 1    # of its test; in training it draws 1 to 5 for either side
-    clip_target: int = 1    # position of the answered frame in the clip
+    clip_stride: int = 1    # in its test; in training it draws 1 to 5 for each side
+    clip_target: int = 1    # position of the predicted frame in the clip
 
-    # The ladder of the ablations: B is all four off, +M, +T, +L, +A turns one after another on.
+    # The steps of the ablation: B has all four off; +M, +T, +L, +A turn them on one by one.
     motion: bool = True       # M: the second stream, over pictures of the optical flow
-    transformer: bool = True  # T; without it the sentence is joined to the coarsest map (inferred)
+    transformer: bool = True  # T; off: the query is concatenated to the coarsest map (inferred)
     lgff: Literal["official", "dynamic_filter", "none"] = "official"  # L, language-guided feature
     #                           fusion; dynamic_filter is the summary's; none: a plain decoder
     align: Literal["official", "cosine_kl", "none"] = "official"  # A, the alignment losses;
     #                           cosine_kl is the summary's
-    coarse_mask: bool = False  # the summary's first stage, refined by all that follows
+    coarse_mask: bool = False  # the summary's first stage, refined by all later ones
 
     # The two visual streams.
-    depth: int = 101         # of the ResNet over frames; the summary has 50 for both
+    depth: int = 101         # of the ResNet over frames; the summary uses 50 for both
     flow_depth: int = 34     # of the ResNet over flow pictures
     width: int = 64          # channels of both stems; fewer for small models
     backbone_norm: Literal["batch", "frozen"] = "batch"
-    backbone_weights: str = ""  # torchvision's ResNet of frames, which `pretrained` reads
-    flow_weights: str = ""      # the same of flow pictures (also ImageNet's)
-    network_weights: str = ""   # a whole network of the public code, the same
+    backbone_weights: str = ""  # torchvision's ResNet for frames, which `pretrained` reads
+    flow_weights: str = ""      # the same for flow pictures (also from ImageNet)
+    network_weights: str = ""   # a whole network of the public code instead
     aspp_rates: tuple[int, ...] = (3, 5, 7)  # dilations of the pyramid pooling
     aspp_dropout: float = 0.5
 
-    # Sentence.
-    text: Literal["bert", "words"] = "bert"  # words: an embedding and a GRU, whose last state takes
-    #                          the place of [CLS]; this library's addition
+    # Text encoder.
+    text: Literal["bert", "words"] = "bert"  # words: an embedding and a GRU, whose last state
+    #                          replaces [CLS]; this library's addition
     bert: BertConfig = dataclasses.field(default_factory=_bert)
     bert_weights: str = ""   # Hugging Face folder that `pretrained` reads
     vocabulary: int = 2048   # of `words`: number of word ids, with padding
@@ -61,39 +61,35 @@ class MmvtConfig:
     # Transformer and decoder.
     channels: int = 256      # of every token, and of the decoder
     layers: int = 4
-    heads: int = 4           # the summary has 8
+    heads: int = 4           # the summary uses 8
     head_width: int = 64
-    hidden: int = 128        # of the layers' perceptrons
-    dropout: float = 0.1     # in the perceptrons
+    hidden: int = 128        # of the layers' MLPs
+    dropout: float = 0.1     # in the MLPs
     filter_size: int = 3     # side of the dynamic filters (summary)
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
 
     # Alignment losses; training only.
     align_channels: int = 128
-    align_limit: float = 1 - 1e-4  # cosines are kept within +- this before tan(pi / 2 cos), which
-    #                          the public code does not do
-    align_chunk: int = 256   # rows of the picture-by-flow map held at once
+    align_limit: float = 1 - 1e-4  # cosines are clipped to +- this before tan(pi / 2 cos); the
+    #                          public code does not clip
+    align_chunk: int = 256   # rows of the frame-by-flow map in memory at once
     align_weight: float = 1.0
 
-    # What the public code does by mistake; on, to run its checkpoint as it was trained.
-    bug_compat_mask: bool = False  # padding is not masked: its scores are 0 and not -inf
+    # Mistakes of the public code; turn both on to run its checkpoint as it was trained.
+    bug_compat_mask: bool = False  # padding is not masked: its scores are 0, not -inf
     bug_compat_gate: bool = False  # the gate of the flow is computed from the frame's features
 
     @property
     def window(self) -> Window:
-        """The clip that an answer takes."""
+        """The clip of a prediction; with flow it is known one frame later."""
         return Window(self.clip_length, self.clip_stride, self.clip_target, ahead=int(self.motion))
 
     def __post_init__(self):
+        _ = self.window  # checks clip_target
         for name in ("depth", "flow_depth"):
             if getattr(self, name) not in BLOCKS:
                 known = ", ".join(map(str, BLOCKS))
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be one of {known}")
-        if not 0 <= self.clip_target < self.clip_length:
-            raise ValueError(
-                f"clip_target {self.clip_target} is not a position in a clip of "
-                f"{self.clip_length} frames; count from 0"
-            )
         for name in ("clip_stride", "width", "channels", "layers", "heads", "head_width", "hidden",
                      "word_width", "align_channels", "align_chunk"):
             if getattr(self, name) < 1:
@@ -110,6 +106,6 @@ class MmvtConfig:
         parts = self.backbone_weights or self.flow_weights or self.bert_weights
         if self.network_weights and parts:
             raise ValueError(
-                "network_weights is given beside weights of its parts; a whole network brings its "
-                "own, so leave the others empty"
+                "network_weights is given together with weights of parts; a whole network includes "
+                "them, so leave the others empty"
             )

@@ -1,6 +1,8 @@
-"""Pictures and sentence to what the transformer and the decoder work on."""
+"""Encoders of frames, flow pictures and the referring expression."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -20,8 +22,8 @@ from vseg_jax.text.recurrent import Gru, WordEmbedding
 class Stream(nn.Module):
     """Pictures to maps at strides 4, 8, 16 and 16: a ResNet whose last stage is dilated.
 
-    Bottlenecks are dilated as torchvision does it. Of basic blocks only the very first convolution
-    of the stage is dilated, by 2: the public code's own ResNet-34 is built so.
+    Bottlenecks are dilated as in torchvision. With basic blocks only the first convolution of the
+    stage is dilated, by 2, as in the public code's own ResNet-34.
     """
 
     depth: int
@@ -33,7 +35,7 @@ class Stream(nn.Module):
     def __call__(
         self, pictures: UInt8[Array, "B H W 3"], *, train: bool
     ) -> tuple[Float[Array, "B _ _ _"], ...]:
-        """Frames, or flow as pictures; both are normalized with ImageNet's statistics."""
+        """Encodes frames or flow pictures; both are normalized with ImageNet's statistics."""
         x = imagenet_colors(pictures, self.dtype)
         bottleneck = self.depth >= 50
         network = ResNet(
@@ -54,7 +56,7 @@ class Stream(nn.Module):
 
 
 class Aspp(nn.Module):
-    """Atrous spatial pyramid pooling: a 1x1, dilated 3x3 convolutions, the mean of the picture."""
+    """Atrous spatial pyramid pooling: 1x1, dilated 3x3 convolutions, and the mean of the map."""
 
     features: int
     rates: tuple[int, ...]
@@ -84,7 +86,7 @@ class Aspp(nn.Module):
 
 
 class Place(nn.Module):
-    """The coordinates joined to a map: two convolutions."""
+    """Two convolutions of a map with appended coordinates."""
 
     features: int
     dtype: DTypeLike = jnp.float32
@@ -96,11 +98,11 @@ class Place(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Tokens to a feature each, the sentence's first.
+    """Tokens to one feature each; the first is the sentence embedding.
 
-    With BERT that is [CLS], and places of padding have BERT's output too: it is attended to under
-    `bug_compat_mask`, and counts in the statistics of the norm that follows, as in the public code.
-    With a word embedding the sentence is the last state of a GRU, put before the words.
+    With BERT the first is [CLS], and padding has BERT's outputs too: it is attended to under
+    `bug_compat_mask`, and counts in the statistics of the following norm, as in the public code.
+    With a word embedding the first is the last state of a GRU, inserted before the words.
     """
 
     config: MmvtConfig
@@ -114,17 +116,19 @@ class TextEncoder(nn.Module):
         if c.text == "bert":
             return self._bert(tokens, valid, dtype, train), valid
         words = WordEmbedding(c.vocabulary, c.word_width, dtype, name="embedding")(tokens)
-        # With this memory the GRU's state starts as a mean over the words (inferred).
+        # With this memory the GRU's state is initially a mean over the words (inferred).
         _, sentence = Gru(c.word_width, dtype, memory=0.8, name="gru")(words, valid)
         words = jnp.concatenate([sentence[:, None], words], axis=1)
         return words, jnp.pad(valid, ((0, 0), (1, 0)), constant_values=True)
 
-    def _bert(self, tokens, valid, dtype, train):
-        """The last layer's output, which `Bert` itself sets to zero where there is no word."""
+    def _bert(
+        self, tokens: jax.Array, valid: jax.Array, dtype: DTypeLike, train: bool
+    ) -> jax.Array:
+        """Returns the output of the last layer, including padding, which `Bert` sets to zero."""
         last = f"layer_{self.config.bert.num_hidden_layers - 1}"
         kept = []
 
-        def keep(call, arguments, keywords, context):
+        def keep(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
             out = call(*arguments, **keywords)
             if context.module.name == last and context.method_name == "__call__":
                 kept.append(out)
@@ -135,10 +139,45 @@ class TextEncoder(nn.Module):
         return kept[-1]
 
 
+class Words(nn.Module):
+    """Words in the width of all tokens, normalized."""
+
+    features: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B L C"], *, train: bool) -> Float[Array, "B L D"]:
+        x = pointwise(x, self.features, self.dtype, "project")
+        return BatchNorm(dtype=self.dtype, name="norm")(x, train=train)
+
+
+class Merge(nn.Module):
+    """The sentence embedding at every pixel of the coarsest maps.
+
+    It replaces the transformer where that is off (inferred).
+    """
+
+    features: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(
+        self,
+        vision: Float[Array, "B H W C"],
+        flow: Float[Array, "B H W C"] | None,
+        sentence: Float[Array, "B C"],
+    ) -> Float[Array, "B H W C"]:
+        everywhere = jnp.broadcast_to(sentence[:, None, None], vision.shape)
+        parts = [x for x in (vision, flow, everywhere) if x is not None]
+        return nn.relu(
+            pointwise(jnp.concatenate(parts, axis=-1), self.features, self.dtype, "join")
+        )
+
+
 def conv(
     x: Float[Array, "B H W C"], features: int, dtype: DTypeLike, name: str, *, bias: bool = True
 ) -> Float[Array, "B H W D"]:
-    """A 3x3 convolution, in the compact method that calls this."""
+    """Applies a new 3x3 convolution; to be called in a compact method."""
     layer = nn.Conv(
         features, (3, 3), padding=1, use_bias=bias, dtype=dtype, kernel_init=torch_init, name=name
     )
@@ -148,6 +187,9 @@ def conv(
 def pointwise(
     x: Float[Array, "*B C"], features: int, dtype: DTypeLike, name: str
 ) -> Float[Array, "*B D"]:
-    """A 1x1 convolution, likewise; on a flat array, whose gradient is the fastest on a CPU."""
+    """Applies a new 1x1 convolution; to be called in a compact method.
+
+    It works on a flat array, whose gradient is the fastest on a CPU.
+    """
     layer = nn.Dense(features, dtype=dtype, kernel_init=torch_init, name=name)
     return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], features)

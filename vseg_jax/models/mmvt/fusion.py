@@ -1,4 +1,4 @@
-"""The decoder: at three levels, frame and flow fused under the guidance of the sentence."""
+"""The decoder: frame and flow are fused at three levels, guided by the query."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vseg_jax.models.mmvt.encoders import conv, pointwise
 
 
 class Fused(NamedTuple):
-    """What a level gives: enhanced frame and flow features, and the map for the next level."""
+    """The results of a level: enhanced frame and flow features, and the map for the next level."""
 
     vision: Float[Array, "B H W C"]
     flow: Float[Array, "B H W C"] | None
@@ -28,7 +28,7 @@ class Fused(NamedTuple):
 
 
 class Level(nn.Module):
-    """One level of the decoder; `config.lgff` says which kind."""
+    """One level of the decoder, of the kind `config.lgff`."""
 
     config: MmvtConfig
 
@@ -41,9 +41,9 @@ class Level(nn.Module):
         valid: Bool[Array, "B L"],
         below: Float[Array, "B h w C"],
     ) -> Fused:
-        """Joins `below`, the map of the coarser level, to the streams' maps of this one.
+        """Fuses `below`, the map of the coarser level, with the two streams' maps of this level.
 
-        The first word is the sentence.
+        The first word is the sentence embedding.
         """
         c = self.config
         dtype, width = jnp.dtype(c.dtype), c.channels
@@ -53,7 +53,7 @@ class Level(nn.Module):
         if flow is not None:
             flow = pointwise(flow, width, dtype, "flow")
         if c.lgff == "official":
-            vision, flow, joined = self._guided(vision, flow, words[:, 0], below)
+            vision, flow, fused = self._guided(vision, flow, words[:, 0], below)
         else:
             if c.lgff == "dynamic_filter":
                 filtered = DynamicFilter(c.filter_size, dtype, name="filter")
@@ -61,12 +61,14 @@ class Level(nn.Module):
                 streams = [vision if flow is None else vision + flow]
             else:
                 streams = [s for s in (vision, flow) if s is not None]
-            joined = append_coordinates(jnp.concatenate([*streams, below], axis=-1))
-        joined = conv(joined, width, dtype, "fuse")
-        return Fused(vision, flow, ResidualBlock(dtype=dtype, name="block")(joined))
+            fused = append_coordinates(jnp.concatenate([*streams, below], axis=-1))
+        fused = conv(fused, width, dtype, "fuse")
+        return Fused(vision, flow, ResidualBlock(dtype=dtype, name="block")(fused))
 
-    def _guided(self, vision, flow, sentence, below):
-        """v', f' and what the level's own convolution reads: v'' and f''."""
+    def _guided(
+        self, vision: jax.Array, flow: jax.Array | None, sentence: jax.Array, below: jax.Array
+    ) -> tuple[jax.Array, jax.Array | None, jax.Array]:
+        """Returns v', f', and the input of the level's convolution: [v''; f'']."""
         c = self.config
         dtype, width = jnp.dtype(c.dtype), c.channels
         guide = pointwise(sentence, width, dtype, "sentence")[:, None, None]
@@ -84,16 +86,16 @@ class Level(nn.Module):
         flow = enhance(flow, "flow")
         of_vision = gate(vision, "vision")
         of_flow = gate(vision if c.bug_compat_gate else flow, "flow")
-        # Each stream is let through by the other one's gate.
+        # Each stream is gated by the other one.
         both = [vision + of_flow * vision, flow + of_vision * flow]
         return vision, flow, jnp.concatenate(both, axis=-1)
 
 
 class DynamicFilter(nn.Module):
-    """A filter for every pixel and channel, made from the words that the pixel attends to.
+    """A filter for every pixel and channel, computed from the words that the pixel attends to.
 
-    The summary of the paper has filters of k * k * d numbers a pixel from "a convolutional layer
-    and an attention layer"; that the attention comes first and its result is added is inferred.
+    The summary of the paper computes k * k * d numbers per pixel with "a convolutional layer and an
+    attention layer"; that the attention comes first and its result is added is inferred.
     """
 
     size: int
@@ -112,17 +114,17 @@ class DynamicFilter(nn.Module):
         filters = pointwise(x + attended, taps * channels, self.dtype, "filters")
         filters = filters.reshape(batch, height, width, taps, channels)
         reach = self.size // 2
-        around = jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+        padded = jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
         return sum(
             filters[..., tap, :] * jax.lax.dynamic_slice(
-                around, (0, tap // self.size, tap % self.size, 0), x.shape
+                padded, (0, tap // self.size, tap % self.size, 0), x.shape
             )
             for tap in range(taps)
         )
 
 
 class WordAttention(nn.Module):
-    """What each pixel reads in the sentence: one head."""
+    """Attention of each pixel to the words, with one head."""
 
     dtype: DTypeLike = jnp.float32
 
@@ -144,9 +146,10 @@ class WordAttention(nn.Module):
 
 
 class CoarseMask(nn.Module):
-    """The summary's first stage: a mask from the coarsest map of the frame and the words alone.
+    """The summary's first stage: a mask from only the coarsest map of the frame and the words.
 
-    The summary names no layers; that the pixel is multiplied by what it reads is inferred.
+    The summary names no layers; that a pixel is multiplied by the words that it attends to is
+    inferred.
     """
 
     dtype: DTypeLike = jnp.float32
@@ -163,7 +166,7 @@ class CoarseMask(nn.Module):
 
 
 class Head(nn.Module):
-    """The finest level's map to one logit a pixel."""
+    """The map of the finest level to one logit per pixel."""
 
     dtype: DTypeLike = jnp.float32
 

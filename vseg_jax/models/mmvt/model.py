@@ -1,6 +1,6 @@
 """mmvt: modeling motion with multi-modal features for text-based video segmentation.
 
-docs/papers/mmvt.md holds each part, number and switch of the paper beside its place here.
+docs/papers/mmvt.md maps each part, number and switch of the paper to its place here.
 """
 
 from __future__ import annotations
@@ -8,73 +8,60 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from vseg_jax.layers.window import State, push
+from vseg_jax.layers.window import State
 from vseg_jax.models.base import Batch, Prediction, Variables, one_object, quick_key
+from vseg_jax.models.clip import ClipModel, network_variables, smallest_inputs, with_bert_weights
 from vseg_jax.models.mmvt.config import MmvtConfig
-from vseg_jax.models.mmvt.network import Network, Sentence
+from vseg_jax.models.mmvt.network import Network, Query
 from vseg_jax.models.mmvt.objective import losses
 from vseg_jax.models.mmvt.streaming import clip
 from vseg_jax.tasks import Means
 from vseg_jax.tasks.rvos import Prompt, overlap, target_frame_mask
-from vseg_jax.weights import bert, mmvt
+from vseg_jax.weights import mmvt
 
 
-class Mmvt:
-    """The model of models/base.py; see there for what each function is for.
+class Mmvt(ClipModel):
+    """Referring segmentation from appearance, motion and language.
 
-    With the motion stream a batch has one entry more: `flow`, uint8 [B, T, H, W, 3], for each frame
-    of the clip the color picture of the flow from it to the video's next frame, through the same
+    With the motion stream a batch has one more entry: `flow`, uint8 [B, T, H, W, 3], for each frame
+    of the clip the color picture of the flow from it to the video's next frame, with the same
     geometry as the frame. A stream's frames then have six channels: see streaming.py.
 
     Attributes:
       flow: whether the model reads flow pictures.
     """
 
-    task = "rvos"
-
     def __init__(self, config: MmvtConfig):
-        self.config = config
+        super().__init__(config, Network(config))
         self.flow = config.motion
-        self.window = config.window
-        self.delay = self.window.delay
-        self.network = Network(config)
-
-    @property
-    def vocabulary(self) -> int:
-        """Token ids that the text encoder knows."""
-        c = self.config
-        return c.bert.vocab_size if c.text == "bert" else c.vocabulary
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        key = quick_key(key)
-        # The parameters depend on no size but these, so the smallest clip will do.
-        frames = jnp.zeros((1, 1, 32, 32, 3), jnp.uint8)
-        tokens = jnp.zeros((1, batch["tokens"].shape[1]), jnp.int32)
+        """Returns random variables."""
+        frames, tokens, valid = smallest_inputs(batch, 1)
         return dict(self.network.init(
-            key, frames, frames if self.flow else None, jnp.zeros(1, jnp.int32), tokens,
-            jnp.ones(tokens.shape, bool), train=False, method="full",
+            quick_key(key), frames, frames if self.flow else None, jnp.zeros(1, jnp.int32), tokens,
+            valid, train=False, method="full",
         ))
 
     def pretrained(self, variables: Variables) -> Variables:
+        """Returns `variables` with the weights that the config names: all, or those of parts."""
         c = self.config
         if c.network_weights:
             return mmvt.load(c.network_weights, variables)
         for name, path in (("vision", c.backbone_weights), ("flow", c.flow_weights)):
             if path and name in variables["params"]:
                 variables = mmvt.load_stream(path, variables, name)
-        if c.bert_weights and c.text == "bert":
-            params = dict(variables["params"])
-            params["text"] = {**params["text"], "bert": bert.load(c.bert_weights, c.bert)}
-            variables = {**variables, "params": params}
-        return variables
+        return with_bert_weights(c, variables)
 
     def loss(
         self, variables: Variables, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, Variables, Means]:
+        """Computes the segmentation and alignment losses of the target frames."""
         del step  # nothing changes in the course of training
         output, updates = self.network.apply(
-            variables, *self._inputs(batch), batch["tokens"], batch["tokens_valid"], train=True,
-            method="full", mutable=["batch_stats"], rngs={"dropout": key},
+            network_variables(variables), *self._inputs(batch), batch["tokens"],
+            batch["tokens_valid"], train=True, method="full", mutable=["batch_stats"],
+            rngs={"dropout": key},
         )
         mask, weight = target_frame_mask(batch)
         terms, counted = losses(self.config, output, mask, weight)
@@ -90,44 +77,40 @@ class Mmvt:
         return total, updates, means | {"loss": (total * samples, samples)}
 
     def predict(self, variables: Variables, batch: Batch) -> Prediction:
+        """Predicts the mask of the target frame of each clip."""
         output = self.network.apply(
-            variables, *self._inputs(batch), batch["tokens"], batch["tokens_valid"], train=False,
-            method="full",
+            network_variables(variables), *self._inputs(batch), batch["tokens"],
+            batch["tokens_valid"], train=False, method="full",
         )
         return one_object(output.logits, batch["target"].astype(jnp.int32))
 
     def start(self, variables: Variables, frame: jax.Array, prompt: Prompt) -> State:
+        """See `ClipModel.start`; with the motion stream the frame has six channels."""
         self._check_frame(frame)
-        sentence = self.network.apply(
-            variables, prompt["tokens"][None], prompt["tokens_valid"][None],
-            method="encode_sentence",
-        )
-        return self.window.start(frame, sentence)
+        return super().start(variables, frame, prompt)
 
     def step(
         self, variables: Variables, state: State, frame: jax.Array
     ) -> tuple[State, Prediction]:
+        """See `ClipModel.step`; with the motion stream the frame has six channels."""
         self._check_frame(frame)
-        state = push(state, frame)
-        return state, self.prediction(variables, state)
+        return super().step(variables, state, frame)
 
-    def prediction(self, variables: Variables, state: State) -> Prediction:
-        """What `step` says of its state; alone it answers for the first frame if `delay` is 0."""
+    def window_logits(self, variables: Variables, state: State) -> jax.Array:
+        """See `ClipModel.window_logits`."""
         frames, flow = clip(self.config, state)
-        target = jnp.full((1,), self.config.clip_target, jnp.int32)
         output = self.network.apply(
-            variables, frames[None], None if flow is None else flow[None], target,
-            Sentence(*state.query), train=False,
+            network_variables(variables), frames[None], None if flow is None else flow[None],
+            jnp.full((1,), self.window.target, jnp.int32), Query(*state.query), train=False,
         )
-        number = self.window.predicted(state)
-        return jax.tree.map(lambda x: x[0], one_object(output.logits, number[None]))
+        return output.logits
 
     def _inputs(self, batch: Batch) -> tuple[jax.Array, jax.Array | None, jax.Array]:
-        """Frames, flow and target of a batch."""
+        """Returns frames, flow and target of a batch."""
         if self.flow and "flow" not in batch:
             raise ValueError(
-                "mmvt with motion=True reads flow, but the batch has no 'flow'; let the samples "
-                "give it, from a dataset that holds flow, or set motion=False"
+                "mmvt with motion=True reads flow, but the batch has no 'flow'; take samples with "
+                "flow, from a dataset that contains it, or set motion=False"
             )
         flow = batch["flow"] if self.flow else None
         return batch["frames"], flow, batch["target"].astype(jnp.int32)
@@ -137,5 +120,5 @@ class Mmvt:
         if frame.shape[-1] != wanted:
             raise ValueError(
                 f"mmvt with motion={self.flow} takes frames of {wanted} channels, got "
-                f"{frame.shape[-1]}; beside the colors there is the flow's picture with motion"
+                f"{frame.shape[-1]}; with motion, append the picture of the flow to the colors"
             )

@@ -1,4 +1,4 @@
-"""The network: two streams and a sentence, transformer, decoder."""
+"""The network: encoders of two streams and of the query, transformer, decoder."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from vseg_jax.layers.normalization import BatchNorm
+from vseg_jax.layers.precision import at_least_float32
 from vseg_jax.layers.resize import bilinear
 from vseg_jax.models.mmvt.alignment import Align, Embeddings
 from vseg_jax.models.mmvt.config import LEVELS, STRIDE, MmvtConfig
-from vseg_jax.models.mmvt.encoders import Aspp, Place, Stream, TextEncoder, pointwise
-from vseg_jax.models.mmvt.fusion import CoarseMask, Head, Level
+from vseg_jax.models.mmvt.encoders import Aspp, Merge, Place, Stream, TextEncoder, Words
+from vseg_jax.models.mmvt.fusion import CoarseMask, Fused, Head, Level
 from vseg_jax.models.mmvt.transformer import Transformer
 
 
-class Sentence(NamedTuple):
-    """An encoded sentence; the first word is the sentence as a whole.
+class Query(NamedTuple):
+    """An encoded referring expression; its first word is the sentence embedding.
 
     Attributes:
-      words: in the width of the text encoder.
-      valid: which words there are.
+      words: features in the width of the text encoder.
+      valid: which words exist.
     """
 
     words: Float[Array, "B L C"]
@@ -31,14 +31,14 @@ class Sentence(NamedTuple):
 
 
 class Output(NamedTuple):
-    """Named results of one forward pass; what nobody reads, jit prunes.
+    """The results of one forward pass; jit removes the unused ones.
 
     Attributes:
-      logits: the answer at the input's size.
-      coarse: the first stage's logits at stride 16, where there is one.
-      embeddings: for the alignment losses of the public code, where they are on.
-      vision, flow, words: tokens as the transformer leaves them; without it, as it would get them.
-      valid: which words there are.
+      logits: the predicted logits, at the size of the input.
+      coarse: the logits of the first stage at stride 16, if there is one.
+      embeddings: for the alignment losses of the public code, if they are on.
+      vision, flow, words: tokens after the transformer; without one, its inputs.
+      valid: which words exist.
     """
 
     logits: Float[Array, "B H W"]
@@ -50,8 +50,11 @@ class Output(NamedTuple):
     valid: Bool[Array, "B L"]
 
 
+Maps = tuple[Float[Array, "B T _ _ _"], ...]  # of a stream, at strides 4, 8, 16 and 16
+
+
 class Network(nn.Module):
-    """Frames, flow pictures and a sentence to the target frame's mask."""
+    """Frames, flow pictures and a referring expression to the mask of the target frame."""
 
     config: MmvtConfig
 
@@ -90,139 +93,145 @@ class Network(nn.Module):
         *,
         train: bool,
     ) -> Output:
-        """The whole way; `flow` is None where the config has no motion stream."""
-        sentence = self.encode_sentence(tokens, tokens_valid, train=train)
-        return self(frames, flow, target, sentence, train=train)
+        """Encodes the expression and segments the target frames.
 
-    def encode_sentence(
+        `flow` is None if the config has no motion stream.
+        """
+        query = self.encode_query(tokens, tokens_valid, train=train)
+        return self(frames, flow, target, query, train=train)
+
+    def encode_query(
         self, tokens: Int[Array, "B L"], valid: Bool[Array, "B L"], *, train: bool = False
-    ) -> Sentence:
-        """What does not depend on the frames."""
-        return Sentence(*self.text(tokens, valid, train=train))
+    ) -> Query:
+        """Encodes the expression; a stream does this once."""
+        return Query(*self.text(tokens, valid, train=train))
 
     def __call__(
         self,
         frames: UInt8[Array, "B T H W 3"],
         flow: UInt8[Array, "B T H W 3"] | None,
         target: Int[Array, " B"],
-        sentence: Sentence,
+        query: Query,
         *,
         train: bool,
     ) -> Output:
-        """The answer for the frame at position `target` of each clip.
+        """Segments the frame at position `target` of each clip.
 
         Raises:
-          ValueError: pictures whose sides are no multiples of 16.
+          ValueError: the sides of the frames are not multiples of 16.
         """
         if any(side % STRIDE for side in frames.shape[2:4]):
             raise ValueError(
                 f"mmvt got pictures of {frames.shape[2]} x {frames.shape[3]}; take a height and a "
                 f"width that {STRIDE} divides"
             )
-        if not self.config.transformer:  # nothing looks at the other frames
+        if not self.config.transformer:  # then nothing reads the other frames
             frames = at(frames, target)[:, None]
             flow = None if flow is None else at(flow, target)[:, None]
             target = jnp.zeros_like(target)
-        vision_maps = self.each(self.vision, frames, train=train)
-        flow_maps = None if flow is None else self.each(self.flow, flow, train=train)
-        return self.prediction(vision_maps, flow_maps, target, sentence, frames.shape[2:4],
-                               train=train)
+        vision_maps = self._encode(self.vision, frames, train=train)
+        flow_maps = None if flow is None else self._encode(self.flow, flow, train=train)
+        return self.predict_from_maps(
+            vision_maps, flow_maps, target, query, frames.shape[2:4], train=train
+        )
 
-    def each(self, stream, pictures, *, train):
-        """A stream's maps [B, T, ...] of all pictures."""
-        maps = stream(pictures.reshape(-1, *pictures.shape[2:]), train=train)
-        return tuple(x.reshape(*pictures.shape[:2], *x.shape[1:]) for x in maps)
-
-    def prediction(
+    def predict_from_maps(
         self,
-        vision_maps: tuple[Float[Array, "B T _ _ _"], ...],
-        flow_maps: tuple[Float[Array, "B T _ _ _"], ...] | None,
+        vision_maps: Maps,
+        flow_maps: Maps | None,
         target: Int[Array, " B"],
-        sentence: Sentence,
+        query: Query,
         size: tuple[int, int],
         *,
         train: bool,
     ) -> Output:
-        """What follows the two streams: their four maps and the sentence to the mask of `size`."""
-        c = self.config
-        words = self.words(sentence.words, train=train)
-
-        def tokens(x, aspp, place):
-            flat = place(aspp(x.reshape(-1, *x.shape[2:]), train=train))
-            return flat.reshape(*x.shape[:2], *flat.shape[1:])
-
-        vision = tokens(vision_maps[-1], self.vision_aspp, self.vision_place)
+        """Predicts the mask at `size` from the two streams' four maps and the encoded query."""
+        words = self.words(query.words, train=train)
+        vision = _tokens(vision_maps[-1], self.vision_aspp, self.vision_place, train=train)
         flow = None
         if flow_maps is not None:
-            flow = tokens(flow_maps[-1], self.flow_aspp, self.flow_place)
+            flow = _tokens(flow_maps[-1], self.flow_aspp, self.flow_place, train=train)
         coarse = None
-        if c.coarse_mask:
-            coarse = self.coarse(at(vision, target), words, sentence.valid)
-        if c.transformer:
-            mixed, vision, flow = self.mix(words, sentence.valid, vision, flow, train=train)
-            below = at(vision, target)
-        else:
-            mixed = jnp.broadcast_to(words[:, None], (*vision.shape[:2], *words.shape[1:]))
-            below = self.merge(
-                at(vision, target), None if flow is None else at(flow, target), words[:, 0]
-            )
-        fused = []
-        for number, level in enumerate(self.levels):
-            of_flow = None if flow_maps is None else at(flow_maps[2 - number], target)
-            fused.append(level(
-                at(vision_maps[2 - number], target), of_flow, words, sentence.valid, below
-            ))
-            below = fused[-1].out
-        logits = self.head(below, train=train)
-        logits = bilinear(_precise(logits)[..., None], size, align_corners=False)[..., 0]
+        if self.config.coarse_mask:
+            coarse = self.coarse(at(vision, target), words, query.valid)
+        mixed, vision, flow, below = self._mix(
+            words, query.valid, vision, flow, target, train=train
+        )
+        fused = self._decode(vision_maps, flow_maps, target, words, query.valid, below)
+        logits = _resize(self.head(fused[-1].out, train=train), size)
         if coarse is not None:
-            coarse = _precise(coarse)
-            logits += bilinear(coarse[..., None], size, align_corners=False)[..., 0]
+            coarse = at_least_float32(coarse)
+            logits += _resize(coarse, size)
         embeddings = None
-        if c.align == "official":
+        if self.config.align == "official":
             embeddings = self.align(
                 tuple(f.vision for f in fused),
                 None if flow is None else tuple(f.flow for f in fused),
-                sentence.words[:, 0],
+                query.words[:, 0],
             )
-        return Output(logits, coarse, embeddings, vision, flow, mixed, sentence.valid)
+        return Output(logits, coarse, embeddings, vision, flow, mixed, query.valid)
 
+    def _encode(self, stream: Stream, pictures: jax.Array, *, train: bool) -> Maps:
+        """Returns the maps of a stream for all pictures [B, T, ...]."""
+        maps = stream(pictures.reshape(-1, *pictures.shape[2:]), train=train)
+        return tuple(x.reshape(*pictures.shape[:2], *x.shape[1:]) for x in maps)
 
-class Words(nn.Module):
-    """Words to the width of all tokens, normalized."""
-
-    features: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B L C"], *, train: bool) -> Float[Array, "B L D"]:
-        x = pointwise(x, self.features, self.dtype, "project")
-        return BatchNorm(dtype=self.dtype, name="norm")(x, train=train)
-
-
-class Merge(nn.Module):
-    """The sentence at every pixel of the coarsest maps, in place of the transformer (inferred)."""
-
-    features: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(
+    def _mix(
         self,
-        vision: Float[Array, "B H W C"],
-        flow: Float[Array, "B H W C"] | None,
-        sentence: Float[Array, "B C"],
-    ) -> Float[Array, "B H W C"]:
-        everywhere = jnp.broadcast_to(sentence[:, None, None], vision.shape)
-        parts = [x for x in (vision, flow, everywhere) if x is not None]
-        joined = jnp.concatenate(parts, axis=-1)
-        return nn.relu(pointwise(joined, self.features, self.dtype, "join"))
+        words: Float[Array, "B L C"],
+        valid: Bool[Array, "B L"],
+        vision: Float[Array, "B T h w C"],
+        flow: Float[Array, "B T h w C"] | None,
+        target: Int[Array, " B"],
+        *,
+        train: bool,
+    ) -> tuple[
+        Float[Array, "B T L C"], Float[Array, "B T h w C"], Float[Array, "B T h w C"] | None,
+        Float[Array, "B h w C"],
+    ]:
+        """Mixes the tokens of words, frames and flow; also returns the decoder's coarsest map."""
+        if self.config.transformer:
+            mixed, vision, flow = self.mix(words, valid, vision, flow, train=train)
+            return mixed, vision, flow, at(vision, target)
+        mixed = jnp.broadcast_to(words[:, None], (*vision.shape[:2], *words.shape[1:]))
+        below = self.merge(
+            at(vision, target), None if flow is None else at(flow, target), words[:, 0]
+        )
+        return mixed, vision, flow, below
+
+    def _decode(
+        self,
+        vision_maps: Maps,
+        flow_maps: Maps | None,
+        target: Int[Array, " B"],
+        words: Float[Array, "B L C"],
+        valid: Bool[Array, "B L"],
+        below: Float[Array, "B h w C"],
+    ) -> list[Fused]:
+        """Returns the results of the three levels, coarse to fine."""
+        fused = []
+        for number, level in enumerate(self.levels):
+            vision = at(vision_maps[2 - number], target)
+            flow = None if flow_maps is None else at(flow_maps[2 - number], target)
+            fused.append(level(vision, flow, words, valid, below))
+            below = fused[-1].out
+        return fused
 
 
 def at(x: jax.Array, target: jax.Array) -> jax.Array:
-    """[B, T, ...] at each sample's `target`."""
+    """Returns `x` [B, T, ...] at the position `target` [B] of each sample."""
     return jnp.take_along_axis(x, target.reshape(-1, *(1,) * (x.ndim - 1)), axis=1)[:, 0]
 
 
-def _precise(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+def _tokens(
+    x: Float[Array, "B T h w C"], aspp: Aspp, place: Place, *, train: bool
+) -> Float[Array, "B T h w D"]:
+    """Returns the tokens of a stream's coarsest maps."""
+    flat = place(aspp(x.reshape(-1, *x.shape[2:]), train=train))
+    return flat.reshape(*x.shape[:2], *flat.shape[1:])
+
+
+def _resize(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Returns logits [B, h, w] at another size, in at least float32."""
+    logits = at_least_float32(logits)[..., None]
+    return bilinear(logits, size, align_corners=False)[..., 0]

@@ -1,4 +1,4 @@
-"""The losses: segmentation and alignment, each sample's mean over what counts in it."""
+"""The losses: segmentation and alignment, the mean over the counted pixels of each sample."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ def losses(
     mask: Float[Array, "B H W"],
     weight: Float[Array, "B H W"],
 ) -> tuple[dict[str, Float[Array, " B"]], Float[Array, " B"]]:
-    """The terms, 0 for samples without a pixel that counts, and which samples have one.
+    """Computes the terms of the loss for each sample.
 
     Args:
-      mask, weight: of `tasks.rvos.target_frame_mask`.
+      mask, weight: from `tasks.rvos.target_frame_mask`.
+
+    Returns:
+      The terms, 0 for samples without a pixel that counts, and which samples have one (1 or 0).
     """
     each, counted = binary_cross_entropy(output.logits, mask, weight)
     terms = {"segmentation": each}
     if output.coarse is not None:
-        # The summary compares the answer with the coarse mask; that both are compared with the
-        # truth is inferred.
+        # The summary compares the prediction with the coarse mask; that both are compared with the
+        # ground truth is inferred.
         coarse = bilinear(output.coarse[..., None], mask.shape[1:], align_corners=False)[..., 0]
         terms["coarse"], _ = binary_cross_entropy(coarse, mask, weight)
     if config.align == "official":
@@ -39,12 +42,14 @@ def losses(
     return {name: term * counted for name, term in terms.items()}, counted
 
 
-def _align(config, embeddings, mask, weight):
-    """Three maps of cosines against the mask: pixel and sentence (two streams), pixel and pixel."""
+def _align(
+    config: MmvtConfig, embeddings: alignment.Embeddings, mask: Array, weight: Array
+) -> dict[str, Array]:
+    """Compares cosines with the mask: query by pixel of either stream, and pixel by pixel."""
     # One pixel of each cell, as in the public code.
     mask, weight = (x[:, FINEST // 2 :: FINEST, FINEST // 2 :: FINEST] for x in (mask, weight))
 
-    def with_sentence(pixels):
+    def with_sentence(pixels: Array) -> Array:
         logits = alignment.pixels_to_sentence(pixels, embeddings.sentence, config.align_limit)
         return binary_cross_entropy(logits, mask, weight)[0]
 
@@ -60,8 +65,8 @@ def _align(config, embeddings, mask, weight):
     return terms
 
 
-def _summary(output):
-    """Cosine of frame and sentence, divergence of frame and flow, over the whole clip."""
+def _summary(output: Output) -> dict[str, Array]:
+    """Compares frame and query by cosine, frame and flow by divergence, over the whole clip."""
     batch, frames, _, _, width = output.vision.shape
     vision = output.vision.reshape(batch, -1, width)
     words = output.words.reshape(batch, -1, width)

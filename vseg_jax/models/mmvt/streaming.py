@@ -1,10 +1,10 @@
-"""mmvt as a stream: see `vseg_jax.layers.window`; with the motion stream, frames bring their flow.
+"""The clips of mmvt in a stream: see `vseg_jax.layers.window`.
 
-With the motion stream a frame comes with six channels: its own three, and the picture of the flow
-from the frame before it to it. A clip wants the flow from each of its frames to the next, which is
-known one frame later, and so the answer comes one frame later too. The first frame's picture is
-read by nobody. At the end of a video its last frame, given again, comes with the picture of no
-motion, as the last frame of a record does.
+With the motion stream a frame has six channels: its colors, and the picture of the flow from the
+previous frame to it. A clip needs the flow from each of its frames to the next one, which is known
+one frame later, so the prediction also comes one frame later. The flow picture of the first frame
+is not used. At the end of a video the repeated last frame has the picture of no motion, like the
+last frame of a record.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vseg_jax.models.mmvt.config import MmvtConfig
 def clip(
     config: MmvtConfig, state: State
 ) -> tuple[UInt8[Array, "T H W 3"], UInt8[Array, "T H W 3"] | None]:
-    """Frames and flow pictures of the clip of the frame that is now `delay` frames old."""
+    """Returns frames and flow pictures of the clip for the window's target frame."""
     numbers = config.window.numbers(state)
     frames = look_up(state, numbers)[..., :3]
     return frames, look_up(state, numbers + 1)[..., 3:] if config.motion else None

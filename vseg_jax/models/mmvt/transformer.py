@@ -13,12 +13,12 @@ from vseg_jax.layers.convolution import torch_init
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention of tokens to one another, without biases.
+    """Multi-head self-attention without biases.
 
     Attributes:
       heads, head_width: their product is the width of the projections.
-      bug_compat: tokens that are not valid are attended to with a score of 0. The public code means
-        to mask them and fills in 1e-9 where -inf belongs.
+      bug_compat: invalid tokens are attended to with a score of 0. The public code intends to mask
+        them but fills in 1e-9 instead of -inf.
       dtype: of the computation.
     """
 
@@ -46,7 +46,7 @@ class SelfAttention(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention inside each frame, attention of the picture's tokens in time, a perceptron."""
+    """Attention within each frame, attention of the frames' pixels in time, and an MLP."""
 
     heads: int
     head_width: int
@@ -65,21 +65,20 @@ class Layer(nn.Module):
         *,
         train: bool,
     ) -> Float[Array, "B T N C"]:
-        """See `Transformer`; of N tokens the first are `words`, then come `pixels` of the frame."""
+        """Applies the layer; the first `words` tokens are words, the next `pixels` the frame's."""
         batch, frames, count, width = x.shape
         size = self.heads, self.head_width
-        # Inside one frame: all tokens of all modalities.
+        # Within one frame: all tokens of all modalities.
         flat = x.reshape(-1, count, width)
         within = SelfAttention(*size, self.bug_compat, self.dtype, name="attention")
         flat = flat + within(_norm(self.dtype, "norm1")(flat), valid.reshape(-1, count))
-        # In time: the frames' own tokens, those of the whole clip together.
+        # In time: the pixels of all frames of the clip.
         x = flat.reshape(x.shape)
         seen = x[:, :, words : words + pixels].reshape(batch, frames * pixels, width)
         in_time = SelfAttention(*size, dtype=self.dtype, name="temporal")
         seen = seen + in_time(_norm(self.dtype, "norm2")(seen))
         seen = seen.reshape(batch, frames, pixels, width)
         x = jnp.concatenate([x[:, :, :words], seen, x[:, :, words + pixels :]], axis=2)
-        # The perceptron.
         inner = _dense(self.hidden, self.dtype, "mlp1")(_norm(self.dtype, "norm3")(x))
         drop = nn.Dropout(self.dropout, deterministic=not train)
         inner = drop(nn.gelu(inner, approximate=False))
@@ -87,10 +86,10 @@ class Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Layers of `Layer`, pre-norm; places come from coordinates in the features alone.
+    """A stack of pre-norm layers; positions come only from the coordinates in the features.
 
     Attributes:
-      layers: how many.
+      layers: number of layers.
       heads, head_width, hidden, dropout, bug_compat, dtype: of each layer.
     """
 
@@ -114,7 +113,7 @@ class Transformer(nn.Module):
     ) -> tuple[
         Float[Array, "B T L C"], Float[Array, "B T H W C"], Float[Array, "B T H W C"] | None
     ]:
-        """Words (the same in every frame, `valid` where there are any), frames and flow, mixed."""
+        """Mixes words (the same in every frame), pixels of frames, and pixels of flow pictures."""
         batch, frames, height, width, channels = vision.shape
         length, pixels = words.shape[1], height * width
         repeated = jnp.broadcast_to(words[:, None], (batch, frames, length, channels))
@@ -122,14 +121,16 @@ class Transformer(nn.Module):
         x = jnp.concatenate(
             [repeated, *(p.reshape(batch, frames, pixels, channels) for p in pictures)], axis=2
         )
-        there = jnp.broadcast_to(valid[:, None], (batch, frames, length))
-        there = jnp.pad(there, ((0, 0), (0, 0), (0, x.shape[2] - length)), constant_values=True)
+        present = jnp.broadcast_to(valid[:, None], (batch, frames, length))
+        present = jnp.pad(
+            present, ((0, 0), (0, 0), (0, x.shape[2] - length)), constant_values=True
+        )
         for number in range(self.layers):
             layer = Layer(
                 self.heads, self.head_width, self.hidden, self.dropout, self.bug_compat,
                 self.dtype, name=f"layer_{number}",
             )
-            x = layer(x, there, length, pixels, train=train)
+            x = layer(x, present, length, pixels, train=train)
         words, vision, *flow = jnp.split(x, (length, length + pixels)[: len(pictures)], axis=2)
         shape = batch, frames, height, width, channels
         return words, vision.reshape(shape), flow[0].reshape(shape) if flow else None

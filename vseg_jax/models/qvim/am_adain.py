@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 def statistics(
     attention: Float[Array, "B P L"], eps: float
 ) -> tuple[Float[Array, "B L"], Float[Array, "B L"]]:
-    """Eq. 8: each word's mean and (biased) standard deviation over the pixels."""
+    """Returns each word's mean and (biased) standard deviation over the pixels (Eq. 8)."""
     mean = attention.mean(axis=1)
     variance = jnp.square(attention - mean[:, None]).mean(axis=1)
     return mean, jnp.sqrt(variance + eps)
@@ -22,12 +22,15 @@ def restyle(
     alpha: Float[Array, "B L"],
     eps: float,
 ) -> Float[Array, "B P L"]:
-    """The map with its statistics moved by `alpha` towards the given ones (Section 3.4).
+    """Moves the statistics of the map by `alpha` towards the given ones (Section 3.4).
+
+    As printed, this acts after the softmax: the words of a pixel no longer sum to 1 and a value may
+    be slightly negative.
 
     Args:
       attention: C_k.
       mean, deviation: statistics of another sample's map C'_k.
-      alpha: in [0, 1]; 0 leaves a word as it is.
+      alpha: in [0, 1]; 0 leaves a word unchanged.
       eps: of Eq. 8.
     """
     own_mean, own_deviation = statistics(attention, eps)
@@ -37,20 +40,14 @@ def restyle(
     return new_deviation[:, None] * normal + new_mean[:, None]
 
 
-def renormalize(attention: Float[Array, "B P L"]) -> Float[Array, "B P L"]:
-    """The map without its negative values, each pixel's words summing to 1 again."""
-    positive = jnp.maximum(attention, 0)
-    return positive / jnp.maximum(positive.sum(-1, keepdims=True), 1e-6)
-
-
 def word_alpha(
     alpha: Float[Array, " B"],
     words: Bool[Array, "B L"],
     other_words: Bool[Array, "B L"],
 ) -> Float[Array, "B L"]:
-    """Each sample's alpha for the word positions that both sentences have, else 0.
+    """Returns each sample's alpha at the word positions that both expressions have, else 0.
 
-    The two sentences' words meet by their positions; without this, attention would come to lie on
-    padding (inferred).
+    Words of the two expressions are paired by position. Without this, padding would get attention
+    (inferred).
     """
     return alpha[:, None] * (words & other_words)

@@ -1,31 +1,34 @@
-"""Where the sentence points in qvim, and what QFA makes of the features there.
+"""Analyses of qvim: where the expression points, and how QFA changes the features.
 
-The paper shows no attention; what its Section 3.3 wants of it ("the most query-related regions")
-is what is counted here.
+The paper shows no attention maps. Section 3.3 expects them to mark "the most query-related
+regions"; this module measures whether they do.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from vseg_jax.models.base import Batch, Variables
+from vseg_jax.models.clip import network_variables
 from vseg_jax.models.qvim import qfa
-from vseg_jax.models.qvim.model import Qvim, network_variables
-from vseg_jax.models.qvim.network import Output, Perturbations, pooling_weights, query_scores
+from vseg_jax.models.qvim.interaction import Perturbations, pooling_weights, query_scores
+from vseg_jax.models.qvim.model import Qvim
+from vseg_jax.models.qvim.network import Output
 from vseg_jax.models.qvim.objective import shrink
 from vseg_jax.tasks.rvos import target_frame_mask
 
 
 class Pointing(NamedTuple):
-    """How the pooling weights a^k of one scale lie on the named objects, a value a sample.
+    """How well the pooling weights a^k of one scale match the named object; one value per sample.
 
     Attributes:
-      weight: share of the weights that lies on the object's cells.
-      area: the object's share of the cells: `weight` of weights that point nowhere.
-      hit: whether the largest weight lies on the object (the pointing game, Zhang et al., 2016).
+      weight: share of the weights on the object's cells.
+      area: the object's share of the cells, which is `weight` for uniform weights.
+      hit: whether the largest weight is on the object (the pointing game, Zhang et al., 2016).
       counted: False where the object has no cell at this scale, or no cell of the map counts.
     """
 
@@ -36,13 +39,13 @@ class Pointing(NamedTuple):
 
 
 class Augmented(NamedTuple):
-    """QFA at one scale, by hand. Each sample's other video is the batch's next.
+    """QFA at one scale. The other video of each sample is that of the next sample in the batch.
 
     Attributes:
-      features: Y, the scale's features.
-      other: those of the other video, V_au in Section 3.3.
+      features: Y, the features of the scale.
+      other: the features of the other video, V_au in Section 3.3.
       augmented: V~.
-      pointed: A, the sentence's weights on `features`, largest 1.
+      weights: A, the weights of the expression on `features`, largest 1.
       kept: where A is above the threshold.
       named: the cells of the named object.
     """
@@ -50,18 +53,18 @@ class Augmented(NamedTuple):
     features: Float[Array, "B H W C"]
     other: Float[Array, "B H W C"]
     augmented: Float[Array, "B H W C"]
-    pointed: Float[Array, "B H W"]
+    weights: Float[Array, "B H W"]
     kept: Bool[Array, "B H W"]
     named: Bool[Array, "B H W"]
 
 
-def look(
+def infer(
     model: Qvim, variables: Variables, batch: Batch
 ) -> tuple[Output, dict[int, Float[Array, "B H W C"]]]:
-    """What inference computes, by name, and {k: the features Y that QFA would change}."""
+    """Returns the outputs of inference, and {k: the features Y that QFA would change}."""
     features = {}
 
-    def keep(k, y, weights, query):
+    def keep(k: int, y: jax.Array, weights: jax.Array, query: jax.Array) -> jax.Array:
         del weights, query
         features[k] = y
         return y
@@ -74,7 +77,7 @@ def look(
 
 
 def pointing(output: Output, batch: Batch) -> tuple[Pointing, ...]:
-    """Of every scale, from the largest map to the smallest."""
+    """Returns the `Pointing` of every scale, from the largest map to the smallest."""
 
     def at_scale(weights: Float[Array, "B H W"]) -> Pointing:
         cells, counts = _cells(batch, weights.shape[1:])
@@ -93,31 +96,31 @@ def pointing(output: Output, batch: Batch) -> tuple[Pointing, ...]:
 def augment(
     model: Qvim, variables: Variables, batch: Batch, scale: int, beta: float | Float[Array, ""]
 ) -> Augmented:
-    """What QFA with the threshold `beta` makes of the features of `scale` (1 ... 5).
+    """Applies QFA with the threshold `beta` to the features of `scale` (1 ... 5).
 
     Raises:
-      ValueError: a batch of one.
+      ValueError: the batch has only one sample.
     """
     if len(batch["target"]) < 2:
         raise ValueError("QFA takes features from another sample, but the batch has one")
     c = model.config
-    output, features = look(model, variables, batch)
+    output, features = infer(model, variables, batch)
     y, query = features[scale], output.query
     other = jnp.roll(y, -1, axis=0)
-    pointed = qfa.peak(output.pooling[scale - 1])
-    there = qfa.peak(pooling_weights(query_scores(other, query), c.att_norm))
+    weights = qfa.peak(output.pooling[scale - 1])
+    other_weights = qfa.peak(pooling_weights(query_scores(other, query), c.att_norm))
     augmented = qfa.augment(
-        y, other, pointed, there, jnp.asarray(beta), foreground=c.qfa_foreground,
+        y, other, weights, other_weights, jnp.asarray(beta), foreground=c.qfa_foreground,
         augment_matrix=c.qfa_augment_matrix,
     )
-    named, _ = _cells(batch, pointed.shape[1:])
-    return Augmented(y, other, augmented, pointed, pointed > beta, named)
+    named, _ = _cells(batch, weights.shape[1:])
+    return Augmented(y, other, augmented, weights, weights > beta, named)
 
 
 def _cells(
     batch: Batch, size: tuple[int, int]
 ) -> tuple[Bool[Array, "B H W"], Bool[Array, "B H W"]]:
-    """Which cells of a map of that size are the named object's, and of which that is known."""
+    """Returns which cells of a map of that size are on the object, and which are annotated."""
     mask, weight = target_frame_mask(batch)
     cells, counts = (x > 0 for x in shrink(mask, weight, size, soft=False))
     return cells & counts, counts

@@ -1,6 +1,6 @@
-"""Every number and switch of qvim; section and equation numbers are those of the paper.
+"""All settings of qvim; section and equation numbers are those of the paper.
 
-"Inferred" marks what the paper does not say. Scales count from the largest map (1) to the
+"Inferred" marks what the paper does not say. Scales are numbered from the largest map (1) to the
 smallest (5), as in the paper's Figure 3.
 """
 
@@ -19,9 +19,9 @@ SCALES = 5  # the stages of I3D (Section 4.4: K = 1 ... 5)
 class ComparedConfig:
     """One of the methods that the paper compares itself with (Section 4.2), and where it acts.
 
-    They act on what the interaction of a scale is given: the visual encoder's map, the sentence's
-    words, or both (A.2). Where exactly the paper put them is inferred; numbers are those of each
-    method's paper or public code where no other source is told.
+    A method acts on the inputs of the interaction of a scale: the visual encoder's map, the word
+    features of the expression, or both (A.2). Where exactly the paper put them is inferred; numbers
+    are those of each method's paper or public code unless another source is given.
     """
 
     method: Literal["none", "sfa", "adain", "mixstyle", "dsu", "in", "irw", "isw"] = "none"
@@ -30,17 +30,17 @@ class ComparedConfig:
     scales: tuple[int, ...] = (1,)  # inferred: where QFA acts
     modality: Literal["visual", "text", "both"] = "visual"  # A.2: the paper's comparison is visual
     prob: float = 0.5            # share of steps that SFA (inferred), AdaIN (inferred), MixStyle
-    #                              and DSU perturb; each scale and modality draws for itself
-    sfa_noise: float = 1.0       # deviation of SFA's two noises; inferred
-    sfa_start: int = 500         # step at which SFA begins; inferred
+    #                              and DSU perturb; each scale and modality draws independently
+    sfa_noise: float = 1.0       # standard deviation of SFA's two noises; inferred
+    sfa_start: int = 500         # first step with SFA; inferred
     mixstyle_alpha: float = 0.1  # of MixStyle's Beta(alpha, alpha)
     whitening_weight: float = 0.6  # of the losses of irw and isw
-    irw_relax: float = 2.0       # margin: one so-manieth of the covariances; 0 for none
-    isw_start: float = 0.1       # share of the training after which ISW measures covariances, and
-    #                              then whitens; inferred from 5 epochs of some 50
-    isw_images: int = 500        # clips measured, with and without a change of color, for a mask
-    isw_trials: int = 10         # masks of which the intersection is taken
-    isw_clusters: int = 3        # of variances; the lowest is left as it is
+    irw_relax: float = 2.0       # the margin is the number of covariances divided by this; 0: none
+    isw_start: float = 0.1       # fraction of the training after which ISW measures covariances and
+    #                              then whitens; inferred from 5 epochs of about 50
+    isw_images: int = 500        # clips per mask, measured with and without a change of color
+    isw_trials: int = 10         # number of masks that are intersected
+    isw_clusters: int = 3        # of the variances; the lowest cluster is not whitened
 
     def __post_init__(self):
         wrong = [k for k in self.scales if not 1 <= k <= SCALES]
@@ -51,8 +51,8 @@ class ComparedConfig:
             )
         if self.method == "isw" and self.modality != "visual":
             raise ValueError(
-                f"compared.modality is {self.modality!r}, but isw compares a picture with the same "
-                "in other colors, and there is no such thing for sentences; use 'visual', or irw"
+                f"compared.modality is {self.modality!r}, but isw compares a picture with a copy "
+                "in other colors, and there is no such copy of text; use 'visual', or irw"
             )
         for name in ("isw_images", "isw_trials", "isw_clusters"):
             if getattr(self, name) < 1:
@@ -60,10 +60,12 @@ class ComparedConfig:
 
     @property
     def visual(self) -> bool:
+        """Whether the method acts on the visual features."""
         return self.modality != "text"
 
     @property
     def text(self) -> bool:
+        """Whether the method acts on the word features."""
         return self.modality != "visual"
 
     @property
@@ -73,12 +75,12 @@ class ComparedConfig:
 
     @property
     def normalizes(self) -> bool:
-        """Whether features are instance-normalized, at inference too."""
+        """Whether features are instance-normalized, also at inference."""
         return self.method in ("in", "irw", "isw")
 
     @property
     def whitens(self) -> bool:
-        """Whether covariances have a loss."""
+        """Whether there is a loss on covariances."""
         return self.method in ("irw", "isw")
 
 
@@ -86,18 +88,16 @@ class ComparedConfig:
 class QvimConfig:
     """Config of the referring segmenter with cross-modal domain generalization."""
 
-    # Clip: must be what the input pipeline cuts; only streaming reads these.
+    # Clip: must match what the input pipeline cuts; only streaming reads these.
     clip_length: int = 8    # frames; the predecessor CSTM takes every 2nd of 16
     clip_stride: int = 2    # inferred, from CSTM
-    clip_target: int = 4    # position of the answered frame in the clip; inferred, from CSTM
+    clip_target: int = 4    # position of the predicted frame in the clip; inferred, from CSTM
 
     # Visual encoder (Section 3.2).
     backbone: Literal["i3d", "resnet18", "resnet34", "resnet50", "resnet101"] = "i3d"  # ResNets
     #                                         (frame by frame) are this library's addition
     i3d_width: float = 1.0                    # multiplies every channel number of I3D
     resnet_width: int = 64                    # channels of the ResNet's stem
-    i3d_input: Literal["signed", "unit"] = "signed"  # [-1, 1] as DeepMind's weights want, or
-    #                                         [0, 1]; inferred
     i3d_eps: float = 1e-3                     # of its normalization: 1e-3 with DeepMind's weights,
     #                                         1e-5 in the predecessors' code
     backbone_norm: Literal["batch", "frozen"] = "batch"  # inferred; frozen keeps loaded statistics
@@ -128,8 +128,9 @@ class QvimConfig:
     # Decoder (Section 3.2).
     decoder_channels: tuple[int, ...] = (256,) * SCALES  # of scales 1 ... 5; inferred, from CSTM
     align_corners: bool = True                # of the decoder's upsampling; inferred, from CSTM
-    fuse: Literal["finest", "conv"] = "finest"  # the answer: scale 1's map, or a convolution over
-    #                                         the maps of all scales as in ACGA; inferred
+    fuse: Literal["finest", "conv"] = "finest"  # the prediction: the map of scale 1, or a
+    #                                         convolution over the maps of all scales as in ACGA;
+    #                                         inferred
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
 
     # Query-guided feature augmentation (Section 3.3); training only.
@@ -137,19 +138,18 @@ class QvimConfig:
     qfa_foreground: bool = True               # Table 3: the bool matrix B
     qfa_augment_matrix: bool = True           # Table 3: M_aug
     qfa_progressive: bool = True              # Figure 3c; off: beta_max from the first step
-    qfa_start: float = 0.2                    # share of the training before it begins; inferred
+    qfa_start: float = 0.2                    # fraction of the training before QFA; inferred
     qfa_beta_min: float = 0.0                 # inferred
     qfa_beta_max: float = 0.5                 # inferred
-    qfa_prob: float = 1.0                     # share of samples augmented once begun; inferred
+    qfa_prob: float = 1.0                     # share of samples augmented from then on; inferred
     qfa_detach_aux: bool = True               # no gradient into the other video; inferred
-    total_steps: int = 10_000                 # length of the training, which the schedule divides
+    total_steps: int = 10_000                 # length of the training, for the schedule of beta
 
     # AdaIN on the attention map (Section 3.4); training only.
     am_adain_scales: tuple[int, ...] = (4,)   # Section 4.4; () is "w/o AM-AdaIN"
-    am_adain_alpha_max: float = 0.5           # alpha ~ U(0, 0.5), one a sample (inferred)
+    am_adain_alpha_max: float = 0.5           # alpha ~ U(0, 0.5), one per sample (inferred)
     am_adain_eps: float = 1e-5                # of Eq. 8; value inferred
     am_adain_detach: bool = True              # no gradient into the other sample; inferred
-    am_adain_renorm: bool = False             # words sum to 1 again afterwards; inferred
 
     # A compared method (Section 4.2); the paper compares it without QFA, AM-AdaIN and L_const.
     compared: ComparedConfig = dataclasses.field(default_factory=ComparedConfig)
@@ -161,15 +161,13 @@ class QvimConfig:
     contrast_temperature: float = 0.07        # tau
     queue: int = 4096                         # negatives; at least the batch size
     momentum: float = 0.999
-    moco_scope: Literal["head", "qvim"] = "head"  # what the momentum encoder copies: the visual
-    #                                         head, or also the scale's position and self-attention
     pos_key: Literal["online", "momentum"] = "online"  # momentum: literal MoCo, no gradient reaches
     #                                         the visual branch
-    const_from_start: bool = True             # off: the loss begins with QFA
+    const_from_start: bool = True             # off: the loss starts together with QFA
     const_batch_negatives: bool = False       # the positive keys of the batch's other videos are
-    #                                         negatives too, which the paper does not say: with an
-    #                                         online key they alone push keys apart
-    mask_same_video: bool = True              # queue entries of the sample's video are no negatives
+    #                                         negatives too, which the paper does not say; with an
+    #                                         online key nothing else pushes keys apart
+    mask_same_video: bool = True              # queue entries of the sample's own video do not count
 
     # Segmentation loss (Section 3.5).
     pos_weight: float = 1.0                   # of foreground pixels; the predecessors use 1.5
@@ -178,23 +176,19 @@ class QvimConfig:
 
     @property
     def window(self) -> Window:
-        """The clip that an answer takes."""
+        """The clip of a prediction."""
         return Window(self.clip_length, self.clip_stride, self.clip_target)
 
     def __post_init__(self):
+        _ = self.window  # checks clip_target
         for name in ("qfa_scales", "am_adain_scales"):
             wrong = [k for k in getattr(self, name) if not 1 <= k <= SCALES]
             if wrong:
                 raise ValueError(f"{name} has {wrong}; scales are 1 (largest map) ... {SCALES}")
         if len(self.decoder_channels) != SCALES:
             raise ValueError(
-                f"decoder_channels has {len(self.decoder_channels)} widths; give {SCALES}, one a "
+                f"decoder_channels has {len(self.decoder_channels)} widths; give {SCALES}, one per "
                 "scale from the largest map to the smallest"
-            )
-        if not 0 <= self.clip_target < self.clip_length:
-            raise ValueError(
-                f"clip_target {self.clip_target} is not a position in a clip of "
-                f"{self.clip_length} frames; count from 0"
             )
         if not 0 <= self.qfa_start < 1:
             raise ValueError(

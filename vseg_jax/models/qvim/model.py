@@ -1,6 +1,6 @@
 """qvim: cross-modal domain generalization for query-based video segmentation.
 
-docs/papers/qvim.md holds each equation, table and switch of the paper beside its place here.
+docs/papers/qvim.md maps each equation, table and switch of the paper to its place here.
 """
 
 from __future__ import annotations
@@ -8,51 +8,45 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from vseg_jax.layers.window import State, push
+from vseg_jax.layers.window import State
 from vseg_jax.models.base import Batch, Prediction, Variables, one_object, quick_key
+from vseg_jax.models.clip import (
+    ClipModel,
+    network_variables,
+    smallest_inputs,
+    with_backbone_weights,
+    with_bert_weights,
+)
 from vseg_jax.models.qvim import constraint, qfa, robustnet
 from vseg_jax.models.qvim.config import QvimConfig
-from vseg_jax.models.qvim.network import Network, Output, Query
+from vseg_jax.models.qvim.interaction import Query
+from vseg_jax.models.qvim.network import Network, Output
 from vseg_jax.models.qvim.objective import segmentation_loss, shrink
 from vseg_jax.models.qvim.perturbations import perturbations
 from vseg_jax.tasks import Means
-from vseg_jax.tasks.rvos import Prompt, overlap, target_frame_mask
-from vseg_jax.weights import bert, i3d, resnet
+from vseg_jax.tasks.rvos import overlap, target_frame_mask
 
 
-class Qvim:
-    """The model of models/base.py; see there for what each function is for.
+class Qvim(ClipModel):
+    """Referring segmentation with feature augmentation across videos.
 
-    `variables` holds `params` (the network's, and `contrast`, the two heads of L_const),
+    `variables` holds `params` (those of the network, and `contrast`, the two heads of L_const),
     `batch_stats`, `moco` (models/qvim/moco.py), and with ISW `whitening` (robustnet.py).
     """
 
-    task = "rvos"
-
     def __init__(self, config: QvimConfig):
-        self.config = config
-        self.window = config.window
-        self.delay = self.window.delay
-        self.network = Network(config)
-
-    @property
-    def vocabulary(self) -> int:
-        """Token ids that the text encoder knows."""
-        c = self.config
-        return c.bert.vocab_size if c.text == "bert" else c.vocabulary
+        super().__init__(config, Network(config))
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """Returns random variables, with the queue of L_const and the state of ISW if used."""
         keys = jax.random.split(quick_key(key))
-        # The parameters depend on no size but these, so the smallest clip will do.
-        frames = jnp.zeros((1, batch["frames"].shape[1], 32, 32, 3), jnp.uint8)
-        tokens = jnp.zeros((1, batch["tokens"].shape[1]), jnp.int32)
+        frames, tokens, valid = smallest_inputs(batch, batch["frames"].shape[1])
         output, variables = self.network.init_with_output(
-            keys[0], frames, jnp.zeros(1, jnp.int32), tokens, jnp.ones(tokens.shape, bool),
-            train=False, method="full",
+            keys[0], frames, jnp.zeros(1, jnp.int32), tokens, valid, train=False, method="full"
         )
         variables = dict(variables)
         if self.config.contrast:
-            heads, state = constraint.init(self.config, keys[1], variables["params"])
+            heads, state = constraint.init(self.config, keys[1])
             variables["params"] = {**variables["params"], "contrast": heads}
             variables["moco"] = state
         if self.config.compared.method == "isw":
@@ -61,22 +55,13 @@ class Qvim:
         return variables
 
     def pretrained(self, variables: Variables) -> Variables:
-        c = self.config
-        params, stats = dict(variables["params"]), dict(variables["batch_stats"])
-        if c.backbone_weights:
-            name, load = ("i3d", i3d.load) if c.backbone == "i3d" else ("resnet", resnet.load)
-            like = {"params": params["visual"][name], "batch_stats": stats["visual"][name]}
-            loaded = load(c.backbone_weights, like)
-            params["visual"], stats["visual"] = (
-                {name: loaded[collection]} for collection in ("params", "batch_stats")
-            )
-        if c.bert_weights and c.text == "bert":
-            params["text"] = {**params["text"], "bert": bert.load(c.bert_weights, c.bert)}
-        return {**variables, "params": params, "batch_stats": stats}
+        """Returns `variables` with the weights of the backbone and BERT that the config names."""
+        return with_bert_weights(self.config, with_backbone_weights(self.config, variables))
 
     def loss(
         self, variables: Variables, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, Variables, Means]:
+        """Computes L = L_seg + L_const (Section 3.5), and RobustNet's loss where it is used."""
         c = self.config
         dropout_key, perturb_key = jax.random.split(key)
         perturb = None
@@ -97,7 +82,7 @@ class Qvim:
         }
         if c.contrast:
             each, counted, updates["moco"] = constraint.loss(
-                c, variables["params"], variables["moco"], batch, output, perturb, step
+                c, variables["params"]["contrast"], variables["moco"], batch, output, step
             )
             total += c.contrast_weight * each.sum() / jnp.maximum(counted.sum(), 1)
             means["contrast"] = (each.sum(), counted.sum())
@@ -115,57 +100,39 @@ class Qvim:
     def _measure(
         self, variables: Variables, batch: Batch, key: jax.Array, step: jax.Array
     ) -> robustnet.State:
-        """ISW's statistics of this batch, where it is time for them."""
+        """Updates ISW's statistics with this batch, if this is a measuring step."""
         network = jax.lax.stop_gradient(network_variables(variables))
 
-        def see(frames: jax.Array) -> tuple[jax.Array, ...]:
+        def encode(frames: jax.Array) -> tuple[jax.Array, ...]:
             return self.network.apply(network, frames, batch["target"], method="encode_frames")
 
         return robustnet.measure(
-            self.config, variables["whitening"], batch, see, jax.random.fold_in(key, 3), step
+            self.config, variables["whitening"], batch, encode, jax.random.fold_in(key, 3), step
         )
 
     def _qfa_means(self, output: Output, mask: jax.Array, weight: jax.Array, batch: Batch,
                    step: jax.Array) -> Means:
+        """Returns the metrics of QFA: its threshold, and the shares of cells that it replaces."""
         active, beta = qfa.schedule(step, self.config)
         weights = qfa.peak(output.pooling[min(self.config.qfa_scales) - 1])
         small = shrink(mask, weight, weights.shape[1:], soft=False)
-        rest, named = qfa.replaced(weights, jnp.where(active, beta, -1), *small)
+        background, named = qfa.replaced(weights, jnp.where(active, beta, -1), *small)
         count = batch["valid"].sum(dtype=jnp.float32)
-        return {"qfa_beta": (active * beta * count, count), "qfa_background": rest,
+        return {"qfa_beta": (active * beta * count, count), "qfa_background": background,
                 "qfa_object": named}
 
     def predict(self, variables: Variables, batch: Batch) -> Prediction:
+        """Predicts the mask of the target frame of each clip."""
         output = self.network.apply(
             network_variables(variables), batch["frames"], batch["target"], batch["tokens"],
             batch["tokens_valid"], train=False, method="full",
         )
         return one_object(output.logits, batch["target"].astype(jnp.int32))
 
-    def start(self, variables: Variables, frame: jax.Array, prompt: Prompt) -> State:
-        query = self.network.apply(
-            network_variables(variables), prompt["tokens"][None], prompt["tokens_valid"][None],
-            method="encode_query",
-        )
-        return self.window.start(frame, query)
-
-    def step(
-        self, variables: Variables, state: State, frame: jax.Array
-    ) -> tuple[State, Prediction]:
-        state = push(state, frame)
-        return state, self.prediction(variables, state)
-
-    def prediction(self, variables: Variables, state: State) -> Prediction:
-        """What `step` says of its state; alone it answers for the first frame if `delay` is 0."""
+    def window_logits(self, variables: Variables, state: State) -> jax.Array:
+        """See `ClipModel.window_logits`."""
         output = self.network.apply(
             network_variables(variables), self.window.clip(state)[None],
-            jnp.full((1,), self.config.clip_target, jnp.int32), Query(*state.query), train=False,
+            jnp.full((1,), self.window.target, jnp.int32), Query(*state.query), train=False,
         )
-        number = self.window.predicted(state)
-        return jax.tree.map(lambda x: x[0], one_object(output.logits, number[None]))
-
-
-def network_variables(variables: Variables) -> Variables:
-    """What the network reads of the model's variables."""
-    params = {k: v for k, v in variables["params"].items() if k != "contrast"}
-    return {"params": params, "batch_stats": variables["batch_stats"]}
+        return output.logits

@@ -16,10 +16,12 @@ def segmentation_loss(
     weight: Float[Array, "B H W"],
     config: QvimConfig,
 ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
-    """L_seg of each sample: binary cross-entropy, the mean over pixels and then over scales.
+    """Computes L_seg of each sample: binary cross-entropy, the mean over pixels, then over scales.
 
-    The printed formula has 1/K but no sum over k; the sum is meant. Returns (loss, counted), with
-    counted 0 for samples without a pixel that counts.
+    The printed formula has 1/K but no sum over k; the sum is meant.
+
+    Returns:
+      (loss, counted); `counted` is 0 for samples without a pixel that counts, else 1.
     """
     total, counted = 0.0, jnp.zeros(mask.shape[0])
     for response in responses:
@@ -38,10 +40,10 @@ def shrink(
     *,
     soft: bool,
 ) -> tuple[Float[Array, "B h w"], Float[Array, "B h w"]]:
-    """A mask and its pixels' weights at a scale's size, by average pooling.
+    """Returns a mask and the weights of its cells at the size of a scale, by average pooling.
 
-    Pixels of weight 0 take no part in their cell's average. Unless `soft`, a cell is foreground
-    where more than half of it is (the paper's y is 0 or 1; inferred).
+    Pixels of weight 0 do not count in the average of their cell. Unless `soft`, a cell is
+    foreground where more than half of it is (the paper's y is 0 or 1; inferred).
     """
     share = area(weight[..., None], size)[..., 0]
     mean = area((mask * weight)[..., None], size)[..., 0] / jnp.where(share > 0, share, 1)

@@ -1,21 +1,24 @@
-"""QFA, AM-AdaIN and the compared methods of one training step, as functions the network calls."""
+"""QFA, AM-AdaIN and the compared methods of one training step, as functions for the network."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from vseg_jax.layers.precision import at_least_float32
 from vseg_jax.models.base import Batch
 from vseg_jax.models.qvim import am_adain, qfa, styles
 from vseg_jax.models.qvim.config import ComparedConfig, QvimConfig
-from vseg_jax.models.qvim.network import Perturbations, pooling_weights, query_scores
+from vseg_jax.models.qvim.interaction import Perturbations, pooling_weights, query_scores
 
 
 def perturbations(
     config: QvimConfig, batch: Batch, key: jax.Array, step: Int[Array, ""]
 ) -> Perturbations:
-    """Draws the other samples and the random numbers of one step, the same at every scale."""
+    """Draws the other samples and the random numbers of one step; all scales share them."""
     qfa_key, adain_key = jax.random.split(key)
     changes = {}
     if config.qfa_scales:
@@ -27,7 +30,10 @@ def perturbations(
     return Perturbations(**changes)
 
 
-def _compared(config: ComparedConfig, valid: jax.Array, key: jax.Array, step: jax.Array):
+def _compared(
+    config: ComparedConfig, valid: jax.Array, key: jax.Array, step: jax.Array
+) -> dict[str, Callable[..., jax.Array]]:
+    """Returns `visual` and `words` of the compared method."""
     if valid.shape[0] < 2 and config.method != "sfa":
         raise ValueError(
             f"{config.method} takes styles from other samples, but the batch has one; use a batch "
@@ -35,43 +41,49 @@ def _compared(config: ComparedConfig, valid: jax.Array, key: jax.Array, step: ja
         )
     started = step >= config.sfa_start if config.method == "sfa" else True
 
-    def change(number: int, x: jax.Array, there: jax.Array | None) -> jax.Array:
+    def change(number: int, x: jax.Array, present: jax.Array | None) -> jax.Array:
         use_key, style_key = jax.random.split(jax.random.fold_in(key, number))
         use = started & jax.random.bernoulli(use_key, config.prob)
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        return jnp.where(use, _styled(config, wide, valid, there, style_key).astype(x.dtype), x)
+        styled = _styled(config, at_least_float32(x), valid, present, style_key)
+        return jnp.where(use, styled.astype(x.dtype), x)
 
     def visual(k: int, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
         return change(2 * k, x, None) if config.visual and k in config.scales else x
 
-    def words(k: int, x: Float[Array, "B L C"], there: jax.Array) -> Float[Array, "B L C"]:
+    def words(k: int, x: Float[Array, "B L C"], present: jax.Array) -> Float[Array, "B L C"]:
         if not config.text or k not in config.scales:
             return x
-        return jnp.where(there[..., None], change(2 * k + 1, x, there), 0)
+        return jnp.where(present[..., None], change(2 * k + 1, x, present), 0)
 
     return {"visual": visual, "words": words}
 
 
-def _styled(config, x, valid, there, key):
-    """The compared method with its random numbers drawn."""
+def _styled(
+    config: ComparedConfig, x: jax.Array, valid: jax.Array, present: jax.Array | None,
+    key: jax.Array,
+) -> jax.Array:
+    """Draws the random numbers of the compared method and applies it."""
     keys, count = jax.random.split(key), x.shape[0]
     if config.method == "sfa":
         noises = (config.sfa_noise * jax.random.normal(k, x.shape, x.dtype) for k in keys)
         return styles.sfa(x, 1 + next(noises), next(noises))
     if config.method == "dsu":
         noises = (jax.random.normal(k, (count, x.shape[-1]), x.dtype) for k in keys)
-        return styles.dsu(x, *noises, valid, there)
+        return styles.dsu(x, *noises, valid, present)
     other = jax.random.permutation(keys[0], count)
     if config.method == "adain":
-        out = styles.adain(x, other, there)
+        out = styles.adain(x, other, present)
     else:
         share = jax.random.beta(keys[1], *[config.mixstyle_alpha] * 2, (count,), x.dtype)
-        out = styles.mixstyle(x, other, share, there)
+        out = styles.mixstyle(x, other, share, present)
     usable = (valid & valid[other]).reshape(-1, *[1] * (x.ndim - 1))
     return jnp.where(usable, out, x)
 
 
-def _qfa(config, batch, key, step):
+def _qfa(
+    config: QvimConfig, batch: Batch, key: jax.Array, step: jax.Array
+) -> Callable[..., jax.Array]:
+    """Returns `features`: QFA with another video of the batch."""
     shift_key, use_key = jax.random.split(key)
     shift, usable = qfa.other_sample(shift_key, batch["video"], batch["valid"])
     active, beta = qfa.schedule(step, config)
@@ -98,9 +110,12 @@ def _qfa(config, batch, key, step):
     return features
 
 
-def _am_adain(config, batch, key):
+def _am_adain(
+    config: QvimConfig, batch: Batch, key: jax.Array
+) -> Callable[..., jax.Array]:
+    """Returns `attention`: AM-AdaIN with another sample of the batch."""
     shift_key, alpha_key = jax.random.split(key)
-    # The other sample may be of the same video: it is the sentence's style that is to vary.
+    # The other sample may be of the same video: what should vary is the style of the expression.
     each = jnp.arange(batch["video"].shape[0])
     shift, usable = qfa.other_sample(shift_key, each, batch["valid"])
     alpha = jax.random.uniform(alpha_key, usable.shape, maxval=config.am_adain_alpha_max)
@@ -117,7 +132,6 @@ def _am_adain(config, batch, key):
             mean, deviation = jax.lax.stop_gradient((mean, deviation))
         by_word = am_adain.word_alpha(alpha, words, jnp.roll(words, shift, 0))
         out = am_adain.restyle(attention, mean, deviation, by_word, config.am_adain_eps)
-        out = jnp.where(words[:, None], out, 0)
-        return am_adain.renormalize(out) if config.am_adain_renorm else out
+        return jnp.where(words[:, None], out, 0)
 
     return attention

@@ -1,7 +1,7 @@
-"""Changes of color and sharpness, by which RobustNet tells style from content (`whitening.py`).
+"""Changes of color and sharpness, with which RobustNet separates style from content.
 
-Color jitter as torchvision defines it on floats in [0, 1], then a Gaussian blur. The strengths
-are those of github.com/shachoi/RobustNet (datasets/__init__.py).
+The color jitter is torchvision's on floats in [0, 1], followed by a Gaussian blur. The strengths
+are those of github.com/shachoi/RobustNet (datasets/__init__.py). Used by robustnet.py.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-STRENGTH, HUE = 0.8, 0.3  # factors from 1 - STRENGTH to 1 + STRENGTH; turns of at most HUE
+STRENGTH, HUE = 0.8, 0.3  # factors between 1 - STRENGTH and 1 + STRENGTH; hue turns up to HUE
 SIGMA = (0.15, 1.3)  # pixels
-_RADIUS = int(4 * SIGMA[1] + 0.5)  # a blur ends after four deviations, as SciPy's
+_RADIUS = int(4 * SIGMA[1] + 0.5)  # the blur is cut off after four deviations, as in SciPy
 _GRAY = (0.2989, 0.587, 0.114)
 
 
 def photometric(
     frames: UInt8[Array, "B T H W 3"], key: jax.Array
 ) -> UInt8[Array, "B T H W 3"]:
-    """Every clip changed by its own strengths, all its frames alike.
+    """Changes color and sharpness of every clip, of all its frames by the same amount.
 
-    The order of the four changes of color is drawn once for the batch (the public code draws it
-    for each picture).
+    The order of the four changes of color is drawn once per batch (the public code draws it once
+    per picture).
     """
     count = frames.shape[0]
     keys = jax.random.split(key, 4)
@@ -42,26 +42,26 @@ def photometric(
 def brightness(
     x: Float[Array, "B T H W 3"], factor: Float[Array, " B"]
 ) -> Float[Array, "B T H W 3"]:
-    """1 leaves frames as they are, 0 makes them black."""
+    """Changes the brightness: a factor of 1 changes nothing, 0 gives black."""
     return _mixed(x, jnp.zeros_like(x), factor)
 
 
 def contrast(
     x: Float[Array, "B T H W 3"], factor: Float[Array, " B"]
 ) -> Float[Array, "B T H W 3"]:
-    """1 leaves frames as they are, 0 makes each its mean gray."""
+    """Changes the contrast: a factor of 1 changes nothing, 0 gives each frame's mean gray."""
     return _mixed(x, _gray(x).mean((2, 3, 4), keepdims=True), factor)
 
 
 def saturation(
     x: Float[Array, "B T H W 3"], factor: Float[Array, " B"]
 ) -> Float[Array, "B T H W 3"]:
-    """1 leaves frames as they are, 0 makes them gray."""
+    """Changes the saturation: a factor of 1 changes nothing, 0 gives gray frames."""
     return _mixed(x, _gray(x), factor)
 
 
 def hue(x: Float[Array, "B T H W 3"], turn: Float[Array, " B"]) -> Float[Array, "B T H W 3"]:
-    """Turns the color wheel; 1 is a whole turn, red to green to blue is upwards."""
+    """Turns the color wheel by a fraction of a whole turn; positive: red to green to blue."""
     value, least = x.max(-1), x.min(-1)
     chroma = value - least
     safe = jnp.where(chroma > 0, chroma, 1)
@@ -79,7 +79,7 @@ def hue(x: Float[Array, "B T H W 3"], turn: Float[Array, " B"]) -> Float[Array, 
 
 
 def blur(x: Float[Array, "B T H W 3"], sigma: Float[Array, " B"]) -> Float[Array, "B T H W 3"]:
-    """Gaussian of so many pixels, cut off after four deviations; edges are continued."""
+    """Applies a Gaussian blur of `sigma` pixels, cut off after four deviations; edges repeat."""
     offsets = jnp.arange(-_RADIUS, _RADIUS + 1)
     taps = jnp.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
     taps = jnp.where(jnp.abs(offsets) <= jnp.floor(4 * sigma[:, None] + 0.5), taps, 0)

@@ -1,7 +1,7 @@
 """Query-guided feature augmentation, QFA (Section 3.3); training only.
 
-The background of a video's features, where the query does not point, is replaced by another
-video's features, of which the query-like parts are faded out.
+Where the query does not point, the features of a video (its background) are replaced by those of
+another video, in which the parts that match the query are faded out.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from vseg_jax.models.qvim.config import QvimConfig
 def schedule(
     step: Int[Array, ""], config: QvimConfig
 ) -> tuple[Bool[Array, ""], Float[Array, ""]]:
-    """Whether QFA acts at `step`, and its threshold beta.
+    """Returns whether QFA acts at `step`, and its threshold beta.
 
-    Nothing for the first `qfa_start` of the training, then beta grows linearly to `qfa_beta_max` at
-    the last step ("gradually shift beta from small to large"; the numbers are inferred).
+    QFA is off for the first `qfa_start` of the training. Then beta grows linearly to `qfa_beta_max`
+    at the last step ("gradually shift beta from small to large"; the numbers are inferred).
     """
     if not config.qfa_progressive:
         return jnp.asarray(True), jnp.asarray(config.qfa_beta_max, jnp.float32)
@@ -30,7 +30,7 @@ def schedule(
 
 
 def peak(weights: Float[Array, "B H W"]) -> Float[Array, "B H W"]:
-    """Pooling weights with the largest at 1 (inferred: the paper's threshold needs a scale)."""
+    """Scales pooling weights so that the largest is 1 (inferred: a threshold needs a scale)."""
     return weights / weights.max(axis=(1, 2), keepdims=True)
 
 
@@ -44,19 +44,21 @@ def augment(
     foreground: bool = True,
     augment_matrix: bool = True,
 ) -> Float[Array, "B H W C"]:
-    """V~ = B * M_aug * V_au + R_f * V, with R_f = [A > beta], B = 1 - R_f, M_aug = 1 - A_au.
+    """Computes V~ = B * M_aug * V_au + R_f * V.
+
+    R_f = [A > beta], B = 1 - R_f, M_aug = 1 - A_au.
 
     Args:
-      y: features V, kept where the query points.
-      other: another video's features V_au.
-      weights: A, the query's weights on `y`, largest 1.
-      other_weights: A_au, the same query's weights on `other`, largest 1.
+      y: the features V, kept where the query points.
+      other: the features V_au of another video.
+      weights: A, the weights of the query on `y`, largest 1.
+      other_weights: A_au, the weights of the same query on `other`, largest 1.
       beta: threshold in [0, 1].
-      foreground: False is Table 3's "w/o B": the other video is added everywhere.
-      augment_matrix: False is Table 3's "w/o M_aug": nothing of the other video is faded out.
+      foreground: False is "w/o B" of Table 3: the other video is added everywhere.
+      augment_matrix: False is "w/o M_aug" of Table 3: nothing of the other video is faded out.
 
-    The paper prints M_aug = A_au - 1, which would turn the features' sign; its text, "subtract the
-    attention matrix from the all-one matrix", is followed.
+    The paper prints M_aug = A_au - 1, which would flip the sign of the features. This follows its
+    text instead: "subtract the attention matrix from the all-one matrix".
     """
     kept = (weights > beta)[..., None].astype(y.dtype)
     share = 1 - kept if foreground else jnp.ones_like(kept)
@@ -69,32 +71,36 @@ def replaced(
     weights: Float[Array, "B H W"], beta: Float[Array, ""], mask: Float[Array, "B H W"],
     counts: Float[Array, "B H W"],
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """How much of the rest and of the named object falls below the threshold; a look at training.
+    """Counts the cells of the background and of the named object that QFA replaces; a metric.
 
     Args:
       weights: A, largest 1.
-      beta: the threshold; negative: nothing is replaced.
+      beta: the threshold; with a negative one nothing is replaced.
       mask: 1 in cells of the named object, else 0.
-      counts: weight of each cell; 0 where it is not known what it shows.
+      counts: weight of each cell; 0 where its content is not annotated.
 
     Returns:
-      (sum, count) of the replaced cells that are not the object's, and of those that are. The
-      second should stay near 0: an object that is gone has a mask of nothing.
+      (sum, count) of the background's replaced cells, and of the object's. The second should stay
+      near 0: if the object is replaced, its mask no longer matches the features.
     """
-    gone = weights <= beta
-    return tuple(((gone * of).sum(), of.sum()) for of in ((1 - mask) * counts, mask * counts))
+    replaced = weights <= beta
+    background, named = (1 - mask) * counts, mask * counts
+    return tuple(((replaced * cells).sum(), cells.sum()) for cells in (background, named))
 
 
 def other_sample(
     key: jax.Array, video: Int[Array, " B"], valid: Bool[Array, " B"]
 ) -> tuple[Int[Array, ""], Bool[Array, " B"]]:
-    """A draw of another sample for each one of the global batch: (shift, is another video).
+    """Draws another sample for each sample of the global batch.
 
-    `jnp.roll(x, shift, 0)` brings it; the shift is from 1 to B - 1, so nobody meets itself, and
-    every device of a data-parallel training draws the same.
+    `jnp.roll(x, shift, 0)` moves it into place. The shift is between 1 and B - 1, so no sample
+    gets itself, and every device of a data-parallel training draws the same one.
+
+    Returns:
+      The shift, and for which samples the other one is usable: both are valid, of two videos.
 
     Raises:
-      ValueError: a batch of one.
+      ValueError: the batch has only one sample.
     """
     count = video.shape[0]
     if count < 2:

@@ -1,16 +1,16 @@
-"""RobustNet's whitening losses in qvim, and the measuring that ISW's takes (`whitening.py`).
+"""RobustNet's whitening losses in qvim, and the statistics that ISW needs (whitening.py).
 
-The public code stops training after its sixth epoch, runs 500 pictures through the network ten
-times over, each beside a copy in other colors, and clusters the variances of their covariances.
-Here the pass runs inside of training: from `isw_start` on every step measures its batch, in
-evaluation mode and without gradient, until `isw_trials` masks of `isw_images` clips each are found.
-The network goes on learning meanwhile; the loss begins when the last mask is there.
+The public code stops training after its sixth epoch, runs 500 pictures and their copies in other
+colors through the network ten times, and clusters the variances of their covariances. Here this
+happens during training: from `isw_start` on every step measures its batch, in evaluation mode and
+without gradient, until `isw_trials` masks of `isw_images` clips each are found. The network keeps
+training meanwhile; the loss starts once the last mask is found.
 
 The state is the collection `whitening` of the variables:
   total {k: [C, C]}: sums of variances since the last mask;
-  count []: of how many clips;
+  count []: the number of clips in these sums;
   masks {k: [C, C] bool}: the intersection of the masks so far;
-  trials [] int32: how many they are.
+  trials [] int32: the number of these masks.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ State = dict[str, Any]
 
 
 def init(config: QvimConfig, channels: tuple[int, ...]) -> State:
-    """The state at the start, where the maps of scales 1 ... K have so many channels."""
+    """Returns the first state, for maps of scales 1 ... K with these numbers of channels."""
     sizes = {str(k): (channels[k - 1],) * 2 for k in config.compared.scales}
     return {
         "total": {k: jnp.zeros(size) for k, size in sizes.items()},
@@ -53,20 +53,23 @@ def init(config: QvimConfig, channels: tuple[int, ...]) -> State:
 def loss(
     config: QvimConfig, state: State | None, batch: Batch, output: Output
 ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
-    """The whitening loss of each sample, a mean over scales and modalities, and which count.
+    """Computes the whitening loss of each sample, a mean over scales and modalities.
 
     Args:
-      config: method "irw" or "isw".
-      state: of `init`; None for "irw".
+      config: with the method "irw" or "isw".
+      state: of ISW (see `init`); None for "irw".
       batch: the batch.
-      output: its `visual` and `sentences` are normalized already.
+      output: its `visual` and `words` are already normalized.
+
+    Returns:
+      (loss, counted); `counted` is 1 for samples that count, else 0.
     """
     c, terms = config.compared, []
     for k in c.scales:
         if c.visual:
             terms.append(_loss(config, state, str(k), covariance(output.visual[k - 1])))
         if c.text:
-            words = covariance(output.sentences[k - 1], batch["tokens_valid"])
+            words = covariance(output.words[k - 1], batch["tokens_valid"])
             terms.append(_loss(config, state, str(k), words))
     on = batch["valid"]
     if state is not None:
@@ -77,6 +80,7 @@ def loss(
 def _loss(
     config: QvimConfig, state: State | None, scale: str, covariances: Float[Array, "B C C"]
 ) -> Float[Array, " B"]:
+    """Computes the loss of one scale and modality."""
     channels = covariances.shape[-1]
     if state is not None:
         return whitening_loss(covariances, state["masks"][scale])
@@ -88,24 +92,25 @@ def measure(
     config: QvimConfig,
     state: State,
     batch: Batch,
-    see: Callable[[jax.Array], tuple[jax.Array, ...]],
+    encode: Callable[[jax.Array], tuple[jax.Array, ...]],
     key: jax.Array,
     step: Int[Array, ""],
 ) -> State:
-    """The state after a step: unchanged before `isw_start` and once all masks are found.
+    """Returns the state after a step; it changes from `isw_start` until all masks are found.
 
     Args:
-      config: method "isw".
+      config: with the method "isw".
       state: before the step.
-      batch: whose frames are looked at.
-      see: frames -> the maps V^k.
-      key: of the changes of color.
+      batch: its frames are measured.
+      encode: frames -> the maps V^k.
+      key: for the changes of color.
       step: of the training.
     """
     c = config.compared
 
-    def look(state: State) -> State:
-        maps = zip(see(photometric(batch["frames"], key)), see(batch["frames"]), strict=True)
+    def add_batch(state: State) -> State:
+        frames = batch["frames"]
+        maps = zip(encode(photometric(frames, key)), encode(frames), strict=True)
         pairs = {str(k): pair for k, pair in enumerate(maps, start=1) if k in c.scales}
         weight = batch["valid"].astype(jnp.float32)
         total = {
@@ -116,9 +121,9 @@ def measure(
         }
         state = {**state, "total": total, "count": state["count"] + weight.sum()}
         enough = state["count"] >= c.isw_images
-        return jax.lax.cond(enough, one_mask_more, lambda s: s, state)
+        return jax.lax.cond(enough, add_mask, lambda s: s, state)
 
-    def one_mask_more(state: State) -> State:
+    def add_mask(state: State) -> State:
         return {
             "total": jax.tree.map(jnp.zeros_like, state["total"]),
             "count": jnp.zeros(()),
@@ -132,5 +137,5 @@ def measure(
     started = step >= c.isw_start * config.total_steps
     state = jax.lax.stop_gradient(state)
     return jax.lax.cond(
-        started & (state["trials"] < c.isw_trials), look, lambda state: state, state
+        started & (state["trials"] < c.isw_trials), add_batch, lambda state: state, state
     )

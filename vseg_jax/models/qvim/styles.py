@@ -1,7 +1,7 @@
-"""Four of the compared methods (Section 4.2): what each makes of a batch of features in training.
+"""Four of the compared methods (Section 4.2): their changes of a batch of features in training.
 
-Every random number is handed in. Features are maps [B, H, W, C] or words [B, L, C]; `there` says
-which words exist, and the others count in no statistic. Each function follows its public code
+All random numbers are arguments. Features are maps [B, H, W, C] or words [B, L, C]; `present` says
+which words exist, and no statistic counts the others. Each function follows its public code
 (docs/papers/qvim.md names repositories and commits).
 """
 
@@ -17,12 +17,12 @@ from jaxtyping import Array, Bool, Float, Int
 def sfa(
     x: Float[Array, "B *N C"], scale: Float[Array, "B *N C"], shift: Float[Array, "B *N C"]
 ) -> Float[Array, "B *N C"]:
-    """SFA-S (Li et al., ICCV 2021): every number scaled and shifted by its own noise.
+    """Scales and shifts every number by its own noise: SFA-S (Li et al., ICCV 2021).
 
     Args:
       x: features.
-      scale: around 1, normally distributed.
-      shift: around 0, the same.
+      scale: normally distributed around 1.
+      shift: normally distributed around 0.
     """
     return scale * x + shift
 
@@ -30,18 +30,18 @@ def sfa(
 def adain(
     x: Float[Array, "B *N C"],
     other: Int[Array, " B"],
-    there: Bool[Array, "B *N"] | None = None,
+    present: Bool[Array, "B *N"] | None = None,
     eps: float = 1e-5,
 ) -> Float[Array, "B *N C"]:
-    """AdaIN (Huang and Belongie, ICCV 2017): each channel in another sample's mean and deviation.
+    """Gives each channel another sample's statistics: AdaIN (Huang and Belongie, ICCV 2017).
 
     Args:
       x: features.
-      other: whose style each sample takes; gradients flow into it.
-      there: which places exist; None for all.
+      other: the sample whose style each one takes; gradients flow into it.
+      present: which places exist; None for all.
       eps: added to variances.
     """
-    mean, deviation = statistics(x, there, eps)
+    mean, deviation = statistics(x, present, eps)
     return (x - mean) / deviation * deviation[other] + mean[other]
 
 
@@ -49,19 +49,19 @@ def mixstyle(
     x: Float[Array, "B *N C"],
     other: Int[Array, " B"],
     share: Float[Array, " B"],
-    there: Bool[Array, "B *N"] | None = None,
+    present: Bool[Array, "B *N"] | None = None,
     eps: float = 1e-6,
 ) -> Float[Array, "B *N C"]:
-    """MixStyle (Zhou et al., ICLR 2021): each channel in a mixture of two samples' styles.
+    """Mixes the styles of two samples in each channel: MixStyle (Zhou et al., ICLR 2021).
 
     Args:
       x: features.
-      other: whose style is mixed in.
+      other: the sample whose style is mixed in.
       share: of the sample's own style, Beta(0.1, 0.1) in the paper.
-      there: which places exist; None for all.
+      present: which places exist; None for all.
       eps: added to variances.
     """
-    mean, deviation = jax.lax.stop_gradient(statistics(x, there, eps))
+    mean, deviation = jax.lax.stop_gradient(statistics(x, present, eps))
     share = share.reshape(-1, *[1] * (x.ndim - 1))
     new_mean = share * mean + (1 - share) * mean[other]
     new_deviation = share * deviation + (1 - share) * deviation[other]
@@ -73,19 +73,19 @@ def dsu(
     mean_noise: Float[Array, "B C"],
     deviation_noise: Float[Array, "B C"],
     valid: Bool[Array, " B"],
-    there: Bool[Array, "B *N"] | None = None,
+    present: Bool[Array, "B *N"] | None = None,
     eps: float = 1e-6,
 ) -> Float[Array, "B *N C"]:
-    """DSU (Li et al., ICLR 2022): styles drawn about the samples' own, as far as those vary.
+    """Draws styles around the samples' own, as far as these vary: DSU (Li et al., ICLR 2022).
 
     Args:
       x: features.
       mean_noise, deviation_noise: standard normal.
-      valid: samples that tell how far styles vary.
-      there: which places exist; None for all.
-      eps: added to variances, those of the styles too.
+      valid: samples from which the variation of the styles is estimated.
+      present: which places exist; None for all.
+      eps: added to variances, including those of the styles.
     """
-    mean, deviation = statistics(x, there, eps)
+    mean, deviation = statistics(x, present, eps)
     noises = (n.reshape(mean.shape) for n in (mean_noise, deviation_noise))
     new_mean, new_deviation = (
         style + noise * _spread(style, valid, eps)
@@ -95,30 +95,30 @@ def dsu(
 
 
 def statistics(
-    x: Float[Array, "B *N C"], there: Bool[Array, "B *N"] | None, eps: float
+    x: Float[Array, "B *N C"], present: Bool[Array, "B *N"] | None, eps: float
 ) -> tuple[Float[Array, "B *M C"], Float[Array, "B *M C"]]:
-    """Each sample's mean and deviation by channel: sqrt(variance + eps), the variance unbiased."""
-    mean, squares, count = moments(x, there)
+    """Returns each sample's mean and deviation by channel: sqrt(unbiased variance + eps)."""
+    mean, squares, count = moments(x, present)
     return mean, jnp.sqrt(squares / jnp.maximum(count - 1, 1) + eps)
 
 
 def moments(
-    x: Float[Array, "B *N C"], there: Bool[Array, "B *N"] | None
+    x: Float[Array, "B *N C"], present: Bool[Array, "B *N"] | None
 ) -> tuple[Float[Array, "B *M C"], Float[Array, "B *M C"], Float[Array, "..."]]:
-    """Each channel's mean, the sum of squares about it, and how many places were counted."""
+    """Returns each channel's mean, the sum of squares about it, and the number of places."""
     axes = tuple(range(1, x.ndim - 1))
-    if there is None:
+    if present is None:
         count = jnp.asarray(math.prod(x.shape[1:-1]), x.dtype)
         mean = x.mean(axes, keepdims=True)
         return mean, jnp.square(x - mean).sum(axes, keepdims=True), count
-    weight = there[..., None].astype(x.dtype)
+    weight = present[..., None].astype(x.dtype)
     count = weight.sum(axes, keepdims=True)
     mean = (weight * x).sum(axes, keepdims=True) / jnp.maximum(count, 1)
     return mean, (weight * jnp.square(x - mean)).sum(axes, keepdims=True), count
 
 
 def _spread(style: Array, valid: Array, eps: float) -> Array:
-    """The deviation of a statistic over the batch, its variance unbiased."""
+    """Returns the deviation of a statistic over the batch, from its unbiased variance."""
     weight = valid.astype(style.dtype).reshape(-1, *[1] * (style.ndim - 1))
     count = weight.sum()
     mean = (weight * style).sum(0) / jnp.maximum(count, 1)
