@@ -1,5 +1,4 @@
-"""What the analyses of the papers, as commands, have in common: samples one by one, numbers as
-JSON, pictures, the command line."""
+"""The common part of the analysis commands: samples, JSON files, figures, the command line."""
 
 from __future__ import annotations
 
@@ -14,25 +13,25 @@ from jaxtyping import Float
 
 
 def evenly(samples: Any, limit: int) -> list[int]:
-    """Numbers of up to `limit` samples, evenly spread."""
+    """Returns the numbers of up to `limit` evenly spread samples."""
     spread = np.linspace(0, len(samples) - 1, min(limit, len(samples)))
     return np.unique(spread.astype(int)).tolist()
 
 
 def batch_of(samples: Any, numbers: Sequence[int]) -> dict[str, np.ndarray]:
-    """The batch of these samples."""
+    """Returns the batch of these samples."""
     items = [samples[n] for n in numbers]
     return {**{k: np.stack([np.asarray(item[k]) for item in items]) for k in items[0]},
             "valid": np.ones(len(items), bool)}
 
 
 def batches(samples: Any, limit: int) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of one of up to `limit` samples."""
+    """Returns batches of one sample each, for up to `limit` samples."""
     return (batch_of(samples, [number]) for number in evenly(samples, limit))
 
 
 def write(folder: Path, name: str, numbers: Any) -> None:
-    """Writes `<name>.json` and says where it is."""
+    """Writes `<name>.json` into the folder and prints its path."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
     print(f"{folder / name}.json")
@@ -40,16 +39,17 @@ def write(folder: Path, name: str, numbers: Any) -> None:
 
 def figure(path: Path, columns: int, draw: Callable[[Any], None],
            rows: int | None = None, side: float = 3.0) -> None:
-    """Calls `draw` and saves a PNG, where matplotlib is installed.
+    """Calls `draw` and saves a PNG if matplotlib is installed.
 
     Args:
       path: of the file.
-      columns, rows: of panels, `side` inches each way.
-      draw: is given the panels, [columns] or, where `rows` is given, [rows, columns].
+      draw: takes the panels: [columns], or [rows, columns] if `rows` is given.
+      columns, rows: numbers of panels.
+      side: width and height of a panel in inches.
     """
     try:
         import matplotlib
-    except ImportError:  # an extra; the numbers are in the JSON
+    except ImportError:  # an optional dependency; the numbers are in the JSON file
         return
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
@@ -65,7 +65,7 @@ def figure(path: Path, columns: int, draw: Callable[[Any], None],
 
 
 def principal_colors(maps: Float[np.ndarray, "C h w"]) -> Float[np.ndarray, "h w 3"]:
-    """The first three principal components of the channels as colors in [0, 1]."""
+    """Returns the first three principal components of the channels as colors in [0, 1]."""
     channels, height, width = maps.shape
     x = maps.reshape(channels, -1).T
     x = x - x.mean(0)
@@ -78,14 +78,14 @@ def principal_colors(maps: Float[np.ndarray, "C h w"]) -> Float[np.ndarray, "h w
 
 
 def takes_dataset(command: argparse.ArgumentParser) -> None:
-    """Adds what names the samples of an analysis and the folder of its results."""
+    """Adds the arguments for the samples of an analysis and the folder of its results."""
     command.add_argument("--dataset", type=Path, required=True, help="prepared dataset")
     command.add_argument("--split", required=True)
     command.add_argument("--output", type=Path, required=True, help="folder")
 
 
 def run(parser: argparse.ArgumentParser, arguments: list[str] | None) -> None:
-    """Calls the chosen command's `function`; bad input ends the process with one line."""
+    """Calls the `function` of the chosen command; a user error ends the process with one line."""
     chosen = parser.parse_args(arguments)
     try:
         chosen.function(chosen)

@@ -1,12 +1,12 @@
-"""Where an expression points in qvim, and what QFA does with it, in numbers and pictures.
+"""Shows where an expression points in qvim, and how QFA changes the features.
 
     vseg figures qvim pointing RUN... --dataset FOLDER --split test \\
         --output OUT
     vseg figures qvim augmented RUN --dataset ... --output OUT
 
-RUN is the working directory of a training or an export, FOLDER a prepared dataset. OUT is a new
-folder that holds the numbers as JSON and, where matplotlib is installed, a PNG. `pointing`
-takes several runs and shows their predictions side by side.
+RUN is the working directory of a training or an export, and FOLDER a prepared dataset. OUT is
+created; it receives the numbers as JSON and, if matplotlib is installed, a PNG. `pointing` takes
+several runs and shows their predictions side by side.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from vseg_jax.tools.figures import (
     write,
 )
 
-SIDE = 192  # of a panel's picture, pixels
+SIDE = 192  # of the picture in a panel, in pixels
 
 
 def pointing(
     model: Qvim, variables: Any, samples: Any, limit: int
-) -> dict[str, dict[str, float | int]]:
-    """{scale: means of `analysis.Pointing` over up to `limit` samples, and their number}."""
-    count = jax.jit(lambda v, b: analysis.pointing(analysis.look(model, v, b)[0], b))
-    found = [count(variables, batch) for batch in batches(samples, limit)]
+) -> dict[str, dict[str, float | int | None]]:
+    """Returns {scale: means of `analysis.Pointing` and the number of samples, at most `limit`}."""
+    measure = jax.jit(lambda v, b: analysis.pointing(analysis.infer(model, v, b)[0], b))
+    results = [measure(variables, batch) for batch in batches(samples, limit)]
     table = {}
-    for k, of_scale in enumerate(zip(*found, strict=True), start=1):
-        weight, area, hit, counted = (np.concatenate(x) for x in zip(*of_scale, strict=True))
+    for k, scale in enumerate(zip(*results, strict=True), start=1):
+        weight, area, hit, counted = (np.concatenate(x) for x in zip(*scale, strict=True))
         table[str(k)] = {
             name: float(x[counted].mean()) if counted.any() else None
             for name, x in (("weight", weight), ("area", area), ("hit", hit))
@@ -60,7 +60,7 @@ def pointing(
 
 def _pointing(arguments: argparse.Namespace) -> None:
     runs = {str(run): _opened(run, arguments) for run in arguments.runs}
-    tables = {name: pointing(*of_run, arguments.samples) for name, of_run in runs.items()}
+    tables = {name: pointing(*opened, arguments.samples) for name, opened in runs.items()}
     for name, table in tables.items():
         print(f"{name}\n  scale  on the object  its area  largest there")
         for k, row in table.items():
@@ -71,17 +71,17 @@ def _pointing(arguments: argparse.Namespace) -> None:
     samples = next(iter(runs.values()))[2]
     shown = evenly(samples, arguments.rows)
     k = arguments.scale
-    looks = {name: jax.jit(functools.partial(analysis.look, model))
+    infer = {name: jax.jit(functools.partial(analysis.infer, model))
              for name, (model, _, _) in runs.items()}
 
-    def draw(axes):
+    def draw(axes: Any) -> None:
         for row, number in enumerate(shown):
             truth, batch = samples.truth(number), batch_of(samples, [number])
             frame = batch["frames"][0, batch["target"][0]]
             mask = (truth.mask == truth.object_id).astype(np.uint8)
             panels = [(overlay.draw(_large(frame), _large(mask)), truth.text)]
-            for name, (_, variables, own) in runs.items():   # its own tokenizer, its own size
-                output, _ = looks[name](variables, batch_of(own, [number]))
+            for name, (_, variables, own) in runs.items():  # each with its tokenizer and size
+                output, _ = infer[name](variables, batch_of(own, [number]))
                 prediction = foreground(expit(_large(np.asarray(output.logits[0]))), "legacy")
                 panels.append((overlay.draw(_large(frame), prediction.astype(np.uint8)), name))
                 panels.append((np.asarray(output.pooling[k - 1][0]), f"a, scale {k}"))
@@ -97,25 +97,25 @@ def _augmented(arguments: argparse.Namespace) -> None:
     beta = c.qfa_beta_max if arguments.beta is None else arguments.beta
     chosen = evenly(samples, max(2, arguments.rows))
     batch = batch_of(samples, chosen)
-    seen = jax.tree.map(np.asarray, jax.jit(
+    results = jax.tree.map(np.asarray, jax.jit(
         lambda v, b: analysis.augment(model, v, b, k, beta))(variables, batch))
-    kept = []
-    for number, shown, named in zip(chosen, seen.kept, seen.named, strict=True):
-        kept.append({"text": samples.truth(number).text, **{
-            name: float(shown[where].mean()) if where.any() else None
+    shares = []
+    for number, kept, named in zip(chosen, results.kept, results.named, strict=True):
+        shares.append({"text": samples.truth(number).text, **{
+            name: float(kept[where].mean()) if where.any() else None
             for name, where in (("object_kept", named), ("rest_kept", ~named))}})
-    write(arguments.output, "augmented", {"scale": k, "beta": beta, "samples": kept})
+    write(arguments.output, "augmented", {"scale": k, "beta": beta, "samples": shares})
 
-    def draw(axes):
+    def draw(axes: Any) -> None:
         for row, number in enumerate(chosen):
             frames = [batch["frames"][n % len(chosen), batch["target"][n % len(chosen)]]
                       for n in (row, row + 1)]
-            maps = (seen.features[row], seen.other[row], seen.augmented[row])
+            maps = (results.features[row], results.other[row], results.augmented[row])
             colors = principal_colors(np.moveaxis(np.concatenate(maps, axis=1), -1, 0))
             panels = {
                 samples.truth(number).text: frames[0], "another video": frames[1],
-                "A": seen.pointed[row], f"A > {beta:g}": seen.kept[row],
-                **dict(zip(("Y", "of the other", "augmented"),
+                "A": results.weights[row], f"A > {beta:g}": results.kept[row],
+                **dict(zip(("Y", "Y of the other", "augmented"),
                            np.split(colors, 3, axis=1), strict=True)),
             }
             for column, (title, picture) in enumerate(panels.items()):
@@ -139,14 +139,14 @@ def _large(picture: np.ndarray) -> np.ndarray:
 def _opened(run: Path, arguments: argparse.Namespace) -> tuple[Qvim, Any, ReferringSamples]:
     restored = restore(run)
     if not isinstance(restored.model, Qvim):
-        raise ValueError(f"{run} holds a model other than qvim, which alone has these analyses")
+        raise ValueError(f"{run} is not a qvim; this command only analyzes qvim")
     dataset = open_dataset(arguments.dataset, arguments.split)
     samples = ReferringSamples(dataset, restored.clip, restored.tokenizer, train=False, frames=1)
     return restored.model, restored.variables, samples
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; see the top of this file."""
+    """Runs the command line described at the top of this file."""
     parser = argparse.ArgumentParser(prog="vseg figures qvim", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -159,7 +159,8 @@ def main(arguments: list[str] | None = None) -> None:
             command.add_argument("--samples", type=int, default=500)
         else:
             command.add_argument("run", type=Path, metavar="RUN")
-            command.add_argument("--beta", type=float, help="threshold, not the config's last")
+            command.add_argument("--beta", type=float,
+                                 help="threshold; the config's qfa_beta_max by default")
         takes_dataset(command)
         command.add_argument("--scale", type=int, choices=range(1, SCALES + 1), default=1)
         command.add_argument("--rows", type=int, default=4, help="samples in the picture")

@@ -1,6 +1,7 @@
 import jax
 import pytest
 import tiny_cvls
+import tiny_models
 
 
 @pytest.fixture(scope="session")
@@ -10,7 +11,7 @@ def model():
 
 @pytest.fixture(scope="session")
 def init(model):
-    return tiny_cvls.quick_jit(model.init)
+    return tiny_models.quick_jit(model.init)
 
 
 @pytest.fixture(scope="session")
@@ -20,23 +21,9 @@ def variables(init):
 
 @pytest.fixture(scope="session")
 def loss_and_gradient(model):
-    """(variables, batch) -> ((loss, (updates, means)), gradient by the parameters)."""
-
-    def loss(params, rest, batch):
-        value, updates, means = model.loss(
-            {"params": params, **rest}, batch, jax.random.key(1), jax.numpy.int32(0)
-        )
-        return value, (updates, means)
-
-    compiled = tiny_cvls.quick_jit(jax.value_and_grad(loss, has_aux=True))
-
-    def call(variables, batch):
-        rest = {k: v for k, v in variables.items() if k != "params"}
-        return compiled(variables["params"], rest, batch)
-
-    return call
+    return tiny_models.loss_and_gradient(model)
 
 
 @pytest.fixture(scope="session")
 def predict(model):
-    return tiny_cvls.quick_jit(model.predict)
+    return tiny_models.quick_jit(model.predict)

@@ -25,7 +25,7 @@ def test_wrong_values_are_rejected(wrong, message):
 
 
 def test_the_config_survives_its_file_form():
-    config = CvlsConfig(rhic_ratio=(4, 1), backbone="i3d", lambda_on="segmentation")
+    config = CvlsConfig(rhic_ratio=(4, 1), backbone="i3d", lambda_ccl=0.2)
     assert parse(CvlsConfig, section(CvlsConfig, **shallow(config)).to_dict()) == config
 
 
@@ -34,11 +34,11 @@ def test_ratio_is_hard_to_easy(ratio, share):
     assert CvlsConfig(rhic_ratio=ratio).hard_share == share
 
 
-def test_the_folder_exports_what_the_table_of_models_wants():
+def test_the_package_exports_config_and_model():
     assert cvls.Config is CvlsConfig and isinstance(build(), cvls.Model)
 
 
-def test_a_weight_file_of_another_network_is_rejected(tmp_path, variables):
+def test_weights_of_another_network_are_rejected(tmp_path, variables):
     path = tmp_path / "other.safetensors"
     save_file({"conv1.weight": np.zeros((4, 3, 7, 7), np.float32), "mystery": np.zeros(1)}, path)
     with pytest.raises(ValueError, match="mystery"):

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_cvls import SMALL, build, make_batch, quick_jit
+from tiny_cvls import SMALL, build, make_batch
+from tiny_models import quick_jit, shapes
 
 from vseg_jax.layers.coordinates import append_coordinates
 from vseg_jax.layers.resize import bilinear
@@ -111,12 +112,7 @@ def test_spatial_encoding_and_pathway_are_equation_9_and_a_pyramid():
         assert np.abs(other - pathway[0]).max() > 1e-2
 
 
-def shapes(model, batch=None):
-    tree = jax.eval_shape(model.init, jax.random.key(0), batch or make_batch())["params"]
-    return {jax.tree_util.keystr(p): x.shape for p, x in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-FULL = shapes(build())
+FULL = shapes(build(), make_batch())
 
 
 @pytest.mark.parametrize(
@@ -128,14 +124,13 @@ FULL = shapes(build())
         ({"fpn": False, "fpn_upsample": "nearest", "rhic": False, "rhic_ratio": (4, 1),
           "lambda_ccl": 0.5, "tau": 1.0, "max_objects": 9, "pos_weight": 2.0,
           "dtype": "bfloat16"}, None, None),
-        ({"shared_projection": True}, "['contrast']['language']", None),
         ({"text_attention": "linear"}, "['attention']['hidden']", None),
         ({"lcf_reduction": 4}, None, "['filter']"),
         ({"vocabulary": 30}, None, "['embedding']"),
     ],
 )
 def test_a_switch_changes_only_its_own_parameters(switch, gone, resized):
-    now = shapes(build(**switch))
+    now = shapes(build(**switch), make_batch())
     assert set(now) == {n for n in FULL if gone is None or gone not in n}
     for name, shape in now.items():
         assert (shape != FULL[name]) <= (resized is not None and resized in name), name
@@ -144,7 +139,7 @@ def test_a_switch_changes_only_its_own_parameters(switch, gone, resized):
 
 
 def test_the_backbone_changes_only_itself_and_what_reads_it():
-    now = shapes(build(backbone="resnet50"))
+    now = shapes(build(backbone="resnet50"), make_batch())
     kept = {n: s for n, s in FULL.items() if not n.startswith(("['visual']", "['pyramid']['sem_"))}
     assert {n: now[n] for n in kept} == kept
     assert now["['pyramid']['sem_1']['kernel']"] == (16 + 8, 8)

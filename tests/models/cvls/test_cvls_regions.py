@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_cvls import quick_jit
+from tiny_models import quick_jit
 
 from vseg_jax.models.cvls.regions import Regions, frame_masks, hard_regions, pool, regions
 
@@ -41,7 +41,7 @@ def test_regions_by_hand():
     np.testing.assert_array_equal(found.truth[0, 0], [[0.75, 0], [0, 0]])
 
 
-def test_a_referent_above_the_distinguished_ids_is_still_one():
+def test_a_referent_with_an_id_above_the_limit_is_still_one():
     found = REGIONS(batch_of(INDEX, object_id=9), (2, 2), 1)
     np.testing.assert_array_equal(found.cover[0, 0, 0], [[0, 0], [0.75, 0]])
 
@@ -53,7 +53,7 @@ def test_void_leaves_no_trace_in_the_truth():
 
 
 @pytest.mark.parametrize("absent", [{"annotated": [False]}, {"valid": False}])
-def test_what_is_not_annotated_or_not_valid_is_in_no_region(absent):
+def test_frames_without_annotation_and_invalid_samples_are_in_no_region(absent):
     found = REGIONS(batch_of(INDEX, **absent), (2, 2), 3)
     np.testing.assert_array_equal(found.cover, 0)
     np.testing.assert_array_equal(found.truth, 0)
@@ -99,7 +99,7 @@ def test_the_share_decides_how_many(share, count):
     np.testing.assert_array_equal(kept[0] == 1, (np.array(PROBABILITY) <= lowest) & (REFERENT == 1))
 
 
-def test_equal_pixels_do_not_swell_the_selection():
+def test_equal_pixels_do_not_enlarge_the_selection():
     kept = hard([REFERENT], REFERENT, np.full((3, 4), 0.5))
     np.testing.assert_array_equal(kept[0], [[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 
@@ -122,7 +122,7 @@ def test_an_empty_region_stays_empty_and_a_small_one_keeps_a_pixel():
     np.testing.assert_array_equal(kept[1], 0)
 
 
-def test_only_wrong_pixels_where_asked():
+def test_only_wrong_pixels_if_configured():
     kept = hard([REFERENT, 1 - REFERENT], REFERENT, PROBABILITY, share=0.8, wrong_only=True)
     np.testing.assert_array_equal(kept[0], [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
     np.testing.assert_array_equal(kept[1], [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]])

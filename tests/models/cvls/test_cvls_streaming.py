@@ -2,7 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_cvls import build, make_batch, quick_jit
+from tiny_cvls import build, make_batch
+from tiny_models import clip_numbers, prompt, quick_jit
 
 from vseg_jax.layers.window import push
 from vseg_jax.models.cvls import CvlsConfig
@@ -10,13 +11,6 @@ from vseg_jax.models.cvls import CvlsConfig
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
 I3D = {"backbone": "i3d", "i3d_width": 0.0625, "clip_length": 3, "clip_stride": 2,
        "clip_target": 1}
-
-
-def wanted_clip(config, number, count):
-    """The frame numbers that the input pipeline would take."""
-    window = config.window
-    offsets = (np.arange(window.length) - window.target) * window.stride
-    return np.clip(number + offsets, 0, count - 1)
 
 
 @pytest.mark.parametrize(
@@ -33,19 +27,16 @@ def test_the_ring_holds_the_pipelines_clips(backbone, length, stride, target):
     predictions = 0
     for frame in frames[1:] + frames[-1:] * delay:
         state = push(state, frame)
-        clip, number = config.window.clip(state), config.window.predicted(state)
+        clip, number = config.window.clip(state), config.window.target_frame(state)
         if number >= 0:
-            np.testing.assert_array_equal(clip[:, 0, 0, 0], wanted_clip(config, int(number), 30))
+            wanted = clip_numbers(config.window, int(number), 30)
+            np.testing.assert_array_equal(clip[:, 0, 0, 0], wanted)
             predictions += 1
     assert predictions == 30 - (delay == 0)
 
 
-def prompt(batch, sample):
-    return {name: batch[name][sample] for name in ("tokens", "tokens_valid")}
-
-
 def predictions_of(model, variables):
-    """{frame: answer} of a video of all `FRAMES`."""
+    """{frame: prediction} for a video of all `FRAMES`."""
     step = quick_jit(model.step)
     state = quick_jit(model.start)(variables, FRAMES[0], prompt(make_batch(), 0))
     predictions = {}
@@ -57,7 +48,7 @@ def predictions_of(model, variables):
 
 def check_against_predict(model, variables, predict, predictions, numbers):
     batch = make_batch()
-    clips = np.stack([FRAMES[wanted_clip(model.config, n, len(FRAMES))] for n in numbers])
+    clips = np.stack([FRAMES[clip_numbers(model.window, n, len(FRAMES))] for n in numbers])
     alike = {name: np.repeat(value[:1], len(numbers), axis=0) for name, value in batch.items()}
     target = np.full(len(numbers), model.config.window.target, np.int32)
     wanted = predict(variables, {**alike, "frames": clips, "target": target})

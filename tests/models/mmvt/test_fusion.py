@@ -2,7 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_mmvt import SMALL, quick_jit
+from tiny_mmvt import SMALL
+from tiny_models import quick_jit
 
 from vseg_jax.models.mmvt import MmvtConfig
 from vseg_jax.models.mmvt.fusion import DynamicFilter, Level
@@ -22,7 +23,7 @@ def level(request):
     return request.param, params, run
 
 
-def test_each_stream_passes_by_the_other_ones_gate(level):
+def test_each_stream_is_gated_by_the_other(level):
     compat, params, run = level
     plain = run(params)
     assert plain.out.shape == (1, 4, 4, 8)
@@ -44,7 +45,7 @@ def test_each_stream_passes_by_the_other_ones_gate(level):
     assert (moved > 1e-4) == compat
 
 
-def test_a_sentence_of_zeros_lets_nothing_through(level):
+def test_a_zero_sentence_embedding_blocks_everything(level):
     _, params, run = level
     silent = run({**params, "sentence": jax.tree.map(jnp.zeros_like, params["sentence"])})
     assert not silent.vision.any() and not silent.flow.any()

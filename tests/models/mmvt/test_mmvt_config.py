@@ -54,7 +54,7 @@ SEGMENTATION = {"loss", "iou", "segmentation"}
     ids=["+M", "+T", "+L", "+A", "cosine_kl", "dynamic_filter", "coarse_mask", "compat"],
 )
 def test_a_switch_changes_its_own_parts_and_terms(before, after, parts, terms):
-    """The ladder of the ablations, and the summary's variants."""
+    """Climbs the steps of the ablation, and tries the summary's variants."""
     trees = [parameters(settings) for settings in (before, after)]
     names = {name for name in {*trees[0], *trees[1]} if trees[0].get(name) != trees[1].get(name)}
     changed = {name.split("/")[0].split("_")[0] if name.startswith("levels")
@@ -92,5 +92,3 @@ def test_paper_size():
     assert count["vision"] == pytest.approx(42.5, abs=0.1)
     assert count["flow"] == pytest.approx(21.3, abs=0.1)
     assert count["text"] == pytest.approx(108.9, abs=0.1)
-
-

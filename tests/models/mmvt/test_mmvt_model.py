@@ -11,12 +11,12 @@ def trained(loss_and_gradient, variables):
     return loss_and_gradient(variables, make_batch())
 
 
-def test_the_face_of_a_model(model):
+def test_it_is_a_model(model):
     assert model.task == "rvos" and model.flow and model.delay == 2 and model.vocabulary == 20
     assert build(motion=False).delay == 1 and not build(motion=False).flow
 
 
-def test_loss_gives_back_the_statistics_and_its_terms(trained, variables):
+def test_loss_returns_the_statistics_and_its_terms(trained, variables):
     (loss, (updates, means)), _ = trained
     assert jax.tree.map(jnp.shape, updates) == {
         "batch_stats": jax.tree.map(jnp.shape, variables["batch_stats"])
@@ -61,7 +61,7 @@ def test_prediction(predict, variables):
     np.testing.assert_allclose(turned.logits[::-1], out.logits, rtol=1e-3, atol=1e-4)
 
 
-def test_which_words_and_frames_are_used(predict, variables):
+def test_which_inputs_matter(predict, variables):
     batch = make_batch()
     plain = predict(variables, batch).logits
 

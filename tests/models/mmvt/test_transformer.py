@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_mmvt import quick_jit
+from tiny_models import quick_jit
 
 from vseg_jax.models.mmvt.transformer import SelfAttention, Transformer
 
@@ -30,7 +30,7 @@ def test_padding_is_masked(mix):
     assert np.abs(changed[1] - plain[1]).max() > 1e-3
 
 
-def test_only_the_frames_own_tokens_look_into_other_frames(mix):
+def test_only_pixels_of_frames_attend_to_other_frames(mix):
     words, vision, flow = mix(WORDS, VALID, VISION, FLOW)
     changed = mix(WORDS, VALID, VISION.at[:, 1].multiply(-1), FLOW)
     np.testing.assert_allclose(changed[0][:, 0], words[:, 0], atol=1e-6)

@@ -1,5 +1,6 @@
 import jax
 import pytest
+import tiny_models
 import tiny_qvim
 
 
@@ -10,7 +11,7 @@ def model():
 
 @pytest.fixture(scope="session")
 def init(model):
-    return tiny_qvim.quick_jit(model.init)
+    return tiny_models.quick_jit(model.init)
 
 
 @pytest.fixture(scope="session")
@@ -20,15 +21,9 @@ def variables(init):
 
 @pytest.fixture(scope="session")
 def loss_and_gradient(model):
-    """(variables, batch, key, step) -> ((loss, (updates, means)), gradient by all variables)."""
-
-    def loss(variables, batch, key, step):
-        value, updates, means = model.loss(variables, batch, key, step)
-        return value, (updates, means)
-
-    return tiny_qvim.quick_jit(jax.value_and_grad(loss, has_aux=True, allow_int=True))
+    return tiny_models.loss_and_gradient(model, by_all=True)
 
 
 @pytest.fixture(scope="session")
 def predict(model):
-    return tiny_qvim.quick_jit(model.predict)
+    return tiny_models.quick_jit(model.predict)

@@ -44,8 +44,3 @@ def test_alpha_is_0_where_either_sentence_has_no_word():
         jnp.asarray([[True, False, True], [True, True, False]]),
     )
     np.testing.assert_allclose(alpha, [[0.3, 0, 0], [0.4, 0.4, 0]])
-
-
-def test_renormalize():
-    out = am_adain.renormalize(jnp.asarray([[[0.6, -0.1, 0.2], [0.0, 0.0, 0.0]]]))
-    np.testing.assert_allclose(out, [[[0.75, 0, 0.25], [0, 0, 0]]], rtol=1e-6)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_models
 import tiny_qvim
 
 from vseg_jax.models.qvim import robustnet, styles
@@ -75,13 +76,13 @@ def test_how_often():
     assert (drawn(method="dsu", prob=0.0).visual(1, V) == V).all()
 
 
-def test_sfa_begins_at_its_configured_step():
+def test_sfa_starts_at_its_step():
     for step, started in ((499, False), (500, True)):
         assert (drawn(method="sfa", step=step).visual(1, V) != V).any() == started
 
 
 @pytest.mark.parametrize("method", ["adain", "mixstyle", "dsu"])
-def test_padding_samples_are_nobodys_style(method):
+def test_padding_samples_give_no_style(method):
     valid = np.array([True, False, True, True])
     for key in range(3):
         given = drawn(key, method=method, valid=valid)
@@ -100,7 +101,7 @@ def test_a_batch_of_one_has_no_other_style():
     [
         ({"method": "dsu", "scales": (0,)}, "name scales from 1"),
         ({"method": "dsu", "scales": ()}, "name scales from 1"),
-        ({"method": "isw", "modality": "both"}, "no such thing for sentences"),
+        ({"method": "isw", "modality": "both"}, "no such copy of text"),
         ({"method": "isw", "isw_trials": 0}, "isw_trials is 0"),
     ],
 )
@@ -127,10 +128,10 @@ def measured():
     def follow(state, step):
         looks = iter([MAPS.at[..., 1].add(2 * MAPS[..., 0]), MAPS])  # other colors, and as it is
 
-        def see(frames):
+        def encode(frames):
             return (None, next(looks), None, None, None)
 
-        return robustnet.measure(c, state, batch, see, jax.random.key(0), step)
+        return robustnet.measure(c, state, batch, encode, jax.random.key(0), step)
 
     states = [robustnet.init(c, (9, 3, 9, 9, 9))]
     for step in range(9):
@@ -138,7 +139,7 @@ def measured():
     return states
 
 
-def test_measuring_begins_in_time_and_ends_with_the_last_mask(measured):
+def test_measuring_starts_in_time_and_ends_with_the_last_mask(measured):
     assert [int(s["trials"]) for s in measured] == [0, 0, 0, 0, 0, 1, 1, 2, 2, 2]
     assert [float(s["count"]) for s in measured] == [0, 0, 0, 0, 2, 0, 2, 0, 0, 0]
     assert set(measured[0]["masks"]) == {"2"}
@@ -146,7 +147,7 @@ def test_measuring_begins_in_time_and_ends_with_the_last_mask(measured):
     np.testing.assert_array_equal(measured[9]["total"]["2"], 0)
 
 
-def test_the_loss_begins_when_measuring_has_ended(measured):
+def test_the_loss_starts_when_measuring_has_ended(measured):
     output = Output(*[None] * len(Output._fields))._replace(visual=(None, MAPS))
     batch = {"valid": jnp.asarray([True, False])}
     each, counted = robustnet.loss(config(**ISW), measured[6], batch, output)
@@ -166,7 +167,7 @@ def shapes_of_the_loss(model, batch):
     ("sfa", "both"), ("dsu", "both"), ("adain", "text"), ("in", "both"), ("irw", "both"),
     ("isw", "visual"),
 ])
-def test_every_method_fits_into_training(method, modality):
+def test_every_method_works_in_training(method, modality):
     """And has no parameters of its own."""
     model = tiny_qvim.build(
         **BASELINE, compared=ComparedConfig(method, scales=(1, 4), modality=modality)
@@ -185,7 +186,7 @@ def test_every_method_fits_into_training(method, modality):
     assert jax.tree.structure(plain["params"]) == jax.tree.structure(variables["params"])
 
 
-def test_inference_is_the_baselines_but_for_the_normalization():
+def test_inference_is_the_baselines_except_for_the_normalization():
     batch = tiny_qvim.make_batch()
     variables = jax.eval_shape(tiny_qvim.build(**BASELINE).init, jax.random.key(0), batch)
 
@@ -205,7 +206,7 @@ def trained():
     isw = ComparedConfig("isw", scales=(1, 2), isw_start=0.0, isw_images=4, isw_trials=1)
     model = tiny_qvim.build(**BASELINE, compared=isw)
     batch = jax.tree.map(jnp.asarray, tiny_qvim.make_batch())
-    variables = tiny_qvim.quick_jit(model.init)(jax.random.key(0), batch)
+    variables = tiny_models.quick_jit(model.init)(jax.random.key(0), batch)
 
     def loss(params, rest, step):
         value, updates, means = model.loss(
@@ -213,7 +214,7 @@ def trained():
         )
         return value, (updates, means)
 
-    step = tiny_qvim.quick_jit(jax.value_and_grad(loss, has_aux=True))
+    step = tiny_models.quick_jit(jax.value_and_grad(loss, has_aux=True))
     rest = {k: v for k, v in variables.items() if k != "params"}
     first = step(variables["params"], rest, jnp.int32(0))
     return first, step(variables["params"], first[0][1][0], jnp.int32(1))

@@ -3,41 +3,36 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vseg_jax.models.qvim import constraint, moco
+from vseg_jax.layers.projection import Projection
+from vseg_jax.models.qvim import constraint
 from vseg_jax.models.qvim.config import QvimConfig
-from vseg_jax.models.qvim.network import Output, Place, pool, pooling_weights, query_scores
+from vseg_jax.models.qvim.network import Output
 
 CHANNELS = 6
-VISUAL = jax.random.normal(jax.random.key(1), (3, 4, 4, 5))
 QUERY = jax.random.normal(jax.random.key(2), (3, CHANNELS))
 POOLED = jax.random.normal(jax.random.key(3), (3, CHANNELS))
 BATCH = {"video": jnp.asarray([4, 5, 6]), "valid": jnp.asarray([True, True, False])}
 
 
 def setup(**changes):
-    config = QvimConfig(
-        channels=CHANNELS, queue=7, contrast_dim=4, total_steps=10, sa_kv_max=2, **changes
-    )
-    place = Place(config).init(jax.random.key(5), VISUAL)["params"]
-    params = {"qvim_1": {"place": place}}
-    heads, state = constraint.init(config, jax.random.key(6), params)
-    return config, {**params, "contrast": heads}, state
+    config = QvimConfig(channels=CHANNELS, queue=7, contrast_dim=4, total_steps=10, **changes)
+    return config, *constraint.init(config, jax.random.key(6))
 
 
-def run(config, params, state, pooled=POOLED, query=QUERY, step=9, batch=BATCH):
+def run(config, heads, state, pooled=POOLED, query=QUERY, step=9, batch=BATCH):
     output = Output(
-        logits=None, responses=(), pooled=(pooled,), pooling=(), words=(), visual=(VISUAL,),
+        logits=None, responses=(), pooled=(pooled,), pooling=(), attention=(), visual=(),
         query=query,
     )
-    return constraint.loss(config, params, state, batch, output, None, jnp.int32(step))
+    return constraint.loss(config, heads, state, batch, output, jnp.int32(step))
 
 
 def test_is_equation_6():
-    config, params, state = setup()
-    each, counted, _ = run(config, params, state)
-    head = moco.Projection(CHANNELS, 4)
-    q = head.apply({"params": params["contrast"]["query"]}, QUERY)
-    k = head.apply({"params": params["contrast"]["visual"]}, POOLED)
+    config, heads, state = setup()
+    each, counted, _ = run(config, heads, state)
+    head = Projection(CHANNELS, 4)
+    q = head.apply({"params": heads["query"]}, QUERY)
+    k = head.apply({"params": heads["visual"]}, POOLED)
     logits = jnp.concatenate([(q * k).sum(1, keepdims=True), q @ state["queue"].T], 1) / 0.07
     wanted = -jax.nn.log_softmax(logits)[:, 0]
     np.testing.assert_allclose(each[:2], wanted[:2], rtol=1e-4)
@@ -46,9 +41,9 @@ def test_is_equation_6():
 
 
 def test_a_padding_sample_neither_counts_nor_enters_the_queue():
-    config, params, state = setup()
-    each, _, after = run(config, params, state)
-    other, _, after_other = run(config, params, state, POOLED.at[2].add(1), QUERY.at[2].add(1))
+    config, heads, state = setup()
+    each, _, after = run(config, heads, state)
+    other, _, after_other = run(config, heads, state, POOLED.at[2].add(1), QUERY.at[2].add(1))
     np.testing.assert_array_equal(each, other)
     jax.tree.map(np.testing.assert_array_equal, after, after_other)
     assert after["pointer"] == 2
@@ -56,54 +51,44 @@ def test_a_padding_sample_neither_counts_nor_enters_the_queue():
 
 
 def test_masking_the_same_video():
-    config, params, state = setup()
-    _, _, state = run(config, params, state)
-    masked, _, _ = run(config, params, state)
+    config, heads, state = setup()
+    _, _, state = run(config, heads, state)
+    masked, _, _ = run(config, heads, state)
     config, _, _ = setup(mask_same_video=False)
-    plain, _, _ = run(config, params, state)
+    plain, _, _ = run(config, heads, state)
     assert (plain[:2] > masked[:2]).all()  # its own key is among the negatives
 
 
 def test_keys_come_from_the_momentum_encoder():
-    config, params, state = setup(momentum=0.75)
+    config, heads, state = setup(momentum=0.75)
     shifted = jax.tree.map(lambda x: x + 1, state["momentum"])
-    _, _, after = run(config, params, {**state, "momentum": shifted})
+    _, _, after = run(config, heads, {**state, "momentum": shifted})
     encoder = jax.tree.map(
-        lambda m, p: 0.75 * m + 0.25 * p, shifted["visual"], params["contrast"]["visual"]
+        lambda m, p: 0.75 * m + 0.25 * p, shifted["visual"], heads["visual"]
     )
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
         after["momentum"]["visual"], encoder,
     )
-    keys = moco.Projection(CHANNELS, 4).apply({"params": encoder}, POOLED)
+    keys = Projection(CHANNELS, 4).apply({"params": encoder}, POOLED)
     np.testing.assert_allclose(after["queue"][:2], keys[:2], rtol=1e-5)
-
-
-def test_momentum_of_the_whole_scale_encodes_the_backbones_map():
-    config, params, state = setup(moco_scope="qvim")
-    assert "place" in state["momentum"]
-    _, _, after = run(config, params, state, pooled=POOLED + 1)
-    y = Place(config).apply({"params": params["qvim_1"]["place"]}, VISUAL)
-    pooled = pool(y, pooling_weights(query_scores(y, QUERY), "softmax"))
-    keys = moco.Projection(CHANNELS, 4).apply({"params": params["contrast"]["visual"]}, pooled)
-    np.testing.assert_allclose(after["queue"][:2], keys[:2], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("key", ["online", "momentum"])
 def test_where_the_gradient_goes(key):
-    config, params, state = setup(pos_key=key, moco_scope="qvim")
+    config, heads, state = setup(pos_key=key)
 
-    def loss(params, state, pooled, query):
-        return run(config, params, {**state, **ints}, pooled, query)[0].sum()
+    def loss(heads, state, pooled, query):
+        return run(config, heads, {**state, **ints}, pooled, query)[0].sum()
 
     ints = {k: state.pop(k) for k in ("videos", "pointer")}
-    by_params, by_state, by_pooled, by_query = jax.grad(loss, (0, 1, 2, 3))(
-        params, state, POOLED, QUERY
+    by_heads, by_state, by_pooled, by_query = jax.grad(loss, (0, 1, 2, 3))(
+        heads, state, POOLED, QUERY
     )
     reach = {
-        "query head": by_params["contrast"]["query"],
+        "query head": by_heads["query"],
         "query": by_query,
-        "visual head": by_params["contrast"]["visual"],
+        "visual head": by_heads["visual"],
         "pooled": by_pooled,
         "queue and momentum": by_state,
     }
@@ -115,26 +100,26 @@ def test_where_the_gradient_goes(key):
     }
 
 
-def test_the_batchs_other_videos_push_away_too():
-    config, params, state = setup(const_batch_negatives=True)
-    plain = run(setup()[0], params, state)[0]
-    each, _, _ = run(config, params, state)
+def test_the_batchs_other_videos_are_negatives_too():
+    config, heads, state = setup(const_batch_negatives=True)
+    plain = run(setup()[0], heads, state)[0]
+    each, _, _ = run(config, heads, state)
     assert (each[:2] > plain[:2]).all()   # one negative more
     state = {**state, "queue": jnp.zeros_like(state["queue"])}   # nothing that pushes but these
-    head = moco.Projection(CHANNELS, 4)
+    head = Projection(CHANNELS, 4)
     query, keys = (
-        head.apply({"params": params["contrast"][name]}, x)
+        head.apply({"params": heads[name]}, x)
         for name, x in (("query", QUERY), ("visual", POOLED))
     )
     logits = query @ keys.T / config.contrast_temperature
     rest = jnp.log(state["queue"].shape[0])
     expected = jnp.logaddexp(jnp.logaddexp(logits[0, 0], logits[0, 1]), rest) - logits[0, 0]
-    np.testing.assert_allclose(run(config, params, state)[0][0], expected, rtol=1e-5)
+    np.testing.assert_allclose(run(config, heads, state)[0][0], expected, rtol=1e-5)
 
 
-def test_begins_with_qfa_where_asked():
-    config, params, state = setup(const_from_start=False, qfa_start=0.5)
-    each, counted, after = run(config, params, state, step=1)
+def test_starts_with_qfa_if_configured():
+    config, heads, state = setup(const_from_start=False, qfa_start=0.5)
+    each, counted, after = run(config, heads, state, step=1)
     assert each.sum() == counted.sum() == 0
     assert after["pointer"] == 2  # the queue fills meanwhile
-    assert run(config, params, state, step=9)[1].sum() == 2
+    assert run(config, heads, state, step=9)[1].sum() == 2

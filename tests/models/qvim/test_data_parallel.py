@@ -1,4 +1,4 @@
-"""What samples of a batch do to one another is the same however the batch lies on devices."""
+"""Interactions between the samples of a batch do not depend on its distribution over devices."""
 
 import os
 import subprocess
@@ -9,7 +9,8 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from vseg_jax.models.qvim import constraint
 from vseg_jax.models.qvim.config import QvimConfig
-from vseg_jax.models.qvim.network import Output, pooling_weights, query_scores
+from vseg_jax.models.qvim.interaction import pooling_weights, query_scores
+from vseg_jax.models.qvim.network import Output
 from vseg_jax.models.qvim.perturbations import perturbations
 
 config = QvimConfig(channels=4, contrast_dim=4, queue=11, total_steps=10)
@@ -18,7 +19,7 @@ normal = lambda *shape: random.normal(size=shape).astype(np.float32)
 data = {"y": 3 * normal(8, 4, 4, 4), "q": normal(8, 4), "attention": normal(8, 16, 3),
         "words": random.random((8, 3)) < 0.7,
         "video": np.int32([0, 1, 2, 2, 3, 4, 5, 5]), "valid": np.arange(8) != 6}
-heads, state = constraint.init(config, jax.random.key(0), {})
+heads, state = constraint.init(config, jax.random.key(0))
 
 @jax.jit
 def run(data):
@@ -28,8 +29,7 @@ def run(data):
     y = perturb.features(1, data["y"], weights, data["q"])
     words = perturb.attention(4, data["attention"], data["words"])
     output = Output(None, (), (y.mean((1, 2)),), (), (), (), data["q"])
-    params = {"contrast": heads}
-    return y, words, constraint.loss(config, params, state, data, output, perturb, step)
+    return y, words, constraint.loss(config, heads, state, data, output, step)
 
 mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
 spread = jax.device_put(data, NamedSharding(mesh, PartitionSpec("data")))
@@ -40,7 +40,7 @@ jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 """
 
 
-def test_four_devices_do_as_one():
+def test_four_devices_compute_the_same_as_one():
     environment = {
         **os.environ, "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=4",

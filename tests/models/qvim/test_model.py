@@ -14,7 +14,7 @@ def norms(tree):
             if jnp.issubdtype(x.dtype, jnp.floating)}
 
 
-def test_loss_gives_back_every_other_collection_and_its_terms(loss_and_gradient, variables):
+def test_loss_returns_every_other_collection_and_its_terms(loss_and_gradient, variables):
     (loss, (updates, means)), _ = loss_and_gradient(variables, make_batch(), KEY, LATE)
     rest = {name: tree for name, tree in variables.items() if name != "params"}
     assert jax.tree.structure(updates) == jax.tree.structure(rest)
@@ -37,7 +37,7 @@ def test_every_parameter_is_trained_and_no_other_array(loss_and_gradient, variab
     assert not any(norms(gradient["moco"]).values())
 
 
-def test_what_fills_up_a_batch_counts_nowhere(loss_and_gradient, variables):
+def test_padding_samples_do_not_count(loss_and_gradient, variables):
     batch = make_batch()
     batch["valid"] = np.array([True, True, False, True])
     (loss, (updates, means)), gradient = loss_and_gradient(variables, batch, KEY, LATE)
@@ -119,7 +119,7 @@ def test_padding_tokens_do_not_matter(predict, variables):
     )
 
 
-def test_the_sentence_matters(predict, variables):
+def test_the_expression_matters(predict, variables):
     batch = make_batch()
     other = {**batch, "tokens": np.where(batch["tokens_valid"], batch["tokens"] % 17 + 2, 0)}
     assert np.abs(predict(variables, other).logits - predict(variables, batch).logits).max() > 1e-4

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_models import shapes
 from tiny_qvim import SMALL, build, make_batch
 
 from vseg_jax.models.qvim.config import QvimConfig
+from vseg_jax.models.qvim.decoder import Decoder
 from vseg_jax.models.qvim.encoders import pool_time
-from vseg_jax.models.qvim.network import (
-    Decoder,
+from vseg_jax.models.qvim.interaction import (
     Interaction,
-    Network,
     Perturbations,
     Place,
     Query,
@@ -20,6 +20,7 @@ from vseg_jax.models.qvim.network import (
     pooling_weights,
     query_scores,
 )
+from vseg_jax.models.qvim.network import Network
 
 CONFIG = QvimConfig(**SMALL)
 VISUAL = jax.random.normal(jax.random.key(0), (2, 6, 5, 3))
@@ -74,7 +75,7 @@ def test_word_attention_is_equation_7():
     np.testing.assert_allclose(weights[1], jax.nn.softmax(scores), rtol=1e-4, atol=1e-6)
 
 
-def test_ca_w_words_says_when_the_text_has_another_length():
+def test_ca_w_words_rejects_text_of_another_length():
     layer = WordAttention(dataclasses.replace(CONFIG, ca_w="words", max_words=7))
     with pytest.raises(ValueError, match="built for 7 words, got 5"):
         layer.init(jax.random.key(0), jnp.zeros((2, 4, 4, 8)), QUERY)
@@ -119,12 +120,7 @@ def test_padded_words_do_not_reach_the_features():
     np.testing.assert_array_equal(out, again)
 
 
-def shapes(model, batch=None):
-    tree = jax.eval_shape(model.init, jax.random.key(0), batch or make_batch())["params"]
-    return {jax.tree_util.keystr(p): x.shape for p, x in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-FULL = shapes(build())
+FULL = shapes(build(), make_batch())
 
 
 @pytest.mark.parametrize(
@@ -140,7 +136,7 @@ FULL = shapes(build())
     ],
 )
 def test_a_switch_changes_only_its_own_parameters(switch, gone, resized):
-    now = shapes(build(**switch))
+    now = shapes(build(**switch), make_batch())
     assert set(now) == {n for n in FULL if gone is None or gone not in n}
     for name, shape in now.items():
         assert (shape != FULL[name]) <= (resized is not None and resized in name), name
@@ -167,11 +163,12 @@ def test_fuse_predicts_from_all_scales():
 
 @pytest.fixture(scope="module")
 def i3d_shapes():
-    return shapes(build(backbone="i3d", i3d_width=0.0625))
+    return shapes(build(backbone="i3d", i3d_width=0.0625), make_batch())
 
 
 def test_feedback_adds_a_projection_into_each_stage_that_has_a_next(i3d_shapes):
-    now = shapes(build(backbone="i3d", i3d_width=0.0625, qvim_feedback=True))
+    model = build(backbone="i3d", i3d_width=0.0625, qvim_feedback=True)
+    now = shapes(model, make_batch())
     new = {n: s for n, s in now.items() if n not in i3d_shapes and "kernel" in n}
     assert new == {
         f"['feedback_{k}']['project']['kernel']": (8, i)

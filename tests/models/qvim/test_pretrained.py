@@ -51,7 +51,7 @@ def torch_resnet(visual):
     return state
 
 
-def test_resnet_weights_take_their_place_and_nothing_else_moves(tmp_path):
+def test_resnet_weights_are_loaded_and_nothing_else_changes(tmp_path):
     model = build()
     before = variables_of(model)
     public = filled({k: before[k]["visual"]["resnet"] for k in ("params", "batch_stats")}, 5.0)
@@ -64,7 +64,7 @@ def test_resnet_weights_take_their_place_and_nothing_else_moves(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
-def test_a_weight_file_of_another_network_is_rejected(tmp_path):
+def test_weights_of_another_network_are_rejected(tmp_path):
     model = build(backbone_weights=str(tmp_path / "other.safetensors"))
     save_file({"conv1.weight": np.zeros((4, 3, 7, 7), np.float32), "mystery": np.zeros(1)},
               tmp_path / "other.safetensors")
@@ -106,6 +106,6 @@ def test_bert_weights(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
-def test_no_weights_named_changes_nothing():
+def test_without_weight_files_nothing_changes():
     before = variables_of(build())
     jax.tree.map(np.testing.assert_array_equal, build().pretrained(before), before)

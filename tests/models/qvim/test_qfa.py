@@ -82,7 +82,7 @@ def test_a_batch_of_one_is_rejected():
         qfa.other_sample(jax.random.key(0), jnp.zeros(1, jnp.int32), jnp.ones(1, bool))
 
 
-def test_what_is_replaced_matches_a_computation_by_hand():
+def test_replaced_background_and_object_by_hand():
     weights = jnp.array([[[1.0, 0.2], [0.4, 0.6]]])
     mask, counts = jnp.array([[[1.0, 1.0], [0.0, 0.0]]]), jnp.array([[[1.0, 1.0], [1.0, 0.0]]])
     rest, named = qfa.replaced(weights, jnp.float32(0.5), mask, counts)

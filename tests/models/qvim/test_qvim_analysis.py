@@ -2,14 +2,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_qvim import build, make_batch, quick_jit
+from tiny_models import quick_jit
+from tiny_qvim import build, make_batch
 
 from vseg_jax.models.qvim import analysis
 from vseg_jax.models.qvim.network import Output
 
 
 def output(pooling):
-    return Output(logits=None, responses=(), pooled=(), pooling=pooling, words=(), visual=(),
+    return Output(logits=None, responses=(), pooled=(), pooling=pooling, attention=(), visual=(),
                   query=None)
 
 
@@ -18,7 +19,7 @@ def test_pointing_by_hand():
     masks = np.zeros((3, 8, 8), np.uint8)
     masks[:, :4, :4] = 1              # a quarter: cell (0, 0) of a map of 2x2
     masks[1, 4:] = 255                # of which half does not count
-    masks[2] = 0                      # nothing is named
+    masks[2] = 0                      # no object
     batch["masks"] = np.repeat(masks[:, None], 3, axis=1)
     weights = jnp.asarray([
         [[0.5, 0.3], [0.2, 0.0]],
@@ -32,26 +33,26 @@ def test_pointing_by_hand():
     assert found.counted.tolist() == [True, True, False]
 
 
-def test_looking_changes_nothing_and_qfa_mixes_what_was_seen():
+def test_infer_predicts_as_predict_does_and_qfa_mixes_its_features():
     model = build()
     batch = make_batch(size=2)
     variables = jax.jit(model.init)(jax.random.key(0), batch)
 
     @quick_jit
     def see(variables, batch, beta):
-        return (model.predict(variables, batch), *analysis.look(model, variables, batch),
+        return (model.predict(variables, batch), *analysis.infer(model, variables, batch),
                 analysis.augment(model, variables, batch, 2, beta))
 
-    beta = float(np.median(see(variables, batch, 0.0)[-1].pointed))
+    beta = float(np.median(see(variables, batch, 0.0)[-1].weights))
     prediction, seen, features, mixed = see(variables, batch, beta)
     np.testing.assert_allclose(prediction.logits[:, 0], seen.logits, rtol=1e-4, atol=1e-5)
     assert sorted(features) == [1, 2, 3, 4, 5]
     np.testing.assert_array_equal(mixed.other, mixed.features[::-1])
-    np.testing.assert_allclose(mixed.pointed.max((1, 2)), 1)
+    np.testing.assert_allclose(mixed.weights.max((1, 2)), 1)
     kept = np.asarray(mixed.kept)
     assert kept.any() and not kept.all()
     np.testing.assert_array_equal(mixed.augmented[kept], mixed.features[kept])
-    # what comes from the other video is faded, never strengthened
+    # The other video's features are faded, never strengthened.
     assert (np.abs(mixed.augmented[~kept]) <= np.abs(mixed.other[~kept])).all()
 
 

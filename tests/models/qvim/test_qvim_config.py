@@ -37,7 +37,7 @@ def test_the_constraint_stands_where_qfa_does():
     assert QvimConfig(qfa_scales=()).contrast_scale == 1
 
 
-def test_table_of_models():
+def test_registry_of_models():
     model = build("qvim", {"clip_length": 8, "clip_target": 5, "clip_stride": 3})
     assert isinstance(model, Qvim) and model.delay == 6
     assert build("qvim", QvimConfig(clip_target=7)).delay == 0
@@ -48,6 +48,6 @@ def test_table_of_models():
         build("qvim", {"chanels": 3})
 
 
-def test_the_table_imports_no_model():
+def test_the_registry_imports_no_model():
     code = "import sys, vseg_jax.models; sys.exit('vseg_jax.models.qvim' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,20 +3,15 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_qvim import build, make_batch, quick_jit
+from tiny_models import clip_numbers, prompt, quick_jit
+from tiny_qvim import build, make_batch
 
 from vseg_jax.layers.window import push
 from vseg_jax.models.qvim import QvimConfig
-from vseg_jax.models.qvim.network import Query
+from vseg_jax.models.qvim.interaction import Query
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
 NO_QUERY = Query(jnp.zeros((1, 1, 1)), jnp.ones((1, 1), bool), jnp.zeros((1, 1)))
-
-
-def wanted_clip(config, number, count):
-    """The frame numbers that the input pipeline would take."""
-    offsets = (np.arange(config.clip_length) - config.clip_target) * config.clip_stride
-    return np.clip(number + offsets, 0, count - 1)
 
 
 @pytest.mark.parametrize(
@@ -28,14 +23,14 @@ def test_the_ring_holds_the_pipelines_clips(length, stride, target):
     frames = [jnp.full((1, 1, 3), v, jnp.uint8) for v in video]
     state = config.window.start(frames[0], NO_QUERY)
     assert state.frames.shape[0] == (length - 1) * stride + 1
-    assert config.window.predicted(state) == -config.window.delay
+    assert config.window.target_frame(state) == -config.window.delay
     predictions = 0
     for frame in frames[1:] + frames[-1:] * config.window.delay:
         state = push(state, frame)
-        number = int(config.window.predicted(state))
+        number = int(config.window.target_frame(state))
         if number >= 0:
             seen = config.window.clip(state)[:, 0, 0, 0]
-            np.testing.assert_array_equal(seen, wanted_clip(config, number, 40))
+            np.testing.assert_array_equal(seen, clip_numbers(config.window, number, 40))
             predictions += 1
     assert predictions == 40 - (config.window.delay == 0)
 
@@ -50,10 +45,6 @@ def step(model):
     return quick_jit(model.step)
 
 
-def prompt(batch, sample):
-    return {name: batch[name][sample] for name in ("tokens", "tokens_valid")}
-
-
 def test_a_stream_predicts_as_predict_does(model, variables, predict, start, step):
     assert model.delay == 2
     batch = make_batch()
@@ -64,7 +55,7 @@ def test_a_stream_predicts_as_predict_does(model, variables, predict, start, ste
         predictions[int(prediction.frame)] = prediction
     assert set(predictions) == {-1, *range(7)}
     numbers = [0, 1, 4, 6]  # as many as a batch holds, the edges among them
-    clips = np.stack([FRAMES[wanted_clip(model.config, n, 7)] for n in numbers])
+    clips = np.stack([FRAMES[clip_numbers(model.window, n, 7)] for n in numbers])
     alike = {name: np.repeat(value[:1], 4, axis=0) for name, value in batch.items()}
     wanted = predict(variables, {**alike, "frames": clips})
     for i, n in enumerate(numbers):
@@ -101,10 +92,10 @@ def test_the_step_exports_with_its_memory(model, variables, start, step):
     jax.tree.map(np.testing.assert_array_equal, after[:2], jax.tree.leaves(wanted_state)[:2])
 
 
-def test_without_delay_the_first_frame_is_predicted_by_prediction(variables):
+def test_without_delay_the_first_frame_is_predicted_by_predict_window(variables):
     model = build(clip_target=2)
     batch = make_batch()
     state = jax.eval_shape(model.start, variables, FRAMES[0], prompt(batch, 0))
     assert model.delay == 0
-    logits = jax.eval_shape(lambda v, s: model.prediction(v, s).logits, variables, state)
+    logits = jax.eval_shape(lambda v, s: model.predict_window(v, s).logits, variables, state)
     assert logits.shape == (1, 32, 32)

@@ -50,7 +50,7 @@ def test_dsu_moves_styles_as_far_as_the_batch_varies():
     np.testing.assert_allclose(alone, X, atol=0.05)  # one sample varies by eps alone
 
 
-def test_words_that_are_not_there_count_in_no_statistic():
+def test_missing_words_count_in_no_statistic():
     noise, share = jnp.ones((3, 2)), jnp.full(3, 0.3)
     for method in (
         lambda x, there: styles.adain(x, OTHER, there),

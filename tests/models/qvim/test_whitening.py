@@ -21,7 +21,7 @@ def test_instance_norm_takes_style_away():
     np.testing.assert_allclose(whitening.instance_norm(X * 7 - 3), out, atol=1e-4)
 
 
-def test_words_that_are_not_there_count_nowhere():
+def test_missing_words_do_not_count():
     out = whitening.instance_norm(WORDS, THERE)
     np.testing.assert_allclose(out[:1, :4], whitening.instance_norm(WORDS[:1, :4]), atol=1e-5)
     np.testing.assert_array_equal(out[0, 4:], 0)
@@ -73,7 +73,7 @@ def test_kmeans_of_few_values(values, clusters, labels):
     np.testing.assert_array_equal(whitening.kmeans(np.asarray(values), clusters), labels)
 
 
-def test_isw_selects_what_a_change_moves():
+def test_isw_selects_the_covariances_that_a_change_affects():
     changed = X.at[..., 2].add(3 * X[..., 0])  # channels 0 and 2 now go together
     pair = whitening.instance_norm(changed), whitening.instance_norm(X)
     variance = whitening.sensitivity(*pair).mean(0)
@@ -83,7 +83,7 @@ def test_isw_selects_what_a_change_moves():
     np.testing.assert_array_equal(jax.jit(whitening.sensitive, static_argnums=1)(variance, 2), mask)
 
 
-def test_photometric_changes_clips_and_not_their_frames_apart():
+def test_photometric_changes_all_frames_of_a_clip_alike():
     frames = np.random.default_rng(0).integers(0, 256, (2, 1, 6, 7, 3), np.uint8)
     clips = jnp.asarray(np.repeat(frames, 3, axis=1))
     change = jax.jit(photometric.photometric)

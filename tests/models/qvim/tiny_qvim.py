@@ -1,7 +1,8 @@
 """A qvim small enough to compile in a test, and batches for it."""
 
-import jax
-import numpy as np
+import functools
+
+import tiny_models
 
 from vseg_jax.models.qvim import Qvim, QvimConfig
 
@@ -10,38 +11,8 @@ SMALL = {
     "channels": 8, "decoder_channels": (4,) * 5, "sa_kv_max": 4, "max_words": 5, "queue": 12,
     "contrast_dim": 4, "clip_length": 3, "clip_stride": 2, "clip_target": 1, "total_steps": 10,
 }
+make_batch = functools.partial(tiny_models.clip_batch, size=4)
 
 
 def build(**changes) -> Qvim:
     return Qvim(QvimConfig(**{**SMALL, **changes}))
-
-
-def make_batch(seed=0, size=4, length=3, side=32, words=5):
-    """Random frames; the named object is a bright rectangle; sentences of different lengths."""
-    random = np.random.default_rng(seed)
-    frames = random.integers(0, 256, (size, length, side, side, 3), np.uint8)
-    masks = np.zeros((size, length, side, side), np.uint8)
-    for sample in range(size):
-        y, x = random.integers(0, side // 2, 2)
-        masks[sample, :, y : y + side // 2, x : x + side // 3] = 1
-    frames[masks == 1] = 250
-    lengths = random.integers(2, words + 1, size)
-    valid = np.arange(words) < lengths[:, None]
-    return {
-        "frames": frames,
-        "masks": masks,
-        "masks_valid": np.ones((size, length), bool),
-        "target": np.full(size, 1, np.int32),
-        "object_id": np.ones(size, np.int32),
-        "tokens": np.where(valid, random.integers(2, 20, valid.shape), 0).astype(np.int32),
-        "tokens_valid": valid,
-        "video": np.arange(size, dtype=np.int32),
-        "sample": np.arange(size, dtype=np.int32),
-        "valid": np.ones(size, bool),
-        "geometry": np.tile(np.float32([1, 1, 0, 0]), (size, 1)),
-    }
-
-
-def quick_jit(function):
-    """jit that compiles quickly and runs slowly."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
