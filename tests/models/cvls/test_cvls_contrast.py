@@ -156,8 +156,8 @@ def test_switches_of_the_contrast():
                 "lambda": {"lambda_ccl": 0.1, "pos_weight": 2.0},
             }.items()}
     assert loss["plain"] == pytest.approx(loss["all"], rel=1e-6)
-    assert loss["lambda"] == loss["default"]  # those weigh it, elsewhere
-    assert loss["fewer"] < loss["default"]  # object 2 is no negative then
+    assert loss["lambda"] == loss["default"]  # they weigh the loss elsewhere
+    assert loss["fewer"] < loss["default"]  # object 2 is not a negative then
     changed = [loss[name] for name in ("default", "tau", "plain", "ratio", "wrong")]
     assert len(set(changed)) == len(changed)
 

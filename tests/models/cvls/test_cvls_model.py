@@ -80,7 +80,7 @@ def test_prediction_is_of_the_target_frame(predict, variables):
     np.testing.assert_array_equal(out.frame, [0, 1])
     assert ((out.scores > 0) & (out.scores < 1)).all()
     other = {**batch, "frames": batch["frames"].copy()}
-    other["frames"][[0, 1], [1, 0]] = 7  # frames that are not asked for
+    other["frames"][[0, 1], [1, 0]] = 7  # frames that are not predicted
     np.testing.assert_array_equal(predict(variables, other).logits, out.logits)
 
 
@@ -99,8 +99,8 @@ def test_init_reads_only_shapes(init, variables):
     jax.tree.map(np.testing.assert_array_equal, variables, again)
 
 
-def two_sentences():
-    """One clip with a red and a blue box in noise; the sentence says which is meant."""
+def two_expressions():
+    """One clip with a red and a blue box in noise; the expression names one of them."""
     random = np.random.default_rng(0)
     frames = random.integers(0, 256, (1, 2, 32, 32, 3), np.uint8)
     masks = np.zeros((1, 2, 32, 32), np.uint8)
@@ -116,7 +116,7 @@ def two_sentences():
 
 
 def test_it_learns_a_synthetic_clip(loss_and_gradient, variables):
-    batch = two_sentences()
+    batch = two_expressions()
     optimizer = optax.adam(5e-3)
     state = optimizer.init(variables["params"])
 
@@ -133,4 +133,4 @@ def test_it_learns_a_synthetic_clip(loss_and_gradient, variables):
         history.append({name: float(total / count) for name, (total, count) in means.items()})
     end = {name: np.mean([h[name] for h in history[-20:]]) for name in history[0]}
     assert end["contrast"] < 0.2 * history[0]["contrast"]
-    assert end["iou"] > 0.8  # of both sentences: the boxes are told apart
+    assert end["iou"] > 0.8  # for both expressions: it distinguishes the boxes

@@ -79,7 +79,7 @@ def levels(seed=0):
 
 @quick_jit
 def pyramids(maps):
-    """(wanted, got) with the pathway and without it; and what nearest upsampling gives."""
+    """(wanted, got) with the pathway and without it, and the result of nearest upsampling."""
     layer = Pyramid(CONFIG)
     params = layer.init(jax.random.key(1), maps)
     weights = params["params"]

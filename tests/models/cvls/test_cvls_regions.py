@@ -6,7 +6,7 @@ from tiny_models import quick_jit
 
 from vseg_jax.models.cvls.regions import Regions, frame_masks, hard_regions, pool, regions
 
-# One frame; the referent is 2, and 9 is an id above those that are told apart.
+# One frame; the referent is 2, and 9 is an id above the limit.
 INDEX = np.uint8([[2, 2, 1, 1], [2, 0, 255, 1], [9, 9, 0, 0], [9, 0, 0, 255]])
 
 
@@ -36,7 +36,7 @@ def test_regions_by_hand():
     np.testing.assert_array_equal(referent, [[0.75, 0], [0, 0]])
     np.testing.assert_array_equal(background, [[0.25, 0], [0.25, 0.75]])
     np.testing.assert_array_equal(first, [[0, 0.75], [0, 0]])
-    np.testing.assert_array_equal(second, 0)  # the referent is no negative of itself
+    np.testing.assert_array_equal(second, 0)  # the referent is not a negative of itself
     np.testing.assert_array_equal(third, 0)
     np.testing.assert_array_equal(found.truth[0, 0], [[0.75, 0], [0, 0]])
 

@@ -49,9 +49,9 @@ def predictions_of(model, variables):
 def check_against_predict(model, variables, predict, predictions, numbers):
     batch = make_batch()
     clips = np.stack([FRAMES[clip_numbers(model.window, n, len(FRAMES))] for n in numbers])
-    alike = {name: np.repeat(value[:1], len(numbers), axis=0) for name, value in batch.items()}
+    repeated = {name: np.repeat(value[:1], len(numbers), axis=0) for name, value in batch.items()}
     target = np.full(len(numbers), model.config.window.target, np.int32)
-    wanted = predict(variables, {**alike, "frames": clips, "target": target})
+    wanted = predict(variables, {**repeated, "frames": clips, "target": target})
     for i, n in enumerate(numbers):
         np.testing.assert_allclose(predictions[n].logits, wanted.logits[i], rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(predictions[n].scores, wanted.scores[i], rtol=1e-3)

@@ -26,8 +26,8 @@ def test_wrong_values_are_rejected(wrong, message):
 
 def test_the_config_survives_its_file_form():
     config = MmvtConfig(lgff="dynamic_filter", aspp_rates=(2, 4), bug_compat_mask=True)
-    there = section(MmvtConfig, **shallow(config))
-    assert parse(MmvtConfig, there.to_dict()) == config
+    stored = section(MmvtConfig, **shallow(config))
+    assert parse(MmvtConfig, stored.to_dict()) == config
 
 
 B = {"motion": False, "transformer": False, "lgff": "none", "align": "none"}
@@ -59,7 +59,7 @@ def test_a_switch_changes_its_own_parts_and_terms(before, after, parts, terms):
     names = {name for name in {*trees[0], *trees[1]} if trees[0].get(name) != trees[1].get(name)}
     changed = {name.split("/")[0].split("_")[0] if name.startswith("levels")
                else name.split("/")[0] for name in names}
-    # Without the transformer, the sentence is merged into what streams there are.
+    # Without the transformer, the sentence embedding is merged with the existing streams.
     assert changed - ({"merge"} if before is B else set()) == parts
     if terms:
         assert terms | SEGMENTATION == set(means(after))

@@ -43,8 +43,8 @@ def test_void_pixels_other_frames_and_padding_do_not_matter(loss_and_gradient, v
     (loss, (_, means)), gradient = loss_and_gradient(variables, batch)
     assert means["segmentation"][1] == 1 and means["vision_flow"][1] == 1
     other = {**batch, "masks": batch["masks"].copy()}
-    other["masks"][:, [0, 2]] = 7   # frames that are not asked for
-    other["masks"][1] = 1           # a sample that fills up the batch
+    other["masks"][:, [0, 2]] = 7   # frames that are not predicted
+    other["masks"][1] = 1           # a padding sample
     (again, _), gradient_2 = loss_and_gradient(variables, other)
     assert again == loss
     jax.tree.map(np.testing.assert_array_equal, gradient_2, gradient)
@@ -92,7 +92,7 @@ def test_wrong_inputs_are_rejected(model, variables):
 
 
 def test_torchvisions_resnets_into_both_streams(variables, tmp_path):
-    """Stage 4 of basic blocks, dilated, stands beside the ResNet of three stages."""
+    """The dilated stage 4 of basic blocks is outside the ResNet of three stages."""
     state_dict = {}
     tree = variables["params"]["flow"]
     stages = {**tree["resnet"], "layer4_0": tree["layer4_0"], "layer4_1": tree["layer4_1"]}

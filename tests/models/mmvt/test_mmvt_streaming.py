@@ -15,7 +15,7 @@ NO_QUERY = Query(jnp.zeros((1, 1, 1)), jnp.ones((1, 1), bool))
 @pytest.mark.parametrize("motion", [True, False])
 @pytest.mark.parametrize(("length", "stride", "target"), [(3, 1, 1), (7, 1, 3), (3, 4, 2)])
 def test_the_ring_holds_the_pipelines_clips(motion, length, stride, target):
-    """A frame's six channels: its number, and that of the frame before it for the flow."""
+    """A frame has six channels: its number, and that of the previous frame for the flow."""
     config = MmvtConfig(
         clip_length=length, clip_stride=stride, clip_target=target, motion=motion
     )
@@ -58,8 +58,8 @@ def test_a_stream_predicts_as_predict_does(model, variables, predict):
     assert set(predictions) == {-1, 0, 1, 2, 3}
     numbers = [0, 3]  # the edges
     clips = np.stack([clip_numbers(model.window, n, 4) for n in numbers])
-    alike = {name: np.repeat(value[:1], 2, axis=0) for name, value in batch.items()}
-    wanted = predict(variables, {**alike, "frames": frames[clips], "flow": flow[clips]})
+    repeated = {name: np.repeat(value[:1], 2, axis=0) for name, value in batch.items()}
+    wanted = predict(variables, {**repeated, "frames": frames[clips], "flow": flow[clips]})
     for i, n in enumerate(numbers):
         np.testing.assert_allclose(predictions[n].logits, wanted.logits[i], rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(predictions[n].scores, wanted.scores[i], rtol=1e-3)

@@ -1,4 +1,4 @@
-"""The compared methods where they stand: scales, modalities, schedules, training and inference."""
+"""The compared methods in qvim: scales, modalities, schedules, training and inference."""
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ METHODS = ("sfa", "adain", "mixstyle", "dsu")
 BASELINE = {"qfa_scales": (), "am_adain_scales": (), "contrast": False}
 V = jax.random.normal(jax.random.key(0), (4, 3, 5, 2)) * 2 + 1
 WORDS = jax.random.normal(jax.random.key(1), (4, 3, 2)) + 1
-THERE = jnp.asarray([[True] * 3, [True, True, False], [True] * 3, [True, True, False]])
-WORDS = jnp.where(THERE[..., None], WORDS, 0)
+PRESENT = jnp.asarray([[True] * 3, [True, True, False], [True] * 3, [True, True, False]])
+WORDS = jnp.where(PRESENT[..., None], WORDS, 0)
 
 
 def config(**changes):
@@ -34,17 +34,17 @@ def drawn(key=0, step=1000, valid=(True,) * 4, **changes):
 def test_scales_modalities_and_draws(method):
     both = drawn(method=method, scales=(1, 3), modality="both")
     np.testing.assert_array_equal(both.visual(2, V), V)
-    np.testing.assert_array_equal(both.words(2, WORDS, THERE), WORDS)
-    first, third, words = both.visual(1, V), both.visual(3, V), both.words(1, WORDS, THERE)
+    np.testing.assert_array_equal(both.words(2, WORDS, PRESENT), WORDS)
+    first, third, words = both.visual(1, V), both.visual(3, V), both.words(1, WORDS, PRESENT)
     assert (first != V).any() and (third != first).any() and (words != WORDS).any()
-    np.testing.assert_array_equal(np.asarray(words)[~THERE], 0)
+    np.testing.assert_array_equal(np.asarray(words)[~PRESENT], 0)
     np.testing.assert_array_equal(both.visual(1, V), first)
     assert (drawn(key=1, method=method).visual(1, V) != first).any()
     visual = drawn(method=method)
-    np.testing.assert_array_equal(visual.words(1, WORDS, THERE), WORDS)
+    np.testing.assert_array_equal(visual.words(1, WORDS, PRESENT), WORDS)
     text = drawn(method=method, modality="text")
     np.testing.assert_array_equal(text.visual(1, V), V)
-    assert (text.words(1, WORDS, THERE) != WORDS).any()
+    assert (text.words(1, WORDS, PRESENT) != WORDS).any()
     assert first.dtype == jnp.float32
     assert visual.visual(1, V.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
@@ -112,7 +112,7 @@ def test_wrong_settings_are_rejected(wrong, message):
         QvimConfig(qvim_feedback=True, compared=ComparedConfig("isw"))
 
 
-# Measuring: a batch of two clips of one pixel column, "seen" as maps of three channels.
+# Measuring: two clips, encoded as maps of three channels.
 MAPS = jax.random.normal(jax.random.key(2), (2, 4, 4, 3))
 ISW = {"method": "isw", "scales": (2,), "isw_start": 0.3, "isw_images": 4, "isw_trials": 2,
        "isw_clusters": 2}
@@ -120,16 +120,16 @@ ISW = {"method": "isw", "scales": (2,), "isw_start": 0.3, "isw_images": 4, "isw_
 
 @pytest.fixture(scope="module")
 def measured():
-    """ISW's states before each of ten steps of a training."""
+    """ISW's states before each of ten training steps."""
     c = config(**ISW)
     batch = {"frames": jnp.zeros((2, 1, 4, 4, 3), jnp.uint8), "valid": jnp.ones(2, bool)}
 
     @jax.jit
     def follow(state, step):
-        looks = iter([MAPS.at[..., 1].add(2 * MAPS[..., 0]), MAPS])  # other colors, and as it is
+        maps = iter([MAPS.at[..., 1].add(2 * MAPS[..., 0]), MAPS])  # other colors, original
 
         def encode(frames):
-            return (None, next(looks), None, None, None)
+            return (None, next(maps), None, None, None)
 
         return robustnet.measure(c, state, batch, encode, jax.random.key(0), step)
 
@@ -168,7 +168,7 @@ def shapes_of_the_loss(model, batch):
     ("isw", "visual"),
 ])
 def test_every_method_works_in_training(method, modality):
-    """And has no parameters of its own."""
+    """It has no parameters of its own."""
     model = tiny_qvim.build(
         **BASELINE, compared=ComparedConfig(method, scales=(1, 4), modality=modality)
     )

@@ -59,7 +59,7 @@ def test_void_pixels_and_unannotated_frames_do_not_matter(loss_and_gradient, var
     batch["masks"][:, 1, :8] = 255
     value = loss_and_gradient(variables, batch, KEY, LATE)[0][0]
     changed = {**batch, "masks": batch["masks"].copy()}
-    changed["masks"][:, [0, 2]] = 7  # frames that are not asked for
+    changed["masks"][:, [0, 2]] = 7  # frames that are not predicted
     assert loss_and_gradient(variables, changed, KEY, LATE)[0][0] == value
     unannotated = {**batch, "masks_valid": np.zeros_like(batch["masks_valid"])}
     (_, (_, means)), _ = loss_and_gradient(variables, unannotated, KEY, LATE)
@@ -67,7 +67,7 @@ def test_void_pixels_and_unannotated_frames_do_not_matter(loss_and_gradient, var
 
 
 def test_the_key_and_the_step_decide(loss_and_gradient, variables):
-    # At the start the query points everywhere about alike, and QFA keeps all; so let it point.
+    # Initially the query points everywhere about equally and QFA keeps everything: sharpen it.
     sharp = jax.tree_util.tree_map_with_path(
         lambda path, x: 9 * x if "qvim_1" in str(path) and "position" in str(path) else x, variables
     )

@@ -62,8 +62,8 @@ def test_padded_words_get_no_attention(w):
     weights = layer.apply(params, y, QUERY)
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
     np.testing.assert_array_equal(weights[0, :, 3:], 0)
-    nobody = QUERY._replace(valid=jnp.zeros_like(VALID))
-    np.testing.assert_array_equal(layer.apply(params, y, nobody), 0)
+    nothing = QUERY._replace(valid=jnp.zeros_like(VALID))
+    np.testing.assert_array_equal(layer.apply(params, y, nothing), 0)
 
 
 def test_word_attention_is_equation_7():

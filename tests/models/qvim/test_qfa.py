@@ -86,6 +86,6 @@ def test_replaced_background_and_object_by_hand():
     weights = jnp.array([[[1.0, 0.2], [0.4, 0.6]]])
     mask, counts = jnp.array([[[1.0, 1.0], [0.0, 0.0]]]), jnp.array([[[1.0, 1.0], [1.0, 0.0]]])
     rest, named = qfa.replaced(weights, jnp.float32(0.5), mask, counts)
-    assert (float(rest[0]), float(rest[1])) == (1, 1)     # 0.4; what is not known counts nowhere
+    assert (float(rest[0]), float(rest[1])) == (1, 1)     # 0.4; unannotated cells do not count
     assert (float(named[0]), float(named[1])) == (1, 2)   # 0.2 of 1.0 and 0.2
     assert all(float(gone) == 0 for gone, _ in qfa.replaced(weights, jnp.float32(-1), mask, counts))

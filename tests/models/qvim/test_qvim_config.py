@@ -27,8 +27,8 @@ def test_wrong_values_are_rejected(wrong, message):
 
 def test_the_config_survives_its_file_form():
     config = QvimConfig(sa_kv_max=None, qfa_scales=(1, 2), text="words")
-    there = section(QvimConfig, **shallow(config))
-    assert parse(QvimConfig, there.to_dict()) == config
+    stored = section(QvimConfig, **shallow(config))
+    assert parse(QvimConfig, stored.to_dict()) == config
 
 
 def test_the_constraint_stands_where_qfa_does():

@@ -56,8 +56,8 @@ def test_a_stream_predicts_as_predict_does(model, variables, predict, start, ste
     assert set(predictions) == {-1, *range(7)}
     numbers = [0, 1, 4, 6]  # as many as a batch holds, the edges among them
     clips = np.stack([FRAMES[clip_numbers(model.window, n, 7)] for n in numbers])
-    alike = {name: np.repeat(value[:1], 4, axis=0) for name, value in batch.items()}
-    wanted = predict(variables, {**alike, "frames": clips})
+    repeated = {name: np.repeat(value[:1], 4, axis=0) for name, value in batch.items()}
+    wanted = predict(variables, {**repeated, "frames": clips})
     for i, n in enumerate(numbers):
         np.testing.assert_allclose(predictions[n].logits, wanted.logits[i], rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(predictions[n].scores, wanted.scores[i], rtol=1e-3)

@@ -9,10 +9,10 @@ from vseg_jax.models.qvim import styles
 X = jax.random.normal(jax.random.key(0), (3, 4, 5, 2)) * jnp.asarray([1.0, 5.0]) + 3
 OTHER = jnp.asarray([1, 2, 0])
 WORDS = jax.random.normal(jax.random.key(1), (3, 6, 2)) + 2
-THERE = jnp.arange(6) < jnp.asarray([[4], [6], [2]])
+PRESENT = jnp.arange(6) < jnp.asarray([[4], [6], [2]])
 
 
-def look(x):
+def channel_statistics(x):
     return np.asarray(x.mean((1, 2))), np.asarray(x.std((1, 2), ddof=1))
 
 
@@ -24,7 +24,7 @@ def test_sfa_by_hand():
 
 def test_adain_takes_the_others_style_and_keeps_the_content():
     out = styles.adain(X, OTHER)
-    for mine, expected in zip(look(out), look(X), strict=True):
+    for mine, expected in zip(channel_statistics(out), channel_statistics(X), strict=True):
         np.testing.assert_allclose(mine, expected[OTHER], rtol=1e-4)
     np.testing.assert_allclose(np.corrcoef(out[0, ..., 1].ravel(), X[0, ..., 1].ravel())[0, 1], 1)
 
@@ -35,15 +35,15 @@ def test_mixstyle_between_its_ends():
         styles.mixstyle(X, OTHER, jnp.zeros(3)), styles.adain(X, OTHER), rtol=1e-4, atol=1e-5
     )
     half = styles.mixstyle(X, OTHER, jnp.full(3, 0.5))
-    for mine, expected in zip(look(half), look(X), strict=True):
+    for mine, expected in zip(channel_statistics(half), channel_statistics(X), strict=True):
         np.testing.assert_allclose(mine, (expected + expected[OTHER]) / 2, rtol=1e-4)
 
 
 def test_dsu_moves_styles_as_far_as_the_batch_varies():
     noise = jnp.asarray([[1.0, 0.0], [0.0, 0.0], [0.0, -1.0]])
     out = styles.dsu(X, noise, jnp.zeros((3, 2)), jnp.ones(3, bool))
-    mean, deviation = look(X)
-    moved, kept = look(out)
+    mean, deviation = channel_statistics(X)
+    moved, kept = channel_statistics(out)
     np.testing.assert_allclose(moved - mean, noise * mean.std(0, ddof=1), atol=1e-3)
     np.testing.assert_allclose(kept, deviation, rtol=1e-3)
     alone = styles.dsu(X, noise, noise, jnp.asarray([True, False, False]))
@@ -53,13 +53,13 @@ def test_dsu_moves_styles_as_far_as_the_batch_varies():
 def test_missing_words_count_in_no_statistic():
     noise, share = jnp.ones((3, 2)), jnp.full(3, 0.3)
     for method in (
-        lambda x, there: styles.adain(x, OTHER, there),
-        lambda x, there: styles.mixstyle(x, OTHER, share, there),
-        lambda x, there: styles.dsu(x, noise, -noise, jnp.ones(3, bool), there),
+        lambda x, present: styles.adain(x, OTHER, present),
+        lambda x, present: styles.mixstyle(x, OTHER, share, present),
+        lambda x, present: styles.dsu(x, noise, -noise, jnp.ones(3, bool), present),
     ):
-        out = method(WORDS, THERE)
-        other = method(jnp.where(THERE[..., None], WORDS, 1e3), THERE)
-        np.testing.assert_array_equal(np.asarray(out)[THERE], np.asarray(other)[THERE])
+        out = method(WORDS, PRESENT)
+        other = method(jnp.where(PRESENT[..., None], WORDS, 1e3), PRESENT)
+        np.testing.assert_array_equal(np.asarray(out)[PRESENT], np.asarray(other)[PRESENT])
     everything = jnp.ones((3, 6), bool)
     np.testing.assert_allclose(
         styles.adain(WORDS, OTHER, everything), styles.adain(WORDS, OTHER), rtol=1e-5
@@ -67,9 +67,9 @@ def test_missing_words_count_in_no_statistic():
 
 
 def test_a_sentence_of_one_word_has_a_gradient():
-    there = jnp.arange(6) < 1
+    present = jnp.arange(6) < 1
 
     def loss(x):
-        return (styles.mixstyle(x, OTHER, jnp.ones(3) / 2, there[None] & THERE) ** 2).sum()
+        return (styles.mixstyle(x, OTHER, jnp.ones(3) / 2, present[None] & PRESENT) ** 2).sum()
 
     assert np.isfinite(jax.grad(loss)(WORDS)).all()

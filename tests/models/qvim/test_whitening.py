@@ -11,7 +11,7 @@ from vseg_jax.models.qvim import photometric, whitening
 
 X = jax.random.normal(jax.random.key(0), (2, 4, 5, 3)) * 4 + 1
 WORDS = jax.random.normal(jax.random.key(1), (2, 6, 3)) + 2
-THERE = jnp.arange(6) < jnp.asarray([[4], [6]])
+PRESENT = jnp.arange(6) < jnp.asarray([[4], [6]])
 
 
 def test_instance_norm_takes_style_away():
@@ -22,11 +22,11 @@ def test_instance_norm_takes_style_away():
 
 
 def test_missing_words_do_not_count():
-    out = whitening.instance_norm(WORDS, THERE)
+    out = whitening.instance_norm(WORDS, PRESENT)
     np.testing.assert_allclose(out[:1, :4], whitening.instance_norm(WORDS[:1, :4]), atol=1e-5)
     np.testing.assert_array_equal(out[0, 4:], 0)
     np.testing.assert_allclose(
-        whitening.covariance(out, THERE)[0], whitening.covariance(out[:1, :4])[0], atol=1e-6
+        whitening.covariance(out, PRESENT)[0], whitening.covariance(out[:1, :4])[0], atol=1e-6
     )
 
 

@@ -33,7 +33,7 @@ class Decoder(nn.Module):
         c = self.config
         dtype = jnp.dtype(c.dtype)
 
-        def conv(width, name, bias=True):
+        def conv(width: int, name: str, bias: bool = True) -> nn.Conv:
             return nn.Conv(
                 width, (3, 3), use_bias=bias, dtype=dtype, kernel_init=he_normal, name=name
             )

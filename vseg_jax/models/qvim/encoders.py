@@ -83,7 +83,7 @@ def _changing(
     """Returns a flax interceptor that applies the function under (parent, name) to the output of
     that layer."""
 
-    def interceptor(call, arguments, keywords, context):
+    def interceptor(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
         out = call(*arguments, **keywords)
         change = changes.get(context.module.path[-2:])
         return out if change is None or context.method_name != "__call__" else change(out)

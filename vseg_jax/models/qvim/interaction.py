@@ -114,7 +114,7 @@ class Place(nn.Module):
         x = append_coordinates(visual)
         x = nn.relu(Conv1x1(c.channels, dtype=dtype, name="position")(x))
 
-        def project(x, name):
+        def project(x: jax.Array, name: str) -> jax.Array:
             x = Conv1x1(c.channels, use_bias=False, dtype=dtype, name=name)(x)
             return x.reshape(x.shape[0], -1, 1, c.channels)
 
@@ -132,7 +132,7 @@ class WordAttention(nn.Module):
     """Eq. 7: C_k = softmax over the words of ReLU(W (V_k Q^T)); missing words get 0.
 
     Where W stands is inferred (`ca_w`). Eq. 7 does not divide by sqrt(C), so the attention is sharp
-    at the start: each pixel attends to one word, and learning begins much sooner than from a soft
+    at the start: each pixel attends to one word, and learning starts much sooner than from a soft
     mean.
     """
 
