@@ -100,7 +100,7 @@ def _augmented(arguments: argparse.Namespace) -> None:
     results = jax.tree.map(np.asarray, jax.jit(
         lambda v, b: analysis.augment(model, v, b, k, beta))(variables, batch))
     shares = []
-    for number, kept, named in zip(chosen, results.kept, results.named, strict=True):
+    for number, kept, named in zip(chosen, results.retained, results.named, strict=True):
         shares.append({"text": samples.truth(number).text, **{
             name: float(kept[where].mean()) if where.any() else None
             for name, where in (("object_kept", named), ("rest_kept", ~named))}})
@@ -114,7 +114,7 @@ def _augmented(arguments: argparse.Namespace) -> None:
             colors = principal_colors(np.moveaxis(np.concatenate(maps, axis=1), -1, 0))
             panels = {
                 samples.truth(number).text: frames[0], "another video": frames[1],
-                "A": results.weights[row], f"A > {beta:g}": results.kept[row],
+                "A": results.weights[row], f"A > {beta:g}": results.retained[row],
                 **dict(zip(("Y", "Y of the other", "augmented"),
                            np.split(colors, 3, axis=1), strict=True)),
             }

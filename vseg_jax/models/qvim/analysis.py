@@ -46,7 +46,7 @@ class Augmented(NamedTuple):
       other: the features of the other video, V_au in Section 3.3.
       augmented: V~.
       weights: A, the weights of the expression on `features`, largest 1.
-      kept: where A is above the threshold.
+      retained: where A is above the threshold.
       named: the cells of the named object.
     """
 
@@ -54,7 +54,7 @@ class Augmented(NamedTuple):
     other: Float[Array, "B H W C"]
     augmented: Float[Array, "B H W C"]
     weights: Float[Array, "B H W"]
-    kept: Bool[Array, "B H W"]
+    retained: Bool[Array, "B H W"]
     named: Bool[Array, "B H W"]
 
 
