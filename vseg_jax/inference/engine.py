@@ -18,6 +18,7 @@ from vseg_jax.tasks.vis import Instances
 from vseg_jax.tasks.vos import SlotMasks
 
 Images = Sequence[np.ndarray] | np.ndarray        # one per stream
+Masks = Sequence[np.ndarray | None] | np.ndarray  # one per stream, None for those without
 Outputs = Prediction | SlotMasks | Instances      # of one frame of each stream
 FlowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

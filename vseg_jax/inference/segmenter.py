@@ -44,7 +44,7 @@ from typing import Any
 import numpy as np
 
 from vseg_jax.inference import restore as checkpoint
-from vseg_jax.inference.engine import Engine, FlowFunction, Images
+from vseg_jax.inference.engine import Engine, FlowFunction, Images, Masks
 from vseg_jax.inference.predictions import Predictions
 from vseg_jax.inference.prompts import streams_of
 from vseg_jax.inference.prompts.masks import check_mask
@@ -189,7 +189,7 @@ class Segmenter:
                        single=True)
 
     def start_many(self, frames: Images, queries: Sequence[str] | None = None,
-                   masks: Images | None = None, audio: Sequence[Any] | None = None) -> Session:
+                   masks: Masks | None = None, audio: Sequence[Any] | None = None) -> Session:
         """Returns a session of several streams that advance together, in one program.
 
         The streams may have frames of different sizes, except with models that take mask prompts.
@@ -198,8 +198,8 @@ class Segmenter:
         Args:
           frames: the first frame of each stream, uint8 RGB [H, W, 3].
           queries: one per stream; see `start`.
-          masks: one per stream.
-          audio: one per stream.
+          masks: one per stream; None for a stream whose objects all enter later.
+          audio: one per stream; None for a stream without audio.
 
         Raises:
           ValueError: a frame or a prompt cannot be used, or there are not as many of each.

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vseg_jax.inference.engine import Engine, Images, Outputs
+from vseg_jax.inference.engine import Engine, Images, Masks, Outputs
 from vseg_jax.inference.prompts import streams_of
 from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.media.video import size_text
@@ -31,7 +31,7 @@ class Session:
 
     def __init__(
         self, engine: Engine, frames: Images, queries: Sequence[str] | None = None,
-        masks: Images | None = None, audio: Sequence[Any] | None = None, *, single: bool = False,
+        masks: Masks | None = None, audio: Sequence[Any] | None = None, *, single: bool = False,
     ) -> None:
         """Starts the streams with their first frames and prompts, one per stream.
 
@@ -112,8 +112,8 @@ class Session:
         return [segmentations[0] for segmentations in rest] if self._single else rest
 
     def push(
-        self, frames: Images, masks: Sequence[Any] | np.ndarray | None = None,
-        flow: Images | None = None, audio: Sequence[Any] | None = None,
+        self, frames: Images, masks: Masks | None = None, flow: Images | None = None,
+        audio: Sequence[Any] | None = None,
     ) -> Outputs:
         """Sends the streams' next frames to the device and does not wait for the prediction.
 

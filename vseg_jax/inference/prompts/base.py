@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from vseg_jax.inference.engine import Engine, Images
+from vseg_jax.inference.engine import Engine, Images, Masks
 from vseg_jax.inference.segmentation import Segmentation, Track
 from vseg_jax.input_pipeline.transforms import Geometry, plain_geometry
 
@@ -55,7 +55,7 @@ class TaskStreams:
 
     def start(
         self, frames: Images, inputs: np.ndarray, queries: Sequence[str] | None,
-        masks: Images | None, audio: Sequence[Any] | None,
+        masks: Masks | None, audio: Sequence[Any] | None,
     ) -> tuple[Any, list[Segmentation] | None]:
         """Starts the streams.
 
@@ -74,7 +74,7 @@ class TaskStreams:
         raise NotImplementedError
 
     def encode(
-        self, masks: Sequence[Any] | np.ndarray | None, audio: Sequence[Any] | None, frame: int
+        self, masks: Masks | None, audio: Sequence[Any] | None, frame: int
     ) -> dict[str, np.ndarray] | None:
         """Returns what the prompts that come with frame number `frame` are for the model.
 
@@ -121,7 +121,7 @@ def given_names(query: Any, mask: Any) -> str:
         name for name, value in (("query", query), ("mask", mask)) if value is not None)
 
 
-def check_counts(frames: Images, prompts: Images | Sequence[str], name: str) -> None:
+def check_counts(frames: Images, prompts: Masks | Sequence[str], name: str) -> None:
     """Raises ValueError unless there is one prompt per first frame."""
     if len(frames) != len(prompts):
         raise ValueError(f"{len(frames)} first frames and {len(prompts)} {name}; give as many of "

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vseg_jax.inference.engine import Images
+from vseg_jax.inference.engine import Images, Masks
 from vseg_jax.inference.geometry import all_to_original, sigmoid
 from vseg_jax.inference.prompts.base import (
     Ids,
@@ -38,7 +38,7 @@ class QueryStreams(TaskStreams):
 
     def start(
         self, frames: Images, inputs: np.ndarray, queries: Sequence[str] | None,
-        masks: Images | None, audio: Sequence[Any] | None,
+        masks: Masks | None, audio: Sequence[Any] | None,
     ) -> tuple[Any, list[Segmentation] | None]:
         """Starts the streams; see the base class."""
         assert queries is not None   # see check_prompt

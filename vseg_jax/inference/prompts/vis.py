@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vseg_jax.inference.engine import Engine, Images
+from vseg_jax.inference.engine import Engine, Images, Masks
 from vseg_jax.inference.geometry import all_to_original, sigmoid
 from vseg_jax.inference.prompts.base import Ids, TaskStreams, given_names
 from vseg_jax.inference.segmentation import INSTANCES, PixelValues, Segmentation, Track
@@ -44,14 +44,14 @@ class InstanceStreams(TaskStreams):
 
     def start(
         self, frames: Images, inputs: np.ndarray, queries: Sequence[str] | None,
-        masks: Images | None, audio: Sequence[Any] | None,
+        masks: Masks | None, audio: Sequence[Any] | None,
     ) -> tuple[Any, list[Segmentation] | None]:
         """Starts the streams with the predictions for their first frames."""
         state, output = self.engine.first_step(inputs, self.encode(None, audio, 0))
         return state, self.decode(jax.device_get(output), frames, self.ids)
 
     def encode(
-        self, masks: Sequence[Any] | np.ndarray | None, audio: Sequence[Any] | None, frame: int
+        self, masks: Masks | None, audio: Sequence[Any] | None, frame: int
     ) -> dict[str, np.ndarray] | None:
         """Returns the log-mel patches that end with the frames; None for models without audio."""
         if not self.engine.uses_audio:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vseg_jax.inference.engine import Engine, Images
+from vseg_jax.inference.engine import Engine, Images, Masks
 from vseg_jax.inference.geometry import all_to_original
 from vseg_jax.inference.prompts import masks as user_masks
 from vseg_jax.inference.prompts.base import Ids, TaskStreams, check_counts, given_names
@@ -46,12 +46,13 @@ class MaskStreams(TaskStreams):
 
     def start(
         self, frames: Images, inputs: np.ndarray, queries: Sequence[str] | None,
-        masks: Images | None, audio: Sequence[Any] | None,
+        masks: Masks | None, audio: Sequence[Any] | None,
     ) -> tuple[Any, list[Segmentation] | None]:
         """Starts the streams; the first segmentations are the mask prompts themselves."""
         assert masks is not None   # see check_prompt
         check_counts(frames, masks, "masks")
-        state = self.engine.start(inputs, self.encode(masks, audio, 0))
+        super().encode(None, audio, 0)
+        state = self.engine.start(inputs, self._encode(masks, 0))
         first = []
         for image, mask, ids in zip(frames, masks, self.ids, strict=True):
             probability = np.zeros((len(ids), *image.shape[:2]), np.float32)
@@ -62,15 +63,16 @@ class MaskStreams(TaskStreams):
         return state, first
 
     def encode(
-        self, masks: Sequence[Any] | np.ndarray | None, audio: Sequence[Any] | None, frame: int
+        self, masks: Masks | None, audio: Sequence[Any] | None, frame: int
     ) -> dict[str, np.ndarray] | None:
-        """Returns the masks at the input's size, with slots in place of ids.
-
-        A stream without a mask gets one of zeros, which says nothing.
-        """
+        """Returns the masks at the input's size with slots in place of ids, or None."""
         super().encode(None, audio, frame)
         if masks is None or all(mask is None for mask in masks):
             return None
+        return self._encode(masks, frame)
+
+    def _encode(self, masks: Masks, frame: int) -> dict[str, np.ndarray]:
+        # A stream without a mask gets one of zeros, which leaves all pixels to the model.
         known, encoded = [], []
         for mask, geometry, ids in zip(masks, self.geometries, self.ids, strict=True):
             small = np.zeros(geometry.size, np.uint8)
