@@ -83,7 +83,7 @@ def test_a_dataset_that_is_not_there_can_be_left_out(downloads, tmp_path):
                    f"--config.data.prepared={tmp_path / 'prepared'}",
                    "--config.evaluation.datasets.jhmdb.source=gone",
                    "--config.evaluation.datasets.a2r=None")
-    assert "jhmdb_sentences: 'gone' is no folder" in said
+    assert "jhmdb_sentences: source folder 'gone' does not exist" in said
     assert "--config.evaluation.datasets.jhmdb=None leaves it out" in said
 
 

@@ -28,6 +28,7 @@ class OnlyTrained:
 
     task = "rvos"
     delay = 0
+    config = None
 
     def pretrained(self, variables):
         return variables
