@@ -258,7 +258,7 @@ def test_what_cannot_be_predicted(trained, video, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty.mp4", "text.mp4"]
     out.mkdir()
     (out / "mine.txt").write_text("mine")
-    assert "is there already" in said(video)
+    assert "already exists" in said(video)
     assert list(contents(out)) == [Path("mine.txt")]
 
 

@@ -1,4 +1,4 @@
-"""Folders and files that appear whole or not at all."""
+"""Writes files and folders atomically: to a temporary name that is renamed at the end."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def atomic_folder(path: str | Path, replaces: str = "") -> Iterator[Path]:
-    """A temporary folder beside `path` that becomes `path` when the block ends without an error.
+    """Yields a temporary folder that becomes `path` when the block ends without an error.
 
     Args:
-      path: must not be there, or be an empty folder.
+      path: must not exist, or be an empty folder.
       replaces: name of a file; a folder that holds it is an earlier result and is replaced.
 
     Raises:
-      ValueError: something else is there already.
+      ValueError: `path` holds something else.
     """
     path = Path(path)
     earlier = bool(replaces) and (path / replaces).is_file()
     if path.exists() and not earlier and not (path.is_dir() and not any(path.iterdir())):
-        raise ValueError(f"{path} is there already; name a new folder or remove it first")
+        raise ValueError(f"{path} already exists; name a new folder or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
@@ -46,7 +46,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """A temporary file beside `path` that becomes `path` when the block ends without an error."""
+    """Yields a temporary file path that becomes `path` when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:

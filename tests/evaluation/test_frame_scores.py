@@ -103,7 +103,7 @@ def test_saved_masks_score_the_same(samples, tmp_path):
     assert rows[0]["text"] == "the red square" and rows[0]["video"] == "video0"
     run(samples, save=folder / "coco")   # in place of the earlier one
     assert json.loads((folder / "coco" / "predictions.json").read_text())["protocol"] == "legacy"
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="already exists"):
         run(samples, save=folder)        # another folder, which stays
     assert sorted(p.name for p in folder.iterdir()) == ["coco", "legacy"]
 

@@ -103,7 +103,7 @@ def test_what_is_saved_scores_the_same(tmp_path):
     assert [c["name"] for c in truth["categories"]] == list(standin_vis.NAMES)
     again = instances.evaluate(build(), dataset, save=tmp_path / "saved", progress=False)
     assert again["AP"] == result["AP"], "an earlier result is replaced"
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="already exists"):
         instances.evaluate(build(), dataset, save=tmp_path, progress=False)
 
 

@@ -125,7 +125,7 @@ def test_saved_masks_score_the_same(tmp_path):
     scored = score_folders(tmp_path / "truth", tmp_path / "masks")
     assert scored == {key: result[key] for key in scored}
     assert json.loads((tmp_path / "masks" / "scores.json").read_text()) == result
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="already exists"):
         evaluate(Follower(), records, save=tmp_path)
 
 

@@ -151,7 +151,7 @@ def test_exporting_is_atomic(folder, known, tmp_path, monkeypatch):
     out = export.export(folder, tmp_path / "again", platforms=("cpu",))
     assert sorted(p.name for p in out.iterdir()) == [
         "about.json", "stream", "tokenizer", "variables"]
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="already exists"):
         export.export(folder, out)
 
     def fails(*_):

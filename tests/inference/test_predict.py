@@ -67,7 +67,7 @@ def test_a_failed_prediction_leaves_no_files(segmenter, video, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["noise.mp4"]
     out.mkdir()
     (out / "mine.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="already exists"):
         predict_to_folder(segmenter, video, out, query="red", progress=False)
     assert [p.name for p in out.iterdir()] == ["mine.txt"]
 

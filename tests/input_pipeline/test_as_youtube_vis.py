@@ -56,7 +56,7 @@ def test_objects_without_a_category(tmp_path, capsys):
     assert [(c.id, c.name) for c in dataset.categories] == [(1, "dog"), (2, "person")]
     assert [o.category for o in dataset.index[0].objects] == ["dog", "person"]
     assert as_youtube_vis.main([*call, "--categories", "1=dog,2=person"]) == 2
-    assert "out is there already" in capsys.readouterr().err
+    assert "out already exists" in capsys.readouterr().err
 
 
 def test_frames_without_a_mask_are_left_out(tmp_path):

@@ -221,7 +221,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _RebuildTensor:
-    """What a pickle may call; without attributes that the pickle could set."""
+    """Callable from a pickle; it has no attributes that the pickle could set."""
 
     __slots__ = ()
 
