@@ -178,8 +178,8 @@ def cli() -> str:
     top = help_of()
     parts = [
         "# Command line\n",
-        "`pip install vseg_jax` installs one command, `vseg`. This page is its own help, printed "
-        "when the site was built.\n",
+        "The package installs one command, `vseg`. This page shows its help, printed when the "
+        "site was built.\n",
         f"```text\n{top}\n```\n",
     ]
     for name in (*COMMANDS, *TOOLS):
