@@ -11,7 +11,7 @@ Variants:
                 --config.model.bert_weights=/weights/bert-base-uncased \\
                 --config.text.tokenizer=/weights/bert-base-uncased
 
-          The paper's numbers as recalled, unverified: A2D 41.9 mAP, 55.8 mean IoU; J-HMDB 38.6 and
+          The paper's numbers, from memory and unverified: A2D 41.9 mAP, 55.8 mean IoU; J-HMDB 38.6 and
           61.3. We have not trained it yet. `vseg dry_run` reports the cost of a step.
 
           The prepared data must contain flow: `vseg flow` makes a copy with flow, and
@@ -34,8 +34,8 @@ Variants:
 
               vseg train --config mmvt:shapes --workdir runs/mmvt_shapes
 
-The steps of the ablation and the variants of the summary are keys of the model; the page of the
-paper lists them.
+The steps of the ablation and the variants that the paper's summary suggests are keys of the model;
+the page of the paper lists them.
 """
 
 from ml_collections import ConfigDict

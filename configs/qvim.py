@@ -1,9 +1,9 @@
 """qvim, cross-modal domain generalization for query-based video segmentation.
 
 Variants:
-  a2d    The paper's tasks A2J and A2R, which share one training run: on A2D-Sentences, scored on
-         its test set (`a2d_test`) and, without training on them, on J-HMDB-Sentences (`jhmdb`: A2J)
-         and on the 3,528 pairs of Refer-YouTube-VOS (`a2r`: A2R). 320x320, I3D of full width,
+  a2d    The paper's tasks A2J and A2R, which share one training run on A2D-Sentences. The model is
+         scored on the test set of A2D-Sentences (`a2d_test`) and, without training on them, on
+         J-HMDB-Sentences (`jhmdb`: A2J) and 3,528 pairs of Refer-YouTube-VOS (`a2r`: A2R). 320x320, I3D of full width,
          BERT-base.
 
              vseg train --config qvim:a2d --workdir runs/qvim_a2d \\
@@ -13,15 +13,15 @@ Variants:
                --config.model.bert_weights=/weights/bert-base-uncased \\
                --config.text.tokenizer=/weights/bert-base-uncased
 
-         The paper's tables are lost; its predecessors reach 28.9 (ACGA) and 33.5 (CSTM) mAP on A2J.
+         The available text lacks the paper's numbers; its predecessors reach 28.9 (ACGA) and 33.5 (CSTM) mAP on A2J.
          We have not trained it yet. `vseg dry_run` reports the cost of a step.
 
   rvos   The paper's task R2A: trained on Refer-YouTube-VOS, scored on A2D's test set (`a2d_test`:
          R2A) and on the held-out `rvos_dev`; otherwise as a2d. The sources are
          `--config.data.source` and `--config.evaluation.datasets.a2d_test.source`.
 
-         For both variants, `--config.evaluation.datasets.a2r=None` leaves out a dataset that you do
-         not have. Figure 1b compares training on the same domain with training on another one: both
+         In both variants, `--config.evaluation.datasets.NAME=None` leaves out a dataset that you do
+         not have, for example `a2r`. Figure 1b compares training on the same domain with training on another one: both
          variants score `a2d_test` and `rvos_dev` (only the object categories that A2D has too).
          Tables 1 to 4 are the studies `studies:a2d` and `studies:rvos`.
 
@@ -34,8 +34,8 @@ Variants:
                --config.model.bert_weights=/weights/minilm --config.text.tokenizer=/weights/minilm
 
   benchmark  The quickstart's model on videos whose distractors differ in color only; scored on the
-         source, on the target domain, on the target domain with the wording of the source, and on
-         targets with a single shift each. The studies `studies:methods`, `:power`, `:parts` and
+         source domain, on the target domain with and without its new wording, and on targets with
+         a single shift each. The studies `studies:methods`, `:power`, `:parts` and
          `:layers` run on it. The documentation lists the results of all but `parts`; the 50 runs of
          `methods` take 1 h 10 min on two cores.
 

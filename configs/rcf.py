@@ -7,19 +7,19 @@ Variants:
                    vseg train --config rcf:youtube_vis --workdir runs/rcf \\
                      --config.data.source=/data/YouTubeVIS --config.init_from=runs/rcf_joint
 
-               The paper reports AP 40.8 on valid (Table I), whose ground truth is kept by a server;
-               here 200 train videos are held out as `dev`. We have not trained it;
+               The paper reports AP 40.8 on valid (Table I), which only the benchmark's server can
+               score; here 200 train videos are held out as `dev`. We have not trained it;
                `vseg dry_run` reports the cost of a step.
 
-  joint        First part: YouTube-VIS and the overlapping categories of COCO together.
+  joint        First part: YouTube-VIS together with COCO's images of the shared categories.
 
                    vseg train --config rcf:joint --workdir runs/rcf_joint \\
                      --config.data.source=/data/YouTubeVIS \\
                      --config.extra_datasets.coco.source=/data/COCO \\
                      --config.model.backbone_weights=/weights/resnet101.pth
 
-  avis         The paper's dataset with audio is not published: this variant takes your own videos
-               in its form, with 20 categories. We have not trained it.
+  avis         The paper's dataset with audio is not published. This variant takes your own videos
+               in its format, with 20 categories. We have not trained it.
 
                    vseg train --config rcf:avis --workdir runs/avis \\
                      --config.data.source=/data/AVIS --config.init_from=runs/rcf \\
@@ -29,14 +29,14 @@ Variants:
 
                    vseg train --config rcf:shapes --workdir runs/shapes_vis
 
-  shapes_audio  Synthetic videos of two actors that look alike. The larger one makes a tone, and
-               only this tone reveals its category. `--config.model.audio=False` trains the same
+  shapes_audio  Synthetic videos of two actors that look alike. The larger one emits a tone,
+               and only this tone reveals its category. `--config.model.audio=False` trains the same
                model without audio.
 
                    vseg train --config rcf:shapes_audio --workdir runs/shapes_audio
 
-  videos       Your own videos in the form of YouTube-VIS, the small model from scratch, scored on
-               its training videos: a check of the path from your masks to predictions. The page of
+  videos       Your own videos in the format of YouTube-VIS, the small model from scratch, scored on
+               its training videos: a check that training on your masks and predicting work. The page of
                YouTube-VIS in the documentation shows how to turn a prepared dataset into such a
                folder. For more than a check, use more videos, a wider model and a split for scores.
 

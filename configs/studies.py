@@ -4,7 +4,7 @@
 
 A study that was stopped resumes with the same command. A key that all its configs have can be set
 for all runs: `--config.train.steps=100`. The documentation lists the results. `vseg cost` reports
-the parameter count, memory and FLOPs of the rows without running them.
+the parameter counts and FLOPs of the rows without running them.
 
 Variants:
   text  The three referring systems on the same synthetic videos: cvls with and without all of its
@@ -18,15 +18,15 @@ Variants:
   parts  Tables 2 and 3 and Figure 3c: the full model without each of its parts.
   layers  Figure 3: QFA and AM-AdaIN at each scale and at all; QFA's final threshold from the start.
 
-        These four have runs in common. With one --workdir each of them is run once:
+        These four have runs in common. In a common --workdir, each run is executed once:
 
             for study in methods power parts layers; do
               vseg study --config studies:$study --workdir runs/qvim
             done
 
-  references, audio  rcf on synthetic videos: without a frame before the target (delta 0), with one
-        (delta 1), and with supervised order of the slots; on look-alikes that only audio tells
-        apart, without and with audio. Three seeds each.
+  references  rcf on synthetic videos: without a frame before the target (delta 0), with one (delta
+        1), and with supervised order of the slots. Three seeds.
+  audio  rcf on look-alikes whose category only audio reveals, without and with audio. Three seeds.
 
   a2d, rvos  Tables 1 to 3 at the paper's size, trained as `qvim:a2d` (A2J, A2R) and `qvim:rvos`
         (R2A); `vseg cost` of either gives Table 4 and needs no data. We have not run them.

@@ -8,13 +8,14 @@ Variants:
                 --config.data.source=/data/stills \\
                 --config.model.backbone_weights=/weights/resnet50.pth
 
-  stage2  Second stage: YouTube-VOS and DAVIS 2017, the skip growing by 1 every 3,000 steps.
+  stage2  Second stage: YouTube-VOS and DAVIS 2017. The largest frame skip grows by 1 every 3,000
+          steps.
 
               vseg train --config swiftnet:stage2 --workdir runs/swiftnet_2 \\
                 --config.init_from=runs/swiftnet_1 --config.data.source=/data/YouTubeVOS \\
                 --config.extra_datasets.davis.source=/data/DAVIS
 
-          The paper reports with this training: J&F 78.0 on DAVIS 2017 val, 79.0 with adaptation.
+          With this training the paper reports J&F 78.0 on DAVIS 2017 val, 79.0 with adaptation.
           We have trained neither stage; `vseg dry_run` reports the cost of a step.
 
   davis1, davis2  Real but small enough for a CPU: 10 sequences of DAVIS 2016 and synthetic clips, a
@@ -27,8 +28,8 @@ Variants:
               vseg train --config swiftnet:davis2 --workdir runs/davis_2 \\
                 --config.data.source=/data/DAVIS --config.init_from=runs/davis_1
 
-  shapes  Synthetic videos only, a ResNet-18 of a quarter of the width from scratch. A small set for
-          trials; its settings have been neither tuned nor run to the end.
+  shapes  Synthetic videos only; a ResNet-18 with a quarter of its width, from scratch. A small
+          config for trials; its settings have not been tuned, nor has it been run to the end.
 
               vseg train --config swiftnet:shapes --workdir runs/shapes_vos
 
