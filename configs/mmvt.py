@@ -11,8 +11,8 @@ Variants:
                 --config.model.bert_weights=/weights/bert-base-uncased \\
                 --config.text.tokenizer=/weights/bert-base-uncased
 
-          The paper's numbers, from memory and unverified: A2D 41.9 mAP, 55.8 mean IoU; J-HMDB 38.6 and
-          61.3. We have not trained it yet. `vseg dry_run` reports the cost of a step.
+          The paper's numbers, from memory and unverified: A2D 41.9 mAP, 55.8 mean IoU; J-HMDB
+          38.6 and 61.3. We have not trained it yet. `vseg dry_run` reports the cost of a step.
 
           The prepared data must contain flow: `vseg flow` makes a copy with flow, and
           `--config.data.prepared` names that copy. The compatibility flags for the public

@@ -3,8 +3,8 @@
 Variants:
   a2d    The paper's tasks A2J and A2R, which share one training run on A2D-Sentences. The model is
          scored on the test set of A2D-Sentences (`a2d_test`) and, without training on them, on
-         J-HMDB-Sentences (`jhmdb`: A2J) and 3,528 pairs of Refer-YouTube-VOS (`a2r`: A2R). 320x320, I3D of full width,
-         BERT-base.
+         J-HMDB-Sentences (`jhmdb`: A2J) and 3,528 pairs of Refer-YouTube-VOS (`a2r`: A2R).
+         320x320, I3D of full width, BERT-base.
 
              vseg train --config qvim:a2d --workdir runs/qvim_a2d \\
                --config.data.source=/data/A2D --config.model.backbone_weights=/weights/i3d.pth \\
@@ -13,17 +13,17 @@ Variants:
                --config.model.bert_weights=/weights/bert-base-uncased \\
                --config.text.tokenizer=/weights/bert-base-uncased
 
-         The available text lacks the paper's numbers; its predecessors reach 28.9 (ACGA) and 33.5 (CSTM) mAP on A2J.
-         We have not trained it yet. `vseg dry_run` reports the cost of a step.
+         The available text lacks the paper's numbers; its predecessors reach 28.9 (ACGA) and 33.5
+         (CSTM) mAP on A2J. We have not trained it yet. `vseg dry_run` reports the cost of a step.
 
   rvos   The paper's task R2A: trained on Refer-YouTube-VOS, scored on A2D's test set (`a2d_test`:
          R2A) and on the held-out `rvos_dev`; otherwise as a2d. The sources are
          `--config.data.source` and `--config.evaluation.datasets.a2d_test.source`.
 
          In both variants, `--config.evaluation.datasets.NAME=None` leaves out a dataset that you do
-         not have, for example `a2r`. Figure 1b compares training on the same domain with training on another one: both
-         variants score `a2d_test` and `rvos_dev` (only the object categories that A2D has too).
-         Tables 1 to 4 are the studies `studies:a2d` and `studies:rvos`.
+         not have, for example `a2r`. Figure 1b compares training on the same domain with training
+         on another one: both variants score `a2d_test` and `rvos_dev` (only the object categories
+         that A2D has too). Tables 1 to 4 are the studies `studies:a2d` and `studies:rvos`.
 
   davis  Real but small enough for a CPU: 10 training sequences of DAVIS 2016 with one expression
          each, a frozen ResNet-50 and MiniLM. The documentation lists the results.

@@ -36,9 +36,10 @@ Variants:
                    vseg train --config rcf:shapes_audio --workdir runs/shapes_audio
 
   videos       Your own videos in the format of YouTube-VIS, the small model from scratch, scored on
-               its training videos: a check that training on your masks and predicting work. The page of
-               YouTube-VIS in the documentation shows how to turn a prepared dataset into such a
-               folder. For more than a check, use more videos, a wider model and a split for scores.
+               its training videos: a check that training on your masks and predicting work. The
+               page of YouTube-VIS in the documentation shows how to turn a prepared dataset into
+               such a folder. For more than a check, use more videos, a wider model and a split for
+               scores.
 
                    vseg train --config rcf:videos --workdir runs/videos \\
                      --config.data.source=videos --config.model.categories=2

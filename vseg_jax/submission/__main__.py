@@ -5,7 +5,8 @@
         --checkpoint RUN --prepared DATASET OUTPUT
 
 DAVIS is the folder of the official download (`--source`), RUN the working directory of a training
-or an export, and DATASET the folder that `vseg data prepare` printed. `check` lists every problem and exits with status 2 if there is one.
+or an export, and DATASET the folder that `vseg data prepare` printed. `check` lists every
+problem and exits with status 2 if there is one.
 """
 
 from __future__ import annotations
