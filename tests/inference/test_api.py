@@ -47,7 +47,7 @@ def test_a_stream_may_start_without_a_mask():
     assert (entered[1].index == (truth[1] == 1)).all()
 
 
-def test_tasks_are_told_apart_in_one_place():
+def test_tasks_are_distinguished_in_one_place():
     folder = Path(vseg_jax.__file__).parent / "inference"
     uses = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.py"))
             for _ in re.finditer(r"\.task\b", path.read_text())]
