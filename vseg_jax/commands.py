@@ -30,7 +30,8 @@ class Option:
 
 OPTIONS = {
     "config": Option(
-        "config (of study and cost: study): NAME, NAME:VARIANT, FILE.py or FILE.py:VARIANT",
+        "config (for the commands study and cost: study): NAME, NAME:VARIANT, FILE.py or "
+        "FILE.py:VARIANT",
         metavar="CONFIG"),
     "workdir": Option("folder of the run: checkpoints, curves, metrics", metavar="DIR"),
     "video": Option("video file to segment", metavar="FILE"),
