@@ -72,7 +72,7 @@ def fields(path: Path, name: str) -> list[Field]:
     node = next(n for n in ast.walk(ast.parse(source))
                 if isinstance(n, ast.ClassDef) and n.name == name)
     comments = {
-        t.start[0]: (t.start[1], t.string.lstrip("# ").rstrip())
+        t.start[0]: (t.string.startswith("#  "), t.start[1], t.string.lstrip("# ").rstrip())
         for t in tokenize.generate_tokens(io.StringIO(source).readline)
         if t.type == tokenize.COMMENT
     }
@@ -89,13 +89,14 @@ def fields(path: Path, name: str) -> list[Field]:
             if number not in comments:
                 above = []
                 continue
-            column, text = comments[number]
+            indented, column, text = comments[number]
             attached = bool(lines[number - 2].strip())
-            if found and not above and attached and (column > 4 or text[:1].islower()):
-                found[-1].text += f" {text}"
+            continues = indented or column > 4 or text[:1].islower()  # the comment above
+            if found and not above and attached and continues:
+                found[-1].text = f"{found[-1].text} {text}".strip()
             else:
                 above.append(text)
-        trailing = " ".join(comments[n][1] for n in range(item.lineno, item.end_lineno + 1)
+        trailing = " ".join(comments[n][-1] for n in range(item.lineno, item.end_lineno + 1)
                             if n in comments)
         heading = " ".join(above)
         if trailing or field.name in documented or re.search(r"\((Section|Eq|Table)", heading):
@@ -104,6 +105,9 @@ def fields(path: Path, name: str) -> list[Field]:
             field.text = heading
         found.append(field)
         end = item.end_lineno
+    while found and comments.get(end + 1, (False,))[0]:  # the rest of the last field's comment
+        end += 1
+        found[-1].text += f" {comments[end][-1]}"
     return found
 
 
@@ -137,7 +141,7 @@ def configuration() -> str:
         "A config file returns a `ConfigDict` whose sections are the dataclasses below. Every key "
         "can be set on the command line, for example `--config.train.learning_rate=3e-4`; an "
         "unknown key is an error that names the nearest one. The descriptions are the comments of "
-        "the source files.\n",
+        "the source files; \"inferred\" marks values that the paper does not state.\n",
     ]
     for heading, key, path, name in CONFIGS:
         below = f", keys `--config.{key}.*`" if key else ""

@@ -33,7 +33,7 @@ class SwiftnetConfig:
     #                                     (init.py; inferred); 0: each starts on its own
     backbone_weights: str = ""          # file of torchvision's ResNet or of a public
     #                                     EfficientNet-Lite0, read by `pretrained`
-    network_weights: str = ""           # file of a complete network of the public code, likewise
+    network_weights: str = ""           # the same for a whole network of the public code
 
     # Memory (Section 2.1; Table 1 compares a static and an updated one).
     memory_update: bool = True          # False: the first frame only, not even the previous one
