@@ -2,13 +2,24 @@
 
 import importlib
 import inspect
+import logging
 import re
 import subprocess
 import sys
 
 import pytest
+from absl import logging as absl_logging
 
 from vseg_jax import __version__, cli, commands
+
+
+@pytest.fixture(autouse=True)
+def quiet_log():
+    """Takes back what a command in this process sets: the verbosity and a handler."""
+    verbosity = absl_logging.get_verbosity()
+    yield
+    absl_logging.set_verbosity(verbosity)
+    logging.root.removeHandler(absl_logging.get_absl_handler())
 
 
 def said(capsys, *arguments):
