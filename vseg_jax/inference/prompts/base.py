@@ -23,6 +23,8 @@ class TaskStreams:
 
     Attributes:
       needs: the attributes of `Engine` that the task requires; `restore` reads their files.
+      prompt: the argument that starts a stream, "query" or "mask".
+      prompt_request: what the model takes, and what to give, for errors.
       engine: the model and what belongs to it.
       geometries: per stream, how its frames become the model's input.
       ids: per stream, the ids of the objects in its prompts so far; () where prompts have no ids.
@@ -30,6 +32,8 @@ class TaskStreams:
     """
 
     needs: ClassVar[tuple[str, ...]] = ("clip",)
+    prompt: ClassVar[str] = ""
+    prompt_request: ClassVar[str] = ""
 
     def __init__(self, engine: Engine, sizes: Sequence[tuple[int, int]]) -> None:
         self.engine = engine
@@ -46,7 +50,10 @@ class TaskStreams:
     @classmethod
     def check_prompt(cls, query: Any, mask: Any) -> None:
         """Raises ValueError if the prompt is not the kind that the task takes."""
-        raise NotImplementedError
+        given = given_names(query, mask)
+        if given != cls.prompt:
+            raise ValueError(f"this model takes {cls.prompt_request} as {cls.prompt}"
+                             + (f", not {given}" if given else ""))
 
     @classmethod
     def geometry(cls, engine: Engine, height: int, width: int) -> Geometry:

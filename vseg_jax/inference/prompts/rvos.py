@@ -16,7 +16,6 @@ from vseg_jax.inference.prompts.base import (
     Ids,
     TaskStreams,
     check_counts,
-    given_names,
     required,
 )
 from vseg_jax.inference.segmentation import Segmentation
@@ -27,14 +26,8 @@ class QueryStreams(TaskStreams):
     """Streams of a model that segments the object that a query names."""
 
     needs = ("clip", "tokenizer")
-
-    @classmethod
-    def check_prompt(cls, query: Any, mask: Any) -> None:
-        """Raises ValueError unless the prompt is a query."""
-        given = given_names(query, mask)
-        if given != "query":
-            raise ValueError("this model takes a query: give a referring expression that names the "
-                             "object as query" + (f", not {given}" if given else ""))
+    prompt = "query"
+    prompt_request = "a query: give a referring expression that names the object"
 
     def start(
         self, frames: Images, inputs: np.ndarray, queries: Sequence[str] | None,

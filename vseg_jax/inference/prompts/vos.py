@@ -10,7 +10,7 @@ import numpy as np
 from vseg_jax.inference.engine import Engine, Images, Masks
 from vseg_jax.inference.geometry import all_to_original
 from vseg_jax.inference.prompts import masks as user_masks
-from vseg_jax.inference.prompts.base import Ids, TaskStreams, check_counts, given_names
+from vseg_jax.inference.prompts.base import Ids, TaskStreams, check_counts
 from vseg_jax.inference.segmentation import EXCLUSIVE, Segmentation
 from vseg_jax.input_pipeline.transforms import Geometry
 from vseg_jax.media.video import size_text
@@ -21,6 +21,8 @@ class MaskStreams(TaskStreams):
     """Streams of a model that propagates masks through a video."""
 
     needs = ()
+    prompt = "mask"
+    prompt_request = "a mask prompt: give the first frame's index mask"
 
     @classmethod
     def check_engine(cls, engine: Engine) -> None:
@@ -28,14 +30,6 @@ class MaskStreams(TaskStreams):
         if engine.short_side < 0:
             raise ValueError(f"short_side is {engine.short_side}; it must be a number of pixels, "
                              "or 0 for the frame's own size")
-
-    @classmethod
-    def check_prompt(cls, query: Any, mask: Any) -> None:
-        """Raises ValueError unless the prompt is a mask."""
-        given = given_names(query, mask)
-        if given != "mask":
-            raise ValueError("this model takes a mask prompt: give the first frame's index mask as "
-                             "mask" + (f", not {given}" if given else ""))
 
     @classmethod
     def geometry(cls, engine: Engine, height: int, width: int) -> Geometry:
