@@ -42,7 +42,8 @@ def test_videos_without_audio(source, tmp_path):
 
 
 @pytest.mark.parametrize("damage, message", [
-    (lambda p: wav(p, np.zeros((1, 8000)), 8000), "vid0.wav has audio with a sample rate of 8000"),
+    (lambda p: wav(p, np.zeros((1, 8000)), 8000),
+     "vid0.wav has audio with a sample rate of 8000 Hz; at least 16000 "),
     (lambda p: wav(p, np.zeros((1, 0)), 16000), "vid0.wav is empty"),
     (lambda p: p.write_bytes(b"RIFF"), "vid0.wav cannot be decoded"),
     (lambda p: cut(p, 0.5), "vid0.wav is cut off: it has 88222 bytes of 176444"),

@@ -94,7 +94,8 @@ def test_another_folder_and_two_years_mixed(tmp_path):
     valid = json.loads((source / "valid.json").read_text())
     valid["categories"] = valid["categories"][:3]
     write(source / "valid.json", json.dumps(valid))
-    with pytest.raises(ValueError, match=r"valid\.json and .*train\.json have different categ"):
+    message = r"valid\.json and .*train\.json have different categories"
+    with pytest.raises(ValueError, match=message):
         prepare("youtube_vis", source, tmp_path / "data")
 
 
