@@ -11,13 +11,21 @@ import standin
 
 from vseg_jax.evaluation.frames import evaluate
 from vseg_jax.inference.geometry import inside, to_original
+from vseg_jax.input_pipeline.samples import ReferringSamples
 from vseg_jax.input_pipeline.settings import ClipConfig
 from vseg_jax.metrics.a2d import A2DMetric, score_folder
+from vseg_jax.metrics.grounding import SCORES, grounding
 
 
 def run(samples, batch_size=5, **options):
     return evaluate(standin.Standin(), standin.variables(), samples, batch_size=batch_size,
                     progress=False, **options)
+
+
+def without(result, *names):
+    """The scores and those of the groups without some of them."""
+    return {key: without(value, *names) if isinstance(value, dict) else value
+            for key, value in result.items() if key not in names}
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +50,35 @@ def test_scores_are_those_of_each_sample_at_its_own_size(samples):
     assert by["differs_in"]["color"]["samples"] == 6
     assert by["differs_in"]["motion"]["samples"] == 4  # two samples do not have it
     assert by["category"]["square"]["samples"] == 6
+
+
+def test_found_and_grounded_of_all_samples_and_of_each_group(samples):
+    result, rows, ious = run(samples, batch_size=5), [], []
+    for i in range(len(samples)):
+        sample, truth = samples[i], samples.truth(i)
+        batch = {k: v[None] for k, v in sample.items()}
+        logits = np.asarray(standin.Standin().predict(standin.variables(), batch).logits)[0, 0]
+        probability = 1 / (1 + np.exp(-to_original(logits, sample["geometry"], truth.mask.shape)))
+        metric = A2DMetric("legacy")
+        ious.append(metric.add(probability, truth.mask == truth.object_id))
+        rows.append(grounding(metric.binarize(probability), truth.mask, truth.object_id))
+    assert [result[name] for name in SCORES] == pytest.approx(np.mean(rows, 0).tolist())
+    assert result["grounded"] == 1 and result["guess_iou"] == 0.5
+    assert result["sample_iou"] == pytest.approx(ious, abs=1e-5)
+    assert result["sample_video"] == [0] * 4 + [1] * 4 + [2] * 4
+    of_color = np.mean([row for i, row in enumerate(rows)
+                        if samples.truth(i).differs_in == "color"], 0)
+    assert [result["by"]["differs_in"]["color"][name] for name in SCORES] == pytest.approx(
+        of_color.tolist())
+
+
+def test_the_expressions_of_other_objects_are_found_but_not_grounded(samples):
+    shuffled = ReferringSamples(samples.dataset, samples.clip, samples.tokenizer, train=False,
+                                shuffle_expressions=True)
+    plain, result = run(samples), run(shuffled)
+    assert result["grounded"] == 0 and result["mean_iou"] < 0.05
+    assert result["best_iou"] == pytest.approx(plain["best_iou"])
+    assert result["found_iou"] == pytest.approx(plain["found_iou"])
 
 
 def test_padding_and_batch_size_change_nothing_and_one_trace_serves_all_batches(samples):
@@ -98,7 +135,7 @@ def test_saved_masks_score_the_same(samples, tmp_path):
     for protocol in ("legacy", "coco"):
         result = run(samples, protocol=protocol, save=folder / protocol)
         scored = score_folder(folder / protocol)
-        assert scored == {k: v for k, v in result.items() if k != "protocol"}
+        assert scored == without(result, "protocol", "sample_iou", "sample_video", *SCORES)
     rows = json.loads((folder / "coco" / "predictions.json").read_text())["samples"]
     assert rows[0]["text"] == "the red square" and rows[0]["video"] == "video0"
     run(samples, save=folder / "coco")   # in place of the earlier one
@@ -106,6 +143,15 @@ def test_saved_masks_score_the_same(samples, tmp_path):
     with pytest.raises(ValueError, match="already exists"):
         run(samples, save=folder)        # another folder, which stays
     assert sorted(p.name for p in folder.iterdir()) == ["coco", "legacy"]
+
+
+def test_samples_of_several_processes_are_put_in_order(samples, monkeypatch):
+    def two_processes(value):
+        return json.loads(json.dumps([value[1::2], value[::2]]))
+
+    alone = run(samples)
+    monkeypatch.setattr("vseg_jax.evaluation.runner.gather", two_processes)
+    assert run(samples) == alone
 
 
 def test_a_failure_leaves_no_folder(samples, tmp_path):

@@ -25,6 +25,7 @@ from vseg_jax.inference.geometry import inside, sigmoid, to_original
 from vseg_jax.input_pipeline.loader import eval_batches
 from vseg_jax.input_pipeline.samples import ReferringSamples, Truth
 from vseg_jax.metrics.a2d import A2DMetric, GroupedMetric
+from vseg_jax.metrics.grounding import grounding, mean_scores
 from vseg_jax.models.base import Model, Variables
 
 TABLE = "predictions.json"  # of a saved evaluation
@@ -64,31 +65,33 @@ def evaluate(
 
     Returns:
       `protocol`; `GroupedMetric.result()`, grouped by "differs_in" and "category" where the dataset
-      has these of its samples.
+      has these of its samples; the scores of `vseg_jax.metrics.grounding` over all samples and over
+      each group; `sample_iou` and `sample_video`, lists with the IoU of each sample, rounded to 5
+      digits, and the number of its video in the dataset.
 
     Raises:
       ValueError: the batch cannot be sharded over the devices, `save` is another folder or several
         processes would share it, or there is no such protocol.
     """
-    metric, rows = GroupedMetric(protocol), []
+    scores = _Scores(protocol)
+    videos = {entry.video_id: number for number, entry in enumerate(samples.dataset.index)}
     with runner.start(samples.dataset.name, len(samples), "samples", save=save, progress=progress,
                       table=TABLE) as run:
         for number, logits, score, geometry in _predictions(
             model, variables, samples, batch_size, workers
         ):
             truth = samples.truth(number)
-            probability, mask = _at_frame_size(metric.metric, logits, truth, geometry, gt_roundtrip)
-            groups = {"differs_in": truth.differs_in, "category": truth.category}
-            metric.add(probability, mask, score, **groups)
-            rows.append({"sample": number, **groups})
+            metric = scores.metric.metric
+            probability, mask = _at_frame_size(metric, logits, truth, geometry, gt_roundtrip)
+            row = scores.add(number, videos[truth.video_id], truth, probability, mask, score)
             if run.folder:
-                rows[-1] |= {"video": truth.video_id, "frame": truth.frame, "text": truth.text,
-                             "object_id": truth.object_id, "score": score}
-                _save(run.folder, rows[-1], metric.metric.binarize(probability), mask)
+                row |= {"video": truth.video_id, "frame": truth.frame, "text": truth.text,
+                        "object_id": truth.object_id, "score": score}
+                _save(run.folder, row, metric.binarize(probability), mask)
             run.bar.update(jax.process_count())
-        metric, rows = _gather(metric, rows)
-        run.write({"protocol": protocol, "gt_roundtrip": gt_roundtrip, "samples": rows})
-    return {"protocol": protocol, **metric.result()}
+        scores.gather()
+        run.write({"protocol": protocol, "gt_roundtrip": gt_roundtrip, "samples": scores.rows})
+    return {"protocol": protocol, **scores.result()}
 
 
 def report(results: Mapping[str, Mapping[str, Any]]) -> None:
@@ -193,16 +196,53 @@ def _save(folder: Path, row: dict[str, Any], mask: np.ndarray, truth: np.ndarray
         Image.fromarray(array.astype(np.uint8) * 255).save(folder / name / row["file"])
 
 
-def _gather(
-    metric: GroupedMetric, rows: list[dict[str, Any]]
-) -> tuple[GroupedMetric, list[dict[str, Any]]]:
-    """Returns all processes' samples in the order of the dataset, as a single process has them."""
-    pairs = [pair for part in runner.gather(
-        list(zip(metric.metric.rows.tolist(), rows, strict=True))) for pair in part]
-    pairs.sort(key=lambda pair: pair[1]["sample"])
-    rows = [row for _, row in pairs]
-    together = GroupedMetric(metric.metric.protocol)
-    together.metric = A2DMetric.from_rows(
-        metric.metric.protocol, np.array([counts for counts, _ in pairs], np.float64))
-    together.attributes = [{k: r[k] for k in ("differs_in", "category")} for r in rows]
-    return together, rows
+class _Scores:
+    """The scores of the samples that this process, or after `gather` all processes, predicted.
+
+    Attributes:
+      metric: of A2D-Sentences.
+      extras: of each sample, the number of its video and what `grounding` returns.
+      rows: of each sample, its number and groups, and what is saved of it.
+    """
+
+    def __init__(self, protocol: str) -> None:
+        self.metric = GroupedMetric(protocol)
+        self.extras: list[list[float]] = []
+        self.rows: list[dict[str, Any]] = []
+
+    def add(
+        self, number: int, video: int, truth: Truth, probability: np.ndarray, mask: np.ndarray,
+        score: float,
+    ) -> dict[str, Any]:
+        """Adds a sample and returns its row; `mask` is the ground truth as it is scored."""
+        groups = {"differs_in": truth.differs_in, "category": truth.category}
+        self.metric.add(probability, mask, score, **groups)
+        prediction = self.metric.metric.binarize(probability)
+        self.extras.append([float(video), *grounding(prediction, truth.mask, truth.object_id)])
+        self.rows.append({"sample": number, **groups})
+        return self.rows[-1]
+
+    def gather(self) -> None:
+        """Takes all processes' samples in the dataset's order, as a single process has them."""
+        metric = self.metric.metric
+        samples = [sample for part in runner.gather(
+            list(zip(metric.rows.tolist(), self.extras, self.rows, strict=True)))
+            for sample in part]
+        samples.sort(key=lambda sample: sample[2]["sample"])
+        counts, extras, rows = zip(*samples, strict=True)
+        self.extras, self.rows = list(extras), list(rows)
+        self.metric = GroupedMetric(metric.protocol)
+        self.metric.metric = A2DMetric.from_rows(metric.protocol, np.array(counts, np.float64))
+        self.metric.attributes = [{k: r[k] for k in ("differs_in", "category")} for r in rows]
+
+    def result(self) -> dict[str, Any]:
+        """Returns what `evaluate` does, without the protocol."""
+        videos, scores = np.split(np.array(self.extras, np.float64), [1], axis=1)
+        result = {**self.metric.result(), **mean_scores(scores)}
+        for name, values in self.metric.groups().items():
+            for value, numbers in values.items():
+                result["by"][name][value] |= mean_scores(scores[numbers])
+        return result | {
+            "sample_iou": self.metric.metric.iou.round(5).tolist(),
+            "sample_video": videos[:, 0].astype(int).tolist(),
+        }

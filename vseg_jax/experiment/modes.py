@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
     def score(variables: Variables, step: int) -> dict[str, float]:
         del step
         results.update(task.evaluate(variables))
-        write_text(workdir / METRICS, json.dumps(results, indent=2) + "\n")
+        write_text(workdir / METRICS, _json(results))
         return {f"{name}/{key}": value for name, result in results.items()
                 for key, value in result.items() if isinstance(value, float)}
 
@@ -88,7 +89,7 @@ def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
     results = task.evaluate(variables, folder if settings.evaluation.save else None)
     folder.mkdir(exist_ok=True)
     for name, result in results.items():
-        write_text(folder / f"{name}.json", json.dumps(result, indent=2) + "\n")
+        write_text(folder / f"{name}.json", _json(result))
     task.report(results)
     return results
 
@@ -167,3 +168,9 @@ def study_cost(name_and_variant: str, workdir: str | Path, overrides: Mapping[st
         return costs.count(model, batch_shapes(settings, model), settings.train)
 
     print(study.cost(*study.load(name_and_variant), workdir, overrides, count))
+
+
+def _json(results: Mapping[str, Any]) -> str:
+    """Returns scores as indented JSON, with each list of numbers in one line."""
+    text = json.dumps(results, indent=2) + "\n"
+    return re.sub(r"\[[^][{}\"]*\]", lambda match: " ".join(match[0].split()), text)

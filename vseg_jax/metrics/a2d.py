@@ -124,6 +124,11 @@ class A2DMetric:
         """(intersection, union, score) of every sample as float64, in the order they were added."""
         return np.array(self._rows, np.float64).reshape(-1, 3)
 
+    @property
+    def iou(self) -> Float[np.ndarray, " samples"]:
+        """IoU of every sample, in the order they were added."""
+        return self._iou(self.rows)
+
     @classmethod
     def from_rows(cls, protocol: str, rows: Float[np.ndarray, "samples 3"]) -> A2DMetric:
         """Returns the metric that `rows` came from."""
@@ -143,8 +148,7 @@ class A2DMetric:
         """
         if not self._rows:
             raise ValueError("no sample was added, so there is nothing to score")
-        rows = self.rows
-        iou = self._iou(rows)
+        rows, iou = self.rows, self.iou
         reached = np.greater_equal if self.protocol == "legacy" else np.greater
         result = {f"precision@{k}": float(reached(iou, k).mean()) for k in PRECISION_AT}
         intersection, union, score = rows.T
@@ -212,17 +216,21 @@ class GroupedMetric:
         self.attributes.append(attributes)
         return iou
 
-    def result(self) -> dict[str, Any]:
-        """Returns `A2DMetric.result()` with `samples`, their number, and `by`: {attribute: {value:
-        the same scores of that group}} for the attributes that any sample has."""
-        result: dict[str, Any] = {**self.metric.result(), "samples": len(self.metric)}
+    def groups(self) -> dict[str, dict[str, list[int]]]:
+        """Returns {attribute: {value: numbers of the samples}}, sorted by attribute and value."""
         groups: dict[str, dict[str, list[int]]] = {}
         for number, attributes in enumerate(self.attributes):
             for name, value in attributes.items():
                 if value:
                     groups.setdefault(name, {}).setdefault(value, []).append(number)
-        for name, values in sorted(groups.items()):
-            for value, numbers in sorted(values.items()):
+        return {name: dict(sorted(values.items())) for name, values in sorted(groups.items())}
+
+    def result(self) -> dict[str, Any]:
+        """Returns `A2DMetric.result()` with `samples`, their number, and `by`: {attribute: {value:
+        the same scores of that group}} for the attributes that any sample has."""
+        result: dict[str, Any] = {**self.metric.result(), "samples": len(self.metric)}
+        for name, values in self.groups().items():
+            for value, numbers in values.items():
                 part = A2DMetric.from_rows(self.metric.protocol, self.metric.rows[numbers])
                 result.setdefault("by", {}).setdefault(name, {})[value] = {
                     **part.result(), "samples": len(numbers)
