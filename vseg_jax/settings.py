@@ -16,7 +16,7 @@ from vseg_jax.input_pipeline.settings import (
 )
 from vseg_jax.training.settings import TrainConfig
 
-__all__ = ["EvaluationConfig", "RowConfig", "Settings", "StudyConfig"]
+__all__ = ["EndpointConfig", "EvaluationConfig", "RowConfig", "Settings", "StudyConfig"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +77,26 @@ class RowConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class EndpointConfig:
+    """What a study decides, fixed in its file before it is run.
+
+    Attributes:
+      dataset: the test set, whose mean IoU is compared.
+      row: the row under test.
+      rivals: the rows that it is compared with.
+    """
+
+    dataset: str
+    row: str
+    rivals: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rivals or self.row in self.rivals:
+            raise ValueError(f"the endpoint compares '{self.row}' with the rivals "
+                             f"{list(self.rivals)}; name at least one, and not the row itself")
+
+
+@dataclasses.dataclass(frozen=True)
 class StudyConfig:
     """A comparison of configs: rows of settings, each run with several seeds.
 
@@ -84,7 +104,8 @@ class StudyConfig:
       rows: {name: row}; the names are names of folders too.
       columns: {heading: path in the scores}, such as "source/mean_iou".
       seeds: values of `train.seed`; the same for every row, so that rows can be compared in pairs.
-      baseline: the row that the others are tested against; "" for no test.
+      baseline: the row that the others are tested against, each column by itself; "" for no test.
+      endpoint: the only test of the study, in place of those against the baseline; or None.
       lines: {legend: {tick: row}}; the figure then has lines over the ticks in place of bars.
     """
 
@@ -92,6 +113,7 @@ class StudyConfig:
     columns: Mapping[str, str]
     seeds: tuple[int, ...] = (0, 1, 2)
     baseline: str = ""
+    endpoint: EndpointConfig | None = None
     lines: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -101,7 +123,13 @@ class StudyConfig:
             if not re.fullmatch(r"[\w.+-]+", name):
                 raise ValueError(f"row '{name}' cannot name a folder; use letters, digits and _.+-")
         named = [row for line in self.lines.values() for row in line.values()]
-        for row in [self.baseline, *named] if self.baseline else named:
+        if self.baseline:
+            named.append(self.baseline)
+        if self.endpoint is not None:
+            named += [self.endpoint.row, *self.endpoint.rivals]
+            if len(self.seeds) < 2:
+                raise ValueError("an endpoint needs at least two seeds")
+        for row in named:
             if row not in self.rows:
-                raise ValueError(f"baseline or line '{row}' is not one of the rows "
+                raise ValueError(f"'{row}' (baseline, line or endpoint) is not one of the rows "
                                  f"({', '.join(self.rows)})")

@@ -18,8 +18,9 @@ from typing import Any
 from vseg_jax import config
 from vseg_jax.atomic import write_text
 from vseg_jax.experiment.study import table
+from vseg_jax.experiment.study.endpoint import SCORES, verdict
 from vseg_jax.experiment.study.plot import plot
-from vseg_jax.experiment.study.table import SCORES, collect, cost_table, score_table
+from vseg_jax.experiment.study.table import collect, cost_table, score_table
 from vseg_jax.settings import RowConfig, StudyConfig
 
 LOCK = "lock"  # file of a cell, locked while a process runs it
@@ -90,6 +91,8 @@ def report(name: str, study: StudyConfig, workdir: Path) -> str:
     """
     cells = collect(study, workdir)
     text = score_table(study, cells)
+    if study.endpoint is not None:
+        text += "\n" + verdict(study, workdir)
     write_text(workdir / f"{name}.md", text)
     rows = [[title, seed, *values] for title, of_row in cells.items()
             for seed, values in of_row.items()]

@@ -14,9 +14,9 @@ import numpy as np
 from scipy import stats
 
 from vseg_jax.atomic import write_text
+from vseg_jax.experiment.study.endpoint import SCORES
 from vseg_jax.settings import StudyConfig
 
-SCORES = "scores.json"  # of a complete cell
 # {key of what `vseg_jax.training.dry_run.count` returns: (heading, unit)}
 COSTS = {
     "parameters": ("parameters, M", 1e6),
@@ -48,16 +48,17 @@ def score_table(study: StudyConfig, cells: Cells) -> str:
     """Returns a Markdown table of means and standard deviations over the seeds, in percent.
 
     The value of a row with two seeds or more in common with the baseline has the p of a paired
-    two-sided t-test on these.
+    two-sided t-test on these, except in a study with an endpoint, which is its only test.
     """
     text = _head(["runs", *study.columns])
-    base = cells.get(study.baseline, {}) if study.baseline else {}
+    tested = study.baseline and study.endpoint is None
+    base = cells.get(study.baseline, {}) if tested else {}
     for name, of_row in cells.items():
         texts = [_entry(of_row, base if name != study.baseline else {}, column)
                  for column in range(len(study.columns))]
         text += f"| {name} | {len(of_row)} | {' | '.join(texts)} |\n"
     text += "\nPercent: mean ± standard deviation over the runs."
-    if study.baseline:
+    if tested:
         text += (f" p: paired two-sided t-test against {study.baseline} on the seeds that both "
                  "have, each comparison by itself, not corrected for their number.")
     return text + "\n"
