@@ -45,3 +45,17 @@ def test_void_has_no_gradient_at_any_scale():
     np.testing.assert_array_equal(fine[0, :2, :2], 0)
     assert coarse[0, 0, 0] == 0
     assert (jnp.abs(fine) > 0).sum() == 12 and (jnp.abs(coarse) > 0).sum() == 3
+
+
+def test_pos_weight_and_soft_targets_by_hand():
+    weight, response = jnp.ones((1, 4, 4)), jnp.log(3 * jnp.ones((1, 2, 2)))  # probability 3/4
+    on, off = -np.log(3 / 4), -np.log(1 / 4)
+
+    def loss(**changes):
+        return float(segmentation_loss((response,), MASK, weight, QvimConfig(**changes))[0][0])
+
+    np.testing.assert_allclose(loss(pos_weight=1.5), (1.5 * on + 3 * off) / 4, rtol=1e-5)
+    shares = np.array([0.75, 0.25, 0.5, 0.5])
+    np.testing.assert_allclose(
+        loss(gt_soft=True), (shares * on + (1 - shares) * off).mean(), rtol=1e-5
+    )

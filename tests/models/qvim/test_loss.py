@@ -1,0 +1,100 @@
+"""The total loss and its metrics for given outputs of the network, which is not run."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_models import quick_jit
+from tiny_qvim import build, make_batch
+
+from vseg_jax.models.qvim import constraint, robustnet
+from vseg_jax.models.qvim.config import ComparedConfig
+from vseg_jax.models.qvim.network import Output
+from vseg_jax.models.qvim.objective import segmentation_loss
+
+RANDOM = np.random.default_rng(0)
+LATE = jnp.int32(9)
+
+
+class GivenOutput:
+    """Stands in for the network."""
+
+    def __init__(self, output):
+        self.output = output
+
+    def apply(self, variables, *inputs, **options):
+        return self.output, {"batch_stats": {}}
+
+
+def normal(*shape):
+    return jnp.asarray(RANDOM.normal(size=shape), jnp.float32)
+
+
+def given(batch, **changes):
+    """A model whose network returns random features, and logits right in sample 0 only."""
+    model = build(**changes)
+    mask = batch["masks"][:, 1] == 1
+    mask = mask.at[1].set(~mask[1])
+    even, weights = jnp.full((4, 2, 2), 0.25), jnp.asarray([[[0.5, 0.1], [0.2, 0.2]]] * 4)
+    model.network = GivenOutput(Output(
+        logits=jnp.where(mask, 9.0, -9.0),
+        responses=tuple(normal(4, n, n) for n in (8, 4, 2, 1, 1)),
+        pooled=tuple(normal(4, 8) for _ in range(5)),
+        pooling=(even, weights, even, even, even),
+        attention=(None,) * 5,
+        visual=tuple(normal(4, 2, 2, 3) for _ in range(5)),
+        query=normal(4, 8),
+        words=tuple(normal(4, 5, 8) for _ in range(5)),
+    ))
+    heads, state = constraint.init(model.config, jax.random.key(0))
+    return model, {"params": {"contrast": heads}, "batch_stats": {}, "moco": state}
+
+
+def means_of(model, variables, batch, step=LATE):
+    total, _, means = quick_jit(model.loss)(variables, batch, jax.random.key(0), step)
+    return float(total), {name: (float(s), float(n)) for name, (s, n) in means.items()}
+
+
+def test_total_is_the_weighted_sum_of_its_terms():
+    batch = {k: jnp.asarray(v) for k, v in make_batch().items()}
+    batch["valid"] = batch["valid"].at[2].set(False)
+    whitening = ComparedConfig("irw", whitening_weight=0.5, irw_relax=0.0)
+    model, variables = given(
+        batch, contrast_weight=0.25, compared=whitening, qfa_scales=(), am_adain_scales=()
+    )
+    total, means = means_of(model, variables, batch)
+    output, c = model.network.output, model.config
+
+    mask = (batch["masks"][:, 1] == 1).astype(jnp.float32)
+    weight = jnp.ones_like(mask) * batch["valid"][:, None, None]
+    each = {
+        "segmentation": segmentation_loss(output.responses, mask, weight, c)[0],
+        "contrast": constraint.loss(
+            c, variables["params"]["contrast"], variables["moco"], batch, output, LATE)[0],
+        "whitening": robustnet.loss(c, None, batch, output)[0],
+    }
+    part = {name: float(values[np.array([0, 1, 3])].mean()) for name, values in each.items()}
+    assert min(part.values()) > 0.01
+    wanted = part["segmentation"] + 0.25 * part["contrast"] + 0.5 * part["whitening"]
+    assert total == pytest.approx(wanted, rel=1e-5)
+    for name, value in part.items():
+        assert means[name] == pytest.approx((3 * value, 3), rel=1e-5)
+    assert means["loss"] == pytest.approx((3 * total, 3), rel=1e-5)
+    assert means["iou"] == pytest.approx((2, 3))   # samples 0 and 3; 1 is wrong everywhere
+
+
+@pytest.mark.parametrize(
+    ("step", "beta", "object_gone"), [(9, 0.5, 1), (0, 0.0, 0)], ids=["last", "before QFA"]
+)
+def test_metrics_of_qfa_by_hand(step, beta, object_gone):
+    batch = make_batch()
+    batch["masks"][:] = 0
+    batch["masks"][:, :, 16:, :16] = 1    # cell (1, 0), of peak weight 0.4
+    batch["masks"][0, :, :16, :16] = 255  # cell (0, 0), the peak, is not counted in sample 0
+    batch = jax.tree.map(jnp.asarray, batch)
+    model, variables = given(batch, qfa_scales=(2,), contrast=False)
+    _, means = means_of(model, variables, batch, jnp.int32(step))
+    assert means["qfa_beta"] == pytest.approx((4 * beta, 4))
+    # Background: the peak (kept in three samples) and two cells of peak weights 0.2 and 0.4.
+    assert means["qfa_background"] == pytest.approx((8 * object_gone, 11))
+    assert means["qfa_object"] == pytest.approx((4 * object_gone, 4))
