@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +7,9 @@ from tiny_rcf import WITH_AUDIO, build, quick_jit
 
 from vseg_jax.models.rcf.fusion import Fusion
 from vseg_jax.models.rcf.network import prepare
-from vseg_jax.models.rcf.tokens import ReferenceToken, sine
+from vseg_jax.models.rcf.tokens import AudioToken, ReferenceToken, sine
+from vseg_jax.models.rcf.transformer import Encoder
+from vseg_jax.text.recurrent import Lstm
 
 MAPS = jax.random.normal(jax.random.key(1), (1, 2, 6, 6, 8))
 
@@ -107,3 +110,80 @@ def test_frames_are_padded_below_and_on_the_right():
     assert x.shape == (64, 64, 3)
     np.testing.assert_allclose(x[32, 0], [2.2489, 2.4286, 2.64], atol=1e-3)
     assert (x[33:] == 0).all()
+
+
+@pytest.mark.parametrize("positions", ["once", "each_layer"])
+@pytest.mark.parametrize("fusion", ["reference_token", "full_enc", "full_dec"])
+def test_what_the_encoder_reads(fusion, positions):
+    """The encoder is replaced by one that returns its tokens, so the rest can be followed."""
+    config = build(references=2, fusion=fusion, positions=positions, **WITH_AUDIO).config
+    random, module, seen = np.random.default_rng(0), Fusion(config), []
+
+    def normal(*shape):
+        return jnp.asarray(random.normal(size=shape), jnp.float32)
+
+    def instead(call, arguments, keywords, context):
+        if not isinstance(context.module, Encoder):
+            return call(*arguments, **keywords)
+        seen.append(arguments)
+        return arguments[0]
+
+    inputs = (normal(1, 3, 3, 8), normal(1, 2, 3, 3, 8), normal(1, 3, 8),
+              jnp.asarray([[True, False, True]]))
+    with nn.intercept_methods(instead):
+        shapes = jax.eval_shape(lambda *x: module.init(jax.random.key(0), *x, train=False), *inputs)
+        params = jax.tree.map(lambda x: normal(*x.shape), shapes["params"])
+        seen.clear()
+        out = module.apply({"params": params}, *inputs, train=False)
+
+    def project(x):
+        return (x @ params["target"]["kernel"] + params["target"]["bias"]).reshape(1, 9, 16)
+
+    target, references, audio, valid = inputs
+    codes = sine(3, 3, 16)
+    encoder = AudioToken(16, config.audio_hidden)
+    audio_tokens = encoder.apply({"params": params["audio"]}, audio, valid)
+    parts = [(project(target), codes)]
+    others = [(project(references[:, r]), codes + params["reference_time"][r])
+              for r in (0, 1)] if fusion != "reference_token" else []
+    if fusion == "reference_token":
+        module = ReferenceToken(16, config.side, config.ref_pool, config.ref_weight,
+                                config.ref_weight_act)
+        tokens, _ = module.apply({"params": params["reference"]}, references)
+        parts.append((tokens, sine(config.side, config.side, 16)))
+    elif fusion == "full_enc":
+        parts += others
+    parts.append((audio_tokens, params["audio_time"]))
+    tokens = np.concatenate([x for x, _ in parts], 1)
+    places = np.concatenate([p for _, p in parts])[None]
+    there = np.concatenate([np.ones((1, tokens.shape[1] - 3), bool), valid], 1)[:, None]
+    once = positions == "once"
+    np.testing.assert_allclose(seen[0][0], tokens + places * once, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(seen[0][1], places * (not once), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(seen[0][2], there)
+    np.testing.assert_allclose(out.target.reshape(1, 9, 16), out.tokens[:, :9])
+    if fusion == "full_dec":   # the decoder also reads every reference, encoded alone
+        for (x, place), arguments in zip(others, seen[1:], strict=True):
+            np.testing.assert_allclose(arguments[0][0], x[0] + place * once, rtol=1e-4, atol=1e-4)
+            assert arguments[2] is None
+        tokens = np.concatenate([tokens, *(x for x, _ in others)], 1)
+        places = np.concatenate([places, *(p[None] for _, p in others)], 1)
+        there = np.concatenate([there, np.ones((1, 1, 18), bool)], 2)
+    else:
+        assert len(seen) == 1
+    np.testing.assert_allclose(out.tokens, tokens + places * once, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(out.positions, places, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(out.mask, there)
+
+
+def test_audio_tokens_by_hand():
+    random, module = np.random.default_rng(0), AudioToken(4, 3)
+    audio, valid = jnp.asarray(random.normal(size=(1, 3, 5)), jnp.float32), jnp.ones((1, 3), bool)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), audio, valid)["params"]
+    params = jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape), jnp.float32), shapes)
+    x = audio
+    for name in ("lstm1", "lstm2"):
+        x, _ = Lstm(3).apply({"params": params[name]}, x, valid)
+    x = np.maximum(x @ params["dense1"]["kernel"] + params["dense1"]["bias"], 0)
+    wanted = x @ params["dense2"]["kernel"] + params["dense2"]["bias"]
+    np.testing.assert_allclose(module.apply({"params": params}, audio, valid), wanted, rtol=1e-4)
