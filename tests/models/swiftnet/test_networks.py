@@ -1,12 +1,15 @@
 """The networks of mask propagation; tests/parity compares them with the public code."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vseg_jax.backbones import efficientnet
+from vseg_jax.layers.normalization import imagenet_colors
 from vseg_jax.models.swiftnet.blocks import Aspp
-from vseg_jax.models.swiftnet.encoders import unshuffle
+from vseg_jax.models.swiftnet.encoders import LiteEncoder, unshuffle
 from vseg_jax.models.swiftnet.network import StmNetwork, SwiftNetwork
 
 BOTH = [StmNetwork, SwiftNetwork]
@@ -184,3 +187,25 @@ def test_half_precision_predicts_in_float32():
     output, variables = abstract(SwiftNetwork(**SMALL, dtype=jnp.bfloat16))
     assert output.dtype == jnp.float32
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+
+
+def test_efficientnet_reads_its_own_colors_and_its_maps_are_split_by_sign():
+    random = np.random.default_rng(0)
+    colors = jnp.asarray(random.uniform(size=(1, 4, 4, 3)), jnp.float32)   # in [0, 1]
+    maps = [jnp.asarray(random.normal(size=(1, 2, 2, n)), jnp.float32) for n in (2, 3, 4, 5)]
+    seen = []
+
+    def instead(call, arguments, keywords, context):
+        if not isinstance(context.module, efficientnet.EfficientNetLite):
+            return call(*arguments, **keywords)
+        seen.append(arguments[0])
+        return maps
+
+    with nn.intercept_methods(instead):
+        out = LiteEncoder().apply({}, imagenet_colors(255 * colors), train=False)
+    mean, deviation = (np.asarray(c) for c in efficientnet.COLORS)
+    np.testing.assert_allclose(seen[0], (colors - mean) / deviation, atol=1e-5)
+    assert len(out) == 4
+    for got, x, scale in zip(out, maps, efficientnet.SCALES, strict=False):
+        wanted = np.concatenate([np.maximum(x, 0), np.maximum(-x, 0)], -1) / scale
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
