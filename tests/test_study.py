@@ -7,41 +7,16 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from scipy import stats
+from studies import STUDY, Runs
 
 import vseg_jax.configs.studies
 from vseg_jax import experiment
-from vseg_jax.experiment.study import COSTS, cost, endpoint, load, run, score_table
+from vseg_jax.experiment.study import COSTS, cost, load, run, score_table
 from vseg_jax.settings import EndpointConfig, RowConfig, StudyConfig
 
 STUDIES = Path(__file__).parents[1] / "configs/studies.py"
-STUDY = StudyConfig(
-    rows={"plain": RowConfig("plain.py"), "better": RowConfig("better.py", {"model.gain": 0.25})},
-    columns={"IoU": "test/iou"}, seeds=(0, 1, 2), baseline="plain",
-)
-
-
-class Runs:
-    """Stands in for training: an IoU that follows from row and seed; may be killed in a cell."""
-
-    def __init__(self, killed_at=None):
-        self.trained, self.killed_at = [], killed_at
-
-    def __call__(self, config, changes, folder):
-        def start():
-            if len(self.trained) == self.killed_at:
-                (folder / "metrics.json").write_text("{}")   # of an incomplete run
-                raise KeyboardInterrupt
-            self.trained.append((config, int(changes["train.seed"])))
-            seed = int(changes["train.seed"])
-            gain = float(changes.get("model.gain", 0))
-            return {"test": {"iou": 0.5 + gain + 0.01 * seed * (1 + gain), "preserved": None}}
-
-        return {"config": config, **changes}, start
-
-
 def test_table_and_csv_hold_every_run(tmp_path):
     table = run("few", STUDY, tmp_path, {}, Runs())
     assert "| plain | 3 | 51.0 ± 1.0 |" in table
@@ -147,6 +122,10 @@ def test_a_column_that_the_scores_lack_is_named(tmp_path):
     ({"rows": {"a/b": RowConfig("x.py")}}, "'a/b' cannot name a folder"),
     ({"baseline": "none"}, "'none' .* is not one of the rows"),
     ({"lines": {"gain": {"1": "best"}}}, "'best' .* is not one of the rows"),
+    ({"rows": {"a": RowConfig("x.py", init_from="b")}}, "'a' is initialized from 'b'; it must be"),
+    ({"rows": {name: RowConfig("x.py", init_from=start) for name, start in
+               {"a": "b", "b": "c", "c": ""}.items()}, "baseline": ""},
+     r"a row that has no init_from itself \(c\)"),
     ({"endpoint": EndpointConfig("test", "better", ("best",))}, "'best' .* is not one of the rows"),
     ({"endpoint": EndpointConfig("test", "better", ("plain",)), "seeds": (3,)},
      "at least two seeds"),
@@ -154,138 +133,6 @@ def test_a_column_that_the_scores_lack_is_named(tmp_path):
 def test_wrong_studies_are_named(study, message):
     with pytest.raises(ValueError, match=message):
         StudyConfig(**{"rows": STUDY.rows, "columns": STUDY.columns, **study})
-
-
-@pytest.mark.parametrize("rivals", [(), ("plain", "better")])
-def test_an_endpoint_compares_a_row_with_others(rivals):
-    with pytest.raises(ValueError, match="name at least one, and not the row itself"):
-        EndpointConfig("test", "better", rivals)
-
-
-class Sampled(Runs):
-    """As `Runs`, with the IoU of each of 40 samples, two per clip; "better" gains 0.1 in each."""
-
-    def __call__(self, config, changes, folder):
-        settings, start = super().__call__(config, changes, folder)
-
-        def sampled():
-            scores = start()
-            noise = np.random.default_rng(int(changes["train.seed"])).normal(0, 0.2, 40)
-            iou = 0.5 + noise + (0.1 + 0.02 * noise if config == "better.py" else 0)
-            return scores | {"wild": {"sample_iou": iou.tolist(),
-                                      "sample_video": [k // 2 for k in range(40)]}}
-
-        return settings, sampled
-
-
-def endpoint_study(*rivals, dataset="wild"):
-    rows = {**STUDY.rows, **{name: RowConfig(f"{name}.py") for name in rivals}}
-    return StudyConfig(rows, STUDY.columns, STUDY.seeds, "plain",
-                       EndpointConfig(dataset, "better", ("plain", *rivals)))
-
-
-def test_a_study_with_an_endpoint_tests_only_that(tmp_path):
-    study = endpoint_study("other")
-    table = run("few", study, tmp_path, {}, Sampled())
-    assert "| better | 3 | 76.2 ± 1.2 |" in table and "t-test" not in table
-    assert "mean IoU on wild, better against plain and other." in table
-    row = next(line for line in table.splitlines() if line.startswith("| plain | +10."))
-    assert row.endswith("| 3 | above |")
-    assert "better is above plain and other." in table
-    assert (tmp_path / "few.md").read_text() == table == run("few", study, tmp_path, {}, Runs())
-
-
-def test_an_incomplete_study_has_no_verdict(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        run("few", endpoint_study(), tmp_path, {}, Sampled(killed_at=5))
-    table = (tmp_path / "few.md").read_text()
-    assert "when the last of its runs is complete; 1 are missing." in table
-    assert "above" not in table and "+10" not in table
-
-
-def test_scores_without_samples_have_no_interval(tmp_path):
-    table = run("few", endpoint_study(dataset="test"), tmp_path, {}, Sampled())
-    assert "It is not tested: the scores lack the IoU of each sample." in table
-
-
-def test_rows_of_other_samples_are_not_compared():
-    row = {0: {"sample_iou": [0.5, 0.5], "sample_video": [0, 1]}}
-    other = {0: {"sample_iou": [0.5, 0.5], "sample_video": [0, 2]}}
-    with pytest.raises(ValueError, match="seed 0: the two rows were not evaluated on the same"):
-        endpoint.compare(row, other)
-
-
-def test_holm_by_hand():
-    # sorted: 0.01 * 4, 0.02 * 3, 0.03 * 2 and 0.5 * 1; none is below the one before it
-    assert endpoint.holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
-    assert endpoint.holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
-    assert endpoint.holm([0.7, 0.8]) == [1, 1]
-
-
-def test_estimate_and_its_error_by_hand():
-    sums, counts = np.array([[0.2, 0.6], [0.0, 0.4]]), np.array([[1.0, 2.0], [1.0, 2.0]])
-    one = np.ones((1, 2))
-    (mean,), (error,) = endpoint._estimate(sums, counts, one, one)
-    of_seed = np.array([0.8 / 3, 0.4 / 3])
-    assert mean == pytest.approx(of_seed.mean())
-    over_seeds = of_seed.var(ddof=1) / 2
-    residuals = np.array([0.2 - 2 * mean, 1.0 - 4 * mean])   # of the clips
-    assert error == pytest.approx((over_seeds + 2 * (residuals**2).sum() / 6**2)**0.5)
-    # a resample that has the second seed and the first clip twice
-    (mean,), _ = endpoint._estimate(sums, counts, np.array([[0.0, 2.0]]), np.array([[2.0, 0.0]]))
-    assert mean == 0.0
-
-
-def simulated(random, effect, seeds=8, clips=60):
-    """Differences of two rows: an effect of the seed, one of the clip, and noise of samples."""
-    counts = np.tile(random.integers(1, 4, clips), (seeds, 1)).astype(float)
-    each = (effect + random.normal(0, 0.02, (seeds, 1)) + random.normal(0, 0.15, clips)
-            + random.normal(0, 0.2, (seeds, clips)) / counts**0.5)
-    return each * counts, counts
-
-
-def test_the_interval_covers_the_true_difference_at_its_nominal_rate():
-    random = np.random.default_rng(4)
-    found = [endpoint.bootstrap(*simulated(random, 0.0), resamples=1000) for _ in range(300)]
-    covered = [c.low <= 0 <= c.high for c in found]
-    assert 0.92 <= np.mean(covered) <= 0.98   # the standard error of the rate is 0.013
-    for c, covers in zip(found, covered, strict=True):   # p and interval agree
-        assert covers if c.p > 0.055 else c.p >= 0.05 or not covers
-
-
-def test_an_effect_moves_the_interval_and_is_found():
-    found = []
-    for seed in range(30):
-        none, some = (endpoint.bootstrap(*simulated(np.random.default_rng(seed), effect), 1000)
-                      for effect in (0.0, 0.1))
-        for key in ("difference", "low", "high"):
-            assert getattr(some, key) == pytest.approx(getattr(none, key) + 0.1, abs=1e-6)
-        found.append(some.p < 0.05)
-    assert np.mean(found) > 0.9
-
-
-def test_noise_that_both_rows_have_cancels():
-    random = np.random.default_rng(0)
-    video = np.repeat(np.arange(50), 2)
-
-    def scores(iou):
-        return {"sample_iou": iou.tolist(), "sample_video": video.tolist()}
-
-    shared = {seed: random.normal(0.5, 0.3, 100) + random.normal(0, 0.1) for seed in range(6)}
-    own = {seed: random.normal(0, 0.02, 100) for seed in shared}
-    base = {seed: scores(iou) for seed, iou in shared.items()}
-    paired = endpoint.compare(
-        {seed: scores(iou + own[seed] + 0.01) for seed, iou in shared.items()}, base)
-    unpaired = endpoint.compare(
-        {seed: scores(shared[(seed + 1) % 6] + own[seed] + 0.01) for seed in shared}, base)
-    assert paired.p < 0.01 and paired.difference == pytest.approx(0.01, abs=0.003)
-    assert unpaired.p > 0.1
-    assert unpaired.high - unpaired.low > 10 * (paired.high - paired.low)
-
-
-def test_equal_rows_do_not_differ():
-    none = endpoint.bootstrap(np.zeros((3, 9)), np.ones((3, 9)))
-    assert (none.difference, none.low, none.high, none.p) == (0, 0, 0, 1)
 
 
 def cells():

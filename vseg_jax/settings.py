@@ -70,10 +70,13 @@ class RowConfig:
     Attributes:
       config: name of the runs' config, see `vseg_jax.config.load`.
       changes: {key below the config: value}, as `--config.key=value` sets them.
+      init_from: another row of the study; the run of each seed is initialized from the variables
+        of that row's run with the same seed. Empty for none.
     """
 
     config: str
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    init_from: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,3 +136,8 @@ class StudyConfig:
             if row not in self.rows:
                 raise ValueError(f"'{row}' (baseline, line or endpoint) is not one of the rows "
                                  f"({', '.join(self.rows)})")
+        starts = [name for name, row in self.rows.items() if not row.init_from]
+        for name, row in self.rows.items():
+            if row.init_from and row.init_from not in starts:
+                raise ValueError(f"row '{name}' is initialized from '{row.init_from}'; it must be "
+                                 f"a row that has no init_from itself ({', '.join(starts)})")

@@ -136,3 +136,24 @@ def test_a_run_initializes_from_the_variables_of_another(unbroken, tmp_path):
     started["params"]["head"].pop("bias")
     with pytest.raises(ValueError, match="missing params/head/bias"):
         train(toy.Toy(), toy.batches(), still, tmp_path / "third", initial=started)
+
+
+def test_a_run_initializes_from_one_that_lacks_modules_or_has_more(unbroken, tmp_path, capfd):
+    variables = jax.device_get(unbroken[1].variables)
+    less = {"params": {name: module for name, module in variables["params"].items()
+                       if name != "head"} | {"other": {"kernel": np.ones(3)}}}
+    still = dataclasses.replace(CONFIG, steps=1, learning_rate=0.0, ema=0.0)
+    fresh = train(toy.Toy(), toy.batches(), still, tmp_path / "fresh")
+    capfd.readouterr()
+    trained = train(toy.Toy(), toy.batches(), still, tmp_path / "next", initial=less)
+    note = "initialized afresh: batch_stats, params/head, queue; not used: params/other"
+    assert note in capfd.readouterr().out
+    params = trained.variables["params"]
+    assert same(params["encoder"], variables["params"]["encoder"])
+    assert same(params["head"], fresh.variables["params"]["head"])
+    with pytest.raises(ValueError, match="missing params/encoder/bias"):
+        train(toy.Toy(), toy.batches(), still, tmp_path / "third",
+              initial={"params": {"other": {"kernel": np.ones(3)}}})
+    less["params"]["encoder"]["bias"] = np.ones(3, np.float32)
+    with pytest.raises(ValueError, match=r"params/encoder/bias is \[\[3\]"):
+        train(toy.Toy(), toy.batches(), still, tmp_path / "fourth", initial=less)

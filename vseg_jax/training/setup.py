@@ -14,7 +14,7 @@ from vseg_jax.training import optimizer as optim
 from vseg_jax.training import sharding
 from vseg_jax.training import state as train_state
 from vseg_jax.training import step as train_step
-from vseg_jax.training.checkpoints import compare, describe
+from vseg_jax.training.initial import merge
 from vseg_jax.training.settings import TrainConfig
 from vseg_jax.training.state import TrainState
 
@@ -83,10 +83,11 @@ class Setup:
         lays them out; the optimizer's state is created in its place.
 
         Args:
-          initial: variables to initialize from, in place of random and public ones.
+          initial: variables to initialize from, in place of random and public ones; see
+            `vseg_jax.training.initial.merge`.
 
         Raises:
-          ValueError: `initial` is of another model, or the model's `pretrained` returns other
+          ValueError: `initial` does not fit the model, or the model's `pretrained` returns other
             collections than its `init`.
         """
         init = jax.jit(lambda key: self.model.init(
@@ -95,8 +96,8 @@ class Setup:
         if initial is None:
             variables = self.model.pretrained(init(key))
         else:
-            compare(describe(initial), describe(jax.eval_shape(init, key)), "of init_from")
-            variables = initial
+            variables = merge(initial, jax.eval_shape(init, key),
+                              lambda: self.model.pretrained(init(key)))
         layout = {"params": self.shardings.params, **self.shardings.collections}
         if variables.keys() != layout.keys():
             raise ValueError(

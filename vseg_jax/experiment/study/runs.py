@@ -4,13 +4,18 @@ A cell lies in `<workdir>/<row>/<seed>` and is a run like any other. It counts o
 `scores.json`, which is written last and atomically: a study can be resumed, and its table shows
 completed runs only. Tables are named after the study, so that studies with cells in common can
 share a workdir. Several processes can share it too; each takes cells that no other is running.
+
+A row can be initialized from another row: its cell then waits for the cell of that row and the same
+seed. While another process runs that cell, this process takes other cells, and at last waits.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +29,7 @@ from vseg_jax.experiment.study.table import collect, cost_table, score_table
 from vseg_jax.settings import RowConfig, StudyConfig
 
 LOCK = "lock"  # file of a cell, locked while a process runs it
+WAIT = 5.0     # seconds between two looks at a cell that another process runs
 Scores = dict[str, Any]
 # (config, overrides, workdir) -> (settings as plain values, function that trains and scores)
 Train = Callable[[str, Mapping[str, str], Path], tuple[Any, Callable[[], Scores]]]
@@ -58,29 +64,79 @@ def run(name: str, study: StudyConfig, workdir: str | Path, overrides: Mapping[s
     Raises:
       ValueError: a cell's config cannot be used, or a cell was run with other settings.
     """
-    workdir, elsewhere = Path(workdir), 0
-    for seed in study.seeds:
-        for title, row in study.rows.items():
-            changes = {**_changes(row, overrides), "train.seed": str(seed),
-                       "evaluation.overlay_clips": "0"}
-            folder = workdir / title / str(seed)
-            settings, start = train(row.config, changes, folder)
-            settings = json.loads(json.dumps(settings))
-            with _claim(folder) as ours:
-                if _is_complete(folder, settings):
+    workdir = Path(workdir)
+    cells = _cells(study, workdir, overrides, train)
+    while cells:
+        left = []
+        for cell in cells:
+            with _claim(cell.folder) as ours:
+                if _is_complete(cell.folder, cell.settings):
                     continue
-                if not ours:
-                    elsewhere += 1
+                if not ours or not cell.can_start():
+                    left.append(cell)
                     continue
-                print(f"{name}: {title}, seed {seed}", flush=True)
-                scores = start()
+                print(f"{name}: {cell.title}, seed {cell.seed}", flush=True)
+                scores = cell.train()
                 if not scores:
                     return report(name, study, workdir)
-                write_text(folder / SCORES, json.dumps({"settings": settings, "scores": scores}))
+                write_text(cell.folder / SCORES,
+                           json.dumps({"settings": cell.settings, "scores": scores}))
             report(name, study, workdir)
-    if elsewhere:
-        print(f"{name}: {elsewhere} cells are running in other processes", flush=True)
+        blocked = [cell for cell in left if not cell.can_start()]
+        if not blocked:
+            if left:
+                print(f"{name}: {len(left)} cells are running in other processes", flush=True)
+            break
+        if left == cells:   # what they start from is running in another process, which may end
+            time.sleep(WAIT)
+        cells = left
     return report(name, study, workdir)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cell:
+    """One row with one seed.
+
+    Attributes:
+      title, seed: the row and the seed.
+      folder: working directory of the run.
+      settings: as plain values; what a complete cell must have been run with.
+      train: trains and returns the scores; empty where the run was interrupted.
+      starts_from: the folder of the cell that this one is initialized from, or None.
+    """
+
+    title: str
+    seed: int
+    folder: Path
+    settings: Any
+    train: Callable[[], Scores]
+    starts_from: Path | None = None
+
+    def can_start(self) -> bool:
+        """Returns whether the cell that this one is initialized from is complete."""
+        return self.starts_from is None or (self.starts_from / SCORES).is_file()
+
+
+def _cells(study: StudyConfig, workdir: Path, overrides: Mapping[str, str],
+           train: Train) -> list[_Cell]:
+    """Returns all cells, seed by seed; those that others are initialized from come first."""
+    titles = sorted(study.rows, key=lambda title: bool(study.rows[title].init_from))
+    cells: dict[tuple[str, int], _Cell] = {}
+    for seed in study.seeds:
+        for title in titles:
+            row, folder = study.rows[title], workdir / title / str(seed)
+            changes = {**_changes(row, overrides), "train.seed": str(seed),
+                       "evaluation.overlay_clips": "0"}
+            start = cells[row.init_from, seed] if row.init_from else None
+            if start is not None:
+                changes["init_from"] = str(start.folder)
+            settings, function = train(row.config, changes, folder)
+            settings = json.loads(json.dumps(settings))
+            if start is not None:   # what the run starts from matters, and not where it lies
+                settings["init_from"] = start.settings
+            cells[title, seed] = _Cell(title, seed, folder, settings, function,
+                                       start and start.folder)
+    return list(cells.values())
 
 
 def report(name: str, study: StudyConfig, workdir: Path) -> str:
