@@ -103,3 +103,25 @@ def loss_and_gradient(model: Any, *, by_all: bool = False) -> Callable[..., Any]
         return compiled(changed, rest, batch, key, jnp.int32(step))
 
     return call
+
+
+def random_params(module: Any, *inputs: Any, scale: float = 0.5, **options: Any) -> Any:
+    """Random parameters of a flax module, biases too, without compiling `init`."""
+    def init(key: jax.Array) -> Any:
+        return module.init(key, *inputs, **options)["params"]
+
+    random = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda x: jnp.asarray(random.normal(size=x.shape, scale=scale), jnp.float32),
+        jax.eval_shape(init, KEY),
+    )
+
+
+class GivenOutput:
+    """Stands in for the network of a model and returns the same output for any input."""
+
+    def __init__(self, output: Any):
+        self.output = output
+
+    def apply(self, variables: Any, *inputs: Any, **options: Any) -> tuple[Any, Any]:
+        return self.output, {"batch_stats": {}}

@@ -1,10 +1,10 @@
 """Encoders and decoder against their descriptions, written in NumPy over their parameters."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from tiny_cvls import SMALL
+from tiny_models import random_params
 
 from vseg_jax.backbones.i3d import I3D
 from vseg_jax.models.cvls.config import CvlsConfig
@@ -16,20 +16,14 @@ RANDOM = np.random.default_rng(0)
 CONFIG = CvlsConfig(**SMALL)
 
 
-def normal(*shape, scale=1.0):
-    return jnp.asarray(RANDOM.normal(size=shape, scale=scale), jnp.float32)
-
-
-def drawn(module, *inputs):
-    """Random parameters, biases too, without compiling `init`."""
-    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
-    return jax.tree.map(lambda x: normal(*x.shape, scale=0.5), shapes)
+def normal(*shape):
+    return jnp.asarray(RANDOM.normal(size=shape), jnp.float32)
 
 
 def test_sentence_by_hand():
     tokens = jnp.asarray([[3, 7, 2, 0, 0], [5, 5, 19, 4, 1]])
     encoder, valid = LanguageEncoder(CONFIG), tokens > 0
-    params = drawn(encoder, tokens, valid)
+    params = random_params(encoder, tokens, valid)
     sentence = encoder.apply({"params": params}, tokens, valid)
     words = params["embedding"]["words"]["embedding"][tokens]
     states, _ = Lstm(CONFIG.lstm_width).apply({"params": params["lstm"]}, words, valid)
@@ -41,7 +35,7 @@ def test_sentence_by_hand():
 def test_decoder_by_hand():
     """On a map of one cell only the center of a 3x3 kernel acts."""
     decoder, features, sentence = Decoder(CONFIG), normal(2, 1, 1, 1, 8), normal(2, 8)
-    params = drawn(decoder, features, sentence)
+    params = random_params(decoder, features, sentence)
     x = np.concatenate([features[:, 0, 0, 0], sentence], -1)
     x = np.maximum(x @ params["fuse"]["kernel"] + params["fuse"]["bias"], 0)
     for i in (1, 2, 3):

@@ -1,9 +1,9 @@
 """The interaction module against its equations, written in NumPy over the module's parameters."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_models import random_params
 from tiny_qvim import SMALL
 
 from vseg_jax.models.qvim.config import QvimConfig
@@ -13,8 +13,8 @@ CHANNELS = SMALL["channels"]
 RANDOM = np.random.default_rng(0)
 
 
-def normal(*shape, scale=1.0):
-    return jnp.asarray(RANDOM.normal(size=shape, scale=scale), jnp.float32)
+def normal(*shape):
+    return jnp.asarray(RANDOM.normal(size=shape), jnp.float32)
 
 
 MAP = normal(2, 2, 3, 4)
@@ -24,12 +24,6 @@ QUERY = Query(normal(2, 5, CHANNELS) * VALID[..., None], VALID, normal(2, CHANNE
 
 def config(**changes):
     return QvimConfig(**{**SMALL, **changes})
-
-
-def drawn(module, *inputs):
-    """Random parameters, biases too, without compiling `init`."""
-    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
-    return jax.tree.map(lambda x: normal(*x.shape, scale=0.4), shapes)
 
 
 def linear(params, x):
@@ -51,7 +45,7 @@ def relu(x):
 def test_output_by_hand(changes):
     c = config(**changes)
     module = Interaction(c, 1)
-    params = drawn(module, MAP, QUERY, None)
+    params = random_params(module, MAP, QUERY, None)
     out, pooled, pooling, attention = module.apply({"params": params}, MAP, QUERY, None)
 
     y = Place(c).apply({"params": params["place"]}, MAP)
@@ -59,7 +53,7 @@ def test_output_by_hand(changes):
     if c.att_norm == "softmax":
         a = softmax(scores.reshape(2, 6)).reshape(2, 2, 3)
     else:
-        a = relu(scores) / relu(scores).sum((1, 2), keepdims=True)
+        a = (relu(scores) + 1e-6) / (relu(scores) + 1e-6).sum((1, 2), keepdims=True)
     p, z = y.mean((1, 2)), y
     if c.qgap:   # highlight: 1 + HW a is 2 everywhere if the query points nowhere in particular
         p = (a[..., None] * y).sum((1, 2))
@@ -89,7 +83,7 @@ CELLS = np.float32([[[[-1, -1, 0, 1, -0.5, 0, 0.5, 1], [0, -1, 1, 1, 0.5, 0, 0.5
 def test_position_and_self_attention_by_hand():
     visual = MAP[:1, :1, :2]
     module = Place(config())
-    params = drawn(module, visual)
+    params = random_params(module, visual)
     x = position(params, visual, CELLS)
     query, key, value = (linear(params[name], x[0, 0]) for name in ("query", "key", "value"))
     wanted = x + softmax(query @ key.T / np.sqrt(CHANNELS)) @ value
@@ -99,7 +93,7 @@ def test_position_and_self_attention_by_hand():
 def test_pooled_keys_are_means_of_cells():
     visual = MAP[:1, :1, :2]
     module = Place(config(sa_kv_max=1))   # one key: every pixel attends to the mean
-    params = drawn(module, visual)
+    params = random_params(module, visual)
     x = position(params, visual, CELLS)
     wanted = x + linear(params["value"], x.mean((1, 2), keepdims=True))
     np.testing.assert_allclose(module.apply({"params": params}, visual), wanted, rtol=1e-4)
@@ -108,7 +102,7 @@ def test_pooled_keys_are_means_of_cells():
 def test_word_attention_with_w_on_the_scores():
     module = WordAttention(config(ca_w="words"))
     y = normal(2, 2, 3, CHANNELS)
-    params = drawn(module, y, QUERY)
+    params = random_params(module, y, QUERY)
     scores = relu(y[0].reshape(6, CHANNELS) @ QUERY.words[0].T @ params["w"]["kernel"])
     weights = module.apply({"params": params}, y, QUERY)
     np.testing.assert_allclose(weights[0], softmax(scores), rtol=1e-4, atol=1e-6)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_models import quick_jit
+from tiny_models import GivenOutput, quick_jit
 from tiny_qvim import build, make_batch
 
 from vseg_jax.models.qvim import constraint, robustnet
@@ -14,16 +14,6 @@ from vseg_jax.models.qvim.objective import segmentation_loss
 
 RANDOM = np.random.default_rng(0)
 LATE = jnp.int32(9)
-
-
-class GivenOutput:
-    """Stands in for the network."""
-
-    def __init__(self, output):
-        self.output = output
-
-    def apply(self, variables, *inputs, **options):
-        return self.output, {"batch_stats": {}}
 
 
 def normal(*shape):
@@ -51,8 +41,8 @@ def given(batch, **changes):
 
 
 def means_of(model, variables, batch, step=LATE):
-    total, _, means = quick_jit(model.loss)(variables, batch, jax.random.key(0), step)
-    return float(total), {name: (float(s), float(n)) for name, (s, n) in means.items()}
+    total, _, means = model.loss(variables, batch, jax.random.key(0), step)
+    return total, means
 
 
 def test_total_is_the_weighted_sum_of_its_terms():
@@ -62,25 +52,28 @@ def test_total_is_the_weighted_sum_of_its_terms():
     model, variables = given(
         batch, contrast_weight=0.25, compared=whitening, qfa_scales=(), am_adain_scales=()
     )
-    total, means = means_of(model, variables, batch)
     output, c = model.network.output, model.config
-
     mask = (batch["masks"][:, 1] == 1).astype(jnp.float32)
     weight = jnp.ones_like(mask) * batch["valid"][:, None, None]
-    each = {
-        "segmentation": segmentation_loss(output.responses, mask, weight, c)[0],
-        "contrast": constraint.loss(
-            c, variables["params"]["contrast"], variables["moco"], batch, output, LATE)[0],
-        "whitening": robustnet.loss(c, None, batch, output)[0],
-    }
+
+    @quick_jit
+    def both():
+        heads, state = variables["params"]["contrast"], variables["moco"]
+        return means_of(model, variables, batch), {
+            "segmentation": segmentation_loss(output.responses, mask, weight, c)[0],
+            "contrast": constraint.loss(c, heads, state, batch, output, LATE)[0],
+            "whitening": robustnet.loss(c, None, batch, output)[0],
+        }
+
+    (total, means), each = both()
     part = {name: float(values[np.array([0, 1, 3])].mean()) for name, values in each.items()}
     assert min(part.values()) > 0.01
     wanted = part["segmentation"] + 0.25 * part["contrast"] + 0.5 * part["whitening"]
-    assert total == pytest.approx(wanted, rel=1e-5)
-    for name, value in part.items():
-        assert means[name] == pytest.approx((3 * value, 3), rel=1e-5)
-    assert means["loss"] == pytest.approx((3 * total, 3), rel=1e-5)
-    assert means["iou"] == pytest.approx((2, 3))   # samples 0 and 3; 1 is wrong everywhere
+    assert float(total) == pytest.approx(wanted, rel=1e-5)
+    sums = {name: (3 * value, 3) for name, value in part.items()}
+    # Of the IoU: samples 0 and 3; 1 is wrong everywhere.
+    for name, wanted in {**sums, "loss": (3 * total, 3), "iou": (2, 3)}.items():
+        np.testing.assert_allclose(means[name], wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +86,9 @@ def test_metrics_of_qfa_by_hand(step, beta, object_gone):
     batch["masks"][0, :, :16, :16] = 255  # cell (0, 0), the peak, is not counted in sample 0
     batch = jax.tree.map(jnp.asarray, batch)
     model, variables = given(batch, qfa_scales=(2,), contrast=False)
-    _, means = means_of(model, variables, batch, jnp.int32(step))
-    assert means["qfa_beta"] == pytest.approx((4 * beta, 4))
+    _, means = quick_jit(lambda: means_of(model, variables, batch, jnp.int32(step)))()
     # Background: the peak (kept in three samples) and two cells of peak weights 0.2 and 0.4.
-    assert means["qfa_background"] == pytest.approx((8 * object_gone, 11))
-    assert means["qfa_object"] == pytest.approx((4 * object_gone, 4))
+    wanted = {"qfa_beta": (4 * beta, 4), "qfa_background": (8 * object_gone, 11),
+              "qfa_object": (4 * object_gone, 4)}
+    for name, value in wanted.items():
+        np.testing.assert_allclose(means[name], value, rtol=1e-5)

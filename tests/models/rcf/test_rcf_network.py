@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_models import random_params
 from tiny_rcf import WITH_AUDIO, build, quick_jit
 
 from vseg_jax.models.rcf.fusion import Fusion
@@ -131,8 +132,7 @@ def test_what_the_encoder_reads(fusion, positions):
     inputs = (normal(1, 3, 3, 8), normal(1, 2, 3, 3, 8), normal(1, 3, 8),
               jnp.asarray([[True, False, True]]))
     with nn.intercept_methods(instead):
-        shapes = jax.eval_shape(lambda *x: module.init(jax.random.key(0), *x, train=False), *inputs)
-        params = jax.tree.map(lambda x: normal(*x.shape), shapes["params"])
+        params = random_params(module, *inputs, train=False)
         seen.clear()
         out = module.apply({"params": params}, *inputs, train=False)
 
@@ -179,8 +179,7 @@ def test_what_the_encoder_reads(fusion, positions):
 def test_audio_tokens_by_hand():
     random, module = np.random.default_rng(0), AudioToken(4, 3)
     audio, valid = jnp.asarray(random.normal(size=(1, 3, 5)), jnp.float32), jnp.ones((1, 3), bool)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), audio, valid)["params"]
-    params = jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape), jnp.float32), shapes)
+    params = random_params(module, audio, valid)
     x = audio
     for name in ("lstm1", "lstm2"):
         x, _ = Lstm(3).apply({"params": params[name]}, x, valid)
