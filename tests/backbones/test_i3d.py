@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_models import quick_jit
 
 from vseg_jax.backbones.i3d import I3D
 
@@ -43,6 +44,41 @@ def test_stages_stop_early():
     assert len(shapes(I3D(stages=2, width=0.1), 4)) == 2
     with pytest.raises(ValueError, match="stages is 6"):
         shapes(I3D(stages=6), 4)
+
+
+def test_change_is_called_at_its_places_and_later_stages_see_it():
+    module, clip = I3D(width=0.05, stages=3), jnp.ones((1, 4, 16, 16, 3))
+    seen = []
+
+    def record(place, x):
+        seen.append((place, x.shape[-1]))
+        return x
+
+    jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=False, change=record), clip)
+    assert seen == [
+        ("conv_1a_conv", 3), ("conv_1a_norm", 3), ("conv_1a", 3), ("pool_2a", 3),
+        ("conv_2b_conv", 3), ("conv_2b_norm", 3), ("conv_2c_conv", 10), ("conv_2c_norm", 10),
+        ("conv_2c", 10), ("mixed_3c", 24),
+    ]
+    module = I3D(width=0.05, stages=2)  # two stages compile in seconds
+    variables = quick_jit(lambda x: module.init(jax.random.key(0), x, train=False))(clip)
+
+    places = ["nowhere", *(place for place, _ in seen)]
+
+    @quick_jit
+    def outputs(at):
+        def change(here, x):
+            return jnp.where(at == places.index(here), -x, x)
+
+        return module.apply(variables, clip, train=False, change=change)
+
+    def differ(place):
+        changed, plain = outputs(places.index(place)), outputs(0)
+        return [bool((a != b).any()) for a, b in zip(changed, plain, strict=True)]
+
+    assert differ("conv_1a_conv") == differ("conv_1a_norm") == [True, True]
+    assert differ("conv_1a") == [True, True]
+    assert differ("pool_2a") == differ("conv_2c") == [False, True]
 
 
 def test_gradients_reach_the_stem_and_statistics_move():

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_models import quick_jit
 
 from vseg_jax.backbones.resnet import ResNet
 
@@ -55,6 +56,46 @@ def test_odd_sizes_round_up():
 def test_wrong_settings_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         abstract(ResNet(**settings))
+
+
+def test_change_is_called_at_its_places_and_later_layers_see_it():
+    module, image = ResNet(18, width=4, stem=True, stages=2), jnp.ones((1, 32, 32, 3))
+    seen = {}
+
+    def record(place, x):
+        seen[place] = x.shape[1:]
+        return x
+
+    variables = jax.eval_shape(
+        lambda x: module.init(jax.random.key(0), x, train=False, change=record), image
+    )
+    assert seen == {
+        "conv1": (16, 16, 4), "norm1": (16, 16, 4), "pool": (8, 8, 4), "layer1_sum": (8, 8, 4),
+        "layer1": (8, 8, 4), "layer2_sum": (4, 4, 8), "layer2": (4, 4, 8),
+    }
+    plain = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=False), image)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, plain)
+    variables = quick_jit(lambda x: module.init(jax.random.key(0), x, train=False))(image)
+
+    places = [*seen, "nowhere"]
+
+    @quick_jit
+    def outputs(at):
+        def change(here, x):
+            return jnp.where(at == places.index(here), -x, x)
+
+        return module.apply(variables, image, train=False, change=change)
+
+    def differ(place):
+        changed, plain = outputs(places.index(place)), outputs(places.index("nowhere"))
+        return [bool((a != b).any()) for a, b in zip(changed, plain, strict=True)]
+
+    assert differ("conv1") == differ("norm1") == [True, True, True]
+    assert differ("pool") == differ("layer1") == differ("layer1_sum") == [False, True, True]
+    assert differ("layer2") == differ("layer2_sum") == [False, False, True]
+    for place, stage in (("norm1", 0), ("layer1_sum", 1), ("layer2_sum", 2)):
+        assert (outputs(places.index(place))[stage] >= 0).all()  # before the ReLU
+    assert (outputs(places.index("layer2"))[2] <= 0).all()       # after it
 
 
 def test_frozen_trains_convolutions_only():

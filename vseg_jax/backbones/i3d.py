@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from vseg_jax.backbones.hooks import Change, unchanged, within
 from vseg_jax.layers.convolution import Conv1x1, Conv3d, Triple, max_pool
 from vseg_jax.layers.normalization import BatchNorm, Norm
 
@@ -23,6 +24,7 @@ MIXED = {
     "5c": (384, 192, 384, 48, 128, 128),
 }
 STAGES = 5
+ENDS = ("conv_1a", "conv_2c", "mixed_3c", "mixed_4f", "mixed_5c")  # last layers of the stages
 
 
 class I3D(nn.Module):
@@ -56,9 +58,16 @@ class I3D(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T H W 3"], *, train: bool
+        self, x: Float[Array, "B T H W 3"], *, train: bool, change: Change = unchanged
     ) -> tuple[Float[Array, "B _ _ _ _"], ...]:
         """Computes the maps of clips scaled as in the weights' training ([-1, 1] for DeepMind's).
+
+        Args:
+          x: the clips.
+          train: see `BatchNorm`.
+          change: called with the features at "conv_{n}_conv" (before the norm) and "conv_{n}_norm"
+            (before the ReLU) for n = 1a, 2b, 2c, at "pool_2a", and at the end of each stage
+            (`ENDS`). Later layers continue with the result.
 
         Returns:
           `stages` feature maps [B, T_k, H_k, W_k, C_k], the largest first. The output of every unit
@@ -72,8 +81,9 @@ class I3D(nn.Module):
         common = {"norm": self.norm, "eps": self.eps, "dtype": self.dtype}
 
         def conv(x: Array, name: str, features: int, kernel: Triple, strides: Triple) -> Array:
-            unit = Unit(*self._scaled(features), kernel, strides, **common, name=f"conv_{name}")
-            return unit(x, train=train)
+            name = f"conv_{name}"
+            unit = Unit(*self._scaled(features), kernel, strides, **common, name=name)
+            return unit(x, train=train, change=within(name, change))
 
         def mixed(x: Array, *names: str) -> Array:
             for name in names:
@@ -82,7 +92,8 @@ class I3D(nn.Module):
             return x
 
         def second_stage(x: Array) -> Array:
-            x = conv(max_pool(x, (1, 3, 3), (1, 2, 2)), "2b", 64, (1, 1, 1), (1, 1, 1))
+            x = change("pool_2a", max_pool(x, (1, 3, 3), (1, 2, 2)))
+            x = conv(x, "2b", 64, (1, 1, 1), (1, 1, 1))
             return conv(x, "2c", 192, (3, 3, 3), (1, 1, 1))
 
         stages = (
@@ -93,8 +104,8 @@ class I3D(nn.Module):
             lambda x: mixed(max_pool(x, (2, 2, 2), (2, 2, 2)), "5b", "5c"),
         )
         outputs = []
-        for stage in stages[: self.stages]:
-            x = stage(x)
+        for end, stage in zip(ENDS[: self.stages], stages, strict=False):
+            x = change(end, stage(x))
             outputs.append(x)
         return tuple(outputs)
 
@@ -113,14 +124,16 @@ class Unit(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T H W C"], *, train: bool) -> Float[Array, "B t h w D"]:
-        """Returns the map of the unit."""
+    def __call__(
+        self, x: Float[Array, "B T H W C"], *, train: bool, change: Change = unchanged
+    ) -> Float[Array, "B t h w D"]:
+        """Returns the map of the unit; `change` is called at "conv" and "norm", after these."""
         if self.kernel_size == (1, 1, 1):
             conv = Conv1x1(self.features, self.strides, False, self.dtype, name="conv")
         else:
             conv = Conv3d(self.features, self.kernel_size, self.strides, self.dtype, name="conv")
         norm = BatchNorm(self.norm, self.eps, dtype=self.dtype, name="norm")
-        return nn.relu(norm(conv(x), train=train))
+        return nn.relu(change("norm", norm(change("conv", conv(x)), train=train)))
 
 
 class Mixed(nn.Module):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from vseg_jax.backbones.hooks import Change, unchanged, within
 from vseg_jax.layers.convolution import Conv1x1, he_normal, max_pool
 from vseg_jax.layers.normalization import BatchNorm, Norm
 
@@ -43,6 +44,7 @@ class ResNet(nn.Module):
         added: Float[Array, "A h w D"] | None = None,
         *,
         train: bool,
+        change: Change = unchanged,
     ) -> tuple[Float[Array, "A _ _ _"], ...]:
         """Computes the maps of images normalized for the weights (ImageNet mean and deviation).
 
@@ -51,6 +53,9 @@ class ResNet(nn.Module):
           added: maps to add to the stem's convolution before its norm, as STM does with masks. A
             is B or a multiple of it: each image then has A / B consecutive results.
           train: see `BatchNorm`.
+          change: called with the features at "conv1" (before the stem's norm), "norm1" (before its
+            ReLU), "pool", and for each stage n at "layer{n}_sum" (the residual sum of its last
+            block, before the ReLU) and "layer{n}" (its map). Later layers continue with the result.
 
         Returns:
           `stages` maps at strides 4, 8, 16, 32 (smaller ones where dilated), the largest first,
@@ -65,16 +70,20 @@ class ResNet(nn.Module):
         x = _conv(self.width, 7, 2, 1, self.dtype, "conv1")(x)
         if added is not None:
             x = jnp.repeat(x, added.shape[0] // x.shape[0], axis=0) + added
-        x = nn.relu(BatchNorm(self.norm, dtype=self.dtype, name="norm1")(x, train=train))
+        x = change("conv1", x)
+        x = BatchNorm(self.norm, dtype=self.dtype, name="norm1")(x, train=train)
+        x = nn.relu(change("norm1", x))
         outputs = [x] if self.stem else []
-        x = max_pool(x, (3, 3), (2, 2), (1, 1))
+        x = change("pool", max_pool(x, (3, 3), (2, 2), (1, 1)))
         dilation = 1
         for stage in range(self.stages):
             stride, first_dilation = (1 if stage == 0 else 2), dilation
             if stage > 0 and self.dilated[stage - 1]:
                 # The first block keeps the dilation of the stage before it, as in torchvision.
                 dilation, stride = dilation * 2, 1
-            for block in range(BLOCKS[self.depth][stage]):
+            layer, blocks = f"layer{stage + 1}", BLOCKS[self.depth][stage]
+            at_sum = within(layer, change)
+            for block in range(blocks):
                 x = Block(
                     features=self.width * 2**stage,
                     stride=stride if block == 0 else 1,
@@ -82,8 +91,9 @@ class ResNet(nn.Module):
                     bottleneck=self.depth >= 50,
                     norm=self.norm,
                     dtype=self.dtype,
-                    name=f"layer{stage + 1}_{block}",
-                )(x, train=train)
+                    name=f"{layer}_{block}",
+                )(x, train=train, change=at_sum if block == blocks - 1 else unchanged)
+            x = change(layer, x)
             outputs.append(x)
         return tuple(outputs)
 
@@ -108,8 +118,10 @@ class Block(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B h w D"]:
-        """Returns the map of the block."""
+    def __call__(
+        self, x: Float[Array, "B H W C"], *, train: bool, change: Change = unchanged
+    ) -> Float[Array, "B h w D"]:
+        """Returns the map of the block; `change` is called at "sum", before the last ReLU."""
 
         def norm(x: Array, name: str) -> Array:
             return BatchNorm(self.norm, dtype=self.dtype, name=name)(x, train=train)
@@ -129,7 +141,7 @@ class Block(nn.Module):
             x = norm(_conv(out, 3, 1, 1, self.dtype, "conv2")(x), "norm2")
         if skip.shape != x.shape:
             skip = norm(pointwise(out, "skip_conv", self.stride)(skip), "skip_norm")
-        return nn.relu(x + skip)
+        return nn.relu(change("sum", x + skip))
 
 
 def _conv(

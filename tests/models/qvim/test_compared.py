@@ -11,6 +11,7 @@ from vseg_jax.models.qvim import robustnet, styles
 from vseg_jax.models.qvim.config import ComparedConfig, QvimConfig
 from vseg_jax.models.qvim.network import Output
 from vseg_jax.models.qvim.perturbations import perturbations
+from vseg_jax.models.qvim.whitening import instance_norm
 
 METHODS = ("sfa", "adain", "mixstyle", "dsu")
 BASELINE = {"qfa_scales": (), "am_adain_scales": (), "contrast": False}
@@ -129,11 +130,11 @@ def measured():
         maps = iter([MAPS.at[..., 1].add(2 * MAPS[..., 0]), MAPS])  # other colors, original
 
         def encode(frames):
-            return (None, next(maps), None, None, None)
+            return {"2": instance_norm(next(maps))}
 
         return robustnet.measure(c, state, batch, encode, jax.random.key(0), step)
 
-    states = [robustnet.init(c, (9, 3, 9, 9, 9))]
+    states = [robustnet.init({"2": MAPS})]
     for step in range(9):
         states.append(follow(states[-1], jnp.int32(step)))
     return states
@@ -148,7 +149,7 @@ def test_measuring_starts_in_time_and_ends_with_the_last_mask(measured):
 
 
 def test_the_loss_starts_when_measuring_has_ended(measured):
-    output = Output(*[None] * len(Output._fields))._replace(visual=(None, MAPS))
+    output = Output(*[None] * len(Output._fields))._replace(normalized={"2": MAPS})
     batch = {"valid": jnp.asarray([True, False])}
     each, counted = robustnet.loss(config(**ISW), measured[6], batch, output)
     assert not each.any() and not counted.any()

@@ -22,7 +22,7 @@ def setup(**changes):
 def run(config, heads, state, pooled=POOLED, query=QUERY, step=9, batch=BATCH):
     output = Output(
         logits=None, responses=(), pooled=(pooled,), pooling=(), attention=(), visual=(),
-        query=query,
+        query=query, words=(), normalized={},
     )
     return constraint.loss(config, heads, state, batch, output, jnp.int32(step))
 

@@ -28,7 +28,7 @@ def run(data):
     weights = pooling_weights(query_scores(data["y"], data["q"]), "softmax")
     y = perturb.features(1, data["y"], weights, data["q"])
     words = perturb.attention(4, data["attention"], data["words"])
-    output = Output(None, (), (y.mean((1, 2)),), (), (), (), data["q"])
+    output = Output(None, (), (y.mean((1, 2)),), (), (), (), data["q"], (), {})
     return y, words, constraint.loss(config, heads, state, data, output, step)
 
 mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))

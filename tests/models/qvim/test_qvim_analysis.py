@@ -11,7 +11,7 @@ from vseg_jax.models.qvim.network import Output
 
 def output(pooling):
     return Output(logits=None, responses=(), pooled=(), pooling=pooling, attention=(), visual=(),
-                  query=None)
+                  query=None, words=(), normalized={})
 
 
 def test_pointing_by_hand():

@@ -19,15 +19,19 @@ SCALES = 5  # the stages of I3D (Section 4.4: K = 1 ... 5)
 class ComparedConfig:
     """One of the methods that the paper compares itself with (Section 4.2), and where it acts.
 
-    A method acts on the inputs of the interaction of a scale: the visual encoder's map, the word
-    features of the expression, or both (A.2). Where exactly the paper put them is inferred; numbers
-    are those of each method's paper or public code unless another source is given.
+    A method acts on visual features, on the word features of the expression, or on both (A.2).
+    Where exactly the paper put them is inferred; numbers are those of each method's paper or public
+    code unless another source is given.
     """
 
     method: Literal["none", "sfa", "adain", "mixstyle", "dsu", "in", "irw", "isw"] = "none"
     #                            in, irw, isw: RobustNet's plain instance normalization,
     #                            instance-relaxed and instance-selective whitening
-    scales: tuple[int, ...] = (1,)  # inferred: where QFA acts
+    place: Literal["interaction", "backbone"] = "interaction"  # of visual features: the maps that
+    #                            the interaction reads at `scales`; or the places in the backbone of
+    #                            the method's own paper (encoders.PLACES), which later layers see
+    scales: tuple[int, ...] = (1,)  # of words, and of visual features at the interaction; inferred:
+    #                            where QFA acts
     modality: Literal["visual", "text", "both"] = "visual"  # A.2: the paper's comparison is visual
     prob: float = 0.5            # share of steps that SFA (inferred), AdaIN (inferred), MixStyle
     #                              and DSU perturb; each scale and modality draws independently
@@ -54,6 +58,11 @@ class ComparedConfig:
                 f"compared.modality is {self.modality!r}, but isw compares a picture with a copy "
                 "in other colors, and there is no such copy of text; use 'visual', or irw"
             )
+        if self.place == "backbone" and not self.visual:
+            raise ValueError(
+                "compared.place is 'backbone', where only visual features are, but "
+                "compared.modality is 'text'; use 'interaction', or another modality"
+            )
         for name in ("isw_images", "isw_trials", "isw_clusters"):
             if getattr(self, name) < 1:
                 raise ValueError(f"compared.{name} is {getattr(self, name)}; it is at least 1")
@@ -62,6 +71,16 @@ class ComparedConfig:
     def visual(self) -> bool:
         """Whether the method acts on the visual features."""
         return self.modality != "text"
+
+    @property
+    def in_backbone(self) -> bool:
+        """Whether the method acts inside the backbone."""
+        return self.method != "none" and self.visual and self.place == "backbone"
+
+    @property
+    def at_interaction(self) -> bool:
+        """Whether the method acts on the visual features that the interactions read."""
+        return self.method != "none" and self.visual and self.place == "interaction"
 
     @property
     def text(self) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -12,15 +10,42 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from vseg_jax.backbones.i3d import I3D
+from vseg_jax.backbones.hooks import Change, unchanged
+from vseg_jax.backbones.i3d import ENDS, I3D
 from vseg_jax.backbones.resnet import ResNet
 from vseg_jax.layers.normalization import imagenet_colors
 from vseg_jax.models.qvim.config import SCALES, QvimConfig
 from vseg_jax.text.bert import Bert
 from vseg_jax.text.recurrent import Gru, WordEmbedding
 
-# The last layer of each of I3D's five stages.
-I3D_ENDS = ("conv_1a", "conv_2c", "mixed_3c", "mixed_4f", "mixed_5c")
+# Where the compared methods act in a backbone, by their papers and public code (the commits are in
+# docs/papers/qvim.md). Those of AdaIN and SFA are inferred, and so are I3D's: they are the
+# counterparts of the ResNet's at the same stride. RobustNet's public ShuffleNet, which concatenates
+# branches as I3D does, is normalized after the ReLU, too.
+_STYLES = {"resnet": ("layer1", "layer2"), "i3d": ("conv_2c", "mixed_3c")}
+_ROBUSTNET = {
+    "resnet": ("norm1", "layer1_sum", "layer2_sum"),
+    "i3d": ("conv_1a_norm", "conv_2c", "mixed_3c"),
+}
+PLACES = {
+    "mixstyle": _STYLES,
+    "adain": _STYLES,
+    "dsu": {
+        "resnet": ("conv1", "pool", "layer1", "layer2", "layer3", "layer4"),
+        "i3d": ("conv_1a_conv", "pool_2a", "conv_2c", "mixed_3c", "mixed_4f", "mixed_5c"),
+    },
+    "sfa": {"resnet": ("layer4",), "i3d": ("mixed_5c",)},
+    "in": _ROBUSTNET,
+    "irw": _ROBUSTNET,
+    "isw": _ROBUSTNET,
+}
+
+
+def method_places(config: QvimConfig) -> tuple[str, ...]:
+    """Returns the places in the backbone where the compared method acts, the earliest first."""
+    if not config.compared.in_backbone:
+        return ()
+    return PLACES[config.compared.method]["i3d" if config.backbone == "i3d" else "resnet"]
 
 
 class VisualEncoder(nn.Module):
@@ -39,56 +64,57 @@ class VisualEncoder(nn.Module):
         *,
         train: bool,
         feedback: Callable[[int, jax.Array], jax.Array] | None = None,
+        change: Change | None = None,
     ) -> tuple[Float[Array, "B _ _ _"], ...]:
-        """Encodes the clip; `feedback(k, stage)` replaces the input of I3D's stage k + 1."""
+        """Encodes the clip.
+
+        Args:
+          frames: the clip.
+          target: position of the target frame, for `temporal_pool` "middle".
+          train: see `BatchNorm`.
+          feedback: (k, stage) -> the input of I3D's stage k + 1.
+          change: (place, features [B, S, H, W, C]) -> the features with which the backbone
+            continues; called at `method_places(config)`.
+        """
         c = self.config
         dtype = jnp.dtype(c.dtype)
         if c.backbone == "i3d":
             clip = 2 * (frames.astype(dtype) / 255) - 1
             network = I3D(SCALES, c.i3d_width, c.backbone_norm, c.i3d_eps, dtype, name="i3d")
-            changes = {}
-            if feedback is not None:
-                ends = enumerate(I3D_ENDS, start=1)
-                changes = {("i3d", name): functools.partial(feedback, k) for k, name in ends}
-            with nn.intercept_methods(_changing(changes)):
-                stages = network(clip, train=train)
+            places = method_places(c) if change is not None else ()
+
+            def continue_with(place: str, x: jax.Array) -> jax.Array:
+                if place in places:
+                    x = change(place, x)
+                if feedback is not None and place in ENDS:
+                    x = feedback(ENDS.index(place) + 1, x)
+                return x
+
+            stages = network(clip, train=train, change=continue_with)
         else:
-            stages = self._per_frame(frames, dtype, train)
+            stages = self._per_frame(frames, dtype, train, change)
         return tuple(pool_time(s, target, frames.shape[1], c.temporal_pool) for s in stages)
 
     def _per_frame(
-        self, frames: UInt8[Array, "B T H W 3"], dtype: DTypeLike, train: bool
+        self, frames: UInt8[Array, "B T H W 3"], dtype: DTypeLike, train: bool,
+        change: Change | None,
     ) -> tuple[Float[Array, "B T _ _ _"], ...]:
         """Returns the ResNet's stem and four stages of every frame, with the time axis."""
         c = self.config
         images = imagenet_colors(frames.reshape(-1, *frames.shape[2:]), dtype)
         network = ResNet(
-            int(c.backbone.removeprefix("resnet")), width=c.resnet_width, norm=c.backbone_norm,
-            dtype=dtype, name="resnet",
+            int(c.backbone.removeprefix("resnet")), stem=True, width=c.resnet_width,
+            norm=c.backbone_norm, dtype=dtype, name="resnet",
         )
-        stem = []
 
-        def keep(x: jax.Array) -> jax.Array:
-            stem.append(nn.relu(x))
-            return x
+        def clips(x: jax.Array) -> jax.Array:
+            return x.reshape(*frames.shape[:2], *x.shape[1:])
 
-        with nn.intercept_methods(_changing({("resnet", "norm1"): keep})):
-            stages = network(images, train=train)
-        return tuple(x.reshape(*frames.shape[:2], *x.shape[1:]) for x in (*stem, *stages))
+        def change_clips(place: str, x: jax.Array) -> jax.Array:
+            return change(place, clips(x)).reshape(x.shape) if place in method_places(c) else x
 
-
-def _changing(
-    changes: Mapping[tuple[str, str], Callable[[jax.Array], jax.Array]],
-) -> Callable[..., Any]:
-    """Returns a flax interceptor that applies the function under (parent, name) to the output of
-    that layer."""
-
-    def interceptor(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
-        out = call(*arguments, **keywords)
-        change = changes.get(context.module.path[-2:])
-        return out if change is None or context.method_name != "__call__" else change(out)
-
-    return interceptor
+        stages = network(images, train=train, change=change_clips if change else unchanged)
+        return tuple(clips(x) for x in stages)
 
 
 def pool_time(

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from vseg_jax.backbones.hooks import Change, unchanged
 from vseg_jax.layers.attention import attention
 from vseg_jax.layers.convolution import Conv1x1
 from vseg_jax.layers.coordinates import append_coordinates
@@ -39,12 +40,15 @@ class Perturbations(NamedTuple):
       attention: (k, the attention over the words [B HW L], which words exist [B L]) -> attention.
       visual: (k, V^k [B H W D]) -> V^k, before the interaction reads it.
       words: (k, Q [B L C], which words exist [B L]) -> Q, as scale k reads it.
+      backbone: (place, features [B S H W D]) -> the features with which the backbone continues; see
+        `encoders.method_places`.
     """
 
     features: Callable[[int, jax.Array, jax.Array, jax.Array], jax.Array] = lambda k, y, a, q: y
     attention: Callable[[int, jax.Array, jax.Array], jax.Array] = lambda k, c, words: c
     visual: Callable[[int, jax.Array], jax.Array] = lambda k, v: v
     words: Callable[[int, jax.Array, jax.Array], jax.Array] = lambda k, words, valid: words
+    backbone: Change = unchanged
 
 
 class Interaction(nn.Module):

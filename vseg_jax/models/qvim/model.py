@@ -50,8 +50,7 @@ class Qvim(ClipModel):
             variables["params"] = {**variables["params"], "contrast": heads}
             variables["moco"] = state
         if self.config.compared.method == "isw":
-            channels = tuple(v.shape[-1] for v in output.visual)
-            variables["whitening"] = robustnet.init(self.config, channels)
+            variables["whitening"] = robustnet.init(output.normalized)
         return variables
 
     def pretrained(self, variables: Variables) -> Variables:
@@ -103,8 +102,10 @@ class Qvim(ClipModel):
         """Updates ISW's statistics with this batch, if this is a measuring step."""
         network = jax.lax.stop_gradient(network_variables(variables))
 
-        def encode(frames: jax.Array) -> tuple[jax.Array, ...]:
-            return self.network.apply(network, frames, batch["target"], method="encode_frames")
+        def encode(frames: jax.Array) -> dict[str, jax.Array]:
+            return self.network.apply(
+                network, frames, batch["target"], method="normalized_features"
+            )
 
         return robustnet.measure(
             self.config, variables["whitening"], batch, encode, jax.random.fold_in(key, 3), step

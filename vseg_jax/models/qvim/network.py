@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from vseg_jax.backbones.hooks import Change
 from vseg_jax.layers.convolution import Conv1x1
 from vseg_jax.models.qvim.config import SCALES, ComparedConfig, QvimConfig
 from vseg_jax.models.qvim.decoder import Decoder
@@ -36,6 +37,8 @@ class Output(NamedTuple):
         them).
       query: q.
       words: the word features Q as each scale reads them.
+      normalized: the instance-normalized visual features, by their place in the backbone or by the
+        number of their scale; RobustNet's losses read them.
     """
 
     logits: Float[Array, "B H W"]
@@ -45,7 +48,8 @@ class Output(NamedTuple):
     attention: tuple[Float[Array, "B _ L"] | None, ...]
     visual: tuple[Float[Array, "B _ _ _"], ...]
     query: Float[Array, "B C"]
-    words: tuple[Float[Array, "B L C"], ...] = ()
+    words: tuple[Float[Array, "B L C"], ...]
+    normalized: dict[str, Float[Array, "B *N C"]]
 
 
 class Network(nn.Module):
@@ -79,8 +83,11 @@ class Network(nn.Module):
     ) -> Output:
         """Segments the frame at position `target` of each clip."""
         maps, words, results = [], [], []
+        normalized: dict[str, jax.Array] = {}
+        change = self._backbone_change(normalized, perturb)
 
         def interact(k: int, visual: jax.Array) -> jax.Array:
+            visual = self._normalize_scale(k, visual, normalized)
             visual, scale_query = scale_inputs(self.config.compared, k, visual, query, perturb)
             maps.append(visual)
             words.append(scale_query.words)
@@ -93,21 +100,52 @@ class Network(nn.Module):
             return stage if k == SCALES else self.feedback[k - 1](stage, features)
 
         if self.config.qvim_feedback:
-            self.visual(frames, target, train=train, feedback=feed)
+            self.visual(frames, target, train=train, feedback=feed, change=change)
         else:
-            for k, visual in enumerate(self.visual(frames, target, train=train), start=1):
+            stages = self.visual(frames, target, train=train, change=change)
+            for k, visual in enumerate(stages, start=1):
                 interact(k, visual)
         features, pooled, pooling, attention = zip(*results, strict=True)
         logits, responses = self.decoder(features, frames.shape[2:4], train=train)
         return Output(
-            logits, responses, pooled, pooling, attention, tuple(maps), query.vector, tuple(words)
+            logits, responses, pooled, pooling, attention, tuple(maps), query.vector, tuple(words),
+            normalized,
         )
 
-    def encode_frames(
+    def normalized_features(
         self, frames: UInt8[Array, "B T H W 3"], target: Int[Array, " B"]
-    ) -> tuple[Float[Array, "B _ _ _"], ...]:
-        """Returns the maps V^k of inference, before any compared method."""
-        return self.visual(frames, target, train=False)
+    ) -> dict[str, Float[Array, "B *N C"]]:
+        """Returns `Output.normalized` of inference; it does not depend on the expression."""
+        normalized: dict[str, jax.Array] = {}
+        change = self._backbone_change(normalized, None)
+        stages = self.visual(frames, target, train=False, change=change)
+        for k, visual in enumerate(stages, start=1):
+            self._normalize_scale(k, visual, normalized)
+        return normalized
+
+    def _backbone_change(
+        self, normalized: dict[str, jax.Array], perturb: Perturbations | None
+    ) -> Change | None:
+        """Returns the change of a compared method inside the backbone; None if there is none."""
+        compared = self.config.compared
+        if perturb is None and not compared.normalizes:
+            return None
+
+        def change(place: str, x: jax.Array) -> jax.Array:
+            if compared.normalizes:
+                x = normalized[place] = instance_norm(x)
+            return x if perturb is None else perturb.backbone(place, x)
+
+        return change
+
+    def _normalize_scale(
+        self, k: int, visual: jax.Array, normalized: dict[str, jax.Array]
+    ) -> jax.Array:
+        """Returns the map that the interaction of scale k reads, normalized where it should be."""
+        compared = self.config.compared
+        if compared.normalizes and compared.at_interaction and k in compared.scales:
+            visual = normalized[str(k)] = instance_norm(visual)
+        return visual
 
     def full(
         self,
@@ -145,11 +183,8 @@ def scale_inputs(
     """Returns the inputs of the interaction of scale k: the encoders' features, after the compared
     method if there is one. q, a single vector without statistics of its own, is never changed
     (inferred)."""
-    if compared.normalizes and k in compared.scales:
-        if compared.visual:
-            visual = instance_norm(visual)
-        if compared.text:
-            query = query._replace(words=instance_norm(query.words, query.valid))
+    if compared.normalizes and compared.text and k in compared.scales:
+        query = query._replace(words=instance_norm(query.words, query.valid))
     if perturb is not None:
         visual = perturb.visual(k, visual)
         query = query._replace(words=perturb.words(k, query.words, query.valid))

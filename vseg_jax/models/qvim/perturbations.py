@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Int
 from vseg_jax.layers.precision import at_least_float32
 from vseg_jax.models.base import Batch
 from vseg_jax.models.qvim import am_adain, qfa, styles
-from vseg_jax.models.qvim.config import ComparedConfig, QvimConfig
+from vseg_jax.models.qvim.config import SCALES, ComparedConfig, QvimConfig
+from vseg_jax.models.qvim.encoders import method_places
 from vseg_jax.models.qvim.interaction import Perturbations, pooling_weights, query_scores
 
 
@@ -26,14 +27,15 @@ def perturbations(
     if config.am_adain_scales:
         changes["attention"] = _am_adain(config, batch, adain_key)
     if config.compared.perturbs:
-        changes |= _compared(config.compared, batch["valid"], jax.random.fold_in(key, 2), step)
+        changes |= _compared(config, batch["valid"], jax.random.fold_in(key, 2), step)
     return Perturbations(**changes)
 
 
 def _compared(
-    config: ComparedConfig, valid: jax.Array, key: jax.Array, step: jax.Array
+    model: QvimConfig, valid: jax.Array, key: jax.Array, step: jax.Array
 ) -> dict[str, Callable[..., jax.Array]]:
-    """Returns `visual` and `words` of the compared method."""
+    """Returns `visual`, `words` and `backbone` of the compared method."""
+    config, places = model.compared, method_places(model)
     if valid.shape[0] < 2 and config.method != "sfa":
         raise ValueError(
             f"{config.method} takes styles from other samples, but the batch has one; use a batch "
@@ -48,14 +50,18 @@ def _compared(
         return jnp.where(use, styled.astype(x.dtype), x)
 
     def visual(k: int, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
-        return change(2 * k, x, None) if config.visual and k in config.scales else x
+        used = config.at_interaction and k in config.scales
+        return change(2 * k, x, None) if used else x
 
     def words(k: int, x: Float[Array, "B L C"], present: jax.Array) -> Float[Array, "B L C"]:
         if not config.text or k not in config.scales:
             return x
         return jnp.where(present[..., None], change(2 * k + 1, x, present), 0)
 
-    return {"visual": visual, "words": words}
+    def backbone(place: str, x: Float[Array, "B S H W C"]) -> Float[Array, "B S H W C"]:
+        return change(2 * SCALES + 2 + places.index(place), x, None)
+
+    return {"visual": visual, "words": words, "backbone": backbone}
 
 
 def _styled(

@@ -6,16 +6,16 @@ happens during training: from `isw_start` on every step measures its batch, in e
 without gradient, until `isw_trials` masks of `isw_images` clips each are found. The network keeps
 training meanwhile; the loss starts once the last mask is found.
 
-The state is the collection `whitening` of the variables:
-  total {k: [C, C]}: sums of variances since the last mask;
+The state is the collection `whitening` of the variables; P is a place of `Output.normalized`:
+  total {P: [C, C]}: sums of variances since the last mask;
   count []: the number of clips in these sums;
-  masks {k: [C, C] bool}: the intersection of the masks so far;
+  masks {P: [C, C] bool}: the intersection of the masks so far;
   trials [] int32: the number of these masks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -28,7 +28,6 @@ from vseg_jax.models.qvim.network import Output
 from vseg_jax.models.qvim.photometric import photometric
 from vseg_jax.models.qvim.whitening import (
     covariance,
-    instance_norm,
     relaxed_margin,
     sensitive,
     sensitivity,
@@ -39,9 +38,9 @@ from vseg_jax.models.qvim.whitening import (
 State = dict[str, Any]
 
 
-def init(config: QvimConfig, channels: tuple[int, ...]) -> State:
-    """Returns the first state, for maps of scales 1 ... K with these numbers of channels."""
-    sizes = {str(k): (channels[k - 1],) * 2 for k in config.compared.scales}
+def init(normalized: Mapping[str, Float[Array, "B *N C"]]) -> State:
+    """Returns the first state, for the places and channels of `Output.normalized`."""
+    sizes = {place: (x.shape[-1],) * 2 for place, x in normalized.items()}
     return {
         "total": {k: jnp.zeros(size) for k, size in sizes.items()},
         "count": jnp.zeros(()),
@@ -53,24 +52,24 @@ def init(config: QvimConfig, channels: tuple[int, ...]) -> State:
 def loss(
     config: QvimConfig, state: State | None, batch: Batch, output: Output
 ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
-    """Computes the whitening loss of each sample, a mean over scales and modalities.
+    """Computes the whitening loss of each sample, a mean over places and modalities.
 
     Args:
       config: with the method "irw" or "isw".
       state: of ISW (see `init`); None for "irw".
       batch: the batch.
-      output: its `visual` and `words` are already normalized.
+      output: of the network; its `words` are already normalized, too.
 
     Returns:
       (loss, counted); `counted` is 1 for samples that count, else 0.
     """
-    c, terms = config.compared, []
-    for k in c.scales:
-        if c.visual:
-            terms.append(_loss(config, state, str(k), covariance(output.visual[k - 1])))
-        if c.text:
-            words = covariance(output.words[k - 1], batch["tokens_valid"])
-            terms.append(_loss(config, state, str(k), words))
+    c = config.compared
+    terms = [
+        _loss(config, state, place, covariance(x)) for place, x in output.normalized.items()
+    ]
+    for k in c.scales if c.text else ():
+        words = covariance(output.words[k - 1], batch["tokens_valid"])
+        terms.append(_loss(config, state, str(k), words))
     on = batch["valid"]
     if state is not None:
         on &= state["trials"] >= c.isw_trials
@@ -78,12 +77,12 @@ def loss(
 
 
 def _loss(
-    config: QvimConfig, state: State | None, scale: str, covariances: Float[Array, "B C C"]
+    config: QvimConfig, state: State | None, place: str, covariances: Float[Array, "B C C"]
 ) -> Float[Array, " B"]:
-    """Computes the loss of one scale and modality."""
+    """Computes the loss of one place and modality."""
     channels = covariances.shape[-1]
     if state is not None:
-        return whitening_loss(covariances, state["masks"][scale])
+        return whitening_loss(covariances, state["masks"][place])
     margin = relaxed_margin(channels, config.compared.irw_relax)
     return whitening_loss(covariances, jnp.asarray(upper(channels)), margin)
 
@@ -92,7 +91,7 @@ def measure(
     config: QvimConfig,
     state: State,
     batch: Batch,
-    encode: Callable[[jax.Array], tuple[jax.Array, ...]],
+    encode: Callable[[jax.Array], Mapping[str, jax.Array]],
     key: jax.Array,
     step: Int[Array, ""],
 ) -> State:
@@ -102,7 +101,7 @@ def measure(
       config: with the method "isw".
       state: before the step.
       batch: its frames are measured.
-      encode: frames -> the maps V^k.
+      encode: frames -> `Output.normalized` of inference.
       key: for the changes of color.
       step: of the training.
     """
@@ -110,14 +109,13 @@ def measure(
 
     def add_batch(state: State) -> State:
         frames = batch["frames"]
-        maps = zip(encode(photometric(frames, key)), encode(frames), strict=True)
-        pairs = {str(k): pair for k, pair in enumerate(maps, start=1) if k in c.scales}
+        changed, original = encode(photometric(frames, key)), encode(frames)
         weight = batch["valid"].astype(jnp.float32)
         total = {
-            k: state["total"][k] + jnp.einsum(
-                "b,bcd->cd", weight, sensitivity(*map(instance_norm, pairs[k]))
+            place: total + jnp.einsum(
+                "b,bcd->cd", weight, sensitivity(changed[place], original[place])
             )
-            for k in state["total"]
+            for place, total in state["total"].items()
         }
         state = {**state, "total": total, "count": state["count"] + weight.sum()}
         enough = state["count"] >= c.isw_images
@@ -127,12 +125,12 @@ def measure(
         return {
             "total": jax.tree.map(jnp.zeros_like, state["total"]),
             "count": jnp.zeros(()),
-            "masks": {k: mask & found(state, k) for k, mask in state["masks"].items()},
+            "masks": {place: mask & found(state, place) for place, mask in state["masks"].items()},
             "trials": state["trials"] + 1,
         }
 
-    def found(state: State, k: str) -> Bool[Array, "C C"]:
-        return sensitive(state["total"][k] / state["count"], c.isw_clusters)
+    def found(state: State, place: str) -> Bool[Array, "C C"]:
+        return sensitive(state["total"][place] / state["count"], c.isw_clusters)
 
     started = step >= c.isw_start * config.total_steps
     state = jax.lax.stop_gradient(state)
