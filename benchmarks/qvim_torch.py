@@ -27,7 +27,7 @@ BUILT = {
     "cross_attention": True, "ca_w": "bilinear", "align_corners": True, "fuse": "finest",
     "qfa_scales": (1,), "qfa_foreground": True, "qfa_augment_matrix": True, "qfa_prob": 1.0,
     "qfa_detach_aux": True, "am_adain_scales": (4,), "am_adain_detach": True, "contrast": True,
-    "pos_key": "online",
+    "pos_key": "both",
     "const_from_start": True, "mask_same_video": True, "gt_soft": False, "dtype": "float32",
 }
 
@@ -268,11 +268,15 @@ class Qvim(nn.Module):
         query, positive = self.contrast["query"](query), self.contrast["visual"](pooled)
         negative = query @ self.queue.clone().T
         negative = negative.masked_fill(batch["video"][:, None] == self.videos, -torch.inf)
-        logits = torch.cat([(query * positive).sum(-1, True), negative], 1) / c.contrast_temperature
+        queued = torch.cat([(query * keys).sum(-1, True), negative], 1) / c.contrast_temperature
+        same = batch["video"][:, None] == batch["video"]
+        same.fill_diagonal_(False)
+        within = (query @ positive.T).masked_fill(same, -torch.inf) / c.contrast_temperature
         place = (self.pointer + torch.arange(len(keys))) % len(self.queue)
         self.queue[place], self.videos[place] = keys, batch["video"].long()
         self.pointer = (self.pointer + len(keys)) % len(self.queue)
-        return F.cross_entropy(logits, torch.zeros_like(place))
+        mine = torch.arange(len(keys), device=query.device)
+        return (F.cross_entropy(queued, torch.zeros_like(mine)) + F.cross_entropy(within, mine)) / 2
 
 
 def statistics(attention: Tensor, eps: float) -> tuple[Tensor, Tensor]:

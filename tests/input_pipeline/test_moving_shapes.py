@@ -7,7 +7,13 @@ import pytest
 
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import moving_shapes
-from vseg_jax.input_pipeline.builders.moving_shapes import Options, make_clip, make_record, nameable
+from vseg_jax.input_pipeline.builders.moving_shapes import (
+    Options,
+    make_clip,
+    make_record,
+    nameable,
+    style,
+)
 from vseg_jax.input_pipeline.builders.moving_shapes.audio import TONES, mix
 from vseg_jax.input_pipeline.builders.moving_shapes.paths import Path
 from vseg_jax.input_pipeline.builders.moving_shapes.scene import SHAPES, Appearance, Scene
@@ -78,15 +84,54 @@ def test_shifts_do_not_change_the_content():
         return make_clip(dataclasses.replace(SMALL, shifts=shifts), "target_test", 0)
 
     scene, rendering, _ = clip()
-    for shift in moving_shapes.SHIFTS:
+    for shift in set(moving_shapes.SHIFTS) - {"crowd"}:
         other, drawn, _ = clip(shift)
         assert other.appearances == scene.appearances
         assert np.array_equal(drawn.masks, rendering.masks) == (shift != "size")
-        assert np.array_equal(drawn.frames, rendering.frames) == (shift == "wording")
+        assert np.array_equal(drawn.frames, rendering.frames) == (
+            shift in ("style", "lexicon"))
     source = make_record(SMALL, "source_test", 0)
     assert source == make_record(dataclasses.replace(SMALL, shifts=()), "source_test", 0)
     plain = make_record(dataclasses.replace(SMALL, shifts=("noise",)), "target_test", 0)
     assert {e.style for e in plain.expressions} == {"plain"}
+
+
+def test_a_crowd_has_more_actors():
+    options = dataclasses.replace(SMALL, shifts=("crowd",), crowd=(5, 6), scale=0.7)
+    counts = {len(make_clip(options, "target_test", i)[0].appearances) for i in range(8)}
+    assert counts == {5, 6}
+    assert len(make_clip(options, "source_test", 0)[0].appearances) <= SMALL.actors[1]
+
+
+def test_backgrounds_of_the_two_domains():
+    """Each domain draws from its own kinds, and every kind looks different."""
+    rng = np.random.default_rng(0)
+    for kind, draw in style.BACKGROUNDS.items():
+        canvases = [draw(rng, 40, 60) for _ in range(3)]
+        for canvas in canvases:
+            assert canvas.shape == (40, 60, 3) and 0 <= canvas.min() < canvas.max() <= 255, kind
+        assert np.abs(canvases[0] - canvases[1]).mean() > 1
+
+    def frame(split, **changes):
+        return make_clip(dataclasses.replace(SMALL, **changes), split, 0)[1].frames
+
+    two = {"backgrounds": ("stripes", "tiles"), "new_backgrounds": ("patchwork",)}
+    assert not np.array_equal(frame("source_test", **two), frame("source_test"))
+    np.testing.assert_array_equal(
+        frame("source_test", **two), frame("source_test", **two | {"new_backgrounds": ("blobs",)}))
+    seen = {style.BACKGROUNDS[k].__name__ for k in two["backgrounds"]}
+    assert seen == {"_stripes", "_tiles"}
+    light = {"shifts": ("light",)}
+    full, half, none = (frame("target_test", **light, light=x) for x in (1.0, 0.5, 0.0))
+    plain = frame("target_test", shifts=())
+    assert np.abs(full - plain.astype(float)).mean() > np.abs(half - plain.astype(float)).mean() > 0
+    assert not np.array_equal(none, plain)   # the shadow
+
+
+def test_the_default_source_is_unchanged():
+    """Results in the documentation depend on it; the number is the mean of one clip's frames."""
+    frames = make_clip(SMALL, "source_train", 1)[1].frames
+    assert frames.mean() == pytest.approx(222.09031394675927, abs=1e-6)
 
 
 def test_scale_makes_all_actors_larger():

@@ -8,6 +8,7 @@ from vseg_jax.input_pipeline.builders.moving_shapes.expressions import (
     RELATIONS,
     SYNONYMS,
     Claim,
+    Wording,
     describe,
     names_only,
 )
@@ -21,7 +22,7 @@ for attribute in ATTRIBUTES:
                  else [value, *SYNONYMS[value]])
         for word in words:
             assert PHRASES.setdefault(word, (attribute, value)) == (attribute, value)
-FILLERS = {"the", "a", "an", "and", "it", "is", "that", "which", "look", "for", ""}
+FILLERS = {"the", "a", "an", "and", "it", "is", "that"}
 
 
 def read(text: str) -> dict[str, str]:
@@ -56,14 +57,33 @@ def split_relation(text: str):
     return text, "", ""
 
 
-@pytest.mark.parametrize("free", [False, True])
-def test_every_expression_fits_one_actor_only(free):
+PLAIN, VARIED = Wording(), Wording(varied=True)
+STYLE, LEXICON = Wording(varied=True, style=True), Wording(varied=True, lexicon=True)
+ALL = Wording(varied=True, style=True, lexicon=True)
+
+
+def texts_of(wording, **settings):
+    """Expressions of many scenes."""
+    for seed in range(150):
+        scene = draw_scene(np.random.default_rng(seed), **SETTINGS)
+        everyone = range(len(scene.appearances))
+        rng = np.random.default_rng(seed)
+        for actor in everyone:
+            yield describe(rng, scene, actor, wording=wording, references=everyone, **settings)
+
+
+def words_of(wording):
+    return {word for text in texts_of(wording) for word in text.replace(",", "").split()}
+
+
+@pytest.mark.parametrize("wording", [PLAIN, VARIED, STYLE, LEXICON, ALL])
+def test_every_expression_fits_one_actor_only(wording):
     related = 0
     for seed in range(300):
         scene = draw_scene(np.random.default_rng(seed), **SETTINGS)
         rng = np.random.default_rng(seed)
         everyone = range(len(scene.appearances))
-        texts = [describe(rng, scene, a, free=free, references=everyone) for a in everyone]
+        texts = [describe(rng, scene, a, wording=wording, references=everyone) for a in everyone]
         assert len(set(texts)) == len(texts)
         for actor, text in enumerate(texts):
             rest, relation, reference = split_relation(text)
@@ -82,22 +102,43 @@ def test_every_expression_fits_one_actor_only(free):
             assert fitting == [actor], text
             if attribute := scene.differs_in(actor):
                 assert attribute in claimed, f"'{text}' lacks the {attribute}"
-    assert (related > 60) == free
+    assert related == 0 if wording == PLAIN else related > (150 if wording.style else 40)
 
 
 def test_plain_expressions_are_short_and_have_one_order():
     scene = draw_scene(np.random.default_rng(2), **SETTINGS)
     for actor, appearance in enumerate(scene.appearances):
-        words = describe(np.random.default_rng(0), scene, actor, free=False).split()
+        words = describe(np.random.default_rng(0), scene, actor, wording=PLAIN).split()
         assert words[0] == "the" and appearance.shape in words and len(words) <= 7
 
 
-def test_free_expressions_vary_and_keep_some_plain_words():
-    scene = draw_scene(np.random.default_rng(2), **SETTINGS)
-    texts = {describe(np.random.default_rng(s), scene, 0, free=True) for s in range(40)}
-    assert len(texts) > 25
-    plain = [scene.appearances[0].shape in text.split() for text in texts]
-    assert 0.2 < np.mean(plain) < 0.8
+def test_varied_expressions_have_two_templates_and_half_of_the_synonyms():
+    texts = list(texts_of(VARIED))
+    first = [text.startswith("the ") for text in texts]
+    assert 0.4 < np.mean(first) < 0.6
+    assert all(text.startswith(("the ", "it is a ", "it is an ")) for text in texts)
+    words = words_of(VARIED)
+    assert {"crimson", "disc", "golden"} < words
+    assert not {"scarlet", "ball", "lemon", "tangerine"} & words
+
+
+def test_the_styles_of_the_target_are_new_but_their_words_are_not():
+    texts = list(texts_of(STYLE))
+    assert not [text for text in texts if text.startswith("it is a ")]
+    assert words_of(STYLE) <= words_of(VARIED)
+    assert len({text.split(" is ")[0].count(" ") for text in texts}) > 3   # the noun moves
+
+
+def test_the_lexicon_of_the_target_has_words_that_the_source_lacks():
+    new = words_of(LEXICON) - words_of(VARIED)
+    assert {"scarlet", "ball", "lemon", "tangerine"} < new
+    assert not {"crimson", "disc", "golden"} & new
+
+
+def test_an_attribute_that_never_differs_is_named_only_if_needed():
+    moving = {word for text in texts_of(PLAIN) for word in text.split()} & {"moving", "rotating"}
+    still = [text for text in texts_of(PLAIN, differs=(1, 1, 1, 1, 0)) if "moving" in text]
+    assert moving and len(still) < 0.3 * sum("moving" in text for text in texts_of(PLAIN))
 
 
 def test_a_claim_that_fits_two_actors_is_rejected():

@@ -121,7 +121,7 @@ def test_flow_leads_to_the_same_material_point():
 def test_the_next_frame_warped_back_is_this_frame():
     """Photometric check of a textured, turning, growing actor over a drifting background."""
     drift = (0.8, -0.6)
-    style = draw_style(np.random.default_rng(1), SIZE, SIZE, 8.0, ("background",))
+    style = draw_style(np.random.default_rng(1), SIZE, SIZE, 8.0, (), ("clutter",))
     style = Style(cv2.GaussianBlur(style.canvas, (0, 0), 2), style.margin, style.gain,
                   (0.0, 0.0, 0.0), 0.0, 0.0)
     where = path([[30.0, 30.0], [32.5, 31.0]], angle=(0.1, 0.3), radius=(20.0, 22.0))
@@ -149,7 +149,8 @@ def test_each_shift_changes_its_own_part_of_the_style():
     plain = draw_style(np.random.default_rng(5), SIZE, SIZE, 4.0, ())
     parts = {"background": "canvas", "light": "gain", "noise": "noise"}
     for shift in parts:
-        style = draw_style(np.random.default_rng(5), SIZE, SIZE, 4.0, (shift,))
+        kinds = ("clutter",) if shift == "background" else ("pale",)
+        style = draw_style(np.random.default_rng(5), SIZE, SIZE, 4.0, (shift,), kinds)
         for other, part in parts.items():
             same = np.array_equal(getattr(style, part), getattr(plain, part))
             assert same == (other != shift)

@@ -16,7 +16,7 @@ import numpy as np
 
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders.moving_shapes.audio import mix
-from vseg_jax.input_pipeline.builders.moving_shapes.expressions import describe
+from vseg_jax.input_pipeline.builders.moving_shapes.expressions import Wording, describe
 from vseg_jax.input_pipeline.builders.moving_shapes.render import Rendering, render
 from vseg_jax.input_pipeline.builders.moving_shapes.scene import (
     ATTRIBUTES,
@@ -26,11 +26,11 @@ from vseg_jax.input_pipeline.builders.moving_shapes.scene import (
     draw_look_alikes,
     draw_scene,
 )
-from vseg_jax.input_pipeline.builders.moving_shapes.style import draw_style
+from vseg_jax.input_pipeline.builders.moving_shapes.style import BACKGROUNDS, draw_style
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("source_train", "source_test", "target_train", "target_test")
-SHIFTS = ("background", "light", "noise", "size", "wording")
+SHIFTS = ("background", "light", "noise", "size", "style", "lexicon", "crowd")
 # Small frames are stored losslessly, because JPEG halves the resolution of color. In large frames
 # this is not visible, and PNGs of noise are big.
 _JPEG_FROM = 128  # pixels of the smaller side
@@ -56,8 +56,15 @@ class Options:
       differs: how often distractors differ in color, shape, size, texture, motion (weights).
       drift: longest path of the camera over a clip, in units of the frame's smaller side; 0: none.
       scale: factor on the size of all actors, within 0.5 to 2.
-      shifts: how the target domain differs from the source, any of `SHIFTS`; the content of a clip
-        does not depend on them.
+      shifts: how the target domain differs from the source, any of `SHIFTS`: "background", "light",
+        "noise", "size" of the actors, "style" of the expressions (other word orders, more places),
+        "lexicon" (synonyms that the source lacks), "crowd" (more actors). Except for "crowd", the
+        content of a clip does not depend on them.
+      backgrounds: kinds of background in the source domain, any of `BACKGROUNDS`.
+      new_backgrounds: kinds of background in the target domain, with the shift "background".
+      crowd: smallest and largest number of actors with the shift "crowd", within 2 to 8.
+      light: strength of the shift "light", within 0 to 1.
+      varied: whether expressions have varied templates and words in both domains, see `Wording`.
       flow: whether optical flow is written.
       audio: whether audio is written.
       look_alikes: builds another kind of clip, for models that use audio: two actors that look
@@ -77,15 +84,22 @@ class Options:
     differs: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)
     drift: float = 0.1
     scale: float = 1.0
-    shifts: tuple[str, ...] = SHIFTS
+    shifts: tuple[str, ...] = SHIFTS[:-1]
+    backgrounds: tuple[str, ...] = ("pale",)
+    new_backgrounds: tuple[str, ...] = ("clutter",)
+    crowd: tuple[int, int] = (4, 5)
+    light: float = 1.0
+    varied: bool = False
     flow: bool = True
     audio: bool = True
     look_alikes: bool = False
 
     def __post_init__(self):
-        for name in ("splits", "actors", "differs", "shifts"):  # lists come from config files
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, known in (("splits", SPLITS), ("shifts", SHIFTS)):
+        for field in dataclasses.fields(self):  # lists come from config files
+            if isinstance(field.default, tuple):
+                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+        for name, known in (("splits", SPLITS), ("shifts", SHIFTS), ("backgrounds", BACKGROUNDS),
+                            ("new_backgrounds", BACKGROUNDS)):
             if unknown := set(getattr(self, name)) - set(known):
                 raise ValueError(f"moving_shapes: {name} {sorted(unknown)} are unknown; "
                                  f"choose from {', '.join(known)}")
@@ -96,9 +110,16 @@ class Options:
         if min(self.train, self.test) < 1 or not self.splits:
             raise ValueError("moving_shapes: every split needs a clip, got "
                              f"train={self.train}, test={self.test}, splits={self.splits}")
-        if len(self.actors) != 2 or not 2 <= self.actors[0] <= self.actors[1] <= 8:
-            raise ValueError("moving_shapes: actors must be (least, greatest) within 2 to 8, got "
-                             f"{self.actors}")
+        for name in ("actors", "crowd"):
+            count = getattr(self, name)
+            if len(count) != 2 or not 2 <= count[0] <= count[1] <= 8:
+                raise ValueError(f"moving_shapes: {name} must be (least, greatest) within 2 to 8, "
+                                 f"got {count}")
+        if not self.backgrounds or not self.new_backgrounds:
+            raise ValueError("moving_shapes: backgrounds and new_backgrounds need a kind each; "
+                             f"choose from {', '.join(BACKGROUNDS)}")
+        if not 0 <= self.light <= 1:
+            raise ValueError(f"moving_shapes: light must lie within 0 to 1, got {self.light}")
         if (len(self.differs) != len(ATTRIBUTES) or min(self.differs) < 0
                 or sum(self.differs) <= 0):
             raise ValueError(f"moving_shapes: differs must be {len(ATTRIBUTES)} weights, for "
@@ -144,7 +165,10 @@ def make_clip(options: Options, split: str, number: int) -> tuple[Scene, Renderi
     content, styling, noise, _ = _streams(options, split, number)
     height, width = options.height, options.width
     scale = options.scale * (_size_factor(styling.spawn(1)[0]) if "size" in shifts else 1.0)
-    style = draw_style(styling, height, width, options.drift * min(height, width), shifts)
+    kinds = options.new_backgrounds if "background" in shifts else options.backgrounds
+    style = draw_style(styling, height, width, options.drift * min(height, width), shifts, kinds,
+                       options.light)
+    actors = options.crowd if "crowd" in shifts else options.actors
     for _ in range(_ATTEMPTS):
         where = dict(height=height, width=width, length=options.length, drift=options.drift,
                      scale=scale)
@@ -152,21 +176,22 @@ def make_clip(options: Options, split: str, number: int) -> tuple[Scene, Renderi
             scene = draw_look_alikes(content, **where)
             rendering = render(_disguised(scene), style, noise)
         else:
-            scene = draw_scene(content, actors=options.actors, differs=options.differs, **where)
+            scene = draw_scene(content, actors=actors, differs=options.differs, **where)
             rendering = render(scene, style, noise)
         visible = _visible(scene, rendering.masks)
         if len(visible if options.look_alikes else nameable(scene, visible)) >= 2:
             return scene, rendering, visible
     raise ValueError(f"moving_shapes: {split} clip {number}: none of {_ATTEMPTS} scenes shows two "
-                     f"actors well; use fewer actors than {options.actors[1]} or less drift")
+                     f"actors well; use fewer actors than {actors[1]} or less drift")
 
 
 def make_record(options: Options, split: str, number: int) -> records.Record:
     """Returns one clip of a split as a record."""
     scene, rendering, visible = make_clip(options, split, number)
-    free = split.startswith("target") and "wording" in options.shifts
+    shifts = options.shifts if split.startswith("target") else ()
+    wording = Wording(options.varied, "style" in shifts, "lexicon" in shifts)
     words = _streams(options, split, number)[3]
-    style = "free" if free else "plain"
+    style = "free" if wording.style or wording.lexicon else "plain"
     quality = _QUALITY if min(options.height, options.width) >= _JPEG_FROM else None
     flow = [records.encode_flow(f) for f in rendering.flow] + [b""] if options.flow else []
     return records.Record(
@@ -176,8 +201,10 @@ def make_record(options: Options, split: str, number: int) -> records.Record:
         height=options.height, width=options.width, fps=options.fps,
         objects=[records.Object(i, one.shape) for i, one in enumerate(scene.appearances, 1)],
         expressions=[
-            records.Expression(describe(words, scene, i, free=free, references=visible), i + 1,
-                               style, scene.differs_in(i))
+            records.Expression(
+                describe(words, scene, i, wording=wording, references=visible,
+                         differs=options.differs),
+                i + 1, style, scene.differs_in(i))
             for i in nameable(scene, visible)
         ],
         flow=flow,

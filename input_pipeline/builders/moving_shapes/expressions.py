@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from vseg_jax.input_pipeline.builders.moving_shapes.scene import ATTRIBUTES, Sce
 
 T = TypeVar("T")
 
-# Alternatives to the plain word, for free expressions.
+# Alternatives to the plain word. The first half of each (rounded down) is in varied expressions of
+# the source domain; the others are only in the target domain, with the shift "lexicon".
 SYNONYMS = {
     "red": ("crimson", "scarlet"), "orange": ("tangerine",), "yellow": ("golden", "lemon"),
     "green": ("emerald",), "cyan": ("turquoise", "aqua"), "blue": ("navy", "sapphire"),
@@ -29,7 +30,7 @@ SYNONYMS = {
     "plain": ("unpatterned", "solid"), "striped": ("stripy",), "dotted": ("spotted", "speckled"),
     "checkered": ("chequered", "chessboard"),
 }
-# (after a noun, after "that"); the first pair is used in plain expressions.
+# (after a noun, after "that"); the first pair is the plain one. Split as SYNONYMS are.
 MOTION_WORDS = {
     "left": (("moving left", "moves left"), ("heading leftwards", "heads leftwards"),
              ("sliding to the left", "slides to the left"), ("going left", "goes left")),
@@ -54,9 +55,31 @@ MOTION_WORDS = {
                  ("running in circles", "runs in circles")),
 }
 RELATIONS = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
-_PLACED = 0.4  # share of the free expressions that try to name a place
-_PLAIN_WORD = 0.5  # share of plain words in free expressions
+_PLACED = 0.2  # share of the varied expressions that try to name a place
+_PLACED_STYLE = 0.5  # the same with the shift "style"
+_SYNONYM = 0.3  # share of synonyms in varied expressions, where a word has one
+_NEW_WORD = 0.5  # share of new words with the shift "lexicon", where a word has one
 _CHANCE = {"color": 0.85, "motion": 0.85, "size": 0.2, "texture": 0.2}  # of unneeded words
+
+
+@dataclasses.dataclass(frozen=True)
+class Wording:
+    """How claims are put into words; with all False, as in "the small red circle moving left".
+
+    Attributes:
+      varied: two templates, some synonyms, and places ("left of the blue ring").
+      style: other templates and more places, with no word that varied expressions lack.
+      lexicon: synonyms that varied expressions lack.
+    """
+
+    varied: bool = False
+    style: bool = False
+    lexicon: bool = False
+
+    @property
+    def placed(self) -> float:
+        """Share of the expressions that try to name a place."""
+        return _PLACED_STYLE if self.style else _PLACED * self.varied
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,34 +121,40 @@ def _beside(scene: Scene, actor: int, claim: Claim, margin: float = 0.6) -> np.n
     return ahead > margin * (one.radius + two.radius)
 
 
-def describe(rng: np.random.Generator, scene: Scene, actor: int, *, free: bool,
-             references: Collection[int] = ()) -> str:
+def describe(rng: np.random.Generator, scene: Scene, actor: int, *, wording: Wording,
+             references: Collection[int] = (), differs: Sequence[float] = (1.0,) * 5) -> str:
     """Returns an expression that always has the attribute in which the distractor differs.
 
     Args:
       rng: randomness.
       scene: the clip's content.
       actor: number of the actor.
-      free: uses varied words, word orders and relations; otherwise "the red circle moving left".
-      references: actors that a free expression may refer to ("left of the blue ring").
+      wording: how the claim is put into words.
+      references: actors that a place may refer to ("left of the blue ring").
+      differs: see `draw_scene`; an attribute of weight 0 is only used if nothing else is unique.
     """
-    claim = _claim(rng, scene, actor, references if free else ())
-    return _free(rng, scene, actor, claim) if free else _plain(scene, actor, claim)
+    claim = _claim(rng, scene, actor, references if wording.placed else (), wording, differs)
+    parts = _parts(rng, scene, actor, claim, wording)
+    if wording.style:
+        return _styled(rng, parts)
+    return _template(parts, second=wording.varied and rng.uniform() < 0.5)
 
 
-def _claim(rng: np.random.Generator, scene: Scene, actor: int,
-           references: Collection[int]) -> Claim:
+def _claim(rng: np.random.Generator, scene: Scene, actor: int, references: Collection[int],
+           wording: Wording, differs: Sequence[float]) -> Claim:
     appearance = scene.appearances[actor]
     known = [a for a in ATTRIBUTES if getattr(appearance, a)]
     needed = {"shape", scene.differs_in(actor)} & set(known)
-    if references and rng.uniform() < _PLACED:
+    if references and rng.uniform() < wording.placed:
         claims = [Claim(_ordered(needed), relation, reference)
                   for reference in references for relation in RELATIONS]
         claims = [claim for claim in claims if names_only(scene, actor, claim)]
         if claims:
             return claims[int(rng.integers(len(claims)))]
+    chance = {a: _CHANCE.get(a, 0) if weight else 0
+              for a, weight in zip(ATTRIBUTES, differs, strict=True)}
     extra = [a for a in known if a not in needed]
-    chosen = needed | {a for a in extra if rng.uniform() < _CHANCE.get(a, 0)}
+    chosen = needed | {a for a in extra if rng.uniform() < chance[a]}
     for attribute in rng.permutation(extra):
         if names_only(scene, actor, Claim(_ordered(chosen))):
             break
@@ -137,53 +166,78 @@ def _ordered(attributes: set[str]) -> tuple[str, ...]:
     return tuple(a for a in ATTRIBUTES if a in attributes)
 
 
-def _plain(scene: Scene, actor: int, claim: Claim) -> str:
-    appearance = scene.appearances[actor]
-    words = [getattr(appearance, a) for a in ("size", "texture", "color", "shape")
-             if a in claim.attributes]
-    motion = [MOTION_WORDS[appearance.motion][0][0]] if "motion" in claim.attributes else []
-    return " ".join(["the", *words, *motion])
+class _Parts(NamedTuple):
+    """The words of a claim: adjectives, noun, motion after the noun and after "that", place."""
+
+    adjectives: list[str]
+    noun: str
+    doing: str
+    does: str
+    place: str
 
 
-def _free(rng: np.random.Generator, scene: Scene, actor: int, claim: Claim) -> str:
-    """Returns the claim in one of several word orders, a relation after the noun or in front."""
+def _parts(rng: np.random.Generator, scene: Scene, actor: int, claim: Claim,
+           wording: Wording) -> _Parts:
     appearance = scene.appearances[actor]
-    word = {a: _synonym(rng, getattr(appearance, a)) for a in claim.attributes if a != "motion"}
-    before = [word[a] for a in ("size", "texture", "color") if a in word]
-    if len(before) > 1 and rng.uniform() < 0.5:
-        before = [before[i] for i in rng.permutation(len(before))]
-    noun = " ".join([*before, word["shape"]])
-    after = ""
-    if len(before) > 1 and rng.uniform() < 0.3:  # "a disc, tiny and crimson,"
-        noun, after = word["shape"], ", " + " and ".join(before) + ","
+
+    def word(value: str) -> str:
+        return _choice(rng, (value, *SYNONYMS[value]), wording)
+
+    named = {a: word(getattr(appearance, a)) for a in claim.attributes if a != "motion"}
+    doing, does = (_choice(rng, MOTION_WORDS[appearance.motion], wording)
+                   if "motion" in claim.attributes else ("", ""))
     place = ""
     if claim.relation:
         reference = scene.appearances[claim.reference]
-        place = (f"{RELATIONS[claim.relation]} the {_synonym(rng, reference.color)} "
-                 f"{_synonym(rng, reference.shape)}")
-    if "motion" not in claim.attributes:
-        orders = [f"{_article(noun)}{after} {place}", f"look for the {noun}{after} {place}",
-                  f"{place}, the {noun}{after}"]
-    else:
-        doing, does = _choice(rng, MOTION_WORDS[appearance.motion])
-        orders = [f"{_article(noun)}{after} {doing}, {place}",
-                  f"look for {_article(noun)}{after} which {does}, {place}",
-                  f"{place}, it is the {noun}{after} that {does}"]
-        if not place:  # next to a place the motion would seem to belong to the other actor
-            orders.append(f"{doing}, the {noun}{after}")
-    text = orders[int(rng.integers(len(orders)))]
-    return " ".join(text.replace(",,", ",").split()).strip(" ,")
+        place = f"{RELATIONS[claim.relation]} the {word(reference.color)} {word(reference.shape)}"
+    adjectives = [named[a] for a in ("size", "texture", "color") if a in named]
+    return _Parts(adjectives, named["shape"], doing, does, place)
 
 
-def _synonym(rng: np.random.Generator, word: str) -> str:
-    return _choice(rng, (word, *SYNONYMS[word]))
+def _template(parts: _Parts, second: bool) -> str:
+    """Returns "the red circle moving left" or "it is a circle that is red and moves left"."""
+    if not second:
+        return _join("the", *parts.adjectives, parts.noun, parts.doing, parts.place)
+    predicates = [*parts.adjectives, *filter(None, [parts.place])]
+    said = ["that is " + " and ".join(predicates)] if predicates else []
+    if parts.does:
+        said.append(f"that {parts.does}")
+    return _join("it is", _article(parts.noun), " and ".join(said))
 
 
-def _choice(rng: np.random.Generator, options: Sequence[T]) -> T:
-    """Returns the plain option often enough that a vocabulary of the source covers most words."""
-    if rng.uniform() < _PLAIN_WORD:
-        return options[0]
-    return options[int(rng.integers(1, len(options)))]
+def _styled(rng: np.random.Generator, parts: _Parts) -> str:
+    """Returns the claim in another order than `_template`: adjectives last or first, place first.
+
+    Except for the commas, it has no word that varied expressions lack.
+    """
+    noun, doing, place = parts.noun, parts.doing, parts.place
+    adjectives = [parts.adjectives[i] for i in rng.permutation(len(parts.adjectives))]
+    listed = " and ".join(adjectives)
+    orders = [_join(place or "that", "is the", *adjectives, noun, doing)]
+    if doing and not place:   # next to a place the motion would seem to belong to the other actor
+        orders.append(_join(doing, "is the", *adjectives, noun))
+    if adjectives:
+        orders += [
+            _join("it is", listed, ", the", noun, doing, place),
+            _join("the", noun, doing, ", it is", listed, "and" if place else "", place),
+            _join(listed, "and" if place else "", place, "is the", noun, doing),
+        ]
+    return orders[int(rng.integers(len(orders)))]
+
+
+def _join(*parts: str) -> str:
+    return " ".join(" ".join(parts).split()).replace(" ,", ",")
+
+
+def _choice(rng: np.random.Generator, options: Sequence[T], wording: Wording) -> T:
+    """Returns the plain option or one of the alternatives that the wording has."""
+    half = 1 + (len(options) - 1) // 2
+    known, new = options[1:half] if wording.varied else (), options[half:]
+    if wording.lexicon and new and rng.uniform() < _NEW_WORD:
+        return new[int(rng.integers(len(new)))]
+    if known and rng.uniform() < _SYNONYM:
+        return known[int(rng.integers(len(known)))]
+    return options[0]
 
 
 def _article(noun: str) -> str:

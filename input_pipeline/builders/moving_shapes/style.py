@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -30,7 +31,8 @@ class Style:
 
 
 def draw_style(rng: np.random.Generator, height: int, width: int, drift: float,
-               shifts: tuple[str, ...]) -> Style:
+               shifts: tuple[str, ...], backgrounds: Sequence[str] = ("pale",),
+               strength: float = 1.0) -> Style:
     """Draws background, light and camera of a clip.
 
     Args:
@@ -39,14 +41,17 @@ def draw_style(rng: np.random.Generator, height: int, width: int, drift: float,
       height: of the frames.
       width: of the frames.
       drift: length of the camera's path over the clip, pixels.
-      shifts: which of "background", "light", "noise" are as in the target domain.
+      shifts: which of "light" and "noise" are as in the target domain.
+      backgrounds: kinds of background to choose from, keys of `BACKGROUNDS`.
+      strength: of the shift "light", within 0 to 1.
     """
     back, light, camera = rng.spawn(3)
     margin = int(np.ceil(drift)) + 2
     size = (height + 2 * margin, width + 2 * margin)
-    canvas = (_clutter if "background" in shifts else _soft)(back, *size)
+    kind = backgrounds[int(back.integers(len(backgrounds))) if len(backgrounds) > 1 else 0]
+    canvas = BACKGROUNDS[kind](back, *size)
     if "light" in shifts:
-        gain = _side_light(light, height, width)
+        gain = 1 + strength * (_side_light(light, height, width) - 1)
         heading = light.uniform(0, 2 * np.pi)
         shadow = (0.45 * np.cos(heading), 0.45 * np.sin(heading), 0.5)
     else:
@@ -67,7 +72,7 @@ def _field(
     return fine.reshape(height, width, channels)
 
 
-def _soft(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+def _pale(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Returns a background of two pale colors that blend into each other."""
     first, second = rng.uniform(196, 246, (2, 3)).astype(np.float32)
     mix = 0.5 + 0.5 * np.clip(_field(rng, 1, height, width), -1, 1)
@@ -91,6 +96,65 @@ def _clutter(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return np.clip(canvas + grain, 0, 255)
 
 
+def _two_colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Returns two muted colors of any brightness, which differ visibly."""
+    gray = rng.uniform(50, 230)
+    other = np.clip(gray + rng.choice([-1, 1]) * rng.uniform(25, 60), 30, 245)
+    return gray + rng.uniform(-25, 25, 3), other + rng.uniform(-25, 25, 3)
+
+
+def _mixed(rng: np.random.Generator, mix: np.ndarray) -> np.ndarray:
+    """Returns [H, W, 3]: two colors, mixed by [H, W] within [0, 1]."""
+    first, second = _two_colors(rng)
+    canvas = first + mix[..., None] * (second - first)
+    return np.clip(canvas + 4 * _field(rng, 4, *mix.shape), 0, 255).astype(np.float32)
+
+
+def _coordinates(
+    rng: np.random.Generator, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the coordinates [H, W] along two perpendicular random axes, in smaller sides."""
+    angle = rng.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[:height, :width] / min(height, width)
+    return np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+
+
+def _gradient(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Returns a background of two colors that blend along a line."""
+    along, _ = _coordinates(rng, height, width)
+    return _mixed(rng, (along - along.min()) / np.ptp(along))
+
+
+def _stripes(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Returns a background of stripes of equal width."""
+    along, _ = _coordinates(rng, height, width)
+    wave = np.sin(2 * np.pi * along / rng.uniform(0.12, 0.4))
+    return _mixed(rng, np.clip(0.5 + 2 * wave, 0, 1))
+
+
+def _tiles(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Returns a background of a rotated checkerboard."""
+    side = rng.uniform(0.1, 0.3)
+    rows, columns = (np.floor(c / side) for c in _coordinates(rng, height, width))
+    return _mixed(rng, (rows + columns) % 2)
+
+
+def _blobs(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Returns a background of irregular blobs."""
+    field = _field(rng, int(rng.integers(3, 7)), height, width)[..., 0]
+    return _mixed(rng, np.clip(0.5 + 3 * field, 0, 1))
+
+
+def _patchwork(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Returns a background of polygons in many colors: the cells nearest to random points."""
+    points = rng.uniform(0, 1, (int(rng.integers(10, 20)), 2)) * (height, width)
+    y, x = np.mgrid[:height, :width]
+    nearest = ((y[..., None] - points[:, 0])**2 + (x[..., None] - points[:, 1])**2).argmin(-1)
+    colors = rng.uniform(40, 220, (len(points), 1)) + rng.uniform(-30, 30, (len(points), 3))
+    grain = 8 * _field(rng, min(height, width) // 6, height, width)
+    return np.clip(colors[nearest] + grain, 0, 255).astype(np.float32)
+
+
 def _side_light(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Returns the gain of tinted light from one side."""
     heading = rng.uniform(0, 2 * np.pi)
@@ -99,3 +163,9 @@ def _side_light(rng: np.random.Generator, height: int, width: int) -> np.ndarray
     slope = (np.cos(heading) * x + np.sin(heading) * y) * rng.uniform(0.1, 0.3)
     cast = 1 + rng.uniform(-0.13, 0.13, 3)
     return ((rng.uniform(0.7, 1.05) + slope)[..., None] * cast).astype(np.float32)
+
+
+BACKGROUNDS = {
+    "pale": _pale, "gradient": _gradient, "stripes": _stripes, "tiles": _tiles, "blobs": _blobs,
+    "clutter": _clutter, "patchwork": _patchwork,
+}

@@ -27,15 +27,27 @@ def run(config, heads, state, pooled=POOLED, query=QUERY, step=9, batch=BATCH):
     return constraint.loss(config, heads, state, batch, output, jnp.int32(step))
 
 
-def test_is_equation_6():
-    config, heads, state = setup()
-    each, counted, _ = run(config, heads, state)
+def by_hand(config, heads, state, keys):
+    """The two terms of Eq. 6 for the two samples that count: with the queue, within the batch."""
     head = Projection(CHANNELS, 4)
-    q = head.apply({"params": heads["query"]}, QUERY)
-    k = head.apply({"params": heads["visual"]}, POOLED)
-    logits = jnp.concatenate([(q * k).sum(1, keepdims=True), q @ state["queue"].T], 1) / 0.07
-    wanted = -jax.nn.log_softmax(logits)[:, 0]
-    np.testing.assert_allclose(each[:2], wanted[:2], rtol=1e-4)
+    q = head.apply({"params": heads["query"]}, QUERY)[:2]
+    k = head.apply({"params": keys}, POOLED)[:2]
+    with_queue = jnp.concatenate([(q * k).sum(1, keepdims=True), q @ state["queue"].T], 1) / 0.07
+    within = q @ k.T / 0.07
+    return (-jax.nn.log_softmax(with_queue)[:, 0], -jnp.diag(jax.nn.log_softmax(within)))
+
+
+@pytest.mark.parametrize("key", ["both", "momentum", "batch", "online"])
+def test_is_equation_6(key):
+    config, heads, state = setup(pos_key=key, momentum=0.5)
+    state["momentum"] = jax.tree.map(lambda x: x - 0.3, state["momentum"])
+    encoder = jax.tree.map(lambda m, p: (m + p) / 2, state["momentum"]["visual"], heads["visual"])
+    momentum, _ = by_hand(config, heads, state, encoder)
+    online, within = by_hand(config, heads, state, heads["visual"])
+    wanted = {"both": (momentum + within) / 2, "momentum": momentum, "batch": within,
+              "online": online}[key]
+    each, counted, _ = run(config, heads, state)
+    np.testing.assert_allclose(each[:2], wanted, rtol=1e-4)
     np.testing.assert_array_equal(counted, [1, 1, 0])
     assert each[2] == 0
 
@@ -51,10 +63,10 @@ def test_a_padding_sample_neither_counts_nor_enters_the_queue():
 
 
 def test_masking_the_same_video():
-    config, heads, state = setup()
+    config, heads, state = setup(pos_key="momentum")
     _, _, state = run(config, heads, state)
     masked, _, _ = run(config, heads, state)
-    config, _, _ = setup(mask_same_video=False)
+    config, _, _ = setup(pos_key="momentum", mask_same_video=False)
     plain, _, _ = run(config, heads, state)
     assert (plain[:2] > masked[:2]).all()  # its own key is among the negatives
 
@@ -74,7 +86,7 @@ def test_keys_come_from_the_momentum_encoder():
     np.testing.assert_allclose(after["queue"][:2], keys[:2], rtol=1e-5)
 
 
-@pytest.mark.parametrize("key", ["online", "momentum"])
+@pytest.mark.parametrize("key", ["both", "momentum", "batch", "online"])
 def test_where_the_gradient_goes(key):
     config, heads, state = setup(pos_key=key)
 
@@ -93,28 +105,24 @@ def test_where_the_gradient_goes(key):
         "queue and momentum": by_state,
     }
     got = {n: any((jnp.abs(x) > 0).any() for x in jax.tree.leaves(t)) for n, t in reach.items()}
-    online = key == "online"
+    online = key != "momentum"
     assert got == {
         "query head": True, "query": True, "visual head": online, "pooled": online,
         "queue and momentum": False,
     }
 
 
-def test_the_batchs_other_videos_are_negatives_too():
-    config, heads, state = setup(const_batch_negatives=True)
-    plain = run(setup()[0], heads, state)[0]
-    each, _, _ = run(config, heads, state)
-    assert (each[:2] > plain[:2]).all()   # one negative more
-    state = {**state, "queue": jnp.zeros_like(state["queue"])}   # nothing that pushes but these
+def test_clips_of_the_same_video_are_not_negatives_within_the_batch():
+    config, heads, state = setup(pos_key="batch")
+    same = {"video": jnp.asarray([4, 4, 6]), "valid": jnp.asarray([True, True, True])}
+    each, _, _ = run(config, heads, state, batch=same)
+    _, within = by_hand(config, heads, state, heads["visual"])
     head = Projection(CHANNELS, 4)
-    query, keys = (
-        head.apply({"params": heads[name]}, x)
-        for name, x in (("query", QUERY), ("visual", POOLED))
-    )
-    logits = query @ keys.T / config.contrast_temperature
-    rest = jnp.log(state["queue"].shape[0])
-    expected = jnp.logaddexp(jnp.logaddexp(logits[0, 0], logits[0, 1]), rest) - logits[0, 0]
-    np.testing.assert_allclose(run(config, heads, state)[0][0], expected, rtol=1e-5)
+    q = head.apply({"params": heads["query"]}, QUERY)
+    k = head.apply({"params": heads["visual"]}, POOLED)
+    wanted = -jax.nn.log_softmax((q @ k.T / 0.07)[:, jnp.array([0, 2])][0])[0]
+    np.testing.assert_allclose(each[0], wanted, rtol=1e-4)   # the third clip alone is a negative
+    assert not np.allclose(each[0], within[0])
 
 
 def test_starts_with_qfa_if_configured():

@@ -178,14 +178,15 @@ class QvimConfig:
     contrast_weight: float = 1.0              # Section 3.5: L = L_seg + L_const
     contrast_dim: int = 128
     contrast_temperature: float = 0.07        # tau
-    queue: int = 4096                         # negatives; at least the batch size
+    queue: int = 1024                         # negatives, at least the batch size; at 8 a step, the
+    #                                         oldest is 128 steps old (MoCo's: 256)
     momentum: float = 0.999
-    pos_key: Literal["online", "momentum"] = "online"  # momentum: literal MoCo, no gradient reaches
-    #                                         the visual branch
+    pos_key: Literal["both", "momentum", "batch", "online"] = "both"  # inferred. momentum: literal
+    #                                         MoCo, no gradient reaches the visual branch; batch:
+    #                                         online keys against those of the batch's other videos;
+    #                                         both: half of each; online: online key, momentum
+    #                                         negatives, which can be told apart without the video
     const_from_start: bool = True             # off: the loss starts together with QFA
-    const_batch_negatives: bool = False       # the positive keys of the batch's other videos are
-    #                                         negatives too, which the paper does not say; with an
-    #                                         online key nothing else pushes keys apart
     mask_same_video: bool = True              # queue entries of the sample's own video do not count
 
     # Segmentation loss (Section 3.5).

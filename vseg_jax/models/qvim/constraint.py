@@ -3,6 +3,11 @@
 It keeps a query close to the augmented features that it points to. The query vector q is compared
 with p^k, the pooled features of the scale where QFA acts (the positive key), and with keys of other
 videos (the negatives). Where the negatives are kept between steps: moco.py.
+
+The positive key and the negatives of one InfoNCE must come from the same encoder and be of about
+the same age. Otherwise the loss can be lowered by telling the encoders apart, which says nothing
+about videos. Two terms satisfy this: MoCo's (momentum key, queue), which has no gradient into the
+visual features, and one within the batch (online keys of this step), which has.
 """
 
 from __future__ import annotations
@@ -41,11 +46,10 @@ def loss(
     output: Output,
     step: Int[Array, ""],
 ) -> tuple[Float[Array, " B"], Float[Array, " B"], moco.Moco]:
-    """Computes Eq. 6 for each sample.
+    """Computes Eq. 6 for each sample, with the keys that `pos_key` names.
 
-    The momentum encoder is updated first and then computes the keys of this batch. They enter the
-    queue after the loss, so the keys of a sample's own batch are negatives only where
-    `const_batch_negatives` is set.
+    The momentum encoder is updated first and then computes the momentum keys of this batch. They
+    enter the queue after the loss.
 
     Args:
       heads: parameters of the heads, from `init`.
@@ -61,16 +65,19 @@ def loss(
     pooled = output.pooled[config.contrast_scale - 1]
     encoder = moco.follow(state["momentum"], {"visual": heads["visual"]}, config.momentum)
     keys = jax.lax.stop_gradient(head.apply({"params": encoder["visual"]}, pooled))
-    positive = keys
-    if config.pos_key == "online":
-        positive = head.apply({"params": heads["visual"]}, pooled)
-    allowed = moco.negatives(state, batch["video"], config.mask_same_video)
-    negatives = state["queue"]
-    if config.const_batch_negatives:
-        others = (batch["video"][:, None] != batch["video"]) & batch["valid"]
-        negatives = jnp.concatenate([negatives, positive])
-        allowed = jnp.concatenate([allowed, others], axis=1)
-    each = info_nce(query, positive, negatives, allowed, config.contrast_temperature)
+    online = head.apply({"params": heads["visual"]}, pooled)
+    queued = moco.negatives(state, batch["video"], config.mask_same_video)
+    others = (batch["video"][:, None] != batch["video"]) & batch["valid"]
+
+    def term(positive: jax.Array, negatives: jax.Array, allowed: jax.Array) -> jax.Array:
+        return info_nce(query, positive, negatives, allowed, config.contrast_temperature)
+
+    each = {
+        "both": lambda: (term(keys, state["queue"], queued) + term(online, online, others)) / 2,
+        "momentum": lambda: term(keys, state["queue"], queued),
+        "batch": lambda: term(online, online, others),
+        "online": lambda: term(online, state["queue"], queued),
+    }[config.pos_key]()
     on = batch["valid"] & (config.const_from_start | qfa.schedule(step, config)[0])
     state = moco.enqueue({**state, "momentum": encoder}, keys, batch["video"], batch["valid"])
     return jnp.where(on, each, 0), on.astype(jnp.float32), state
