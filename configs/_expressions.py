@@ -14,6 +14,16 @@ SYNTHETIC = {
     "scale": 1.2, "differs": (5.0, 3.0, 1.0, 1.0, 1.0), "seed": 0,
 }
 
+# Two domains for domain generalization: backgrounds of several kinds, and expressions of two
+# templates, in the source; other backgrounds, colored light, more objects, and expressions in other
+# styles but without new words in the target. Objects differ in color or shape.
+DOMAINS = {
+    "differs": (3.0, 1.0, 0.0, 0.0, 0.0), "varied": True, "light": 0.5, "crowd": (4, 5),
+    "backgrounds": ("gradient", "stripes", "tiles", "blobs"),
+    "new_backgrounds": ("clutter", "patchwork"),
+    "shifts": ("background", "light", "style", "crowd"),
+}
+
 
 def davis(frozen: str) -> ConfigDict:
     """Returns a config of DAVIS 2016 with expressions.

@@ -24,11 +24,13 @@ def get_config() -> ConfigDict:
 def sections() -> ConfigDict:
     """Returns the config before `finish`, for configs that start from it."""
     config = _expressions.synthetic()
+    config.data.options.update(_expressions.DOMAINS)
     config.clip = section(ClipConfig, length=1, stride=1, target=0, height=48, width=48)
+    config.text.length = 20
     config.model = section(
         QvimConfig, backbone="resnet18", resnet_width=16, text="words", word_width=64,
         vocabulary=256, channels=32, decoder_channels=(16, 24, 32, 32, 32),
-        sa_kv_max=4, queue=1024, contrast_weight=0.1,
-        const_from_start=False, qfa_start=0.5, qfa_beta_max=0.05, gt_soft=True, pos_weight=2.0,
+        sa_kv_max=4, queue=128, contrast_weight=0.03, qfa_beta_max=0.1, gt_soft=True,
+        pos_weight=2.0,
     )
     return config

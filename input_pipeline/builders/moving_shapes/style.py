@@ -165,7 +165,20 @@ def _side_light(rng: np.random.Generator, height: int, width: int) -> np.ndarray
     return ((rng.uniform(0.7, 1.05) + slope)[..., None] * cast).astype(np.float32)
 
 
+def _confetti(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Returns a background of discs in many colors."""
+    side = min(height, width)
+    canvas = np.full((height, width, 3), rng.uniform(50, 220, 3), np.uint8)
+    for _ in range(int(rng.integers(25, 45))):
+        gray = rng.uniform(40, 220)
+        color = tuple(float(c) for c in gray + rng.uniform(-30, 30, 3))
+        center = (int(rng.uniform(0, width) * 16), int(rng.uniform(0, height) * 16))
+        cv2.circle(canvas, center, int(side * rng.uniform(0.03, 0.12) * 16), color, -1,
+                   cv2.LINE_AA, 4)
+    return canvas.astype(np.float32)
+
+
 BACKGROUNDS = {
     "pale": _pale, "gradient": _gradient, "stripes": _stripes, "tiles": _tiles, "blobs": _blobs,
-    "clutter": _clutter, "patchwork": _patchwork,
+    "clutter": _clutter, "patchwork": _patchwork, "confetti": _confetti,
 }
