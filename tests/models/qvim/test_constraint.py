@@ -1,6 +1,9 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from vseg_jax.layers.projection import Projection
@@ -131,3 +134,65 @@ def test_starts_with_qfa_if_configured():
     assert each.sum() == counted.sum() == 0
     assert after["pointer"] == 2  # the queue fills meanwhile
     assert run(config, heads, state, step=9)[1].sum() == 2
+
+
+STEPS, VIDEOS, SAMPLES = 600, 64, 8
+
+
+@functools.cache
+def trained(key):
+    """Trains the heads, and a layer below each, on fixed pairs of features of 64 videos.
+
+    Returns the loss of every step, the norm of its gradient into the pooled features, and the last
+    loss if each query meets the pooled features of another video.
+    """
+    config = QvimConfig(channels=CHANNELS, queue=64, contrast_dim=8, pos_key=key, momentum=0.99)
+    heads, state = constraint.init(config, jax.random.key(0))
+    latent = jax.random.normal(jax.random.key(1), (VIDEOS, CHANNELS))
+    mix = jax.random.normal(jax.random.key(2), (CHANNELS, CHANNELS))
+    features = {"query": latent, "pooled": jnp.tanh(latent @ mix)}
+    params = {"heads": heads, "below": {name: jnp.eye(CHANNELS) for name in features}}
+    optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, STEPS))
+
+    def loss(params, pooled, state, videos, moved):
+        query = (features["query"] @ params["below"]["query"])[jnp.roll(videos, moved)]
+        batch = {"video": videos, "valid": jnp.ones(SAMPLES, bool)}
+        pooled = pooled @ params["below"]["pooled"]
+        each, _, state = run(config, params["heads"], state, pooled, query, batch=batch)
+        return each.mean(), state
+
+    def step(carry, key):
+        params, optimum, state = carry
+        videos = jax.random.permutation(key, VIDEOS)[:SAMPLES]
+        pooled = features["pooled"][videos]
+        shuffled, _ = loss(params, pooled, state, videos, 1)
+        (value, state), (gradient, by_pooled) = jax.value_and_grad(loss, (0, 1), has_aux=True)(
+            params, pooled, state, videos, 0)
+        updates, optimum = optimizer.update(gradient, optimum)
+        carry = optax.apply_updates(params, updates), optimum, state
+        return carry, (value, jnp.linalg.norm(by_pooled), shuffled)
+
+    carry = params, optimizer.init(params), state
+    _, curves = jax.jit(lambda c: jax.lax.scan(step, c, jax.random.split(jax.random.key(3), STEPS))
+                        )(carry)
+    return [np.asarray(curve) for curve in curves]
+
+
+def test_the_loss_falls_and_does_not_rise_as_the_rate_falls_to_0():
+    value, _, _ = trained("both")
+    parts = value.reshape(6, -1).mean(1)
+    assert parts[-1] < 0.6 * parts[0]
+    assert (np.diff(parts) < 0.05).all(), parts
+
+
+def test_the_gradient_into_the_visual_features_does_not_vanish():
+    norm = {key: trained(key)[1][290:310].mean() for key in ("both", "online", "momentum")}
+    assert norm["both"] > 10 * norm["online"]
+    assert norm["momentum"] == 0
+
+
+def test_the_loss_cannot_be_lowered_without_the_videos():
+    """Positive and negatives come from one encoder, so which encoder made a key says nothing."""
+    excess = {key: (trained(key)[2] - trained(key)[0])[-100:].mean() for key in ("both", "online")}
+    assert excess["both"] > 1
+    assert excess["online"] < 0.5 * excess["both"]
