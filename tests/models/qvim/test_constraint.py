@@ -136,22 +136,22 @@ def test_starts_with_qfa_if_configured():
     assert run(config, heads, state, step=9)[1].sum() == 2
 
 
-STEPS, VIDEOS, SAMPLES = 600, 64, 8
+STEPS, VIDEOS, SAMPLES, WIDTH = 600, 256, 8, 32
 
 
 @functools.cache
 def trained(key):
-    """Trains the heads, and a layer below each, on fixed pairs of features of 64 videos.
+    """Trains the heads, and a layer below each, on fixed pairs of features of 256 videos.
 
     Returns the loss of every step, the norm of its gradient into the pooled features, and the last
     loss if each query meets the pooled features of another video.
     """
-    config = QvimConfig(channels=CHANNELS, queue=64, contrast_dim=8, pos_key=key, momentum=0.99)
+    config = QvimConfig(channels=WIDTH, queue=128, contrast_dim=8, pos_key=key)
     heads, state = constraint.init(config, jax.random.key(0))
-    latent = jax.random.normal(jax.random.key(1), (VIDEOS, CHANNELS))
-    mix = jax.random.normal(jax.random.key(2), (CHANNELS, CHANNELS))
-    features = {"query": latent, "pooled": jnp.tanh(latent @ mix)}
-    params = {"heads": heads, "below": {name: jnp.eye(CHANNELS) for name in features}}
+    latent = jax.random.normal(jax.random.key(1), (VIDEOS, WIDTH))
+    mix = jax.random.normal(jax.random.key(2), (WIDTH, WIDTH))
+    features = {"query": latent, "pooled": jnp.tanh(latent @ mix / WIDTH**0.5)}
+    params = {"heads": heads, "below": {name: jnp.eye(WIDTH) for name in features}}
     optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, STEPS))
 
     def loss(params, pooled, state, videos, moved):
@@ -181,18 +181,19 @@ def trained(key):
 def test_the_loss_falls_and_does_not_rise_as_the_rate_falls_to_0():
     value, _, _ = trained("both")
     parts = value.reshape(6, -1).mean(1)
-    assert parts[-1] < 0.6 * parts[0]
+    assert parts[-1] < 0.3 * parts[0]
     assert (np.diff(parts) < 0.05).all(), parts
 
 
 def test_the_gradient_into_the_visual_features_does_not_vanish():
-    norm = {key: trained(key)[1][290:310].mean() for key in ("both", "online", "momentum")}
-    assert norm["both"] > 10 * norm["online"]
-    assert norm["momentum"] == 0
+    norm = trained("both")[1]
+    assert norm[290:310].mean() > 0.1 * norm[:20].mean()
+    assert norm[290:310].mean() > 1.5 * trained("online")[1][290:310].mean()
+    assert (trained("momentum")[1] == 0).all()
 
 
 def test_the_loss_cannot_be_lowered_without_the_videos():
     """Positive and negatives come from one encoder, so which encoder made a key says nothing."""
     excess = {key: (trained(key)[2] - trained(key)[0])[-100:].mean() for key in ("both", "online")}
-    assert excess["both"] > 1
-    assert excess["online"] < 0.5 * excess["both"]
+    assert excess["both"] > 5
+    assert excess["online"] < 0.2 * excess["both"]
