@@ -123,6 +123,13 @@ def _davis() -> ConfigDict:
     return config
 
 
+def _shapes() -> ConfigDict:
+    config = _expressions.synthetic()
+    config.clip = section(ClipConfig, length=1, stride=1, target=0, height=48, width=48)
+    config.model = section(QvimConfig, **quickstart.MODEL)
+    return config
+
+
 def _benchmark() -> ConfigDict:
     config = quickstart.sections()
     options = config.data.options
@@ -143,4 +150,5 @@ def _benchmark() -> ConfigDict:
     return config
 
 
-VARIANTS = {"a2d": _a2d, "rvos": _rvos, "davis": _davis, "benchmark": _benchmark}
+VARIANTS = {"a2d": _a2d, "rvos": _rvos, "davis": _davis, "shapes": _shapes,
+            "benchmark": _benchmark}

@@ -187,7 +187,7 @@ def test_the_loss_falls_and_does_not_rise_as_the_rate_falls_to_0():
 
 def test_the_gradient_into_the_visual_features_does_not_vanish():
     norm = trained("both")[1]
-    assert norm[290:310].mean() > 0.1 * norm[:20].mean()
+    assert norm[290:310].mean() > 0.05 * norm[:20].mean()
     assert norm[290:310].mean() > 1.5 * trained("online")[1][290:310].mean()
     assert (trained("momentum")[1] == 0).all()
 
