@@ -35,7 +35,10 @@ def test_weights_of_equation_4():
 def test_padding_samples_do_not_count(loss_and_gradient, variables):
     batch = make_batch()
     batch["valid"] = np.array([True, False])
+    batch["masks_valid"] = np.array([[False, True], [True, True]])
     (loss, (_, means)), gradient = loss_and_gradient(variables, batch)
+    terms = [0.2 * means["segmentation"][0], 0.8 * means["contrast"][0]]   # one frame of one clip
+    assert means["segmentation"][1] == 1 and float(loss) == pytest.approx(float(sum(terms)))
     other = dict(batch)
     for name, value in (("masks", 1), ("object_id", 3), ("target", 0)):
         other[name] = batch[name].copy()

@@ -33,40 +33,50 @@ OUTPUT = Output(
 )
 
 
-@pytest.mark.parametrize("align", ["official", "cosine_kl", "none"])
-def test_total_is_the_weighted_sum_of_its_terms(align):
-    batch = {k: jnp.asarray(v) for k, v in make_batch().items()}
-    model = build(align=align, align_weight=0.25)
-    model.network = GivenOutput(OUTPUT)
-    variables = {"params": {}, "batch_stats": {}}
-    total, _, means = quick_jit(model.loss)(variables, batch, jax.random.key(0), jnp.int32(0))
-
+def terms(align, batch, limit):
+    """The terms of each sample, from the functions of the losses."""
     mask, everywhere = (batch["masks"][:, 1] == 1).astype(jnp.float32), jnp.ones((2, 32, 32))
     coarse = bilinear(OUTPUT.coarse[..., None], (32, 32), align_corners=False)[..., 0]
-    wanted = {
+    out = {
         "segmentation": binary_cross_entropy(OUTPUT.logits, mask, everywhere)[0],
         "coarse": binary_cross_entropy(coarse, mask, everywhere)[0],
     }
-    limit, cells = model.config.align_limit, mask[:, 2::4, 2::4]   # one pixel of each cell
     if align == "official":
+        cells = mask[:, 2::4, 2::4]   # one pixel of each cell
         vision, flow, sentence = OUTPUT.embeddings
         for name, pixels in (("vision_language", vision), ("flow_language", flow)):
             logits = alignment.pixels_to_sentence(pixels, sentence, limit)
-            wanted[name] = binary_cross_entropy(logits, cells, jnp.ones_like(cells))[0]
-        wanted["vision_flow"] = alignment.pair_loss(
+            out[name] = binary_cross_entropy(logits, cells, jnp.ones_like(cells))[0]
+        out["vision_flow"] = alignment.pair_loss(
             vision.reshape(2, 64, 4), flow.reshape(2, 64, 4), cells.reshape(2, 64),
             jnp.ones((2, 64)), limit=limit, chunk=64,
         )
     elif align == "cosine_kl":
         vision, flow = (x.reshape(2, 12, 8) for x in (OUTPUT.vision, OUTPUT.flow))
         words, valid = OUTPUT.words.reshape(2, 12, 8), jnp.tile(OUTPUT.valid, (1, 3))
-        wanted["vision_language"] = alignment.cosine_loss(vision, words, valid)
-        wanted["vision_flow"] = alignment.symmetric_divergence(vision, flow)
-    assert {*means} == {*wanted, "iou", "loss"}
-    part = {name: float(values.mean()) for name, values in wanted.items()}
-    for name, value in part.items():
-        assert float(means[name][0]) == pytest.approx(2 * value, rel=1e-4) and means[name][1] == 2
-    share = {"segmentation": 1, "coarse": 1}
-    expected = sum(share.get(name, 0.25) * value for name, value in part.items())
-    assert float(total) == pytest.approx(expected, rel=1e-4)
-    assert float(means["loss"][0]) == pytest.approx(2 * expected, rel=1e-4)
+        out["vision_language"] = alignment.cosine_loss(vision, words, valid)
+        out["vision_flow"] = alignment.symmetric_divergence(vision, flow)
+    return out
+
+
+@pytest.mark.parametrize("align", ["official", "cosine_kl", "none"])
+def test_total_is_the_weighted_sum_of_its_terms(align):
+    batch = {k: jnp.asarray(v) for k, v in make_batch().items()}
+    model = build(align=align, align_weight=0.25)
+    model.network = GivenOutput(OUTPUT)
+
+    @quick_jit
+    def both(valid):
+        now, variables = {**batch, "valid": valid}, {"params": {}, "batch_stats": {}}
+        total, _, means = model.loss(variables, now, jax.random.key(0), jnp.int32(0))
+        return total, means, terms(align, batch, model.config.align_limit)
+
+    for valid in ([True, True], [False, True], [False, False]):
+        total, means, each = both(jnp.asarray(valid))
+        sums = {name: float(values[np.array(valid)].sum()) for name, values in each.items()}
+        share = {"segmentation": 1, "coarse": 1}
+        wanted = sum(share.get(name, 0.25) * value for name, value in sums.items())
+        np.testing.assert_allclose(total, wanted / max(sum(valid), 1), rtol=1e-4)
+        assert {*means} == {*sums, "iou", "loss"}
+        for name, value in {**sums, "loss": wanted}.items():
+            np.testing.assert_allclose(means[name], (value, sum(valid)), rtol=1e-4)

@@ -47,33 +47,32 @@ def means_of(model, variables, batch, step=LATE):
 
 def test_total_is_the_weighted_sum_of_its_terms():
     batch = {k: jnp.asarray(v) for k, v in make_batch().items()}
-    batch["valid"] = batch["valid"].at[2].set(False)
     whitening = ComparedConfig("irw", whitening_weight=0.5, irw_relax=0.0)
     model, variables = given(
         batch, contrast_weight=0.25, compared=whitening, qfa_scales=(), am_adain_scales=()
     )
     output, c = model.network.output, model.config
     mask = (batch["masks"][:, 1] == 1).astype(jnp.float32)
-    weight = jnp.ones_like(mask) * batch["valid"][:, None, None]
 
     @quick_jit
-    def both():
+    def both(valid):
         heads, state = variables["params"]["contrast"], variables["moco"]
-        return means_of(model, variables, batch), {
+        now, weight = {**batch, "valid": valid}, jnp.ones_like(mask) * valid[:, None, None]
+        return means_of(model, variables, now), {
             "segmentation": segmentation_loss(output.responses, mask, weight, c)[0],
-            "contrast": constraint.loss(c, heads, state, batch, output, LATE)[0],
-            "whitening": robustnet.loss(c, None, batch, output)[0],
+            "contrast": constraint.loss(c, heads, state, now, output, LATE)[0],
+            "whitening": robustnet.loss(c, None, now, output)[0],
         }
 
-    (total, means), each = both()
-    part = {name: float(values[np.array([0, 1, 3])].mean()) for name, values in each.items()}
-    assert min(part.values()) > 0.01
-    wanted = part["segmentation"] + 0.25 * part["contrast"] + 0.5 * part["whitening"]
-    assert float(total) == pytest.approx(wanted, rel=1e-5)
-    sums = {name: (3 * value, 3) for name, value in part.items()}
-    # Of the IoU: samples 0 and 3; 1 is wrong everywhere.
-    for name, wanted in {**sums, "loss": (3 * total, 3), "iou": (2, 3)}.items():
-        np.testing.assert_allclose(means[name], wanted, rtol=1e-5)
+    # The IoU is 1 but for sample 1, which is wrong everywhere.
+    for samples, iou in (([0, 1, 3], 2), ([0], 1), ([], 0)):
+        (total, means), each = both(jnp.isin(jnp.arange(4), jnp.asarray(samples)))
+        count, sums = len(samples), {name: values.sum() for name, values in each.items()}
+        assert not samples or min(sums.values()) > 0.01
+        wanted = sums["segmentation"] + 0.25 * sums["contrast"] + 0.5 * sums["whitening"]
+        np.testing.assert_allclose(total, wanted / max(count, 1), rtol=1e-5)
+        for name, value in {**sums, "loss": wanted, "iou": iou}.items():
+            np.testing.assert_allclose(means[name], (value, count), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
