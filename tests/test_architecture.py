@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "inference": ("atomic", "binarize", "config", "index_masks", "tasks", "models",
                   "input_pipeline", "training.checkpoints", "media"),
     "export": ("atomic", "tasks", "models", "training.checkpoints", "inference"),
-    "evaluation": ("atomic", "binarize", "run_lengths", "metrics", "tasks", "models",
+    "evaluation": ("atomic", "binarize", "index_masks", "run_lengths", "metrics", "tasks", "models",
                    "input_pipeline", "media", "inference"),
     "submission": ("atomic", "index_masks", "run_lengths", "metrics", "input_pipeline", "media",
                    "inference", "evaluation"),

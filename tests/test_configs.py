@@ -31,11 +31,12 @@ def test_loss_of_the_config_in_full_size(name):
     key = jax.eval_shape(lambda: jax.random.key(0))
     variables = jax.eval_shape(model.init, key, batch)
     step = jax.ShapeDtypeStruct((), jnp.int32)
-    loss, updates, _ = jax.eval_shape(model.loss, variables, batch, key, step)
+    loss, updates, means = jax.eval_shape(model.loss, variables, batch, key, step)
     assert loss.shape == ()
     assert jax.tree.map(np.shape, updates) == jax.tree.map(
         np.shape, {name: variables[name] for name in updates})
     assert set(updates) <= set(variables) - {"params"}
+    assert model.progress.keys() <= means.keys()   # what the progress bar shows
 
 
 def test_a_variant_that_is_not_there():

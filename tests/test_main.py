@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from commandline import SMALL_QUICKSTART as SMALL
 from commandline import command, contents, quick_compilation, refused  # noqa: F401
+from PIL import Image
 
 import vseg_jax
+from vseg_jax import cli
 from vseg_jax.export.stream import Stream
 from vseg_jax.media.video import VideoWriter
 from vseg_jax.tools import qvim_figures as qvim_analysis
@@ -34,7 +37,8 @@ def trained(tmp_path_factory):
     """(workdir, arguments that name it, stdout and stderr of the training)."""
     folder = tmp_path_factory.mktemp("trained")
     arguments = ["--config", QUICKSTART, "--workdir", folder / "run",
-                 f"--config.data.prepared={folder / 'data'}", *SMALL]
+                 f"--config.data.prepared={folder / 'data'}", *SMALL,
+                 "--config.evaluation.overlay_clips=1"]
     code, out, err = command(*arguments)
     assert code == 0, err
     return folder / "run", arguments, out + err
@@ -60,11 +64,24 @@ def test_training_leaves_all_that_it_promises(trained):
     lines = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [(x["step"], x["kind"]) for x in lines] == [
         (1, "train"), (2, "train"), (2, "evaluation")]
+    assert Image.open(workdir / "overview.png").width > 800
     config = json.loads((workdir / "config.json").read_text())
     assert config["clip"]["length"] == config["model"]["clip_length"] == 2  # one follows
     assert config["train"]["steps"] == config["model"]["total_steps"] == 2
     assert config["model"]["decoder_channels"] == [4] * 5
     assert config["model"]["contrast_dim"] == 128, "with the keys that nobody set"
+
+
+def test_the_last_lines_of_a_training_say_what_it_showed_and_how_to_go_on(trained, tmp_path):
+    workdir, _, said = trained
+    for part in ("\n- source: ", "\n- target (a domain not seen in training): ",
+                 "with the expressions of other objects", "  overview.png ", "  overlay.mp4 "):
+        assert part in said
+    (line,) = [line for line in said.splitlines() if " predict --workdir" in line]
+    words = shlex.split(line)
+    assert Path(words[0]).name == "vseg" and words[-1] == str(workdir / "example")
+    assert cli.main([*words[1:-1], str(tmp_path / "masks")]) == 0
+    assert (tmp_path / "masks" / "overlay.mp4").is_file()
 
 
 def test_a_finished_run_says_so_and_scores_the_same_later(trained):

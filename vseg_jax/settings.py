@@ -37,7 +37,8 @@ class EvaluationConfig:
     # back, as CSTM does
     batch_size: int = 16  # "legacy", "coco": samples per batch, over all devices
     save: bool = False  # --mode evaluate saves predictions; vseg_jax.metrics can score them again
-    overlay_clips: int = 0  # clips of each dataset in the workdir's overlay.mp4 after training
+    overlay_clips: int = 0  # clips of each dataset in the workdir's overlay.mp4 after training; 0
+    # writes no overview.png either
 
     def __post_init__(self) -> None:
         present = {name: data for name, data in self.datasets.items() if data is not None}

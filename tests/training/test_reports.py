@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vseg_jax.training.reports import Reporter, last_evaluation, read_metrics
+from vseg_jax.training.reports import Reporter, last_report, read_metrics
 
 
 def events(workdir):
@@ -27,7 +27,8 @@ def test_scalars_and_images_can_be_read_back(tmp_path):
     for tag, expected in (("clip/0", image[0]), ("clip/1", image[1]), ("map/0", image[0])):
         encoded = np.frombuffer(read.Images(f"evaluation/{tag}")[0].encoded_image_string, np.uint8)
         np.testing.assert_array_equal(cv2.imdecode(encoded, 1)[..., ::-1], expected)
-    assert last_evaluation(tmp_path) == {"iou": 0.5}
+    assert last_report(tmp_path, "evaluation") == {"iou": 0.5}
+    assert last_report(tmp_path, "train")["loss"] == 0.25
 
 
 def test_resuming_removes_lines_after_the_checkpoint(tmp_path):
@@ -45,14 +46,15 @@ def test_resuming_removes_lines_after_the_checkpoint(tmp_path):
 
 
 def test_the_bar_shows_speed_and_time_left(tmp_path, capsys):
-    with Reporter(tmp_path, 0, 4, 100) as reporter:
+    shown = {"iou": "IoU {:.0%}", "contrast": "const {:.2f}", "never": "{:.1f}"}
+    with Reporter(tmp_path, 0, 4, 100, shown) as reporter:
         reporter.advance(1)
         reporter.restart_clock(1, bar=True)
         reporter.advance(3)
-        reporter.write(3, {"loss": 0.125})
+        reporter.write(3, {"contrast": 2.5, "hidden": 7.0, "loss": 0.125, "iou": 0.55})
     shown = capsys.readouterr().err
     assert "3/4 steps" in shown and "left" in shown and "step/s" in shown
-    assert "frames/s, loss 0.125" in shown
+    assert "step/s | loss 0.125 IoU 55% const 2.50" in shown and "hidden" not in shown
     line = read_metrics(tmp_path)[0]
     assert line["frames_per_second"] == 100 * line["steps_per_second"] > 0
 

@@ -7,7 +7,7 @@ own size.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from PIL import Image
 from vseg_jax.evaluation import runner
 from vseg_jax.inference.geometry import inside, sigmoid, to_original
 from vseg_jax.input_pipeline.loader import eval_batches
+from vseg_jax.input_pipeline.records import Dataset
 from vseg_jax.input_pipeline.samples import ReferringSamples, Truth
 from vseg_jax.metrics.a2d import A2DMetric, GroupedMetric
 from vseg_jax.metrics.grounding import grounding, mean_scores
@@ -74,7 +75,7 @@ def evaluate(
         processes would share it, or there is no such protocol.
     """
     scores = _Scores(protocol)
-    videos = {entry.video_id: number for number, entry in enumerate(samples.dataset.index)}
+    videos = video_numbers(samples.dataset)
     with runner.start(samples.dataset.name, len(samples), "samples", save=save, progress=progress,
                       table=TABLE) as run:
         for number, logits, score, geometry in _predictions(
@@ -94,6 +95,18 @@ def evaluate(
     return {"protocol": protocol, **scores.result()}
 
 
+def video_numbers(dataset: Dataset) -> dict[str, int]:
+    """Returns {video id: its number in the dataset}."""
+    return {entry.video_id: number for number, entry in enumerate(dataset.index)}
+
+
+def batch_of(samples: Any, numbers: Sequence[int]) -> dict[str, np.ndarray]:
+    """Returns the batch of these samples."""
+    items = [samples[number] for number in numbers]
+    return {**{k: np.stack([np.asarray(item[k]) for item in items]) for k in items[0]},
+            "valid": np.ones(len(items), bool)}
+
+
 def report(results: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints a table of {dataset: scores of `evaluate`}, in percent."""
     runner.print_table(COLUMNS, {name: [100 * result[c] for c in COLUMNS]
@@ -101,7 +114,7 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _predict(
+def predict(
     model: Model, variables: Variables, batch: dict[str, jax.Array]
 ) -> tuple[Float[Array, "B H W"], Float[Array, " B"]]:
     """Returns logits and score of each sample's object with the highest score."""
@@ -133,7 +146,7 @@ def _predictions(
                            jax.process_index(), jax.process_count())
     waiting = None
     for batch in batches:
-        outputs = _predict(model, variables, multihost_utils.host_local_array_to_global_array(
+        outputs = predict(model, variables, multihost_utils.host_local_array_to_global_array(
             batch, mesh, spec))
         if waiting is not None:   # the host scores a batch while the devices run the next
             yield from fetch(*waiting)

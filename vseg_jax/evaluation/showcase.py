@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vseg_jax.binarize import foreground
+from vseg_jax.index_masks import VOID
 from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.inference.segmenter import Segmenter
+from vseg_jax.input_pipeline.frames import read_frame, read_mask
 from vseg_jax.input_pipeline.records import Dataset, decode_image
 from vseg_jax.media import overlay
 from vseg_jax.media.video import VideoWriter
@@ -58,6 +60,32 @@ def write_sequence(
                 for frame in draw(dataset, number):
                     size = size or frame.shape[1::-1]
                     video.add(overlay.fit(frame, size))
+
+
+def write_example(
+    dataset: Dataset, path: Path, number: int = 0, *, mask: Path | None = None
+) -> None:
+    """Writes a video of a dataset by itself, as an example to predict.
+
+    Args:
+      dataset: where it is from.
+      path: the video, .mp4; small frames are enlarged by a whole number.
+      number: which one.
+      mask: where the first frame's index mask is written; the video then starts at its first
+        annotated frame.
+    """
+    record = dataset[number]
+    first = dataset.index[number].annotated[0] if mask else 0
+    scale = max(1, round(CELL / min(record.height, record.width)))
+    size = (scale * record.width, scale * record.height)
+    with VideoWriter(path, record.fps or 10.0) as video:
+        for t in range(first, len(record.frames)):
+            video.add(cv2.resize(read_frame(dataset, record, t), size,
+                                 interpolation=cv2.INTER_CUBIC))
+    if mask:
+        index = read_mask(dataset, record, first)
+        index = np.where(index == VOID, 0, index).astype(np.uint8)
+        overlay.save_index(mask, index.repeat(scale, 0).repeat(scale, 1))
 
 
 def _row(segmenter: Segmenter, dataset: Dataset, clips: int) -> list[list[np.ndarray]]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from vseg_jax.evaluation.showcase import write_sequence
+from vseg_jax.evaluation.showcase import write_example, write_sequence
 from vseg_jax.experiment.data import open_data, open_evaluated
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.records import Dataset
@@ -58,6 +58,34 @@ class BaseTask(abc.ABC):
     @abc.abstractmethod
     def report(self, results: dict[str, Any]) -> None:
         """Prints the scores that `evaluate` returned as a table, in percent."""
+
+    def conclude(self, results: dict[str, Any], means: Mapping[str, float]) -> None:
+        """Prints what a training run has shown, for a reader who does not know the project.
+
+        Args:
+          results: what `evaluate` returned.
+          means: the last means of the training.
+        """
+        del means
+        self.report(results)
+
+    def overview(
+        self, before: Callable[[], Variables], after: Variables, path: Path
+    ) -> None:
+        """Writes a picture of predictions before and after the training; by default nothing.
+
+        Args:
+          before: returns the variables that the training started from.
+          after: those at its end.
+          path: the picture.
+        """
+        del before, after, path
+
+    def example(self, path: Path) -> list[str]:
+        """Writes a video of the evaluated datasets, and returns the options of `vseg predict` that
+        segment it."""
+        write_example(next(iter(self._evaluated().values()))[1], path)
+        return ["--video", str(path)]
 
     @abc.abstractmethod
     def _segmenter(self, variables: Variables) -> Segmenter:

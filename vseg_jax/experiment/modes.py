@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable, Mapping
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +21,11 @@ from vseg_jax.inference.restore import restore
 from vseg_jax.input_pipeline.loader import train_batches
 from vseg_jax.models.base import Variables
 from vseg_jax.settings import Settings
-from vseg_jax.training import checkpoints, loop, runtime
+from vseg_jax.training import checkpoints, loop, reports, runtime
 
-METRICS, OVERLAY = "metrics.json", "overlay.mp4"  # in the workdir
+# In the workdir.
+METRICS, OVERLAY, OVERVIEW = "metrics.json", "overlay.mp4", "overview.png"
+EXAMPLE = "example"  # a video, and the folder of its predictions
 
 
 def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
@@ -59,10 +65,14 @@ def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
         return {}
     if not results:   # the run was complete before, and this call evaluated nothing
         results = json.loads((workdir / METRICS).read_text())
-    task.report(results)
-    overlay = workdir / OVERLAY
-    if settings.evaluation.overlay_clips and jax.process_index() == 0 and not overlay.exists():
-        task.showcase(trained.variables, overlay)
+    if jax.process_index() == 0:
+        shows = settings.evaluation.overlay_clips > 0
+        if shows and not (workdir / OVERLAY).exists():
+            task.overview(lambda: loop.initial_variables(model, batches, settings.train, initial),
+                          trained.variables, workdir / OVERVIEW)
+            task.showcase(trained.variables, workdir / OVERLAY)
+        task.conclude(results, reports.last_report(workdir, "train"))
+        _print_files(workdir, task.example(workdir / f"{EXAMPLE}.mp4") if shows else None)
     return results
 
 
@@ -168,6 +178,29 @@ def study_cost(name_and_variant: str, workdir: str | Path, overrides: Mapping[st
         return costs.count(model, batch_shapes(settings, model), settings.train)
 
     print(study.cost(*study.load(name_and_variant), workdir, overrides, count))
+
+
+def _print_files(workdir: Path, example: Sequence[str] | None) -> None:
+    """Prints where the results of a training run lie, and how to use the model.
+
+    Args:
+      workdir: of the run.
+      example: options of `vseg predict` that segment an example.
+    """
+    print(f"\nIn {workdir}:")
+    for name, content in (
+        (OVERVIEW, "predictions before and after the training"),
+        (OVERLAY, "predictions as a video"), (METRICS, "all scores"),
+        ("metrics.jsonl", "loss and other means in the course of the training"),
+    ):
+        if (workdir / name).exists():
+            print(f"  {name:15} {content}")
+    if example:
+        installed = Path(sys.executable).parent / "vseg"
+        hidden = installed.is_file() and not shutil.which("vseg")   # .venv is not activated
+        arguments = [os.path.relpath(installed) if hidden else "vseg", "predict", "--workdir",
+                     str(workdir), *example, "--output", str(workdir / EXAMPLE)]
+        print(f"\nSegment a video (this one, or one of your own):\n  {shlex.join(arguments)}")
 
 
 def _json(results: Mapping[str, Any]) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from vseg_jax.evaluation import expressions, frames, region_scores
-from vseg_jax.evaluation.showcase import write_grid
+from vseg_jax.evaluation import expressions, frames, overview, region_scores, summary
+from vseg_jax.evaluation.showcase import write_example, write_grid
 from vseg_jax.experiment.base import BaseTask, Evaluate
 from vseg_jax.experiment.data import open_data
 from vseg_jax.inference.restore import TOKENIZER
@@ -51,8 +53,49 @@ class Task(BaseTask):
 
     def report(self, results: dict[str, Any]) -> None:
         """Prints the scores that `evaluate` returned as a table, in percent."""
-        videos = self._settings.evaluation.protocol == expressions.PROTOCOL
-        (region_scores if videos else frames).report(results)
+        (region_scores if self._scores_videos() else frames).report(results)
+
+    def conclude(self, results: dict[str, Any], means: Mapping[str, float]) -> None:
+        """Prints the scores that tell found from grounded, and in words what they show."""
+        if self._scores_videos():
+            self.report(results)
+        else:
+            summary.report(results, self._roles(),
+                           getattr(self._model, "remarks", lambda means: [])(means))
+
+    def overview(
+        self, before: Callable[[], Variables], after: Variables, path: Path
+    ) -> None:
+        """Writes a picture of predictions before and after the training."""
+        roles, sets = self._roles(), {}
+        for name, (data, dataset) in self._evaluated().items():
+            if not data.shuffle_expressions:
+                title = f"{name}: a domain not seen in training" if roles[name].unseen else name
+                sets[title] = self._samples(data, dataset, train=False)
+        overview.write(self._model, before(), after, sets, path,
+                       protocol=self._settings.evaluation.protocol)
+
+    def example(self, path: Path) -> list[str]:
+        """See `BaseTask`; the query is an expression of the video."""
+        dataset = next(iter(self._evaluated().values()))[1]
+        number = next(i for i, entry in enumerate(dataset.index) if entry.expressions)
+        write_example(dataset, path, number)
+        return ["--video", str(path), "--query", dataset.index[number].expressions[0].text]
+
+    def _scores_videos(self) -> bool:
+        return self._settings.evaluation.protocol == expressions.PROTOCOL
+
+    def _roles(self) -> dict[str, summary.Role]:
+        """Returns what each evaluated dataset is for."""
+        datasets = {name: data for name, (data, _) in self._evaluated().items()}
+        roles = {}
+        for name, data in datasets.items():
+            own = dataclasses.replace(data, shuffle_expressions=False)
+            roles[name] = summary.Role(
+                next((other for other, candidate in datasets.items() if candidate == own), "")
+                if data.shuffle_expressions else None,
+                unseen=_domain(data) != _domain(self._settings.data))
+        return roles
 
     def _segmenter(self, variables: Variables) -> Segmenter:
         return Segmenter(self._model, variables, self._loaded_tokenizer(), self._settings.clip,
@@ -60,7 +103,7 @@ class Task(BaseTask):
 
     def _evaluator(self, variables: Variables) -> Evaluate:
         evaluation = self._settings.evaluation
-        if evaluation.protocol == expressions.PROTOCOL:
+        if self._scores_videos():
             segmenter = self._segmenter(variables)
             return lambda data, dataset, save: expressions.evaluate(
                 segmenter, dataset, styles=data.styles, categories=data.categories,
@@ -82,6 +125,11 @@ class Task(BaseTask):
         if self._tokenizer is None:
             self._tokenizer = load_tokenizer(self._workdir / TOKENIZER, self._settings.text.length)
         return self._tokenizer
+
+
+def _domain(data: DatasetConfig) -> tuple[str, str]:
+    """Returns the dataset and, of a split such as "source_test", what comes before "_test"."""
+    return data.name, data.split.rpartition("_")[0]
 
 
 def _tokenizer(settings: Settings, model: Model, dataset: Dataset, workdir: Path) -> Tokenizer:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from vseg_jax.evaluation import propagation, region_scores
+from vseg_jax.evaluation.showcase import write_example
 from vseg_jax.experiment.base import BaseTask, Evaluate
 from vseg_jax.index_masks import VOID
 from vseg_jax.inference.segmenter import Segmenter
@@ -44,6 +45,12 @@ class Task(BaseTask):
     def showcase(self, variables: Variables, path: Path) -> None:
         """Writes the first videos of every evaluated dataset with predictions."""
         self._show_videos(_draw, variables, path)
+
+    def example(self, path: Path) -> list[str]:
+        """See `BaseTask`; the prompt is the mask of the video's first frame."""
+        mask = path.with_suffix(".png")
+        write_example(next(iter(self._evaluated().values()))[1], path, mask=mask)
+        return ["--video", str(path), "--mask", str(mask)]
 
     def report(self, results: dict[str, Any]) -> None:
         """Prints the scores that `evaluate` returned as a table, in percent."""

@@ -70,9 +70,15 @@ class Model(Protocol):
     `task` determines the batch and the prompt that the model reads: see `vseg_jax.tasks`.
 
     Some models have more attributes:
+      progress: {name: format} of the means of `loss` that the progress bar shows after the loss, in
+        this order, for example {"iou": "IoU {:.0%}"}; those that a step lacks are left out.
       vocabulary: number of token ids that a model of the task "rvos" knows. A tokenizer with more
         ids is refused before training.
       flow: whether the model reads optical flow (see `reads_flow`).
+      heat_map: `heat_map(variables, batch)` returns where each sample's expression points, float
+        [B, h, w] in [0, 1] over the target frame, for a picture.
+      remarks: `remarks(means)` returns sentences about the last means of training, for the reader
+        of a run's last lines.
       uses_audio, first_step, summary: required for the task "vis". `first_step(variables, frame,
         prompt)` is `start` that also returns the prediction for the first frame; `summary(state)`
         returns category and score of each identity.

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from vseg_jax.evaluation.frames import batch_of
+
 
 def evenly(samples: Any, limit: int) -> list[int]:
     """Returns the numbers of up to `limit` evenly spread samples."""
     spread = np.linspace(0, len(samples) - 1, min(limit, len(samples)))
     return np.unique(spread.astype(int)).tolist()
-
-
-def batch_of(samples: Any, numbers: Sequence[int]) -> dict[str, np.ndarray]:
-    """Returns the batch of these samples."""
-    items = [samples[n] for n in numbers]
-    return {**{k: np.stack([np.asarray(item[k]) for item in items]) for k in items[0]},
-            "valid": np.ones(len(items), bool)}
 
 
 def batches(samples: Any, limit: int) -> Iterator[dict[str, np.ndarray]]:

@@ -18,7 +18,7 @@ from vseg_jax.tasks import Means
 from vseg_jax.training import sharding
 from vseg_jax.training import workdir as workdirs
 from vseg_jax.training.checkpoints import Checkpoints
-from vseg_jax.training.reports import Reporter, last_evaluation, read_metrics
+from vseg_jax.training.reports import Reporter, last_report, read_metrics
 from vseg_jax.training.runtime import Preemption, versions
 from vseg_jax.training.settings import TrainConfig
 from vseg_jax.training.setup import Setup
@@ -97,11 +97,18 @@ def train(
         means = _RunningMeans(restored[1]["window"] if restored else {})
         workdirs.save_description(workdir, about)
         with Reporter(workdir, int(state.step), config.steps, config.batch_size * _frames(sample),
-                      config.profile) as reporter:
+                      getattr(model, "progress", {}), config.profile) as reporter:
             run = _Run(setup, checkpoints, preemption, reporter, evaluate, about)
             state, finished = run(state, batches, means)
         return Trained(sharding.gather(state.averaged()), int(state.step), finished,
-                       last_evaluation(workdir))
+                       last_report(workdir, "evaluation"))
+
+
+def initial_variables(
+    model: Model, batches: Any, config: TrainConfig, initial: Variables | None = None
+) -> Variables:
+    """Returns the variables that `train` starts from with the same arguments."""
+    return Setup.build(model, _peek(batches), config).initial_variables(initial)
 
 
 @dataclasses.dataclass(frozen=True)

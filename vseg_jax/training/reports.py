@@ -110,12 +110,14 @@ class Reporter:
         by a run that was killed after its last checkpoint, are removed.
       steps: number of steps of the whole run.
       frames: number of frames in one step.
+      shown: {name: format} of the means that the progress bar shows after the loss, in this order.
       profile: (step to start after, number of steps) to trace into `workdir/tensorboard`.
     """
 
     def __init__(self, workdir: Path, first_step: int, steps: int, frames: int,
-                 profile: tuple[int, int] = (0, 0)):
+                 shown: Mapping[str, str] | None = None, profile: tuple[int, int] = (0, 0)):
         self._active = jax.process_index() == 0
+        self._shown = {"loss": "loss {:.4g}", **(shown or {})}
         self._frames = frames
         self._path = workdir / "metrics.jsonl"
         self.workdir = workdir
@@ -133,10 +135,10 @@ class Reporter:
             SummaryWriter(str(workdir / "tensorboard"), first_step),
         ])
         self._bar = tqdm(
-            total=steps, initial=first_step, unit="step", desc="train", dynamic_ncols=True,
+            total=steps, initial=first_step, unit="step", dynamic_ncols=True,
             mininterval=1.0 if sys.stderr.isatty() else 30.0, smoothing=0,
-            bar_format="{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} steps "
-                       "[{elapsed}, {remaining} left, {rate_fmt}{postfix}]")
+            bar_format="{percentage:3.0f}% {n_fmt}/{total_fmt} steps, {remaining} left, "
+                       "{rate_fmt}{desc}")
 
     def write_parameters(self, params: Any) -> None:
         """Writes names, shapes and sizes of all parameters to `parameters.txt`."""
@@ -170,8 +172,9 @@ class Reporter:
             now, since = time.perf_counter(), self._last_report
             self._last_report = (now, step)
             speed = (step - since[1]) / max(now - since[0], 1e-9)
-            self._bar.set_postfix_str(
-                f"{speed * self._frames:.1f} frames/s, loss {scalars.get('loss', 0):.4g}")
+            parts = [text.format(scalars[name]) for name, text in self._shown.items()
+                     if name in scalars]
+            self._bar.set_description_str(f" | {' '.join(parts)}")
             scalars |= {"steps_per_second": speed, "frames_per_second": speed * self._frames}
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "kind": kind, **scalars}) + "\n")
@@ -215,9 +218,9 @@ def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
     return lines
 
 
-def last_evaluation(workdir: str | Path) -> dict[str, float]:
-    """Returns the metrics of the run's last evaluation; empty where there was none."""
-    lines = [line for line in read_metrics(workdir) if line["kind"] == "evaluation"]
+def last_report(workdir: str | Path, kind: str) -> dict[str, float]:
+    """Returns the last values of a kind, "train" or "evaluation"; empty where there are none."""
+    lines = [line for line in read_metrics(workdir) if line["kind"] == kind]
     return {k: v for k, v in lines[-1].items() if k not in ("step", "kind")} if lines else {}
 
 

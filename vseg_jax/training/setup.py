@@ -76,6 +76,24 @@ class Setup:
         """Moves this process's share of a batch to the devices."""
         return sharding.put_batch(batch, sharding.batch_sharding(self.mesh))
 
+    def initial_variables(self, initial: Variables | None = None) -> Variables:
+        """Returns the variables at step 0, as a process creates them by itself.
+
+        Args:
+          initial: variables to initialize from, in place of random and public ones; see
+            `vseg_jax.training.initial.merge`.
+
+        Raises:
+          ValueError: `initial` does not fit the model.
+        """
+        init = jax.jit(lambda key: self.model.init(
+            key, {name: jnp.zeros(s.shape, s.dtype) for name, s in self.batch_shapes.items()}))
+        key = jax.random.fold_in(jax.random.key(self.config.seed), 0x1717)
+        if initial is None:
+            return self.model.pretrained(init(key))
+        return merge(initial, jax.eval_shape(init, key),
+                     lambda: self.model.pretrained(init(key)))
+
     def initial_state(self, initial: Variables | None = None) -> TrainState:
         """Returns the state at step 0.
 
@@ -83,21 +101,13 @@ class Setup:
         lays them out; the optimizer's state is created in its place.
 
         Args:
-          initial: variables to initialize from, in place of random and public ones; see
-            `vseg_jax.training.initial.merge`.
+          initial: see `initial_variables`.
 
         Raises:
           ValueError: `initial` does not fit the model, or the model's `pretrained` returns other
             collections than its `init`.
         """
-        init = jax.jit(lambda key: self.model.init(
-            key, {name: jnp.zeros(s.shape, s.dtype) for name, s in self.batch_shapes.items()}))
-        key = jax.random.fold_in(jax.random.key(self.config.seed), 0x1717)
-        if initial is None:
-            variables = self.model.pretrained(init(key))
-        else:
-            variables = merge(initial, jax.eval_shape(init, key),
-                              lambda: self.model.pretrained(init(key)))
+        variables = self.initial_variables(initial)
         layout = {"params": self.shardings.params, **self.shardings.collections}
         if variables.keys() != layout.keys():
             raise ValueError(

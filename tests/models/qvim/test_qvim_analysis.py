@@ -40,12 +40,15 @@ def test_infer_predicts_as_predict_does_and_qfa_mixes_its_features():
 
     @quick_jit
     def see(variables, batch, beta):
-        return (model.predict(variables, batch), *analysis.infer(model, variables, batch),
+        return (model.predict(variables, batch), model.heat_map(variables, batch),
+                *analysis.infer(model, variables, batch),
                 analysis.augment(model, variables, batch, 2, beta))
 
     beta = float(np.median(see(variables, batch, 0.0)[-1].weights))
-    prediction, seen, features, mixed = see(variables, batch, beta)
+    prediction, heat, seen, features, mixed = see(variables, batch, beta)
     np.testing.assert_allclose(prediction.logits[:, 0], seen.logits, rtol=1e-4, atol=1e-5)
+    first = np.asarray(seen.pooling[0])
+    np.testing.assert_allclose(heat, first / first.max((1, 2), keepdims=True), rtol=1e-4)
     assert sorted(features) == [1, 2, 3, 4, 5]
     np.testing.assert_array_equal(mixed.other, mixed.features[::-1])
     np.testing.assert_allclose(mixed.weights.max((1, 2)), 1)
@@ -61,3 +64,15 @@ def test_qfa_needs_another_video():
     batch = jax.tree.map(jnp.asarray, make_batch(size=1))
     with pytest.raises(ValueError, match="the batch has one"):
         analysis.augment(model, {}, batch, 1, 0.5)
+
+
+@pytest.mark.parametrize("background, named, said", [
+    (0.85, 0.06, "85 % of the background and 6 % of the named object with features of other "
+     "videos."),
+    (0.21, 0.42, "videos: the pooling weights do not point at the object."),
+    (0.03, 0.04, "videos: it changes little."),
+])
+def test_what_qfa_did_in_words(background, named, said):
+    (remark,) = build().remarks({"qfa_background": background, "qfa_object": named, "loss": 1.0})
+    assert remark.startswith("At the end of training, QFA replaces ") and remark.endswith(said)
+    assert build().remarks({"loss": 1.0}) == [], "without QFA there is nothing to say"

@@ -5,6 +5,8 @@ docs/papers/cvls.md maps each equation, table and switch of the paper to its pla
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
@@ -29,6 +31,9 @@ class Cvls(ClipModel):
     `variables` holds `params` (those of the network, and `contrast`, the two heads of L_ccl) and
     `batch_stats`.
     """
+
+    progress: ClassVar = {"segmentation": "seg {:.3f}", "contrast": "contrast {:.2f}",
+                          "iou": "IoU {:.0%}"}
 
     def __init__(self, config: CvlsConfig):
         super().__init__(config, Network(config))

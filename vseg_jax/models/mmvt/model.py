@@ -5,6 +5,8 @@ docs/papers/mmvt.md maps each part, number and switch of the paper to its place 
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
@@ -30,6 +32,11 @@ class Mmvt(ClipModel):
     Attributes:
       flow: whether the model reads flow pictures.
     """
+
+    progress: ClassVar = {
+        "segmentation": "seg {:.3f}", "vision_language": "v-l {:.2f}",
+        "flow_language": "f-l {:.2f}", "vision_flow": "v-f {:.2f}", "iou": "IoU {:.0%}",
+    }
 
     def __init__(self, config: MmvtConfig):
         super().__init__(config, Network(config))

@@ -5,8 +5,12 @@ docs/papers/qvim.md maps each equation, table and switch of the paper to its pla
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from vseg_jax.layers.window import State
 from vseg_jax.models.base import Batch, Prediction, Variables, one_object, quick_key
@@ -33,6 +37,11 @@ class Qvim(ClipModel):
     `variables` holds `params` (those of the network, and `contrast`, the two heads of L_const),
     `batch_stats`, `moco` (models/qvim/moco.py), and with ISW `whitening` (robustnet.py).
     """
+
+    progress: ClassVar = {
+        "segmentation": "seg {:.3f}", "contrast": "const {:.2f}", "iou": "IoU {:.0%}",
+        "qfa_background": "QFA bg {:.0%}", "qfa_object": "obj {:.0%}",
+    }
 
     def __init__(self, config: QvimConfig):
         super().__init__(config, Network(config))
@@ -122,13 +131,34 @@ class Qvim(ClipModel):
         return {"qfa_beta": (active * beta * count, count), "qfa_background": background,
                 "qfa_object": named}
 
+    def remarks(self, means: Mapping[str, float]) -> list[str]:
+        """Returns in words what QFA did at the end of training; see `Model`."""
+        if not {"qfa_background", "qfa_object"} <= means.keys():
+            return []
+        background, named = means["qfa_background"], means["qfa_object"]
+        remark = (f"At the end of training, QFA replaces {100 * background:.0f} % of the "
+                  f"background and {100 * named:.0f} % of the named object with features of other "
+                  "videos")
+        if max(background, named) < 0.1:
+            remark += ": it changes little"
+        elif named >= background:
+            remark += ": the pooling weights do not point at the object"
+        return [f"{remark}."]
+
     def predict(self, variables: Variables, batch: Batch) -> Prediction:
         """Predicts the mask of the target frame of each clip."""
-        output = self.network.apply(
+        output = self._infer(variables, batch)
+        return one_object(output.logits, batch["target"].astype(jnp.int32))
+
+    def heat_map(self, variables: Variables, batch: Batch) -> Float[Array, "B H W"]:
+        """Returns the pooling weights of scale 1, scaled so that the largest is 1."""
+        return qfa.peak(self._infer(variables, batch).pooling[0])
+
+    def _infer(self, variables: Variables, batch: Batch) -> Output:
+        return self.network.apply(
             network_variables(variables), batch["frames"], batch["target"], batch["tokens"],
             batch["tokens_valid"], train=False, method="full",
         )
-        return one_object(output.logits, batch["target"].astype(jnp.int32))
 
     def window_logits(self, variables: Variables, state: State) -> jax.Array:
         """See `ClipModel.window_logits`."""

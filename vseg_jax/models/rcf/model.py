@@ -5,6 +5,8 @@ docs/papers/rcf.md maps the equations, tables and settings of the paper to this 
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +33,8 @@ class Rcf:
 
     task = "vis"
     delay = 0
+    progress: ClassVar = {"class": "class {:.3f}", "dice": "dice {:.3f}", "iou": "IoU {:.0%}",
+                          "correct": "correct {:.0%}"}
 
     def __init__(self, config: RcfConfig):
         self.config = config

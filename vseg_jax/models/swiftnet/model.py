@@ -5,7 +5,7 @@ docs/papers/swiftnet.md maps the equations, tables and settings of the paper to 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ class Swiftnet:
 
     task = "vos"
     delay = 0
+    progress: ClassVar = {"iou": "IoU {:.0%}"}
 
     def __init__(self, config: SwiftnetConfig):
         self.config = c = config
