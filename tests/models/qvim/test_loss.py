@@ -35,6 +35,7 @@ def given(batch, **changes):
         visual=tuple(normal(4, 2, 2, 3) for _ in range(5)),
         query=normal(4, 8),
         words=tuple(normal(4, 5, 8) for _ in range(5)),
+        normalized={"1": normal(4, 2, 2, 3)},
     ))
     heads, state = constraint.init(model.config, jax.random.key(0))
     return model, {"params": {"contrast": heads}, "batch_stats": {}, "moco": state}
