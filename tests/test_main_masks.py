@@ -63,6 +63,9 @@ def test_training_leaves_scores_and_a_video(trained):
     assert sorted(results) == ["source", "target"]
     assert all(0 <= result["J&F"] <= 1 for result in results.values())
     assert len(list(Video(workdir / "overlay.mp4"))) == 2 * 4 and "J&F" in said
+    assert f"--video {workdir}/example.mp4 --mask {workdir}/example.png" in said
+    frame = next(iter(Video(workdir / "example.mp4")))
+    assert Image.open(workdir / "example.png").size == frame.shape[1::-1]
     assert not (workdir / "tokenizer").exists()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import toy_model as toy
 
-from vseg_jax.training import NonFiniteLoss, TrainConfig, train
+from vseg_jax.training import NonFiniteLoss, TrainConfig, loop, train
 from vseg_jax.training.checkpoints import load
 from vseg_jax.training.reports import read_metrics
 
@@ -48,6 +48,18 @@ def unbroken(tmp_path_factory):
     traces.clear()
     trained = train(Counted(), toy.batches(), CONFIG, workdir, evaluate=evaluation)
     return workdir, trained, len(traces)
+
+
+def test_the_variables_that_a_run_started_from(tmp_path):
+    still = dataclasses.replace(CONFIG, steps=1, learning_rate=0.0)
+    trained = train(toy.Toy(), toy.batches(), still, tmp_path)
+    batches = toy.batches()
+    before = loop.initial_variables(toy.Toy(), batches, still)
+    assert same(before["params"], trained.variables["params"])
+    first = next(batches)
+    assert all(np.array_equal(first[k], v) for k, v in next(toy.batches()).items())
+    assert same(loop.initial_variables(toy.Toy(), batches, still, trained.variables)["params"],
+                before["params"])
 
 
 def test_a_whole_run_traces_the_step_once_and_reports(unbroken):
