@@ -35,7 +35,7 @@ def main() -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     # No dropout and no random alpha, so that the losses can be compared; the cost is the same.
     bert = BertConfig(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, pooler=False)
-    config = QvimConfig(bert=bert, am_adain_alpha_max=0.0, qfa_progressive=False)
+    config = QvimConfig(bert=bert, am_adain_alpha_max=0.0, qfa_schedule="from_start")
     batch = make_batch(args.batch, args.size)
     model, port = Qvim(config), qvim_torch.Qvim(config)
     arrays = {k: jnp.asarray(v) for k, v in batch.items()}

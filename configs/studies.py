@@ -54,7 +54,8 @@ PARTS = {
     "without_cross_attention": {"model.cross_attention": False},
     "qfa_without_b": {"model.qfa_foreground": False},  # Table 3
     "qfa_without_m_aug": {"model.qfa_augment_matrix": False},
-    "qfa_not_progressive": {"model.qfa_progressive": False},  # Figure 3c
+    "qfa_constant": {"model.qfa_schedule": "constant"},  # Figure 3c
+    "qfa_from_start": {"model.qfa_schedule": "from_start"},
 }
 SCALES = {"1": (1,), "2": (2,), "3": (3,), "4": (4,), "5": (5,), "all": (1, 2, 3, 4, 5)}
 
@@ -130,7 +131,8 @@ def _layers() -> StudyConfig:
         **{qfa[k]: {"model.qfa_scales": at} for k, at in SCALES.items() if k != "1"},
         "without_am_adain": WITHOUT["without_am_adain"],
         **{am_adain[k]: {"model.am_adain_scales": at} for k, at in SCALES.items() if k != "4"},
-        "qfa_not_progressive": PARTS["qfa_not_progressive"],
+        "qfa_constant": PARTS["qfa_constant"],
+        "qfa_from_start": PARTS["qfa_from_start"],
     }
     return StudyConfig(
         rows=_rows("benchmark", rows),
@@ -138,7 +140,8 @@ def _layers() -> StudyConfig:
         seeds=FRESH[:3],
         baseline="full",
         lines={"QFA at scale": {"none": "without_qfa", **qfa},
-               "QFA, threshold not progressive": {"1": "qfa_not_progressive"},
+               "QFA, constant threshold": {"1": "qfa_constant"},
+               "QFA, constant threshold from the start": {"1": "qfa_from_start"},
                "AM-AdaIN at scale": {"none": "without_am_adain", **am_adain}},
     )
 

@@ -22,7 +22,7 @@ def make():
     config = Config(
         backbone="resnet18", resnet_width=8, text="words", vocabulary=32, word_width=8, channels=16,
         decoder_channels=(8,) * 5, queue=32, contrast_dim=8, clip_length=2, clip_target=1,
-        qfa_progressive=False, qfa_start=0.0, am_adain_scales=(3,), total_steps=3,
+        qfa_schedule="from_start", qfa_start=0.0, am_adain_scales=(3,), total_steps=3,
         sa_kv_max=None)
 
     def batch(index):

@@ -128,6 +128,14 @@ def test_clips_of_the_same_video_are_not_negatives_within_the_batch():
     assert not np.allclose(each[0], within[0])
 
 
+def test_qfas_schedule_does_not_move_the_start():
+    config, heads, state = setup(
+        const_from_start=False, qfa_start=0.5, qfa_schedule="from_start"
+    )
+    assert run(config, heads, state, step=1)[1].sum() == 0
+    assert run(config, heads, state, step=9)[1].sum() == 2
+
+
 def test_starts_with_qfa_if_configured():
     config, heads, state = setup(const_from_start=False, qfa_start=0.5)
     each, counted, after = run(config, heads, state, step=1)

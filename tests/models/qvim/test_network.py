@@ -8,7 +8,7 @@ from tiny_models import shapes
 from tiny_qvim import SMALL, build, make_batch
 
 from vseg_jax.models.qvim.config import QvimConfig
-from vseg_jax.models.qvim.decoder import Decoder
+from vseg_jax.models.qvim.decoder import Decoder, average_3x3
 from vseg_jax.models.qvim.encoders import pool_time
 from vseg_jax.models.qvim.interaction import (
     Interaction,
@@ -16,6 +16,7 @@ from vseg_jax.models.qvim.interaction import (
     Place,
     Query,
     WordAttention,
+    highlight,
     pool,
     pooling_weights,
     query_scores,
@@ -91,6 +92,27 @@ def test_self_attention_chunk_by_chunk_is_exact():
     assert np.abs(fewer - wanted).max() > 1e-3
 
 
+def test_highlight_by_hand():
+    weights = jnp.asarray([[[0.1, 0.4], [0.3, 0.2]]])
+    np.testing.assert_allclose(highlight(weights, "mean"), [[[0.4, 1.6], [1.2, 0.8]]], rtol=1e-6)
+    np.testing.assert_allclose(highlight(weights, "peak"), [[[0.25, 1], [0.75, 0.5]]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["mean", "peak"])
+def test_the_interaction_multiplies_its_features_by_the_highlight(how):
+    """Without the merged words and the pooled vector, the output is Y (1 + A)."""
+    config = dataclasses.replace(CONFIG, cross_attention=False, highlight=how)
+    layer = Interaction(config, 1)
+    params = layer.init(jax.random.key(7), VISUAL, QUERY, None)["params"]
+    silent = {**params, **jax.tree.map(jnp.zeros_like, {n: params[n] for n in ("share", "merge")})}
+    out, _, weights, _ = layer.apply({"params": silent}, VISUAL, QUERY, None)
+    y = Place(config).apply({"params": params["place"]}, VISUAL)
+    scale = weights.max((1, 2), keepdims=True) if how == "peak" else 1 / 30
+    np.testing.assert_allclose(out, y * (1 + weights / scale)[..., None], rtol=1e-5)
+    if how == "peak":
+        assert (np.abs(out) <= 2.0001 * np.abs(y)).all()
+
+
 def test_interaction_calls_the_perturbations_in_their_places():
     layer = Interaction(CONFIG, 2)
     params = layer.init(jax.random.key(7), VISUAL, QUERY, None)
@@ -109,6 +131,8 @@ def test_interaction_calls_the_perturbations_in_their_places():
     assert seen == [(2, (2, 6, 5, 8), (2, 6, 5), (2, 8)), (2, (2, 30, 5), (2, 5))]
     np.testing.assert_array_equal(hooked[1], 0)         # p^k is pooled from what QFA returns,
     np.testing.assert_array_equal(hooked[2], plain[2])  # with the weights from before it
+    even = VALID[:, None] / VALID.sum(1)[:, None, None]
+    np.testing.assert_allclose(hooked[3], jnp.broadcast_to(even, (2, 30, 5)), rtol=1e-6)  # Eq. 7
 
 
 def test_padded_words_do_not_reach_the_features():
@@ -132,6 +156,7 @@ FULL = shapes(build(), make_batch())
         ({"qfa_scales": (), "am_adain_scales": ()}, None, None),
         ({"ca_w": "words"}, None, "['words']['w']"),
         ({"att_norm": "linear", "temporal_pool": "middle", "pos_weight": 1.5}, None, None),
+        ({"response_pool": True, "highlight": "peak", "qfa_keep": "scores"}, None, None),
         ({"decoder_channels": (4, 4, 4, 4, 3)}, None, "head_5"),
     ],
 )
@@ -159,6 +184,31 @@ def test_fuse_predicts_from_all_scales():
         assert ("fuse" in variables["params"]) == (fuse == "conv")
     assert [r.shape[1] for r in maps["finest"]] == list(sizes)
     assert [r.shape[1] for r in maps["conv"]] == [*sizes, 8]
+
+
+def test_average_3x3_by_hand():
+    x = jnp.arange(6.0).reshape(1, 2, 3, 1)
+    wanted = [[(0 + 1 + 3 + 4) / 4, 15 / 6, (1 + 2 + 4 + 5) / 4]] * 2
+    np.testing.assert_allclose(average_3x3(x)[0, ..., 0], wanted)
+
+
+def test_response_pool_averages_what_the_response_heads_read():
+    """The smallest scale's head reads its features directly."""
+    sizes = (1, 1, 1, 1, 4)
+    features = tuple(jnp.zeros((1, s, s, 8)) for s in sizes[:4])
+    last = jax.random.normal(jax.random.key(0), (1, 4, 4, 8))
+    plain = Decoder(CONFIG)
+    params = plain.init(jax.random.key(1), (*features, last), (4, 4), train=False)
+
+    def smallest(decoder, last):
+        return decoder.apply(params, (*features, last), (4, 4), train=False)[1][4]
+
+    pooled = smallest(Decoder(dataclasses.replace(CONFIG, response_pool=True)), last)
+    padded = np.pad(last, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=np.nan)
+    windows = [padded[:, i : i + 4, j : j + 4] for i in range(3) for j in range(3)]
+    by_hand = jnp.asarray(np.nanmean(windows, axis=0))
+    np.testing.assert_allclose(pooled, smallest(plain, by_hand), rtol=1e-4, atol=1e-5)
+    assert np.abs(pooled - smallest(plain, last)).max() > 1e-3
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,17 @@ def test_loss_is_the_mean_over_scales():
     np.testing.assert_array_equal(counted, [1])
 
 
+def test_a_fused_map_is_one_more_term_and_k_stays():
+    """The factor 1/K of the scales' terms does not depend on `fuse`."""
+    scales = (jnp.full((1, 4, 4), 0.3), jnp.full((1, 2, 2), -0.7))
+    weight, fused = jnp.ones((1, 4, 4)), jnp.full((1, 4, 4), 1.1)
+    plain, _ = segmentation_loss(scales, MASK, weight, QvimConfig())
+    term, _ = binary_cross_entropy(fused, MASK, weight)
+    loss, counted = segmentation_loss((*scales, fused), MASK, weight, QvimConfig(fuse="conv"))
+    np.testing.assert_allclose(loss, plain + term / 2, rtol=1e-6)
+    np.testing.assert_array_equal(counted, [1])
+
+
 def test_void_has_no_gradient_at_any_scale():
     weight = jnp.ones((1, 4, 4)).at[0, :2, :2].set(0)
 

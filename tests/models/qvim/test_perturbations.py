@@ -67,7 +67,16 @@ def test_each_table_3_switch_changes_the_result():
     full = features()
     for name in ("qfa_foreground", "qfa_augment_matrix"):
         assert changed(features(**{name: False}), full).any()
-    assert changed(features(step=jnp.int32(0), qfa_progressive=False), Y).all()
+    assert changed(features(step=jnp.int32(0), qfa_schedule="from_start"), Y).all()
+
+
+def test_qfa_keep_scores_fades_what_is_kept():
+    kept = np.asarray(qfa.peak(WEIGHTS) > 0.5)[..., None]
+    scores = np.asarray(qfa.peak(WEIGHTS))[..., None]
+    changes = {"qfa_augment_matrix": False, "qfa_detach_aux": True}
+    mask, faded = features(**changes), features(**changes, qfa_keep="scores")
+    np.testing.assert_allclose(faded, np.where(kept, scores * mask, mask), rtol=1e-5)
+    assert changed(mask, faded).any()
 
 
 def test_padding_samples_are_neither_augmented_nor_used():

@@ -29,10 +29,20 @@ def test_beta_starts_at_its_least_and_never_falls():
     assert values == sorted(values)
 
 
-def test_without_progressive_manner_all_of_it_from_the_start():
-    config = dataclasses.replace(CONFIG, qfa_progressive=False)
-    active, beta = qfa.schedule(jnp.int32(0), config)
-    assert bool(active) and float(beta) == 0.5
+@pytest.mark.parametrize(("schedule", "start"), [("constant", 20), ("from_start", 0)])
+def test_without_progressive_manner_beta_is_constant(schedule, start):
+    config = dataclasses.replace(CONFIG, qfa_schedule=schedule, qfa_beta_min=0.1)
+    for step in (0, 19, 20, 60, 100):
+        active, beta = qfa.schedule(jnp.int32(step), config)
+        assert bool(active) == (step >= start) and float(beta) == 0.5
+
+
+@pytest.mark.parametrize("schedule", ["progressive", "constant", "from_start"])
+def test_the_warm_up_does_not_depend_on_the_schedule(schedule):
+    config = dataclasses.replace(CONFIG, qfa_schedule=schedule)
+    assert [bool(qfa.warmed_up(jnp.int32(s), config)) for s in (0, 19, 20, 100)] == [
+        False, False, True, True
+    ]
 
 
 def test_peak():
@@ -59,6 +69,11 @@ A_OTHER = jnp.asarray([[[0.2, 0.4, 1.0, 0.75]]])
 def test_equation_by_hand(switches, wanted):
     out = qfa.augment(Y, OTHER, A, A_OTHER, jnp.float32(0.5), **switches)
     np.testing.assert_allclose(out[0, 0, :, 0], wanted, rtol=1e-6)
+
+
+def test_r_f_may_hold_the_scores():
+    out = qfa.augment(Y, OTHER, A, A_OTHER, jnp.float32(0.5), keep_scores=True)
+    np.testing.assert_allclose(out[0, 0, :, 0], [1, 2 * 0.6, 0, 10], rtol=1e-6)
 
 
 def test_beta_0_changes_nothing():

@@ -139,6 +139,8 @@ class QvimConfig:
     att_norm: Literal["softmax", "linear"] = "softmax"  # pooling scores: softmax(<v,q>/sqrt(C)), or
     #                                         the printed fraction over relu(<v,q>); inferred
     qgap: bool = True                         # ablation "w/o QGAP" of Table 2
+    highlight: Literal["mean", "peak"] = "mean"  # of QGAP: 1 + A, where the mean or the peak of A
+    #                                         is 1; only the second is bounded (by 2); inferred
     cross_attention: bool = True              # ablation "w/o crossatt" of Table 2
     ca_w: Literal["bilinear", "words"] = "bilinear"  # where W of Eq. 7 stands: V W Q^T, or on the
     #                                         scores of the L words; inferred
@@ -147,6 +149,8 @@ class QvimConfig:
     # Decoder (Section 3.2).
     decoder_channels: tuple[int, ...] = (256,) * SCALES  # of scales 1 ... 5; inferred, from CSTM
     align_corners: bool = True                # of the decoder's upsampling; inferred, from CSTM
+    response_pool: bool = False               # the response heads read averages over 3x3 cells;
+    #                                         inferred
     fuse: Literal["finest", "conv"] = "finest"  # the prediction: the map of scale 1, or a
     #                                         convolution over the maps of all scales as in ACGA;
     #                                         inferred
@@ -156,7 +160,11 @@ class QvimConfig:
     qfa_scales: tuple[int, ...] = (1,)        # Section 4.4; () is "w/o QFA"
     qfa_foreground: bool = True               # Table 3: the bool matrix B
     qfa_augment_matrix: bool = True           # Table 3: M_aug
-    qfa_progressive: bool = True              # Figure 3c; off: beta_max from the first step
+    qfa_keep: Literal["mask", "scores"] = "mask"  # R_f V of Eq. 5: the features V, or V times the
+    #                                         scores A that R_f literally holds; inferred
+    qfa_schedule: Literal["progressive", "constant", "from_start"] = "progressive"  # Figure 3c.
+    #                                         constant: beta_max from qfa_start on; from_start:
+    #                                         beta_max from the first step
     qfa_start: float = 0.2                    # fraction of the training before QFA; inferred
     qfa_beta_min: float = 0.0                 # inferred
     qfa_beta_max: float = 0.5                 # inferred
@@ -186,7 +194,8 @@ class QvimConfig:
     #                                         online keys against those of the batch's other videos;
     #                                         both: half of each; online: online key, momentum
     #                                         negatives, which can be told apart without the video
-    const_from_start: bool = True             # off: the loss starts together with QFA
+    const_from_start: bool = True             # off: the loss starts at qfa_start, for every
+    #                                         qfa_schedule
     mask_same_video: bool = True              # queue entries of the sample's own video do not count
 
     # Segmentation loss (Section 3.5).

@@ -78,7 +78,7 @@ def loss(
         "batch": lambda: term(online, online, others),
         "online": lambda: term(online, state["queue"], queued),
     }[config.pos_key]()
-    on = batch["valid"] & (config.const_from_start | qfa.schedule(step, config)[0])
+    on = batch["valid"] & (config.const_from_start | qfa.warmed_up(step, config))
     state = moco.enqueue({**state, "momentum": encoder}, keys, batch["video"], batch["valid"])
     return jnp.where(on, each, 0), on.astype(jnp.float32), state
 

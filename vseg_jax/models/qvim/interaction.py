@@ -16,6 +16,7 @@ from vseg_jax.layers.convolution import Conv1x1
 from vseg_jax.layers.coordinates import append_coordinates
 from vseg_jax.layers.resize import area
 from vseg_jax.models.qvim.config import QvimConfig
+from vseg_jax.models.qvim.qfa import peak
 
 
 class Query(NamedTuple):
@@ -86,8 +87,7 @@ class Interaction(nn.Module):
         pooled = pool(y, pooling if c.qgap else None)
         z = y
         if c.qgap:
-            pixels = pooling.shape[1] * pooling.shape[2]
-            z = y * (1 + pixels * pooling.astype(y.dtype)[..., None])
+            z = y * (1 + highlight(pooling.astype(y.dtype), c.highlight)[..., None])
             z += self.share(pooled)[:, None, None]
         if not c.cross_attention:
             return z + nn.relu(self.merge(z)), pooled, pooling, None
@@ -179,6 +179,17 @@ def pooling_weights(scores: Float[Array, "B H W"], how: str) -> Float[Array, "B 
         return jax.nn.softmax(scores, axis=(1, 2))
     positive = nn.relu(scores) + 1e-6
     return positive / positive.sum((1, 2), keepdims=True)
+
+
+def highlight(weights: Float[Array, "B H W"], how: str) -> Float[Array, "B H W"]:
+    """Scales pooling weights to the A of QGAP's factor 1 + A; both scales are inferred.
+
+    "mean": their mean is 1, so maps of every size keep the same mean factor, but the peak grows up
+    to the number of pixels. "peak": their peak is 1, so the factor is at most 2.
+    """
+    if how == "peak":
+        return peak(weights)
+    return weights.shape[1] * weights.shape[2] * weights
 
 
 def pool(

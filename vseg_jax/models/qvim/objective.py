@@ -18,7 +18,9 @@ def segmentation_loss(
 ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
     """Computes L_seg of each sample: binary cross-entropy, the mean over pixels, then over scales.
 
-    The printed formula has 1/K but no sum over k; the sum is meant.
+    The printed formula has 1/K but no sum over k; the sum is meant. The fused map of
+    `fuse="conv"`, which is none of the K scales, is one more term with the factor 1/K (inferred):
+    the terms of the scales stay as they are, and nothing else trains the fusion.
 
     Returns:
       (loss, counted); `counted` is 0 for samples without a pixel that counts, else 1.
@@ -30,7 +32,8 @@ def segmentation_loss(
             response, target, share, pos_weight=config.pos_weight
         )
         total += loss
-    return total / len(responses), counted
+    scales = len(responses) - (config.fuse == "conv")
+    return total / scales, counted
 
 
 def shrink(

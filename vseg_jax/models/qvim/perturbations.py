@@ -110,6 +110,7 @@ def _qfa(
         augmented = qfa.augment(
             y, other, qfa.peak(weights), qfa.peak(other_weights), beta,
             foreground=config.qfa_foreground, augment_matrix=config.qfa_augment_matrix,
+            keep_scores=config.qfa_keep == "scores",
         )
         return jnp.where(use[:, None, None, None], augmented, y)
 

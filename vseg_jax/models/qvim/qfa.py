@@ -19,14 +19,27 @@ def schedule(
     """Returns whether QFA acts at `step`, and its threshold beta.
 
     QFA is off for the first `qfa_start` of the training. Then beta grows linearly to `qfa_beta_max`
-    at the last step ("gradually shift beta from small to large"; the numbers are inferred).
+    at the last step ("gradually shift beta from small to large"; the numbers are inferred). The
+    other two schedules have `qfa_beta_max` all the time: "constant" keeps the start without QFA,
+    "from_start" does not.
     """
-    if not config.qfa_progressive:
-        return jnp.asarray(True), jnp.asarray(config.qfa_beta_max, jnp.float32)
-    done = jnp.asarray(step, jnp.float32) / max(config.total_steps - 1, 1)
-    since = (done - config.qfa_start) / (1 - config.qfa_start)
+    since = _since_warm_up(step, config)
+    if config.qfa_schedule != "progressive":
+        active = since >= 0 if config.qfa_schedule == "constant" else jnp.asarray(True)
+        return active, jnp.asarray(config.qfa_beta_max, jnp.float32)
     span = config.qfa_beta_max - config.qfa_beta_min
     return since >= 0, config.qfa_beta_min + span * jnp.clip(since, 0, 1)
+
+
+def warmed_up(step: Int[Array, ""], config: QvimConfig) -> Bool[Array, ""]:
+    """Returns whether the first `qfa_start` of the training is over, whatever QFA's schedule."""
+    return _since_warm_up(step, config) >= 0
+
+
+def _since_warm_up(step: Int[Array, ""], config: QvimConfig) -> Float[Array, ""]:
+    """Returns the position after the warm-up: 0 at `qfa_start`, 1 at the last step."""
+    done = jnp.asarray(step, jnp.float32) / max(config.total_steps - 1, 1)
+    return (done - config.qfa_start) / (1 - config.qfa_start)
 
 
 def peak(weights: Float[Array, "B H W"]) -> Float[Array, "B H W"]:
@@ -43,6 +56,7 @@ def augment(
     *,
     foreground: bool = True,
     augment_matrix: bool = True,
+    keep_scores: bool = False,
 ) -> Float[Array, "B H W C"]:
     """Computes V~ = B * M_aug * V_au + R_f * V.
 
@@ -56,6 +70,8 @@ def augment(
       beta: threshold in [0, 1].
       foreground: False is "w/o B" of Table 3: the other video is added everywhere.
       augment_matrix: False is "w/o M_aug" of Table 3: nothing of the other video is faded out.
+      keep_scores: R_f holds the scores, as printed: [A > beta] A. The paper converts only R_b into
+        a bool matrix, but it also says that the augmented data retains the key regions.
 
     The paper prints M_aug = A_au - 1, which would flip the sign of the features. This follows its
     text instead: "subtract the attention matrix from the all-one matrix".
@@ -64,6 +80,8 @@ def augment(
     share = 1 - kept if foreground else jnp.ones_like(kept)
     if augment_matrix:
         share *= (1 - other_weights)[..., None].astype(y.dtype)
+    if keep_scores:
+        kept *= weights[..., None].astype(y.dtype)
     return share * other + kept * y
 
 
