@@ -23,7 +23,8 @@ Variants:
          In both variants, `--config.evaluation.datasets.NAME=None` leaves out a dataset that you do
          not have, for example `a2r`. Figure 1b compares training on the same domain with training
          on another one: both variants score `a2d_test` and `rvos_dev` (only the object categories
-         that A2D has too). Tables 1 to 4 are the studies `studies:a2d` and `studies:rvos`.
+         that A2D has too; `studies:domains`). Tables 1 to 4 are the studies `studies:a2d` and
+         `studies:rvos`, and Figure 3 is `studies:a2d_layers` and `studies:rvos_layers`.
 
   davis  Real but small enough for a CPU: 10 training sequences of DAVIS 2016 with one expression
          each, a frozen ResNet-50 and MiniLM. The documentation lists the results.
@@ -35,9 +36,9 @@ Variants:
 
   benchmark  The quickstart's model on videos whose distractors differ in color only; scored on the
          source domain, on the target domain with and without its new wording, and on targets with
-         a single shift each. The studies `studies:methods`, `:power`, `:parts` and
-         `:layers` run on it. The documentation lists the results of all but `parts`; the 50 runs of
-         `methods` take 1 h 10 min on two cores.
+         a single shift each. The studies `studies:methods`, `:power`, `:parts`,
+         `:layers` and `:modalities` run on it. The documentation lists the results of `methods`,
+         `power` and `layers`; the 50 runs of `methods` take 1 h 10 min on two cores.
 
 The ablations are keys of the model; the page of the paper lists them.
 """

@@ -17,10 +17,12 @@ Variants:
   power  Only the baseline and the full model of `methods`, with ten seeds.
   parts  Tables 2 and 3 and Figure 3c: the full model without each of its parts.
   layers  Figure 3: QFA and AM-AdaIN at each scale and at all; QFA's final threshold from the start.
+  modalities  Appendix A.2: the compared methods on the visual features, on the words, and on both.
+        RobustNet is IRW here, because ISW compares colors and cannot act on words.
 
-        These four have runs in common. In a common --workdir, each run is executed once:
+        These five have runs in common. In a common --workdir, each run is executed once:
 
-            for study in methods power parts layers; do
+            for study in methods power parts layers modalities; do
               vseg study --config studies:$study --workdir runs/qvim
             done
 
@@ -29,13 +31,18 @@ Variants:
   audio  rcf on look-alikes whose category only audio reveals, without and with audio. Three seeds.
 
   a2d, rvos  Tables 1 to 3 at the paper's size, trained as `qvim:a2d` (A2J, A2R) and `qvim:rvos`
-        (R2A); `vseg cost` of either gives Table 4 and needs no data. We have not run them.
+        (R2A), with the compared methods also inside the backbone (`..._backbone`); `vseg cost` of
+        either gives Table 4 and needs no data. We have not run them.
+  a2d_layers, rvos_layers, a2d_modalities, rvos_modalities  As `layers` and `modalities`, at the
+        paper's size. In one --workdir, those of a2d have runs in common, and those of rvos too.
+  domains  Figure 1b: the baseline trained on each of the two datasets and scored on both. It reads
+        data/A2D and data/RVOS.
 """
 
 import functools
 
 from vseg_jax.configs._common import variant_of
-from vseg_jax.settings import RowConfig, StudyConfig
+from vseg_jax.settings import EndpointConfig, RowConfig, StudyConfig
 
 SHIFTS = ("background", "light", "style", "crowd", "lexicon")  # test sets with a single shift
 FRESH = (2, 3, 4, 5, 6)  # seeds; `qvim:benchmark` was set up on 0 and 1
@@ -57,6 +64,12 @@ PARTS = {
     "qfa_constant": {"model.qfa_schedule": "constant"},  # Figure 3c
     "qfa_from_start": {"model.qfa_schedule": "from_start"},
 }
+# Short trainings: ISW must measure its covariances, and SFA must start, before they end.
+EARLY = {"sfa": {"sfa_start": 100}, "isw": {"isw_trials": 2, "isw_images": 200}}
+# {task or test set of its own domain: dataset} of the paper-size configs.
+TASKS = {"a2d": {"A2D": "a2d_test", "A2J": "jhmdb", "A2R": "a2r"},
+         "rvos": {"RVOS": "rvos_dev", "R2A": "a2d_test"}}
+ENDPOINT = {"a2d": "jhmdb", "rvos": "a2d_test"}   # A2J and R2A
 SCALES = {"1": (1,), "2": (2,), "3": (3,), "4": (4,), "5": (5,), "all": (1, 2, 3, 4, 5)}
 
 
@@ -92,11 +105,9 @@ def _text() -> StudyConfig:
 
 
 def _methods() -> StudyConfig:
-    # ISW must measure its covariances, and SFA must start, before the training ends.
-    numbers = {"sfa": {"sfa_start": 100}, "isw": {"isw_trials": 2, "isw_images": 200}}
     return StudyConfig(
-        rows=_rows("benchmark", {**_compared(numbers), **FULL, **WITHOUT}),
-        columns=_mean_iou("source", "target", *SHIFTS),
+        rows=_rows("benchmark", {**_compared(EARLY), **FULL, **WITHOUT}),
+        columns=_columns("benchmark"),
         seeds=FRESH,
         baseline="baseline",
     )
@@ -105,7 +116,7 @@ def _methods() -> StudyConfig:
 def _power() -> StudyConfig:
     return StudyConfig(
         rows=_rows("benchmark", {"baseline": BASELINE, **FULL}),
-        columns=_mean_iou("source", "target", *SHIFTS),
+        columns=_columns("benchmark"),
         seeds=(*FRESH, 7, 8, 9, 10, 11),
         baseline="baseline",
     )
@@ -114,13 +125,13 @@ def _power() -> StudyConfig:
 def _parts() -> StudyConfig:
     return StudyConfig(
         rows=_rows("benchmark", {**FULL, **WITHOUT, **PARTS}),
-        columns=_mean_iou("source", "target", *SHIFTS),
+        columns=_columns("benchmark"),
         seeds=FRESH[:3],
         baseline="full",
     )
 
 
-def _layers() -> StudyConfig:
+def _layers(variant: str) -> StudyConfig:
     # The full model has QFA at scale 1 and AM-AdaIN at scale 4. Each is moved by itself, and in one
     # row QFA has its final threshold from the start.
     qfa = {k: "full" if k == "1" else f"qfa_{k}" for k in SCALES}
@@ -135,14 +146,40 @@ def _layers() -> StudyConfig:
         "qfa_from_start": PARTS["qfa_from_start"],
     }
     return StudyConfig(
-        rows=_rows("benchmark", rows),
-        columns=_mean_iou("source", "target", *SHIFTS),
-        seeds=FRESH[:3],
+        rows=_rows(variant, rows),
+        columns=_columns(variant),
+        seeds=_seeds(variant),
         baseline="full",
         lines={"QFA at scale": {"none": "without_qfa", **qfa},
                "QFA, constant threshold": {"1": "qfa_constant"},
                "QFA, constant threshold from the start": {"1": "qfa_from_start"},
                "AM-AdaIN at scale": {"none": "without_am_adain", **am_adain}},
+    )
+
+
+def _modalities(variant: str) -> StudyConfig:
+    rows = {}
+    for method in ("sfa", "adain", "mixstyle", "dsu", "irw"):
+        rows |= _compared(EARLY if variant == "benchmark" else {}, (method,))
+        visual = rows[method]
+        rows |= {f"{method}_{modality}": {**visual, "model.compared.modality": modality}
+                 for modality in ("text", "both")}
+    return StudyConfig(
+        rows=_rows(variant, rows),
+        columns=_columns(variant),
+        seeds=_seeds(variant),
+        baseline="baseline",
+    )
+
+
+def _domains() -> StudyConfig:
+    only_two = {"evaluation.datasets.jhmdb": None, "evaluation.datasets.a2r": None}
+    return StudyConfig(
+        rows={"trained_on_a2d": RowConfig("qvim:a2d", {**BASELINE, **only_two}),
+              "trained_on_rvos": RowConfig("qvim:rvos", BASELINE)},
+        columns={f"{name} {heading}": f"{dataset}/{metric}"
+                 for name, dataset in {"A2D": "a2d_test", "RVOS": "rvos_dev"}.items()
+                 for heading, metric in {"mAP": "mAP", "mean": "mean_iou"}.items()},
     )
 
 
@@ -173,24 +210,38 @@ def _instances(dataset: str) -> dict[str, str]:
 
 
 def _paper(variant: str) -> StudyConfig:
-    scored = {"a2d": {"A2D": "a2d_test", "A2J": "jhmdb", "A2R": "a2r"},
-              "rvos": {"RVOS": "rvos_dev", "R2A": "a2d_test"}}[variant]
-    metrics = {"P@0.5": "precision@0.5", "mAP": "mAP", "overall": "overall_iou",
-               "mean": "mean_iou"}
+    metrics = {**{f"P@{t}": f"precision@{t}" for t in (0.5, 0.6, 0.7, 0.8, 0.9)},
+               "mAP": "mAP", "overall": "overall_iou", "mean": "mean_iou"}
+    rivals = _compared({})
+    rivals |= {f"{name}_backbone": {**rivals[name], "model.compared.place": "backbone"}
+               for name in COMPARED}
     return StudyConfig(
-        rows=_rows(variant, {**_compared({}), **FULL, **WITHOUT, **PARTS}),
+        rows=_rows(variant, {**rivals, **FULL, **WITHOUT, **PARTS}),
         columns={f"{task} {heading}": f"{dataset}/{metric}"
-                 for task, dataset in scored.items() for heading, metric in metrics.items()},
+                 for task, dataset in TASKS[variant].items()
+                 for heading, metric in metrics.items()},
         baseline="baseline",
+        endpoint=EndpointConfig(ENDPOINT[variant], "full", tuple(rivals)),
     )
 
 
-def _compared(numbers: dict[str, dict]) -> dict[str, dict]:
-    """Returns the baseline, and the methods of Table 1 on it with settings from `numbers`."""
-    methods = {name: {"method": name, **numbers.get(name, {})} for name in COMPARED}
+def _columns(variant: str) -> dict[str, str]:
+    """Returns the mean IoU on each dataset."""
+    if variant == "benchmark":
+        return _mean_iou("source", "target", *SHIFTS)
+    return {task: f"{dataset}/mean_iou" for task, dataset in TASKS[variant].items()}
+
+
+def _seeds(variant: str) -> tuple[int, ...]:
+    return FRESH[:3] if variant == "benchmark" else StudyConfig.seeds
+
+
+def _compared(numbers: dict[str, dict], methods: tuple[str, ...] = COMPARED) -> dict[str, dict]:
+    """Returns the baseline, and compared methods on it with settings from `numbers`."""
     return {"baseline": BASELINE, **{
-        name: {**BASELINE, **{f"model.compared.{key}": value for key, value in changes.items()}}
-        for name, changes in methods.items()
+        name: {**BASELINE, **{f"model.compared.{key}": value for key, value in
+                              {"method": name, **numbers.get(name, {})}.items()}}
+        for name in methods
     }}
 
 
@@ -203,7 +254,12 @@ def _mean_iou(*datasets: str) -> dict[str, str]:
 
 
 VARIANTS = {
-    "text": _text, "methods": _methods, "power": _power, "parts": _parts, "layers": _layers,
-    "references": _references, "audio": _audio, "a2d": functools.partial(_paper, "a2d"),
-    "rvos": functools.partial(_paper, "rvos"),
+    "text": _text, "methods": _methods, "power": _power, "parts": _parts,
+    "layers": functools.partial(_layers, "benchmark"),
+    "modalities": functools.partial(_modalities, "benchmark"),
+    "references": _references, "audio": _audio,
+    **{variant: functools.partial(_paper, variant) for variant in TASKS},
+    **{f"{variant}_layers": functools.partial(_layers, variant) for variant in TASKS},
+    **{f"{variant}_modalities": functools.partial(_modalities, variant) for variant in TASKS},
+    "domains": _domains,
 }

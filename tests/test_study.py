@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from scipy import stats
 from studies import STUDY, Runs
@@ -14,8 +15,15 @@ from studies import STUDY, Runs
 import vseg_jax.configs.studies
 from vseg_jax import experiment
 from vseg_jax.experiment.study import COSTS, cost, load, run, score_table
+from vseg_jax.metrics.a2d import GroupedMetric
 from vseg_jax.settings import EndpointConfig, RowConfig, StudyConfig
 
+# {study: the workdir that it shares with others}
+SHARED = {
+    **dict.fromkeys(("methods", "power", "parts", "layers", "modalities"), "benchmark"),
+    **{f"{variant}{name}": variant for variant in ("a2d", "rvos")
+       for name in ("", "_layers", "_modalities")},
+}
 STUDIES = Path(__file__).parents[1] / "configs/studies.py"
 def test_table_and_csv_hold_every_run(tmp_path):
     table = run("few", STUDY, tmp_path, {}, Runs())
@@ -151,8 +159,10 @@ def test_the_librarys_studies_can_be_read():
     folders = {}
     for (variant, title), (study, settings) in cells().items():
         text = json.dumps(experiment.describe(settings, experiment.build_model(settings)))
-        assert {c.split("/")[0] for c in study.columns.values()} <= set(
-            settings.evaluation.datasets)
+        scored = {c.split("/")[0] for c in study.columns.values()}
+        if study.endpoint is not None:
+            scored.add(study.endpoint.dataset)
+        assert scored <= set(settings.evaluation.datasets)
         compared = settings.model.get("compared", {})
         first = {   # the step at which a method begins
             "sfa": compared.get("sfa_start"),
@@ -163,13 +173,28 @@ def test_the_librarys_studies_can_be_read():
         if settings.data.name == "moving_shapes":
             source = settings.evaluation.datasets["source"].options
             assert dict(source) == dict(settings.data.options)
-        if variant in ("methods", "parts", "layers"):   # these share a workdir
-            assert folders.setdefault(title, text) == text
+        if variant in SHARED:
+            assert folders.setdefault((SHARED[variant], title), text) == text
     assert len(set(folders.values())) == len(folders), "the same cell under two names"
     with pytest.raises(ValueError, match="studies has no variant 'txt'; there are text, methods"):
         load(f"{STUDIES}:txt")
     with pytest.raises(ValueError, match="there is no study"):
         load("nothing.py")
+
+
+def test_the_columns_of_the_papers_tables():
+    """Table 1: P@0.5 to P@0.9, mAP, overall and mean IoU of each task."""
+    for variant, tasks in {"a2d": ("A2D", "A2J", "A2R"), "rvos": ("RVOS", "R2A")}.items():
+        _, study = load(f"{STUDIES}:{variant}")
+        names = ("P@0.5", "P@0.6", "P@0.7", "P@0.8", "P@0.9", "mAP", "overall", "mean")
+        assert list(study.columns) == [f"{task} {name}" for task in tasks for name in names]
+        _, layers = load(f"{STUDIES}:{variant}_layers")
+        assert layers.seeds == study.seeds and layers.lines   # the same cells, and Figure 3
+        assert list(layers.columns) == list(tasks)
+    # every column is among the scores of an evaluation
+    metric = GroupedMetric("legacy")
+    metric.add(np.ones((4, 4)), np.ones((4, 4), bool), 0.9)
+    assert {path.split("/")[1] for path in study.columns.values()} <= metric.result().keys()
 
 
 @pytest.mark.slow

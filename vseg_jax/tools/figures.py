@@ -20,6 +20,19 @@ def evenly(samples: Any, limit: int) -> list[int]:
     return np.unique(spread.astype(int)).tolist()
 
 
+def chosen(samples: Any, numbers: Sequence[int] | None, rows: int) -> list[int]:
+    """Returns the samples of a picture: those with the numbers, or else `rows` evenly spread ones.
+
+    Raises:
+      ValueError: there is no sample of such a number.
+    """
+    wrong = [n for n in numbers or () if not 0 <= n < len(samples)]
+    if wrong:
+        raise ValueError(f"there is no sample {', '.join(map(str, wrong))}; the split has "
+                         f"{len(samples)}, numbered from 0")
+    return list(numbers) if numbers else evenly(samples, rows)
+
+
 def batches(samples: Any, limit: int) -> Iterator[dict[str, np.ndarray]]:
     """Returns batches of one sample each, for up to `limit` samples."""
     return (batch_of(samples, [number]) for number in evenly(samples, limit))

@@ -143,7 +143,7 @@ def _opened(arguments: argparse.Namespace) -> tuple[Rcf, Any, InstanceSamples]:
 
 def _slots(arguments: argparse.Namespace) -> None:
     model, variables, samples = _opened(arguments)
-    table = slots(model, variables, samples, arguments.samples)
+    table = slots(model, variables, samples, arguments.limit)
     write(arguments.output, "slots", {
         "categories": list(samples.categories), "share": table.tolist()})
 
@@ -180,7 +180,7 @@ def _attention(arguments: argparse.Namespace) -> None:
 
 def _lipschitz(arguments: argparse.Namespace) -> None:
     model, variables, samples = _opened(arguments)
-    found = lipschitz_constants(model, variables, samples, arguments.samples)
+    found = lipschitz_constants(model, variables, samples, arguments.limit)
     write(arguments.output, "lipschitz", found)
 
     def draw(axes):
@@ -224,7 +224,8 @@ def main(arguments: list[str] | None = None) -> None:
             command.add_argument("--sample", type=int, default=0)
             command.add_argument("--layer", type=int, default=-1)
         else:
-            command.add_argument("--samples", type=int, default=500)
+            command.add_argument("--limit", type=int, default=500,
+                                 help="samples that are measured, evenly spread")
     command = commands.add_parser("audio")
     command.set_defaults(function=_audio)
     command.add_argument("--truth", required=True, help="ground truth in YouTube-VIS form")
