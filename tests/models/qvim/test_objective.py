@@ -4,7 +4,7 @@ import numpy as np
 
 from vseg_jax.losses.masks import binary_cross_entropy
 from vseg_jax.models.qvim.config import QvimConfig
-from vseg_jax.models.qvim.objective import segmentation_loss, shrink
+from vseg_jax.models.qvim.objective import pointing_loss, segmentation_loss, shrink
 
 MASK = jnp.asarray([[[1.0, 1, 1, 0], [1, 0, 0, 0], [0, 1, 1, 1], [0, 1, 0, 0]]])
 
@@ -70,3 +70,15 @@ def test_pos_weight_and_soft_targets_by_hand():
     np.testing.assert_allclose(
         loss(gt_soft=True), (shares * on + (1 - shares) * off).mean(), rtol=1e-5
     )
+
+
+def test_pointing_loss_by_hand():
+    mask = jnp.zeros((2, 4, 4)).at[0, :2, :2].set(1).at[0, 2:, 2].set(1)   # a cell and a half of one
+    weight = jnp.ones_like(mask).at[0, :2, 2:].set(0)    # one cell of the first sample is void
+    fine = jnp.asarray([[[0.4, 0.2], [0.1, 0.3]]] * 2)
+    coarse = jnp.ones((2, 1, 1))
+    loss, counted = pointing_loss((fine, coarse), mask, weight)
+    on_fine = (0.4 + 0.3 / 2) / (0.4 + 0.1 + 0.3)
+    on_coarse = 6 / 12
+    np.testing.assert_allclose(loss, [-np.log([on_fine, on_coarse]).mean(), 0], rtol=1e-5)
+    np.testing.assert_array_equal(counted, [1, 0])   # the second sample has no object

@@ -50,6 +50,11 @@ def test_peak():
     np.testing.assert_allclose(qfa.peak(weights), [[[0.25, 1], [0.75, 0.5]]])
 
 
+def test_relative():
+    weights = jnp.asarray([[[0.1, 0.4], [0.3, 0.2]]])
+    np.testing.assert_allclose(qfa.relative(weights), [[[0.4, 1.6], [1.2, 0.8]]], rtol=1e-6)
+
+
 # One row of four pixels with one channel; beta 0.5 keeps the first two.
 Y = jnp.asarray([[[[1.0], [2.0], [3.0], [4.0]]]])
 OTHER = jnp.asarray([[[[10.0], [20.0], [30.0], [40.0]]]])

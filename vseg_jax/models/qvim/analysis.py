@@ -107,7 +107,7 @@ def augment(
     output, features = infer(model, variables, batch)
     y, query = features[scale], output.query
     other = jnp.roll(y, -1, axis=0)
-    weights = qfa.peak(output.pooling[scale - 1])
+    weights = qfa.relative(output.pooling[scale - 1])
     other_weights = qfa.peak(pooling_weights(query_scores(other, query), c.att_norm))
     augmented = qfa.augment(
         y, other, weights, other_weights, jnp.asarray(beta), foreground=c.qfa_foreground,

@@ -167,7 +167,7 @@ class QvimConfig:
     #                                         beta_max from the first step
     qfa_start: float = 0.2                    # fraction of the training before QFA; inferred
     qfa_beta_min: float = 0.0                 # inferred
-    qfa_beta_max: float = 0.5                 # inferred
+    qfa_beta_max: float = 1.0                 # inferred; 1: the weight of a uniform map
     qfa_prob: float = 1.0                     # share of samples augmented from then on; inferred
     qfa_detach_aux: bool = True               # no gradient into the other video; inferred
     total_steps: int = 10_000                 # length of the training, for the schedule of beta
@@ -198,8 +198,10 @@ class QvimConfig:
     #                                         qfa_schedule
     mask_same_video: bool = True              # queue entries of the sample's own video do not count
 
-    # Segmentation loss (Section 3.5).
+    # Losses on the segmentation (Section 3.5) and on the pooling weights (not in the paper).
     pos_weight: float = 1.0                   # of foreground pixels; the predecessors use 1.5
+    pointing_weight: float = 0.0              # of the loss that makes a^k point at the object: the
+    #                                         losses of the paper leave its sign open; 0: the paper
     gt_soft: bool = False                     # targets of coarse scales: area averages, or their
     #                                         threshold at 0.5; inferred
 

@@ -25,7 +25,7 @@ from vseg_jax.models.qvim import constraint, qfa, robustnet
 from vseg_jax.models.qvim.config import QvimConfig
 from vseg_jax.models.qvim.interaction import Query
 from vseg_jax.models.qvim.network import Network, Output
-from vseg_jax.models.qvim.objective import segmentation_loss, shrink
+from vseg_jax.models.qvim.objective import pointing_loss, segmentation_loss, shrink
 from vseg_jax.models.qvim.perturbations import perturbations
 from vseg_jax.tasks import Means
 from vseg_jax.tasks.rvos import overlap, target_frame_mask
@@ -69,7 +69,7 @@ class Qvim(ClipModel):
     def loss(
         self, variables: Variables, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, Variables, Means]:
-        """Computes L = L_seg + L_const (Section 3.5), and RobustNet's loss where it is used."""
+        """Computes L = L_seg + L_const (Section 3.5), and further losses where they are used."""
         c = self.config
         dropout_key, perturb_key = jax.random.split(key)
         perturb = None
@@ -81,23 +81,26 @@ class Qvim(ClipModel):
             mutable=["batch_stats"], rngs={"dropout": dropout_key},
         )
         mask, weight = target_frame_mask(batch)
-        each, counted = segmentation_loss(output.responses, mask, weight, c)
-        total = each.sum() / jnp.maximum(counted.sum(), 1)
         iou, has_union = overlap(output.logits, mask, weight)
-        means = {
-            "segmentation": (each.sum(), counted.sum()),
-            "iou": ((iou * has_union).sum(), has_union.sum()),
-        }
+        means = {"iou": ((iou * has_union).sum(), has_union.sum())}
+        total = jnp.zeros(())
+
+        def add(name: str, factor: float, each: jax.Array, counted: jax.Array) -> None:
+            nonlocal total
+            means[name] = (each.sum(), counted.sum())
+            total += factor * each.sum() / jnp.maximum(counted.sum(), 1)
+
+        add("segmentation", 1.0, *segmentation_loss(output.responses, mask, weight, c))
+        if c.pointing_weight:
+            add("pointing", c.pointing_weight, *pointing_loss(output.pooling, mask, weight))
         if c.contrast:
             each, counted, updates["moco"] = constraint.loss(
                 c, variables["params"]["contrast"], variables["moco"], batch, output, step
             )
-            total += c.contrast_weight * each.sum() / jnp.maximum(counted.sum(), 1)
-            means["contrast"] = (each.sum(), counted.sum())
+            add("contrast", c.contrast_weight, each, counted)
         if c.compared.whitens:
-            each, counted = robustnet.loss(c, variables.get("whitening"), batch, output)
-            total += c.compared.whitening_weight * each.sum() / jnp.maximum(counted.sum(), 1)
-            means["whitening"] = (each.sum(), counted.sum())
+            add("whitening", c.compared.whitening_weight,
+                *robustnet.loss(c, variables.get("whitening"), batch, output))
         if c.compared.method == "isw":
             updates["whitening"] = self._measure(variables, batch, perturb_key, step)
         if c.qfa_scales:
@@ -124,7 +127,7 @@ class Qvim(ClipModel):
                    step: jax.Array) -> Means:
         """Returns the metrics of QFA: its threshold, and the shares of cells that it replaces."""
         active, beta = qfa.schedule(step, self.config)
-        weights = qfa.peak(output.pooling[min(self.config.qfa_scales) - 1])
+        weights = qfa.relative(output.pooling[min(self.config.qfa_scales) - 1])
         small = shrink(mask, weight, weights.shape[1:], soft=False)
         background, named = qfa.replaced(weights, jnp.where(active, beta, -1), *small)
         count = batch["valid"].sum(dtype=jnp.float32)

@@ -51,3 +51,31 @@ def shrink(
     share = area(weight[..., None], size)[..., 0]
     mean = area((mask * weight)[..., None], size)[..., 0] / jnp.where(share > 0, share, 1)
     return (mean if soft else (mean > 0.5).astype(mean.dtype)), share
+
+
+def pointing_loss(
+    pooling: tuple[Float[Array, "B _ _"], ...],
+    mask: Float[Array, "B H W"],
+    weight: Float[Array, "B H W"],
+) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+    """Computes -log of the share of a^k that lies on the named object, the mean over the scales.
+
+    The paper has no such loss. Nothing in its losses determines whether a^k is large on the object
+    or off it, but QFA takes the former for granted.
+
+    Args:
+      pooling: a^k of each scale, which sum to 1.
+      mask: 1 on the object.
+      weight: 0 where the content of a pixel is not annotated.
+
+    Returns:
+      (loss, counted); `counted` is 0 for samples without a pixel of the object, else 1.
+    """
+    counted = ((mask * weight).sum((1, 2)) > 0).astype(mask.dtype)
+    total = 0.0
+    for weights in pooling:
+        share, counts = shrink(mask, weight, weights.shape[1:], soft=True)
+        on, everywhere = ((weights * cells).sum((1, 2)) for cells in (share * counts, counts))
+        on = jnp.where(counted > 0, on / jnp.maximum(everywhere, 1e-6), 1)
+        total -= jnp.log(jnp.maximum(on, 1e-6))
+    return total / len(pooling), counted

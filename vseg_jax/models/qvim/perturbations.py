@@ -108,7 +108,7 @@ def _qfa(
             other, other_query = jax.lax.stop_gradient((other, other_query))
         other_weights = pooling_weights(query_scores(other, other_query), config.att_norm)
         augmented = qfa.augment(
-            y, other, qfa.peak(weights), qfa.peak(other_weights), beta,
+            y, other, qfa.relative(weights), qfa.peak(other_weights), beta,
             foreground=config.qfa_foreground, augment_matrix=config.qfa_augment_matrix,
             keep_scores=config.qfa_keep == "scores",
         )

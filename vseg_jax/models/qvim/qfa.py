@@ -43,8 +43,17 @@ def _since_warm_up(step: Int[Array, ""], config: QvimConfig) -> Float[Array, ""]
 
 
 def peak(weights: Float[Array, "B H W"]) -> Float[Array, "B H W"]:
-    """Scales pooling weights so that the largest is 1 (inferred: a threshold needs a scale)."""
+    """Scales pooling weights so that the largest is 1 (inferred: 1 - A must lie in [0, 1])."""
     return weights / weights.max(axis=(1, 2), keepdims=True)
+
+
+def relative(weights: Float[Array, "B H W"]) -> Float[Array, "B H W"]:
+    """Scales pooling weights so that their mean is 1.
+
+    Inferred: beta needs a scale. A cell is replaced if it has less than beta times the weight that
+    it would have in a uniform map, whatever the size of the map and of the object.
+    """
+    return weights * (weights.shape[1] * weights.shape[2])
 
 
 def augment(
@@ -65,9 +74,9 @@ def augment(
     Args:
       y: the features V, kept where the query points.
       other: the features V_au of another video.
-      weights: A, the weights of the query on `y`, largest 1.
-      other_weights: A_au, the weights of the same query on `other`, largest 1.
-      beta: threshold in [0, 1].
+      weights: A, the weights of the query on `y`, see `relative`.
+      other_weights: A_au, the weights of the same query on `other`, see `peak`.
+      beta: threshold.
       foreground: False is "w/o B" of Table 3: the other video is added everywhere.
       augment_matrix: False is "w/o M_aug" of Table 3: nothing of the other video is faded out.
       keep_scores: R_f holds the scores, as printed: [A > beta] A. The paper converts only R_b into
@@ -92,7 +101,7 @@ def replaced(
     """Counts the cells of the background and of the named object that QFA replaces; a metric.
 
     Args:
-      weights: A, largest 1.
+      weights: A, see `relative`.
       beta: the threshold; with a negative one nothing is replaced.
       mask: 1 in cells of the named object, else 0.
       counts: weight of each cell; 0 where its content is not annotated.
