@@ -225,7 +225,7 @@ class Qvim(nn.Module):
                 return y
             other = y.detach().roll(shift, 0)
             other_a = pooling(other, query.detach())
-            kept = (a / a.amax((1, 2), True) > beta)[:, None].float()
+            kept = (a * a[0].numel() > beta)[:, None].float()
             faded = 1 - (other_a / other_a.amax((1, 2), True))[:, None]
             return (1 - kept) * faded * other + kept * y
 

@@ -50,7 +50,8 @@ def test_total_is_the_weighted_sum_of_its_terms():
     batch = {k: jnp.asarray(v) for k, v in make_batch().items()}
     whitening = ComparedConfig("irw", whitening_weight=0.5, irw_relax=0.0)
     model, variables = given(
-        batch, contrast_weight=0.25, pointing_weight=2.0, compared=whitening, qfa_scales=(), am_adain_scales=()
+        batch, contrast_weight=0.25, pointing_weight=2.0, compared=whitening, qfa_scales=(),
+        am_adain_scales=(),
     )
     output, c = model.network.output, model.config
     mask = (batch["masks"][:, 1] == 1).astype(jnp.float32)

@@ -73,7 +73,7 @@ def test_pos_weight_and_soft_targets_by_hand():
 
 
 def test_pointing_loss_by_hand():
-    mask = jnp.zeros((2, 4, 4)).at[0, :2, :2].set(1).at[0, 2:, 2].set(1)   # a cell and a half of one
+    mask = jnp.zeros((2, 4, 4)).at[0, :2, :2].set(1).at[0, 2:, 2].set(1)   # one cell and a half
     weight = jnp.ones_like(mask).at[0, :2, 2:].set(0)    # one cell of the first sample is void
     fine = jnp.asarray([[[0.4, 0.2], [0.1, 0.3]]] * 2)
     coarse = jnp.ones((2, 1, 1))

@@ -44,7 +44,8 @@ def test_qfa_is_the_papers_equation_with_another_sample():
     out = features()
     other = jnp.roll(Y, shift_of(), 0)
     other_weights = pooling_weights(query_scores(other, Q), "softmax")  # the same query on it
-    wanted = qfa.augment(Y, other, qfa.peak(WEIGHTS), qfa.peak(other_weights), jnp.float32(0.5))
+    wanted = qfa.augment(
+        Y, other, qfa.relative(WEIGHTS), qfa.peak(other_weights), jnp.float32(1.0))
     np.testing.assert_allclose(out, wanted, rtol=1e-5)
     assert changed(out, Y).all()
 
