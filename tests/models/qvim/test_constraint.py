@@ -137,6 +137,7 @@ def test_qfas_schedule_does_not_move_the_start():
 
 
 def test_starts_with_qfa_if_configured():
+    assert run(*setup(), step=0)[1].sum() == 2   # unless configured: from the first step
     config, heads, state = setup(const_from_start=False, qfa_start=0.5)
     each, counted, after = run(config, heads, state, step=1)
     assert each.sum() == counted.sum() == 0

@@ -50,6 +50,11 @@ def test_dsu_moves_styles_as_far_as_the_batch_varies():
     np.testing.assert_allclose(alone, X, atol=0.05)  # one sample varies by eps alone
 
 
+def test_dsu_of_a_batch_of_padding_is_finite():
+    noise = jnp.ones((3, 2))
+    assert np.isfinite(styles.dsu(X, noise, noise, jnp.zeros(3, bool))).all()
+
+
 def test_missing_words_count_in_no_statistic():
     noise, share = jnp.ones((3, 2)), jnp.full(3, 0.3)
     for method in (

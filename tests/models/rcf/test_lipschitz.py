@@ -53,6 +53,12 @@ def test_the_bound_of_attention_holds():
     assert largest < bound
 
 
+def test_the_bound_of_attention_by_hand():
+    """|V| = 2, |A| = 1, sqrt(L) = 2 and R = 3: 2 (2 + 2 * 9 / sqrt(4) * (1 + 2))."""
+    one = np.eye(4)
+    assert lipschitz.attention_bound(one, one, 2 * one, 3.0, 4) == pytest.approx(2 * (2 + 27))
+
+
 def test_the_product_of_all_layers():
     two = {"a": {"kernel": np.eye(3, dtype=np.float32) * 10, "bias": np.ones(3)},
            "b": {"kernel": np.full((1, 1, 2, 2), 5.0, np.float32), "scale": np.ones(2)}}

@@ -33,20 +33,20 @@ class GivenOutput:
 @pytest.mark.parametrize("order", [False, True])
 def test_total_is_the_sum_over_slots_and_layers_per_counted_frame(order):
     model, frames = build(order_supervision=order), 2 if order else 1
-    model.network = GivenOutput(2 * frames)
+    model.network = GivenOutput(3 * frames)
 
     @quick_jit
     def both(batch):
         total, _, means = model.loss({}, batch, jax.random.key(0), jnp.int32(0))
         output, targets = model.network.output, truth(batch, frames)
         each = jax.vmap(lambda c, m: terms(c, m, targets, model.config.eos_coef))(
-            output.classes.reshape(LAYERS, 2, frames, SLOTS, CLASSES),
-            output.masks.reshape(LAYERS, 2, frames, SLOTS, 16, 16),
+            output.classes.reshape(LAYERS, 3, frames, SLOTS, CLASSES),
+            output.masks.reshape(LAYERS, 3, frames, SLOTS, 16, 16),
         )
         return total, means, each
 
-    for valid in ([True, True], [False, True], [False, False]):
-        batch = {**make_batch(), "valid": np.array(valid)}
+    for valid in ([True] * 3, [False, True, False], [False] * 3):
+        batch = {**make_batch(size=3), "valid": np.array(valid)}
         total, means, each = both(batch)
         count = frames * sum(valid)
         expected = float(each.classes.sum() + each.dice.sum())

@@ -5,6 +5,8 @@ import optax
 import pytest
 from tiny_rcf import WITH_AUDIO, build, make_batch, quick_jit
 
+from vseg_jax.models.rcf import model as rcf_model
+
 BATCH = make_batch()
 
 
@@ -119,3 +121,13 @@ def test_pretrained_reads_both_networks(tmp_path):
         with pytest.raises(ValueError, match="nothing"):
             build(**{**WITH_AUDIO, **changes}).pretrained(variables)
     assert build(**WITH_AUDIO).pretrained(variables) is variables
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "swin"])
+def test_pretrained_reads_the_files_of_the_configured_backbone(backbone, monkeypatch):
+    for name in ("resnet", "swin"):
+        loader = getattr(rcf_model, name)
+        monkeypatch.setattr(loader, "load", lambda path, part, name=name: {"params": (name, path)})
+    model = build(backbone=backbone, backbone_weights="FILE")
+    out = model.pretrained({"params": {"backbone": {}, "head": 1}, "batch_stats": {"backbone": {}}})
+    assert out["params"] == {"backbone": (backbone, "FILE"), "head": 1}

@@ -103,7 +103,14 @@ def test_the_truth_is_downscaled_by_area_and_void_does_not_count():
     other[:, :, :, 10:] = 99
     ours, theirs = (TERMS(classes, m, truth, eos_coef=0.1) for m in (masks, other))
     for a, b in zip(ours, theirs, strict=True):
+        assert np.isfinite(a).all()
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_the_iou_of_an_object_of_one_cell():
+    truth = one_frame([[[1, 0], [0, 0]]], [True], [0])
+    masks = np.float32([[[[[9, -9], [-9, -9]]]]])
+    assert TERMS(np.zeros((1, 1, 1, 2), np.float32), masks, truth, eos_coef=0.1).iou[0, 0] == 1
 
 
 def test_one_assignment_for_all_frames_of_a_clip():
