@@ -16,7 +16,8 @@ Variants:
         source, on the target domain and on single shifts; five seeds.
   power  Only the baseline and the full model of `methods`, with ten seeds.
   parts  Tables 2 and 3 and Figure 3c: the full model without each of its parts.
-  layers  Figure 3: QFA and AM-AdaIN at each scale and at all; QFA's final threshold from the start.
+  layers  Figure 3: QFA and AM-AdaIN at each scale and at all; QFA with its final threshold right
+        after the warm-up, and from the start.
   modalities  Appendix A.2: the compared methods on the visual features, on the words, and on both.
         RobustNet is IRW here, because ISW compares colors and cannot act on words.
 
@@ -132,8 +133,8 @@ def _parts() -> StudyConfig:
 
 
 def _layers(variant: str) -> StudyConfig:
-    # The full model has QFA at scale 1 and AM-AdaIN at scale 4. Each is moved by itself, and in one
-    # row QFA has its final threshold from the start.
+    # The full model has QFA at scale 1 and AM-AdaIN at scale 4. Each is moved by itself, and in two
+    # rows the threshold of QFA does not grow.
     qfa = {k: "full" if k == "1" else f"qfa_{k}" for k in SCALES}
     am_adain = {k: "full" if k == "4" else f"am_adain_{k}" for k in SCALES}
     rows = {

@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from commandline import quick_compilation  # noqa: F401
 from tiny_models import clip_batch
 from toy_dataset import build_toy
 
@@ -16,6 +17,7 @@ from vseg_jax.input_pipeline.text import WordTokenizer
 from vseg_jax.models.qvim import Qvim, QvimConfig
 from vseg_jax.tools import figures, qvim_figures
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 CLIP = {"length": 3, "stride": 1, "target": 1, "height": 32, "width": 32}
 
 
@@ -60,7 +62,7 @@ def test_chosen_samples_are_drawn(toy, restored, tmp_path, monkeypatch, capsys):
     drawn = []
     monkeypatch.setattr(qvim_figures, "_show", lambda axis, picture, title: drawn.append(title))
     opened = ["--dataset", str(toy), "--split", "train", "--output", str(tmp_path)]
-    qvim_figures.main(["pointing", "base", "full", *opened, "--samples", "4", "1"])
+    qvim_figures.main(["pointing", "full", *opened, "--samples", "4", "1", "--limit", "1"])
     titles = [title for title in drawn if ": the" in title]
     assert [title.split(":")[0] for title in titles] == ["4", "1"]
     assert (tmp_path / "pointing.png").is_file()
