@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from vseg_jax.config import parse, section, shallow
+from vseg_jax.configs.qvim import get_config
 from vseg_jax.models import build, load
 from vseg_jax.models.qvim import Qvim, QvimConfig
 
@@ -51,3 +52,8 @@ def test_registry_of_models():
 def test_the_registry_imports_no_model():
     code = "import sys, vseg_jax.models; sys.exit('vseg_jax.models.qvim' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("variant", ["a2d", "rvos"])
+def test_self_attention_is_exact_at_the_papers_size(variant):
+    assert get_config(variant).model.sa_kv_max is None
