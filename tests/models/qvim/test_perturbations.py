@@ -72,7 +72,7 @@ def test_each_table_3_switch_changes_the_result():
 
 
 def test_qfa_keep_scores_fades_what_is_kept():
-    kept = np.asarray(qfa.peak(WEIGHTS) > 0.5)[..., None]
+    kept = np.asarray(qfa.relative(WEIGHTS) > QvimConfig().qfa_beta_max)[..., None]
     scores = np.asarray(qfa.peak(WEIGHTS))[..., None]
     changes = {"qfa_augment_matrix": False, "qfa_detach_aux": True}
     mask, faded = features(**changes), features(**changes, qfa_keep="scores")

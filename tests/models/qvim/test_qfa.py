@@ -77,7 +77,7 @@ def test_equation_by_hand(switches, wanted):
 
 
 def test_r_f_may_hold_the_scores():
-    out = qfa.augment(Y, OTHER, A, A_OTHER, jnp.float32(0.5), keep_scores=True)
+    out = qfa.augment(Y, OTHER, 3 * A, A_OTHER, jnp.float32(1.5), keep_scores=True)
     np.testing.assert_allclose(out[0, 0, :, 0], [1, 2 * 0.6, 0, 10], rtol=1e-6)
 
 

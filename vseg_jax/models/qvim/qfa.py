@@ -79,8 +79,9 @@ def augment(
       beta: threshold.
       foreground: False is "w/o B" of Table 3: the other video is added everywhere.
       augment_matrix: False is "w/o M_aug" of Table 3: nothing of the other video is faded out.
-      keep_scores: R_f holds the scores, as printed: [A > beta] A. The paper converts only R_b into
-        a bool matrix, but it also says that the augmented data retains the key regions.
+      keep_scores: R_f holds the scores, as printed: [A > beta] A, here with the peak 1 (inferred).
+        The paper converts only R_b into a bool matrix, but it also says that the augmented data
+        retains the key regions.
 
     The paper prints M_aug = A_au - 1, which would flip the sign of the features. This follows its
     text instead: "subtract the attention matrix from the all-one matrix".
@@ -90,7 +91,7 @@ def augment(
     if augment_matrix:
         share *= (1 - other_weights)[..., None].astype(y.dtype)
     if keep_scores:
-        kept *= weights[..., None].astype(y.dtype)
+        kept *= peak(weights)[..., None].astype(y.dtype)
     return share * other + kept * y
 
 
