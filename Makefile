@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-all parity docs lint types clean
+.PHONY: quickstart test test-all parity mutants docs lint types clean
 
 quickstart: .venv/run.stamp
 	$(BIN)/python -m vseg_jax.main --config configs/quickstart.py --workdir runs/quickstart
@@ -16,6 +16,10 @@ test-all: .venv/dev.stamp        # with the slow tests: ten kills, paper-size co
 parity: .venv/dev.stamp          # live comparison with public PyTorch code: see docs/parity.md
 	$(BIN)/pip install -q -c constraints.txt -e '.[parity]'
 	$(BIN)/python -m pytest -m parity tests/parity
+
+mutants: .venv/dev.stamp         # do the tests notice changes of the equations? see CONTRIBUTING.md
+	$(BIN)/pip install -q -c constraints.txt -e '.[mutants]'
+	$(BIN)/python tests/mutants.py
 
 docs: .venv/dev.stamp            # the site, in site/; a broken link or name is an error
 	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'

@@ -67,6 +67,8 @@ def test_the_filter_gates_what_is_decoded_and_contrasted(model, variables):
         with_it.features, without.features * gate[:, None, None, None], rtol=1e-4, atol=1e-5
     )
     np.testing.assert_array_equal(with_it.sentence, without.sentence)
+    upsampled = bilinear(with_it.coarse[..., None], (32, 32), align_corners=False)[..., 0]
+    np.testing.assert_allclose(with_it.logits, upsampled, rtol=1e-4, atol=1e-5)
     assert np.abs(with_it.logits - without.logits).max() > 1e-4
 
 

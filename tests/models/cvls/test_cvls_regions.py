@@ -61,8 +61,9 @@ def test_frames_without_annotation_and_invalid_samples_are_in_no_region(absent):
 
 def test_pool_is_the_mean_over_the_mask():
     features = jnp.arange(8.0).reshape(1, 1, 2, 2, 2)
-    cover = jnp.asarray([[[[[1.0, 0], [1, 0]], [[0, 0.5], [0, 1]], [[0, 0], [0, 0]]]]])
-    wanted = [[2, 3], [(1 + 6) / 1.5, (1.5 + 7) / 1.5], [0, 0]]
+    each = [[1.0, 0], [1, 0]], [[0, 0.5], [0, 1]], [[0, 0], [0, 0]], [[0, 0.25], [0, 0]]
+    cover = jnp.asarray([[each]])
+    wanted = [[2, 3], [(1 + 6) / 1.5, (1.5 + 7) / 1.5], [0, 0], [2, 3]]
     np.testing.assert_allclose(pool(features, cover)[0, 0], wanted, rtol=1e-6)
 
 

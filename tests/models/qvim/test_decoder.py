@@ -76,6 +76,9 @@ def test_upsampling_of_coarser_features(align, wanted):
             return jnp.zeros_like(leaf)
         return jnp.zeros_like(leaf).at[(*[n // 2 for n in leaf.shape[:-2]], 0, 0)].set(1)
 
-    variables = jax.tree_util.tree_map_with_path(passing, drawn(decoder, features, (1, 4)))
-    _, responses = decoder.apply(variables, features, (1, 4), train=False)
+    variables = jax.tree_util.tree_map_with_path(passing, drawn(decoder, features, (1, 8)))
+    logits, responses = decoder.apply(variables, features, (1, 8), train=False)
     np.testing.assert_allclose(responses[0][0, 0], wanted, atol=1e-4)
+    # The prediction is always resized by pixel centers.
+    centers = (np.arange(8) + 0.5) / 2 - 0.5
+    np.testing.assert_allclose(logits[0, 0], np.interp(centers, range(4), wanted), atol=1e-4)

@@ -50,6 +50,7 @@ def test_infer_predicts_as_predict_does_and_qfa_mixes_its_features():
     first = np.asarray(seen.pooling[0])
     np.testing.assert_allclose(heat, first / first.max((1, 2), keepdims=True), rtol=1e-4)
     assert sorted(features) == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(mixed.features, features[2], rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(mixed.other, mixed.features[::-1])
     np.testing.assert_allclose(mixed.weights.mean((1, 2)), 1, rtol=1e-5)
     kept = np.asarray(mixed.retained)
