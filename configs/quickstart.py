@@ -18,8 +18,8 @@ from vseg_jax.models.qvim import QvimConfig
 MODEL = {
     "backbone": "resnet18", "resnet_width": 16, "text": "words", "word_width": 64,
     "vocabulary": 256, "channels": 32, "decoder_channels": (16, 24, 32, 32, 32), "sa_kv_max": 4,
-    "queue": 128, "contrast_weight": 0.03, "pointing_weight": 0.03, "qfa_beta_max": 0.25, "gt_soft": True,
-    "pos_weight": 2.0,
+    "queue": 128, "contrast_weight": 0.03, "pointing_weight": 0.03, "qfa_beta_max": 0.25,
+    "gt_soft": True, "pos_weight": 2.0,
 }
 
 

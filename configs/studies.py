@@ -11,19 +11,20 @@ Variants:
         modules, mmvt with and without the motion stream, qvim. A third of the objects differ from
         the others only in how they move.
 
+  tuning  Six settings of each method of `methods`, scored on a domain that nothing else uses.
   methods  qvim's Table 1 on synthetic videos: the baseline, the five compared methods, the full
         model, and, from Table 2, the full model without QFA, L_const or AM-AdaIN; scored on the
-        source, on the target domain and on single shifts; five seeds.
-  power  Only the baseline and the full model of `methods`, with ten seeds.
-  parts  Tables 2 and 3 and Figure 3c: the full model without each of its parts.
+        source, on the target domain and on single shifts; eight seeds. The one test: is the full
+        model above the baseline and above each compared method on the target domain?
+  parts  Tables 2 and 3 and Figure 3c: the full model without each of its parts. Three seeds.
   layers  Figure 3: QFA and AM-AdaIN at each scale and at all; QFA with its final threshold right
-        after the warm-up, and from the start.
+        after the warm-up, and from the start. Three seeds.
   modalities  Appendix A.2: the compared methods on the visual features, on the words, and on both.
-        RobustNet is IRW here, because ISW compares colors and cannot act on words.
+        RobustNet is IRW here, because ISW compares colors and cannot act on words. Three seeds.
 
-        These five have runs in common. In a common --workdir, each run is executed once:
+        The last four have runs in common. In a common --workdir, each run is executed once:
 
-            for study in methods power parts layers modalities; do
+            for study in methods parts layers modalities; do
               vseg study --config studies:$study --workdir runs/qvim
             done
 
@@ -41,12 +42,15 @@ Variants:
 """
 
 import functools
+import itertools
 
+from vseg_jax.configs import qvim
 from vseg_jax.configs._common import variant_of
 from vseg_jax.settings import EndpointConfig, RowConfig, StudyConfig
 
 SHIFTS = ("background", "light", "style", "crowd", "lexicon")  # test sets with a single shift
-FRESH = (2, 3, 4, 5, 6)  # seeds; `qvim:benchmark` was set up on 0 and 1
+SET_UP = (0, 1)  # seeds on which `qvim:benchmark` was set up and its methods were tuned
+FRESH = (2, 3, 4, 5, 6, 7, 8, 9)
 
 # Rows of qvim's studies, as changes of the full model.
 FULL = {"full": {}}
@@ -65,8 +69,19 @@ PARTS = {
     "qfa_constant": {"model.qfa_schedule": "constant"},  # Figure 3c
     "qfa_from_start": {"model.qfa_schedule": "from_start"},
 }
-# Short trainings: ISW must measure its covariances, and SFA must start, before they end.
-EARLY = {"sfa": {"sfa_start": 100}, "isw": {"isw_trials": 2, "isw_images": 200}}
+# Six settings of each method, tuned on the development domain. In these short trainings, ISW
+# must measure its covariances, and SFA must start, before the end.
+PLACES = ("interaction", "backbone")
+EARLY = {"sfa": {"sfa_start": 0}, "isw": {"isw_trials": 2, "isw_images": 200}}
+GRIDS = {
+    "sfa": {"place": PLACES, "sfa_noise": (0.1, 0.3, 1.0)},
+    "adain": {"place": PLACES, "prob": (0.25, 0.5, 1.0)},
+    "mixstyle": {"place": PLACES, "mixstyle_alpha": (0.1, 0.3, 1.0)},
+    "dsu": {"place": PLACES, "prob": (0.25, 0.5, 1.0)},
+    "isw": {"place": PLACES, "whitening_weight": (0.06, 0.2, 0.6)},
+    "full": {"qfa_beta_max": (0.1, 0.25, 0.5), "contrast_weight": (0.03, 0.1)},
+}
+TUNED = EARLY
 # {task or test set of its own domain: dataset} of the paper-size configs.
 TASKS = {"a2d": {"A2D": "a2d_test", "A2J": "jhmdb", "A2R": "a2r"},
          "rvos": {"RVOS": "rvos_dev", "R2A": "a2d_test"}}
@@ -105,21 +120,32 @@ def _text() -> StudyConfig:
     )
 
 
-def _methods() -> StudyConfig:
+def _tuning() -> StudyConfig:
+    rows = {"baseline": BASELINE}
+    for name, grid in GRIDS.items():
+        for number, values in enumerate(itertools.product(*grid.values())):
+            setting = dict(zip(grid, values, strict=True))
+            rows[f"{name}_{number}"] = (
+                {f"model.{key}": value for key, value in setting.items()} if name == "full"
+                else _compared({name: {**EARLY.get(name, {}), **setting}}, (name,))[name])
+    scored = qvim.get_config("benchmark").evaluation.datasets
+    others = {f"evaluation.datasets.{name}": None for name in scored if name != "development"}
     return StudyConfig(
-        rows=_rows("benchmark", {**_compared(EARLY), **FULL, **WITHOUT}),
-        columns=_columns("benchmark"),
-        seeds=FRESH,
-        baseline="baseline",
+        rows={name: RowConfig(row.config, {**row.changes, **others}, row.init_from)
+              for name, row in _rows("benchmark", rows).items()},
+        columns=_mean_iou("development"),
+        seeds=SET_UP,
     )
 
 
-def _power() -> StudyConfig:
+def _methods() -> StudyConfig:
     return StudyConfig(
-        rows=_rows("benchmark", {"baseline": BASELINE, **FULL}),
-        columns=_columns("benchmark"),
-        seeds=(*FRESH, 7, 8, 9, 10, 11),
-        baseline="baseline",
+        rows=_rows("benchmark", {**_compared(TUNED), **FULL, **WITHOUT}),
+        columns={**_columns("benchmark"), "best object": "target/best_iou",
+                 "grounded": "target/grounded", "guess": "target/guess_iou",
+                 "shuffled": "source_shuffled_expressions/mean_iou"},
+        seeds=FRESH,
+        endpoint=EndpointConfig("target", "full", ("baseline", *COMPARED)),
     )
 
 
@@ -127,7 +153,7 @@ def _parts() -> StudyConfig:
     return StudyConfig(
         rows=_rows("benchmark", {**FULL, **WITHOUT, **PARTS}),
         columns=_columns("benchmark"),
-        seeds=FRESH[:3],
+        seeds=_seeds("benchmark"),
         baseline="full",
     )
 
@@ -161,7 +187,7 @@ def _layers(variant: str) -> StudyConfig:
 def _modalities(variant: str) -> StudyConfig:
     rows = {}
     for method in ("sfa", "adain", "mixstyle", "dsu", "irw"):
-        rows |= _compared(EARLY if variant == "benchmark" else {}, (method,))
+        rows |= _compared(TUNED if variant == "benchmark" else {}, (method,))
         visual = rows[method]
         rows |= {f"{method}_{modality}": {**visual, "model.compared.modality": modality}
                  for modality in ("text", "both")}
@@ -247,7 +273,17 @@ def _compared(numbers: dict[str, dict], methods: tuple[str, ...] = COMPARED) -> 
 
 
 def _rows(variant: str, rows: dict[str, dict]) -> dict[str, RowConfig]:
-    return {name: RowConfig(f"qvim:{variant}", rows[name]) for name in rows}
+    """Returns the rows on `qvim:<variant>`; on the benchmark, with the baseline they start from."""
+    config = f"qvim:{variant}"
+    if variant != "benchmark":
+        return {name: RowConfig(config, rows[name]) for name in rows}
+    start = {**BASELINE, "train.steps": 1500, "train.learning_rate": 3e-3}
+    starts = {"start": RowConfig(config, start)}
+    named = dict.fromkeys(rows, "start")
+    if (other := "without_cross_attention") in rows:   # has modules of another shape
+        named[other] = f"start_{other}"
+        starts[named[other]] = RowConfig(config, {**start, **PARTS[other]})
+    return {**starts, **{name: RowConfig(config, rows[name], named[name]) for name in rows}}
 
 
 def _mean_iou(*datasets: str) -> dict[str, str]:
@@ -255,7 +291,7 @@ def _mean_iou(*datasets: str) -> dict[str, str]:
 
 
 VARIANTS = {
-    "text": _text, "methods": _methods, "power": _power, "parts": _parts,
+    "text": _text, "tuning": _tuning, "methods": _methods, "parts": _parts,
     "layers": functools.partial(_layers, "benchmark"),
     "modalities": functools.partial(_modalities, "benchmark"),
     "references": _references, "audio": _audio,

@@ -20,7 +20,7 @@ from vseg_jax.settings import EndpointConfig, RowConfig, StudyConfig
 
 # {study: the workdir that it shares with others}
 SHARED = {
-    **dict.fromkeys(("methods", "power", "parts", "layers", "modalities"), "benchmark"),
+    **dict.fromkeys(("methods", "parts", "layers", "modalities"), "benchmark"),
     **{f"{variant}{name}": variant for variant in ("a2d", "rvos")
        for name in ("", "_layers", "_modalities")},
 }
@@ -170,13 +170,13 @@ def test_the_librarys_studies_can_be_read():
             + compared["isw_trials"] * compared["isw_images"] / settings.train.batch_size,
         }.get(compared.get("method"), 0)
         assert first < 0.5 * settings.train.steps
-        if settings.data.name == "moving_shapes":
+        if "source" in settings.evaluation.datasets:
             source = settings.evaluation.datasets["source"].options
             assert dict(source) == dict(settings.data.options)
         if variant in SHARED:
             assert folders.setdefault((SHARED[variant], title), text) == text
     assert len(set(folders.values())) == len(folders), "the same cell under two names"
-    with pytest.raises(ValueError, match="studies has no variant 'txt'; there are text, methods"):
+    with pytest.raises(ValueError, match="no variant 'txt'; there are text, tuning, methods"):
         load(f"{STUDIES}:txt")
     with pytest.raises(ValueError, match="there is no study"):
         load("nothing.py")
