@@ -10,7 +10,7 @@ from vseg_jax.models.rcf.network import Output
 from vseg_jax.models.rcf.objective import terms, truth
 
 RANDOM = np.random.default_rng(0)
-LAYERS, SLOTS, CLASSES = 2, 4, 4
+LAYERS, SLOTS, CLASSES = 3, 4, 4
 
 
 def normal(*shape):

@@ -9,7 +9,7 @@ from tiny_rcf import WITH_AUDIO, build, quick_jit
 from vseg_jax.models.rcf.fusion import Fusion
 from vseg_jax.models.rcf.network import prepare
 from vseg_jax.models.rcf.tokens import AudioToken, ReferenceToken, sine
-from vseg_jax.models.rcf.transformer import Encoder
+from vseg_jax.models.rcf.transformer import Encoder, EncoderLayer
 from vseg_jax.text.recurrent import Lstm
 
 MAPS = jax.random.normal(jax.random.key(1), (1, 2, 6, 6, 8))
@@ -186,3 +186,20 @@ def test_audio_tokens_by_hand():
     x = np.maximum(x @ params["dense1"]["kernel"] + params["dense1"]["bias"], 0)
     wanted = x @ params["dense2"]["kernel"] + params["dense2"]["bias"]
     np.testing.assert_allclose(module.apply({"params": params}, audio, valid), wanted, rtol=1e-4)
+
+
+def test_tokens_with_a_large_mean_are_normalized_exactly():
+    """The variance is that of the centered tokens: in float32, E[x^2] - E[x]^2 would lose it."""
+    small = jnp.asarray(np.random.default_rng(0).integers(-3, 4, (1, 5, 8)), jnp.float32)
+    layer, places, shift = EncoderLayer(2, 4, 0.0), jnp.zeros((1, 5, 8)), jnp.arange(8.0)
+    params = jax.tree_util.tree_map_with_path(   # attention returns 0, and the MLP its last bias
+        lambda path, x: jnp.full(x.shape, float(path[-1].key == "scale")),
+        random_params(layer, small, places, None, train=False),
+    )
+    params["dense2"]["bias"] = shift
+    out = layer.apply({"params": params}, small + 2.0**15, places, None, train=False)
+
+    def normal(x):
+        return (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
+
+    np.testing.assert_allclose(out, normal(normal(small) + shift), atol=1e-3)
