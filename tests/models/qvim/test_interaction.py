@@ -40,7 +40,9 @@ def relu(x):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"att_norm": "linear"}, {"qgap": False}, {"cross_attention": False}]
+    "changes",
+    [{}, {"att_norm": "linear"}, {"highlight": "peak"}, {"qgap": False},
+     {"cross_attention": False}],
 )
 def test_output_by_hand(changes):
     c = config(**changes)
@@ -57,7 +59,8 @@ def test_output_by_hand(changes):
     p, z = y.mean((1, 2)), y
     if c.qgap:   # highlight: 1 + HW a is 2 everywhere if the query points nowhere in particular
         p = (a[..., None] * y).sum((1, 2))
-        z = y * (1 + 6 * a[..., None]) + linear(params["share"], p)[:, None, None]
+        strength = 6 * a if c.highlight == "mean" else a / a.max((1, 2), keepdims=True)
+        z = y * (1 + strength[..., None]) + linear(params["share"], p)[:, None, None]
     merged = z
     if c.cross_attention:
         weights = WordAttention(c).apply({"params": params["words"]}, y, QUERY)
