@@ -137,8 +137,8 @@ class StudyConfig:
             if row not in self.rows:
                 raise ValueError(f"'{row}' (baseline, line or endpoint) is not one of the rows "
                                  f"({', '.join(self.rows)})")
-        starts = [name for name, row in self.rows.items() if not row.init_from]
-        for name, row in self.rows.items():
-            if row.init_from and row.init_from not in starts:
-                raise ValueError(f"row '{name}' is initialized from '{row.init_from}'; it must be "
+        starts = [name for name, config in self.rows.items() if not row.init_from]
+        for name, config in self.rows.items():
+            if config.init_from and config.init_from not in starts:
+                raise ValueError(f"row '{name}' is initialized from '{config.init_from}'; it must be "
                                  f"a row that has no init_from itself ({', '.join(starts)})")

@@ -25,7 +25,7 @@ def test_loss_returns_every_other_collection_and_its_terms(loss_and_gradient, va
     mean = {name: float(total / count) for name, (total, count) in means.items()}
     assert mean["loss"] == pytest.approx(float(loss), rel=1e-5)
     assert mean["segmentation"] + mean["contrast"] == pytest.approx(float(loss), rel=1e-5)
-    assert mean["qfa_beta"] == pytest.approx(0.5)
+    assert mean["qfa_beta"] == pytest.approx(1.0)
     assert 0 <= mean["iou"] <= 1 and means["iou"][1] == 4
 
 
