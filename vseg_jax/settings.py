@@ -137,8 +137,8 @@ class StudyConfig:
             if row not in self.rows:
                 raise ValueError(f"'{row}' (baseline, line or endpoint) is not one of the rows "
                                  f"({', '.join(self.rows)})")
-        starts = [name for name, config in self.rows.items() if not row.init_from]
+        starts = [name for name, config in self.rows.items() if not config.init_from]
         for name, config in self.rows.items():
             if config.init_from and config.init_from not in starts:
-                raise ValueError(f"row '{name}' is initialized from '{config.init_from}'; it must be "
-                                 f"a row that has no init_from itself ({', '.join(starts)})")
+                raise ValueError(f"row '{name}' is initialized from '{config.init_from}'; it must "
+                                 f"be a row that has no init_from itself ({', '.join(starts)})")
