@@ -127,13 +127,6 @@ def _davis() -> ConfigDict:
     return config
 
 
-def _shapes() -> ConfigDict:
-    config = _expressions.synthetic()
-    config.clip = section(ClipConfig, length=1, stride=1, target=0, height=48, width=48)
-    config.model = section(QvimConfig, **quickstart.MODEL)
-    return config
-
-
 def _benchmark() -> ConfigDict:
     config = quickstart.sections()
     options = config.data.options
@@ -158,5 +151,5 @@ def _benchmark() -> ConfigDict:
     return config
 
 
-VARIANTS = {"a2d": _a2d, "rvos": _rvos, "davis": _davis, "shapes": _shapes,
+VARIANTS = {"a2d": _a2d, "rvos": _rvos, "davis": _davis, "shapes": quickstart.plain,
             "benchmark": _benchmark}

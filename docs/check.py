@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -98,12 +99,8 @@ def tests() -> frozenset[str]:
 @functools.cache
 def variants(path: Path) -> frozenset[str]:
     """Returns the variants of a config file."""
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VARIANTS":
-            if isinstance(node.value, ast.Dict):
-                return frozenset(ast.literal_eval(key) for key in node.value.keys)
-            return frozenset(ast.literal_eval(node.value))
-    return frozenset(re.findall(r'"(\w+)":', path.read_text()))
+    config = importlib.import_module(f"vseg_jax.configs.{path.stem}")
+    return frozenset(getattr(config, "VARIANTS", ()))
 
 
 def faults(path: Path) -> Iterator[str]:

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_models import quick_jit
+from tiny_models import differ, negated_at, quick_jit
 
 from vseg_jax.backbones.i3d import I3D
 
@@ -63,22 +63,14 @@ def test_change_is_called_at_its_places_and_later_stages_see_it():
     module = I3D(width=0.05, stages=2)  # two stages compile in seconds
     variables = quick_jit(lambda x: module.init(jax.random.key(0), x, train=False))(clip)
 
-    places = ["nowhere", *(place for place, _ in seen)]
+    outputs = negated_at(module, variables, clip, [place for place, _ in seen])
 
-    @quick_jit
-    def outputs(at):
-        def change(here, x):
-            return jnp.where(at == places.index(here), -x, x)
+    def changed(place):
+        return differ(outputs(place), outputs("nowhere"))
 
-        return module.apply(variables, clip, train=False, change=change)
-
-    def differ(place):
-        changed, plain = outputs(places.index(place)), outputs(0)
-        return [bool((a != b).any()) for a, b in zip(changed, plain, strict=True)]
-
-    assert differ("conv_1a_conv") == differ("conv_1a_norm") == [True, True]
-    assert differ("conv_1a") == [True, True]
-    assert differ("pool_2a") == differ("conv_2c") == [False, True]
+    assert changed("conv_1a_conv") == changed("conv_1a_norm") == [True, True]
+    assert changed("conv_1a") == [True, True]
+    assert changed("pool_2a") == changed("conv_2c") == [False, True]
 
 
 def test_gradients_reach_the_stem_and_statistics_move():

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_models import quick_jit
+from tiny_models import differ, negated_at, quick_jit
 
 from vseg_jax.backbones.resnet import ResNet
 
@@ -77,25 +77,17 @@ def test_change_is_called_at_its_places_and_later_layers_see_it():
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, plain)
     variables = quick_jit(lambda x: module.init(jax.random.key(0), x, train=False))(image)
 
-    places = [*seen, "nowhere"]
+    outputs = negated_at(module, variables, image, list(seen))
 
-    @quick_jit
-    def outputs(at):
-        def change(here, x):
-            return jnp.where(at == places.index(here), -x, x)
+    def changed(place):
+        return differ(outputs(place), outputs("nowhere"))
 
-        return module.apply(variables, image, train=False, change=change)
-
-    def differ(place):
-        changed, plain = outputs(places.index(place)), outputs(places.index("nowhere"))
-        return [bool((a != b).any()) for a, b in zip(changed, plain, strict=True)]
-
-    assert differ("conv1") == differ("norm1") == [True, True, True]
-    assert differ("pool") == differ("layer1") == differ("layer1_sum") == [False, True, True]
-    assert differ("layer2") == differ("layer2_sum") == [False, False, True]
+    assert changed("conv1") == changed("norm1") == [True, True, True]
+    assert changed("pool") == changed("layer1") == changed("layer1_sum") == [False, True, True]
+    assert changed("layer2") == changed("layer2_sum") == [False, False, True]
     for place, stage in (("norm1", 0), ("layer1_sum", 1), ("layer2_sum", 2)):
-        assert (outputs(places.index(place))[stage] >= 0).all()  # before the ReLU
-    assert (outputs(places.index("layer2"))[2] <= 0).all()       # after it
+        assert (outputs(place)[stage] >= 0).all()  # before the ReLU
+    assert (outputs("layer2")[2] <= 0).all()       # after it
 
 
 def test_frozen_trains_convolutions_only():

@@ -1,8 +1,10 @@
 """What the tests of the clip models share: random batches, quick compilation, fixtures."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,3 +127,40 @@ class GivenOutput:
 
     def apply(self, variables: Any, *inputs: Any, **options: Any) -> tuple[Any, Any]:
         return self.output, {"batch_stats": {}}
+
+
+@contextlib.contextmanager
+def given_modules(kind: type[nn.Module], output: Any) -> Iterator[list[Any]]:
+    """Modules of that kind return `output`; yields the list of the inputs that they got."""
+    inputs: list[Any] = []
+
+    def instead(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
+        if not isinstance(context.module, kind):
+            return call(*arguments, **keywords)
+        inputs.append(arguments[0])
+        return output
+
+    with nn.intercept_methods(instead):
+        yield inputs
+
+
+def negated_at(
+    module: nn.Module, variables: Any, x: jax.Array, places: Sequence[str]
+) -> Callable[[str], Any]:
+    """Returns a function from a place of a backbone to its outputs if the features there are
+    negated; any of `places`, or "nowhere"."""
+    known = ["nowhere", *places]
+
+    @quick_jit
+    def outputs(at: jax.Array) -> Any:
+        def change(here: str, x: jax.Array) -> jax.Array:
+            return jnp.where(at == known.index(here), -x, x)
+
+        return module.apply(variables, x, train=False, change=change)
+
+    return lambda place: outputs(known.index(place))
+
+
+def differ(some: Sequence[jax.Array], others: Sequence[jax.Array]) -> list[bool]:
+    """Which of the arrays differ anywhere."""
+    return [bool((a != b).any()) for a, b in zip(some, others, strict=True)]

@@ -1,10 +1,9 @@
 """Encoders and decoder against their descriptions, written in NumPy over their parameters."""
 
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from tiny_cvls import SMALL
-from tiny_models import random_params
+from tiny_models import given_modules, random_params
 
 from vseg_jax.backbones.i3d import I3D
 from vseg_jax.models.cvls.config import CvlsConfig
@@ -50,16 +49,8 @@ def test_decoder_by_hand():
 def test_i3d_reads_colors_around_zero_and_frames_get_the_slice_that_contains_them():
     frames = jnp.asarray(RANDOM.integers(0, 256, (2, 8, 4, 4, 3), np.uint8))
     stages = tuple(normal(2, n, 1, 1, 3) for n in (8, 8, 4, 2, 1))   # the first is not used
-    seen = []
-
-    def instead(call, arguments, keywords, context):
-        if not isinstance(context.module, I3D):
-            return call(*arguments, **keywords)
-        seen.append(arguments[0])
-        return stages
-
     encoder = VisualEncoder(CvlsConfig(**{**SMALL, "backbone": "i3d"}))
-    with nn.intercept_methods(instead):
+    with given_modules(I3D, stages) as seen:
         levels = encoder.apply({}, frames, jnp.asarray([[0, 5], [7, 2]]), train=False)
     np.testing.assert_allclose(seen[0], np.asarray(frames) / 127.5 - 1, atol=1e-6)
     slices = ([[0, 5], [7, 2]], [[0, 2], [3, 1]], [[0, 1], [1, 0]], [[0, 0], [0, 0]])

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_models import quick_jit
+from tiny_models import given_modules, quick_jit
 from tiny_qvim import SMALL
 
 from vseg_jax.backbones.i3d import I3D
@@ -53,16 +53,8 @@ def test_words_start_large_and_the_query_remembers_them():
 
 def test_i3d_reads_colors_around_zero_and_its_maps_are_averaged_over_time():
     stages = tuple(normal(2, n, 1, 1, 3) for n in (4, 2, 1, 1, 1))
-    seen = []
-
-    def instead(call, arguments, keywords, context):
-        if not isinstance(context.module, I3D):
-            return call(*arguments, **keywords)
-        seen.append(arguments[0])
-        return stages
-
     encoder = VisualEncoder(QvimConfig(**{**SMALL, "backbone": "i3d"}))
-    with nn.intercept_methods(instead):
+    with given_modules(I3D, stages) as seen:
         maps = encoder.apply({}, FRAMES, TARGET, train=False)
     np.testing.assert_allclose(seen[0], np.asarray(FRAMES) / 127.5 - 1, atol=1e-6)
     for got, stage in zip(maps, stages, strict=True):

@@ -16,7 +16,7 @@ from vseg_jax.layers.convolution import Conv1x1
 from vseg_jax.layers.coordinates import append_coordinates
 from vseg_jax.layers.resize import area
 from vseg_jax.models.qvim.config import QvimConfig
-from vseg_jax.models.qvim.qfa import peak
+from vseg_jax.models.qvim.qfa import peak, relative
 
 
 class Query(NamedTuple):
@@ -187,9 +187,7 @@ def highlight(weights: Float[Array, "B H W"], how: str) -> Float[Array, "B H W"]
     "mean": their mean is 1, so maps of every size keep the same mean factor, but the peak grows up
     to the number of pixels. "peak": their peak is 1, so the factor is at most 2.
     """
-    if how == "peak":
-        return peak(weights)
-    return weights.shape[1] * weights.shape[2] * weights
+    return peak(weights) if how == "peak" else relative(weights)
 
 
 def pool(
