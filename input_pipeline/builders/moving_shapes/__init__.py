@@ -63,7 +63,8 @@ class Options:
       backgrounds: kinds of background in the source domain, any of `BACKGROUNDS`.
       new_backgrounds: kinds of background in the target domain, with the shift "background".
       crowd: smallest and largest number of actors with the shift "crowd", within 2 to 8.
-      light: strength of the shift "light", within 0 to 1.
+      light: strength of the shift "light", within 0 to 2.
+      placed: share of the expressions that try to name a place with the shift "style".
       varied: whether expressions have varied templates and words in both domains, see `Wording`.
       flow: whether optical flow is written.
       audio: whether audio is written.
@@ -89,6 +90,7 @@ class Options:
     new_backgrounds: tuple[str, ...] = ("clutter",)
     crowd: tuple[int, int] = (4, 5)
     light: float = 1.0
+    placed: float = 0.5
     varied: bool = False
     flow: bool = True
     audio: bool = True
@@ -118,8 +120,10 @@ class Options:
         if not self.backgrounds or not self.new_backgrounds:
             raise ValueError("moving_shapes: backgrounds and new_backgrounds need a kind each; "
                              f"choose from {', '.join(BACKGROUNDS)}")
-        if not 0 <= self.light <= 1:
-            raise ValueError(f"moving_shapes: light must lie within 0 to 1, got {self.light}")
+        for name, most in (("light", 2), ("placed", 1)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"moving_shapes: {name} must lie within 0 to {most}, got "
+                                 f"{getattr(self, name)}")
         if (len(self.differs) != len(ATTRIBUTES) or min(self.differs) < 0
                 or sum(self.differs) <= 0):
             raise ValueError(f"moving_shapes: differs must be {len(ATTRIBUTES)} weights, for "
@@ -189,7 +193,7 @@ def make_record(options: Options, split: str, number: int) -> records.Record:
     """Returns one clip of a split as a record."""
     scene, rendering, visible = make_clip(options, split, number)
     shifts = options.shifts if split.startswith("target") else ()
-    wording = Wording(options.varied, "style" in shifts, "lexicon" in shifts)
+    wording = Wording(options.varied, "style" in shifts, "lexicon" in shifts, options.placed)
     words = _streams(options, split, number)[3]
     style = "free" if wording.style or wording.lexicon else "plain"
     quality = _QUALITY if min(options.height, options.width) >= _JPEG_FROM else None

@@ -56,7 +56,6 @@ MOTION_WORDS = {
 }
 RELATIONS = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
 _PLACED = 0.2  # share of the varied expressions that try to name a place
-_PLACED_STYLE = 0.5  # the same with the shift "style"
 _SYNONYM = 0.3  # share of synonyms in varied expressions, where a word has one
 _NEW_WORD = 0.5  # share of new words with the shift "lexicon", where a word has one
 _CHANCE = {"color": 0.85, "motion": 0.85, "size": 0.2, "texture": 0.2}  # of unneeded words
@@ -70,16 +69,18 @@ class Wording:
       varied: two templates, some synonyms, and places ("left of the blue ring").
       style: other templates and more places, with no word that varied expressions lack.
       lexicon: synonyms that varied expressions lack.
+      often: share of the expressions that try to name a place with `style`.
     """
 
     varied: bool = False
     style: bool = False
     lexicon: bool = False
+    often: float = 0.5
 
     @property
     def placed(self) -> float:
         """Share of the expressions that try to name a place."""
-        return _PLACED_STYLE if self.style else _PLACED * self.varied
+        return self.often if self.style else _PLACED * self.varied
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,7 +43,7 @@ def draw_style(rng: np.random.Generator, height: int, width: int, drift: float,
       drift: length of the camera's path over the clip, pixels.
       shifts: which of "light" and "noise" are as in the target domain.
       backgrounds: kinds of background to choose from, keys of `BACKGROUNDS`.
-      strength: of the shift "light", within 0 to 1.
+      strength: of the shift "light", within 0 to 2.
     """
     back, light, camera = rng.spawn(3)
     margin = int(np.ceil(drift)) + 2
@@ -178,7 +178,22 @@ def _confetti(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return canvas.astype(np.float32)
 
 
+def _shards(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Returns a background of pointed quadrilaterals in many colors."""
+    side = min(height, width)
+    canvas = np.full((height, width, 3), rng.uniform(40, 215, 3), np.uint8)
+    for _ in range(int(rng.integers(20, 35))):
+        gray = rng.uniform(50, 205)
+        color = tuple(float(c) for c in gray + rng.uniform(-50, 50, 3))
+        angles = np.sort(rng.uniform(0, 2 * np.pi, 4))
+        reach = side * rng.uniform(0.05, 0.25, (4, 1))
+        corners = rng.uniform(0, 1, 2) * (width, height) + reach * np.stack(
+            [np.cos(angles), np.sin(angles)], 1)
+        cv2.fillPoly(canvas, [np.rint(corners * 16).astype(np.int32)], color, cv2.LINE_AA, 4)
+    return canvas.astype(np.float32)
+
+
 BACKGROUNDS = {
     "pale": _pale, "gradient": _gradient, "stripes": _stripes, "tiles": _tiles, "blobs": _blobs,
-    "clutter": _clutter, "patchwork": _patchwork, "confetti": _confetti,
+    "clutter": _clutter, "patchwork": _patchwork, "confetti": _confetti, "shards": _shards,
 }
