@@ -122,10 +122,21 @@ def test_backgrounds_of_the_two_domains():
     seen = {style.BACKGROUNDS[k].__name__ for k in two["backgrounds"]}
     assert seen == {"_stripes", "_tiles"}
     light = {"shifts": ("light",)}
-    full, half, none = (frame("target_test", **light, light=x) for x in (1.0, 0.5, 0.0))
+    strong, full, half, none = (frame("target_test", **light, light=x) for x in (1.5, 1, 0.5, 0))
     plain = frame("target_test", shifts=())
-    assert np.abs(full - plain.astype(float)).mean() > np.abs(half - plain.astype(float)).mean() > 0
+    changes = [np.abs(x - plain.astype(float)).mean() for x in (strong, full, half)]
+    assert changes[0] > changes[1] > changes[2] > 0
     assert not np.array_equal(none, plain)   # the shadow
+
+
+def test_placed_sets_how_often_expressions_of_the_shift_style_name_a_place():
+    def places(share):
+        options = dataclasses.replace(SMALL, varied=True, shifts=("style",), placed=share)
+        texts = [e.text for i in range(6)
+                 for e in make_record(options, "target_test", i).expressions]
+        return sum(" of the " in t or "above the " in t or "below the " in t for t in texts)
+
+    assert places(0) == 0 < places(1)
 
 
 def test_the_default_source_is_unchanged():
@@ -152,7 +163,7 @@ def test_flow_and_audio_can_be_left_out():
 @pytest.mark.parametrize("wrong", [
     {"height": 16}, {"splits": ["train"]}, {"shifts": ("fog",)}, {"actors": (1, 3)},
     {"differs": (0, 0, 0, 0, 0)}, {"differs": (1, 1)}, {"drift": 2.0}, {"train": 0}, {"fps": 0},
-    {"scale": 3.0},
+    {"scale": 3.0}, {"light": 2.1}, {"placed": 1.1},
 ])
 def test_invalid_options_are_rejected(wrong):
     with pytest.raises(ValueError, match=r"moving_shapes: .*"):
