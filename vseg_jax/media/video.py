@@ -41,7 +41,7 @@ class Video:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise ValueError(f"there is no video file {self.path}")
+            raise ValueError(f"there is no video file {self.path}, nor a folder of images")
         if self.path.stat().st_size == 0:
             raise ValueError(f"the video {self.path} is empty (0 bytes); copy or download it again")
         av = require_av()

@@ -1,0 +1,103 @@
+"""Videos as folders of images, the layout of DAVIS and YouTube-VOS."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from vseg_jax.media.video import Video, size_text
+
+FPS = 25.0  # of images, which do not say it
+_FRAMES = (".jpg", ".jpeg", ".png")
+
+
+class ImageFolder:
+    """A folder of JPEG and PNG images as an iterable of uint8 [H, W, 3] RGB frames, upright.
+
+    The order is that of the numbers in the names: 2.jpg comes before 10.jpg. Hidden files, and
+    files of other types, are ignored.
+
+    Attributes:
+      path: the folder.
+      fps: frames per second.
+      names: of the images, in order, without suffix.
+      length: number of images.
+
+    Raises:
+      ValueError: the folder holds no image, or two of one name; while iterating: an image cannot be
+        read, has more than 8 bits per channel, or another size than those before it.
+    """
+
+    def __init__(self, path: str | os.PathLike, fps: float = FPS) -> None:
+        self.path = Path(path)
+        files = [f for f in self.path.iterdir() if f.suffix.lower() in _FRAMES
+                 and not f.name.startswith(".") and f.is_file()]
+        self._files = sorted(files, key=_natural)
+        if not files:
+            raise ValueError(f"the folder {self.path} holds no image; a video is a file, or a "
+                             "folder of .jpg and .png images, one per frame")
+        for before, after in zip(self._files, self._files[1:], strict=False):
+            if before.stem == after.stem:
+                raise ValueError(f"{self.path} holds {before.name} and {after.name}; name a folder "
+                                 "that holds each frame once, and no masks")
+        if not fps > 0:
+            raise ValueError(f"fps is {fps}; a video needs a positive number of frames per second")
+        self.fps = float(fps)
+        self.names = tuple(f.stem for f in self._files)
+        self.length = len(self._files)
+
+    def __iter__(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        shape = None
+        for file in self._files:
+            rgb = _read(file)
+            if shape not in (None, rgb.shape):
+                raise ValueError(
+                    f"{file} is {size_text(rgb.shape)}, the images before it are "
+                    f"{size_text(shape)}; the images of a folder need one size, as frames of one "
+                    "video")
+            shape = rgb.shape
+            yield rgb
+
+
+def open_video(path: str | os.PathLike, fps: float | None = None) -> Video | ImageFolder:
+    """Opens a video file or a folder of images.
+
+    Args:
+      path: the file or folder.
+      fps: frames per second of a folder of images; None for 25.
+
+    Raises:
+      ValueError: there is no such video, or `fps` is given for a file; see `Video` and
+        `ImageFolder`.
+    """
+    if Path(path).is_dir():
+        return ImageFolder(path, FPS if fps is None else fps)
+    video = Video(path)
+    if fps is not None:
+        raise ValueError(f"fps is {fps}, but {path} has a frame rate of its own; leave fps out (it "
+                         "is for folders of images)")
+    return video
+
+
+def _natural(file: Path) -> tuple[list[str | int], str]:
+    """Returns a key that sorts numbers in names by value, and jpg and png of one name together."""
+    parts = re.split(r"([0-9]+)", file.stem)   # text and numbers in turn, so that they compare
+    return [int(part) if i % 2 else part.lower() for i, part in enumerate(parts)], file.name
+
+
+def _read(file: Path) -> UInt8[np.ndarray, "H W 3"]:
+    try:
+        with Image.open(file) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"{file} is an image of mode {image.mode}; frames have 8 bits per "
+                                 "channel (RGB or gray)")
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError) as error:   # PIL raises SyntaxError for some damaged PNGs
+        raise ValueError(f"{file} cannot be read ({error}); it is damaged or not an image: copy or "
+                         "download it again") from error
