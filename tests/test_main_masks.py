@@ -105,6 +105,28 @@ def test_prediction_keeps_the_ids_of_the_masks(trained, video, tmp_path):
     assert not any((index == 5).any() for index in indices[:3])
 
 
+def test_a_folder_of_images_and_a_mask_after_frame_0(trained, video, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    (tmp_path / "clip").mkdir()
+    for number, frame in enumerate(Video(video[0])):
+        Image.fromarray(frame).save(tmp_path / "clip" / f"{number:05d}.png")
+    (masks / "00002.png").write_bytes((video[1] / "00000.png").read_bytes())
+    for name, switches in (("late", []), ("both", ["--both_directions", "--probabilities"])):
+        code, _, err = command("--workdir", trained[0], "--mode=predict", "--video",
+                               tmp_path / "clip", "--fps=12.5", "--mask", masks, "--short_side=24",
+                               "--output", tmp_path / name, *switches)
+        assert code == 0, err
+        table = json.loads((tmp_path / name / "predictions.json").read_text())
+        ids = [[o["id"] for o in row["objects"]] for row in table["frames"]]
+        assert ids == ([[1]] * FRAMES if switches else [[], []] + [[1]] * (FRAMES - 2))
+        assert table["fps"] == 12.5
+    assert len(list((tmp_path / "both" / "probabilities").iterdir())) == FRAMES
+    error = refused("--workdir", trained[0], "--mode=predict", "--video", video[0], "--fps=12.5",
+                    "--mask", masks, "--output", tmp_path / "no")
+    assert "clip.mp4 has a frame rate of its own" in error and not (tmp_path / "no").exists()
+
+
 def test_prediction_and_export_take_the_models_switches(trained, video, tmp_path):
     video, masks = video
     first = masks / "00000.png"

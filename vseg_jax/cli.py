@@ -135,12 +135,12 @@ def _parser(name: str) -> argparse.ArgumentParser:
     for key in (*command.required, *command.optional):
         option = commands.OPTIONS[key]
         required = key in command.required
-        if option.default is False:
+        if option.kind is bool:
             parser.add_argument(f"--{key}", action="store_true", help=option.help)
         else:
             parser.add_argument(
                 f"--{key}", metavar=option.metavar, default=option.default,
-                type=str if option.default is None else type(option.default),
+                type=option.kind,
                 help=f"{option.help}{' (required)' if required else ''}")
     keys = "config.model.KEY" if "config" not in command.required else "config.KEY"
     parser.add_argument(f"--{keys}", metavar="VALUE", default=argparse.SUPPRESS,

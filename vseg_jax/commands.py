@@ -21,11 +21,12 @@ Overrides = Mapping[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """A flag: its help and its default, whose type (text for None) is that of the flag."""
+    """A flag: its help, its default and its type; a flag of type bool takes no value."""
 
     help: str
     default: int | bool | None = None
     metavar: str | None = None
+    kind: type[Any] = str
 
 
 OPTIONS = {
@@ -34,23 +35,33 @@ OPTIONS = {
         "FILE.py:VARIANT",
         metavar="CONFIG"),
     "workdir": Option("folder of the run: checkpoints, curves, metrics", metavar="DIR"),
-    "video": Option("video file to segment", metavar="FILE"),
+    "video": Option(
+        "video to segment: a file, or a folder of .jpg and .png images", metavar="PATH"),
+    "fps": Option(
+        "with a folder of images: frames per second of overlay.mp4; default: 25",
+        metavar="NUMBER", kind=float),
     "query": Option("referring expression of the object to segment", metavar="TEXT"),
     "mask": Option(
         "mask prompt: index PNG of the first frame, or a folder of them named by frame number",
         metavar="PATH"),
     "short_side": Option(
         "with a mask prompt: shorter side in pixels at which the model sees the frames; 0 = the "
-        "video's own", default=0, metavar="PIXELS"),
+        "video's own; default: that of the run's evaluation", metavar="PIXELS", kind=int),
+    "both_directions": Option(
+        "with mask prompts: also follow objects backward, to the frames before their first masks",
+        default=False, kind=bool),
+    "probabilities": Option(
+        "also write the probabilities of each frame's objects (.npz)", default=False, kind=bool),
     "raft": Option(
         "for a model that uses optical flow: weights of RAFT; without them DIS computes the flow",
         metavar="FILE"),
     "size": Option(
         "for a model with mask prompts: size of the exported program's frames; default: that of "
-        "the training clips", metavar="HEIGHT,WIDTH"),
+        "the training clips, scaled to the shorter side of the run's evaluation",
+        metavar="HEIGHT,WIDTH"),
     "output": Option("folder to write", metavar="DIR"),
     "distributed": Option(
-        "several machines: call jax.distributed.initialize() first", default=False),
+        "several machines: call jax.distributed.initialize() first", default=False, kind=bool),
 }
 
 
@@ -77,10 +88,14 @@ COMMANDS = {
          "vseg evaluate --config qvim:davis --workdir runs/davis --config.evaluation.save=True")),
     "predict": Command(
         "Segments a video: index PNGs, overlay.mp4 and predictions.json.",
-        ("workdir", "output", "video"), ("query", "mask", "short_side", "raft", "distributed"),
+        ("workdir", "output", "video"),
+        ("query", "mask", "short_side", "fps", "both_directions", "probabilities", "raft",
+         "distributed"),
         ('vseg predict --workdir runs/davis --video clip.mp4 --query "a dog running" '
          "--output masks",
          "vseg predict --workdir runs/swiftnet --video clip.mp4 --mask first.png --output masks",
+         "vseg predict --workdir runs/swiftnet --video JPEGImages/480p/cows --mask first.png "
+         "--output masks",
          "vseg predict --workdir runs/rcf --video clip.mp4 --output objects")),
     "export": Command(
         "Writes a checkpoint and the streaming step as compiled programs.",
@@ -138,8 +153,10 @@ def run(command: str, options: Options, overrides: Overrides) -> None:
     if command == "predict":
         experiment.predict(
             options["workdir"], options["video"], options["output"], query=options["query"],
-            mask=options["mask"], short_side=options["short_side"],
-            changes=_model_changes(command, overrides), raft=options["raft"] or "")
+            mask=options["mask"], short_side=options["short_side"], fps=options["fps"],
+            both_directions=options["both_directions"],
+            probabilities=options["probabilities"], changes=_model_changes(command, overrides),
+            raft=options["raft"] or "")
     elif command == "export":
         experiment.export(options["workdir"], options["output"], _size(options["size"]),
                           _model_changes(command, overrides))

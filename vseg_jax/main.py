@@ -27,9 +27,10 @@ from absl import app, flags, logging
 from vseg_jax import commands
 
 _DEFINE: dict[type, Callable[..., flags.FlagHolder]] = {
-    bool: flags.DEFINE_bool, int: flags.DEFINE_integer, type(None): flags.DEFINE_string}
+    bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float,
+    str: flags.DEFINE_string}
 _MODE = flags.DEFINE_enum("mode", "train", list(commands.COMMANDS), "command to run")
-_OPTIONS = {name: _DEFINE[type(option.default)](name, option.default, option.help)
+_OPTIONS = {name: _DEFINE[option.kind](name, option.default, option.help)
             for name, option in commands.OPTIONS.items()}
 _OVERRIDES: dict[str, str] = {}
 

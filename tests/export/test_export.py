@@ -232,15 +232,30 @@ np.savez({str(tmp_path / "out.npz")!r}, probability=np.stack(out),
     assert out["alone"].shape == (1, 3, 24, 32), "another number of streams, the same programs"
 
 
-def test_a_model_of_masks_needs_no_tokenizer(tmp_path, monkeypatch):
+def saved_follower(folder, monkeypatch, **evaluation):
+    """The folder with a model of masks that was evaluated in this way."""
     model, variables = standin_vos.Follower(), jax.tree.map(np.asarray, standin_vos.variables())
-    config = {"system": "follower", "model": {"objects": 3}}
+    config = {"system": "follower", "model": {"objects": 3}, "evaluation": evaluation}
     about = {"config": config, "batch": {"frames": [[4, 3, 24, 32, 3], "uint8"]}}
     monkeypatch.setattr("vseg_jax.models.build", lambda name, settings: standin_vos.Follower(
         parse(standin_vos.FollowerConfig, settings, "config.model")))
-    saved = tmp_path / "saved"
-    saved.mkdir()
-    restore.save(restore.Restored(model, variables, None, None, about), saved)
+    folder.mkdir()
+    restore.save(restore.Restored(model, variables, None, None, about), folder)
+    return folder
+
+
+def test_the_size_of_the_evaluation_is_that_of_predictions(tmp_path, monkeypatch):
+    saved = saved_follower(tmp_path / "saved", monkeypatch, short_side=12)
+    assert segmenter.load(saved).geometry(48, 64).size == (12, 16)
+    assert segmenter.load(saved, short_side=0).geometry(48, 64).size == (48, 64)
+    assert segmenter.load(saved, short_side=30).geometry(48, 64).size == (30, 40)
+    out = export.export(saved, tmp_path / "out", platforms=("cpu",))
+    assert exported.Stream(out / "stream").description["frame"]["shape"] == ["S", 12, 16, 3]
+    assert segmenter.load(out).geometry(24, 32).size == (12, 16), "an export keeps it"
+
+
+def test_a_model_of_masks_needs_no_tokenizer(tmp_path, monkeypatch):
+    saved = saved_follower(tmp_path / "saved", monkeypatch)
     out = export.export(saved, tmp_path / "out", platforms=("cpu",), size=(16, 20))
     assert sorted(p.name for p in out.iterdir()) == ["about.json", "stream", "variables"]
     assert exported.Stream(out / "stream").description["frame"]["shape"] == ["S", 16, 20, 3]

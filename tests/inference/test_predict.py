@@ -143,6 +143,45 @@ def test_mask_prompts_are_propagated_and_keep_their_ids(video, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_a_folder_of_images_gives_files_with_the_images_names(tmp_path):
+    frames, truth = standin.square_frames(4, size=(24, 32))
+    follower = Segmenter(standin_vos.Follower(), standin_vos.variables())
+    for folder in ("cows", "prompts"):
+        (tmp_path / folder).mkdir()
+    for t, frame in enumerate(frames):   # every fifth frame, as in YouTube-VOS
+        Image.fromarray(frame).save(tmp_path / "cows" / f"{5 * t:05d}.png")
+    overlay.save_index(tmp_path / "prompts" / "00000.png", (truth[0] == 1).astype(np.uint8))
+    overlay.save_index(tmp_path / "prompts" / "00010.png", (truth[2] == 2) * np.uint8(2))
+    table = predict_to_folder(follower, tmp_path / "cows", tmp_path / "out", fps=12.0,
+                              mask=tmp_path / "prompts", probabilities=True, progress=False)
+    assert (table["video"], table["fps"]) == ("cows", 12.0)
+    assert Video(tmp_path / "out" / "overlay.mp4").fps == 12
+    for t, row in enumerate(table["frames"]):
+        assert row["frame"] == t and row["mask"] == f"masks/{5 * t:05d}.png"
+        index = np.asarray(Image.open(tmp_path / "out" / row["mask"]))
+        assert (index == (truth[t] if t >= 2 else truth[t] == 1)).all()
+        with np.load(tmp_path / "out" / "probabilities" / f"{5 * t:05d}.npz") as soft:
+            assert soft["ids"].tolist() == [o["id"] for o in row["objects"]]
+            probability = soft["probability"]
+        assert probability.dtype == np.float16 and probability.shape == (1 + (t >= 2), 24, 32)
+        rest = np.concatenate([1 - probability.sum(0, keepdims=True), probability])
+        assert (rest.argmax(0) == index).all()
+    overlay.save_index(tmp_path / "prompts" / "00001.png", (truth[0] == 1).astype(np.uint8))
+    with pytest.raises(ValueError, match=r"holds 00001\.png; masks .* as the image of their frame: "
+                                         r"00000\.png"):
+        predict_to_folder(follower, tmp_path / "cows", tmp_path / "no", mask=tmp_path / "prompts",
+                          progress=False)
+    assert not (tmp_path / "no").exists()
+
+
+def test_the_probabilities_of_a_query(segmenter, video, tmp_path):
+    predict_to_folder(segmenter, video, tmp_path, query="red", probabilities=True, progress=False)
+    files = sorted((tmp_path / "probabilities").iterdir())
+    for prediction, file in zip(segmenter.segment(video, "red"), files, strict=True):
+        with np.load(file) as soft:
+            np.testing.assert_allclose(soft["probability"], prediction.probability, atol=5e-4)
+
+
 def test_an_image_is_fitted_into_another_size():
     picture = np.full((20, 40, 3), 200, np.uint8)
     assert (overlay.fit(picture, (40, 20)) == picture).all()

@@ -166,8 +166,10 @@ def test_frames_of_another_size_and_masks_of_no_frame(segmenter, video):
         segmenter.segment([], mask=truth[0])
     with pytest.raises(ValueError, match="frame 1 is 31 x 24, those before it are 32 x 24"):
         list(segmenter.segment([frames[0], frames[1][:, 1:]], mask=truth[0]))
-    with pytest.raises(ValueError, match="first mask is that of frame 2"):
-        segmenter.segment(frames, masks={2: truth[2]})
+    with pytest.raises(ValueError, match="masks has the frame number -1; frames are numbered from"):
+        segmenter.segment(frames, masks={-1: truth[2]})
+    with pytest.raises(ValueError, match="frame 1 is 31 x 24, those before it are 32 x 24"):
+        list(segmenter.segment([frames[0], frames[1][:, 1:]], masks={5: truth[0]}))
     with pytest.raises(ValueError, match="two masks for frame 0"):
         segmenter.segment(frames, mask=truth[0], masks={0: truth[0]})
     with pytest.raises(ValueError, match="the mask of frame 3 is 31 x 24, its frame 32 x 24"):

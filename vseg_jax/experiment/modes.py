@@ -105,15 +105,17 @@ def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
 
 
 def predict(workdir: str | Path, video: str, output: str | Path, *, query: str | None = None,
-            mask: str | None = None, short_side: int = 0,
+            mask: str | None = None, short_side: int | None = None, fps: float | None = None,
+            both_directions: bool = False, probabilities: bool = False,
             changes: Mapping[str, Any] | None = None, raft: str = "") -> None:
     """Segments a video and writes masks, an overlay video and a table of scores.
 
     Args:
       workdir: of a training run, or an export.
-      video: file to segment.
+      video: file or folder of images to segment.
       output: folder to write.
-      query: the prompt of a referring model; see `vseg_jax.inference.predict`.
+      query: the prompt of a referring model; see `vseg_jax.inference.predict`, also for `fps`,
+        `both_directions` and `probabilities`.
       mask: the mask prompt, a file or a folder.
       short_side: see `vseg_jax.load`.
       changes: see `vseg_jax.load`.
@@ -134,7 +136,8 @@ def predict(workdir: str | Path, video: str, output: str | Path, *, query: str |
 
         flow = raft_estimator(raft).pairs
     loaded = segmenter.load(workdir, short_side, changes, flow)
-    predict_to_folder(loaded, video, output, query=query, mask=mask)
+    predict_to_folder(loaded, video, output, query=query, mask=mask, fps=fps,
+                      both_directions=both_directions, probabilities=probabilities)
     print(f"wrote {output}")
 
 

@@ -36,7 +36,8 @@ def export(
       platforms: to compile the programs for. Layers that choose their algorithm by device choose
         for the exporting one, so export on the kind of device that should run fast.
       size: (height, width) of the programs' frames, for models that take frames of any size; None
-        for the size of the training's clips.
+        for the size of the training's clips, scaled to the shorter side that the run was evaluated
+        at.
       changes: see `vseg_jax.inference.restore.restore`.
 
     Raises:

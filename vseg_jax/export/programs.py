@@ -42,8 +42,7 @@ def stream_inputs(restored: Restored, size: tuple[int, int] | None) -> Inputs:
 
     Args:
       restored: the model.
-      size: (height, width) of the frames, for models that take frames of any size; None for the
-        size of the training's clips.
+      size: see `vseg_jax.export.export.export`.
 
     Raises:
       ValueError: the model takes frames of another size.
@@ -71,6 +70,9 @@ def _of_masks(
     restored: Restored, size: tuple[int, int] | None
 ) -> tuple[tuple[int, int], Specs, str, bool]:
     height, width = size or restored.about["batch"]["frames"][0][2:4]
+    if size is None and restored.short_side:
+        scale = restored.short_side / min(height, width)
+        height, width = round(height * scale), round(width * scale)
     return (height, width), {"mask": ((height, width), np.uint8)}, "start", True
 
 

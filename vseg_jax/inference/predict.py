@@ -1,4 +1,23 @@
-"""Segments a video file into a folder: index PNGs, a video with the masks drawn in, a table."""
+"""Segments a video into a folder: index PNGs, a video with the masks drawn in, a table.
+
+The folder holds
+
+- `masks/00000.png` ...: index PNGs with DAVIS' palette, at the video's size, with the ids of the
+  mask prompts. Those of a folder of images have the images' names;
+- `overlay.mp4`;
+- `predictions.json`: {"video", "query" or "mask", "fps", "height", "width", "frames": [{"frame",
+  "mask", "objects": [{"id", "score", "area", "box"}]}]}. Areas are in pixels; boxes are [left, top,
+  right, bottom] in pixel edges, None for an empty mask;
+- where it is asked for, `probabilities/00000.npz` ..., named as the masks: `probability`, float16
+  [N, height, width] in [0, 1], of the N objects of the frame, and their `ids`, int32 [N]. With mask
+  prompts the background has the rest, 1 - their sum; without, each object is apart from the others.
+
+A model that finds objects by itself takes no prompt. Its overlay shows each object's category and
+identity. Its objects also have "category" and "value", the pixel value in the index PNG (the id, as
+long as that is at most 254). Its table also has "identities", the summary of each object over the
+video: {"id", "category", "score", "frames"}, where "frames" is the number of frames that show it
+(see `Session.summary` for long videos).
+"""
 
 from __future__ import annotations
 
@@ -18,62 +37,58 @@ from vseg_jax.inference.prompts.masks import read_masks
 from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.media import overlay
-from vseg_jax.media.video import Video, VideoWriter
+from vseg_jax.media.images import ImageFolder, open_video
+from vseg_jax.media.video import VideoWriter
 
 
 def predict_to_folder(
     segmenter: Segmenter, video: str | os.PathLike, output: str | os.PathLike, *,
-    query: str | None = None, mask: str | os.PathLike | None = None, progress: bool = True,
+    query: str | None = None, mask: str | os.PathLike | None = None, fps: float | None = None,
+    both_directions: bool = False, probabilities: bool = False, progress: bool = True,
 ) -> dict[str, Any]:
-    """Segments every frame of a video file and writes a new folder, atomically.
-
-    Writes `masks/00000.png` ... (index PNGs with DAVIS' palette, at the video's size, with the ids
-    of the mask prompts), `overlay.mp4`, and `predictions.json`, which is also returned: {"video",
-    "query" or "mask", "fps", "height", "width", "frames": [{"frame", "mask", "objects": [{"id",
-    "score", "area", "box"}]}]}. Areas are in pixels; boxes are [left, top, right, bottom] in pixel
-    edges, None for an empty mask.
-
-    A model that finds objects by itself takes no prompt. Its overlay shows each object's category
-    and identity. Its objects also have "category" and "value", the pixel value in the index PNG
-    (the id, as long as that is at most 254). Its table also has "identities", the summary of each
-    object over the video: {"id", "category", "score", "frames"}, where "frames" is the number of
-    frames that show it (see `Session.summary` for long videos).
+    """Segments every frame of a video and writes a new folder, atomically.
 
     Args:
       segmenter: the model to use.
-      video: path of the video.
+      video: path of a video file or of a folder of .jpg and .png images.
       output: path of the folder; it must not exist, or be empty.
       query: the referring expression, for models that take a query.
       mask: for models that take mask prompts: the first frame's index PNG, or a folder of index
-        PNGs, each named by the number of its frame (00000.png, 00030.png), for objects that enter
-        later.
+        PNGs, each named by the number of its frame (00000.png, 00030.png) or as its image, for
+        objects that enter later. Frames before the first mask have no object.
+      fps: frames per second of a folder of images; see `vseg_jax.media.open_video`.
+      both_directions: see `Segmenter.segment`.
+      probabilities: whether to write `probabilities/`, too.
       progress: whether to show a progress bar.
+
+    Returns:
+      What `predictions.json` holds; see the module's docstring.
 
     Raises:
       ValueError: the video or a mask cannot be read, the query is empty, the model does not take
         this prompt, or `output` exists already.
     """
-    source = Video(video)
-    masks = {} if mask is None else read_masks(mask)
+    source = open_video(video, fps)
+    names = source.names if isinstance(source, ImageFolder) else ()
+    masks = {} if mask is None else read_masks(mask, names)
     prompt = {"mask": Path(mask).name} if mask is not None else {"query": query} if query else {}
+    table = {"video": Path(video).resolve().name, **prompt, "fps": source.fps}
     rows: list[dict[str, Any]] = []
-    height = width = 0
     with atomic_folder(Path(output)) as folder:
-        (folder / "masks").mkdir()
-        predictions = segmenter.segment(source, query, masks=masks)
+        for name in ("masks", *(["probabilities"] if probabilities else [])):
+            (folder / name).mkdir()
+        predictions = segmenter.segment(source, query, masks=masks,
+                                        both_directions=both_directions)
         with VideoWriter(folder / "overlay.mp4", source.fps) as writer:
             for segmentation in tqdm(predictions, total=source.length or None, desc="predict",
                                      unit=" frames", disable=not progress):
-                name = f"masks/{segmentation.frame:05d}.png"
-                index = segmentation.index
-                height, width = index.shape
-                overlay.save_index(folder / name, index)
-                writer.add(overlay.draw(segmentation.image, index, query or "",
+                number = segmentation.frame
+                name = names[number] if names else f"{number:05d}"
+                writer.add(overlay.draw(segmentation.image, segmentation.index, query or "",
                                         instance_labels(segmentation)))
-                rows.append({"frame": segmentation.frame, "mask": name,
-                             "objects": _objects(segmentation)})
-        table = {"video": Path(video).name, **prompt, "fps": source.fps, "height": height,
-                 "width": width, "frames": rows}
+                rows.append(_write(segmentation, folder, name, probabilities))
+        height, width = segmentation.index.shape
+        table |= {"height": height, "width": width, "frames": rows}
         if segmenter.categories:
             table["identities"] = [
                 {**dataclasses.asdict(track), "score": round(track.score, 6)}
@@ -81,6 +96,20 @@ def predict_to_folder(
             ]
         (folder / "predictions.json").write_text(json.dumps(table, indent=1) + "\n")
     return table
+
+
+def _write(
+    segmentation: Segmentation, folder: Path, name: str, probabilities: bool
+) -> dict[str, Any]:
+    """Writes the files of a frame and returns its row of the table."""
+    mask = f"masks/{name}.png"
+    overlay.save_index(folder / mask, segmentation.index)
+    if probabilities:
+        np.savez_compressed(
+            folder / f"probabilities/{name}.npz",
+            probability=segmentation.probability.astype(np.float16),
+            ids=np.array(segmentation.ids, np.int32))
+    return {"frame": segmentation.frame, "mask": mask, "objects": _objects(segmentation)}
 
 
 def instance_labels(segmentation: Segmentation) -> dict[int, str]:

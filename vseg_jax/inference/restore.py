@@ -47,6 +47,17 @@ class Restored:
     about: dict[str, Any]
     categories: tuple[str, ...] = ()
 
+    @property
+    def short_side(self) -> int:
+        """Returns the shorter side of the frames that the run was evaluated at, in pixels.
+
+        It is 0 where they keep their size, and for models that see frames at the size of their
+        clips.
+        """
+        if self.clip is not None:
+            return 0
+        return self.about.get("config", {}).get("evaluation", {}).get("short_side", 0)
+
 
 def restore(path: str | Path, changes: Mapping[str, Any] | None = None) -> Restored:
     """Reads the newest checkpoint of a working directory, or what `export` wrote.

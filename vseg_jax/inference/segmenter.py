@@ -47,12 +47,12 @@ from vseg_jax.inference import restore as checkpoint
 from vseg_jax.inference.engine import Engine, FlowFunction, Images, Masks
 from vseg_jax.inference.predictions import Predictions
 from vseg_jax.inference.prompts import streams_of
-from vseg_jax.inference.prompts.masks import check_mask
 from vseg_jax.inference.session import Session
 from vseg_jax.input_pipeline.settings import ClipConfig
 from vseg_jax.input_pipeline.text import Tokenizer
 from vseg_jax.input_pipeline.transforms import Geometry
 from vseg_jax.media.audio import audio_of_video
+from vseg_jax.media.images import open_video
 from vseg_jax.media.video import Video
 from vseg_jax.models.base import Model, Variables
 
@@ -127,6 +127,7 @@ class Segmenter:
         self, video: str | os.PathLike | np.ndarray | Iterable[np.ndarray],
         query: str | None = None, *, mask: np.ndarray | None = None,
         masks: Mapping[int, np.ndarray] | None = None, audio: Iterable[np.ndarray] | None = None,
+        both_directions: bool = False,
     ) -> Predictions:
         """Yields the segmentation of every frame of a video, in order, as soon as it is computed.
 
@@ -134,32 +135,36 @@ class Segmenter:
         as the model looks ahead.
 
         Args:
-          video: a file, uint8 RGB frames [T, H, W, 3], or any iterable of frames [H, W, 3].
+          video: a file, a folder of .jpg and .png images, uint8 RGB frames [T, H, W, 3], or any
+            iterable of frames [H, W, 3].
           query: a referring expression that names the object; one that is too long is cut, with a
             warning.
           mask: the first frame's index mask, for models that take mask prompts.
           masks: further ones by frame number, for objects that enter later; may hold frame 0 in
-            place of `mask`.
+            place of `mask`. Frames before the first mask have no object.
           audio: for models that use audio: of each frame the samples since the previous one, float
             [n] in [-1, 1], mono, 16 kHz (see `vseg_jax.media.split_by_frame`). The default for a
             file is its own audio track. Without any audio the model gets silence, with a warning.
+          both_directions: for models that take mask prompts: also follow objects backward in time,
+            so that they are found in the frames before their first masks, too. These frames are
+            first segmented in reverse order, and kept in a temporary file (TMPDIR) meanwhile.
 
         Raises:
-          ValueError: the file does not exist, the video has no frame, the query is empty, or a mask
-            cannot be used; while iterating: a frame is not an image or changes size.
+          ValueError: the file or folder does not exist, the video has no frame, the query is empty,
+            or a mask cannot be used; while iterating: a frame is not an image or changes size.
         """
-        mask, later = _first_and_later(mask, masks)
-        self._task.check_prompt(query, mask)
+        masks = _by_number(mask, masks)
+        self._task.check_prompt(query, masks or None)
+        if both_directions and not masks:
+            raise ValueError("both_directions is for models that take mask prompts")
         if isinstance(video, (str, os.PathLike)):
-            video = Video(video)
-        frames, audio = iter(video), self._audio(video, audio)
-        first = next(frames, None)
-        if first is None:
-            raise ValueError("the video has no frame; give at least one")
-        session = self.start(first, query, mask, next(audio))
-        for number, entering in later.items():   # fail now, and not when their frames come
-            check_mask(entering, first.shape[:2], number)
-        return Predictions(session, frames, later, audio)
+            video = open_video(video)
+
+        def start(frame: np.ndarray, mask: np.ndarray | None, audio: Any, number: int) -> Session:
+            return self._start(frame, query, mask, audio, number)
+
+        return Predictions(start, iter(video), masks, self._audio(video, audio),
+                           both_directions=both_directions)
 
     def _audio(self, video: Any, audio: Iterable[np.ndarray] | None) -> Iterator[Any]:
         """Returns the audio of each frame, None where there is none, without end."""
@@ -184,9 +189,13 @@ class Segmenter:
         Raises:
           ValueError: the frame or the prompt cannot be used.
         """
+        return self._start(frame, query, mask, audio)
+
+    def _start(self, frame: np.ndarray, query: str | None, mask: np.ndarray | None, audio: Any,
+               number: int = 0) -> Session:
         return Session(self.engine, [frame], None if query is None else [query],
                        None if mask is None else [mask], None if audio is None else [audio],
-                       single=True)
+                       single=True, number=number)
 
     def start_many(self, frames: Images, queries: Sequence[str] | None = None,
                    masks: Masks | None = None, audio: Sequence[Any] | None = None) -> Session:
@@ -207,28 +216,27 @@ class Segmenter:
         return Session(self.engine, frames, queries, masks, audio)
 
 
-def _first_and_later(
+def _by_number(
     mask: np.ndarray | None, masks: Mapping[int, np.ndarray] | None
-) -> tuple[np.ndarray | None, dict[int, np.ndarray]]:
-    """Returns the first frame's mask and those of later frames."""
-    later = dict(masks or {})
-    if mask is None:
-        mask = later.pop(0, None)
-    elif 0 in later:
+) -> dict[int, np.ndarray]:
+    """Returns all masks by frame number."""
+    numbered = dict(masks or {})
+    if mask is not None and 0 in numbered:
         raise ValueError("there are two masks for frame 0; give it as `mask` or in `masks`")
-    if mask is None and later:
-        raise ValueError(f"the first mask is that of frame {min(later)}; give one for frame 0, or "
-                         f"start the video at frame {min(later)}")
-    return mask, later
+    wrong = [n for n in numbered if not isinstance(n, int | np.integer) or n < 0]
+    if wrong:
+        raise ValueError(f"masks has the frame number {wrong[0]!r}; frames are numbered from 0")
+    return numbered if mask is None else {0: mask, **numbered}
 
 
-def load(path: str | Path, short_side: int = 0, changes: Mapping[str, Any] | None = None,
-         flow: FlowFunction | None = None) -> Segmenter:
+def load(path: str | Path, short_side: int | None = None,
+         changes: Mapping[str, Any] | None = None, flow: FlowFunction | None = None) -> Segmenter:
     """Returns the segmenter of a training's working directory or of an exported folder.
 
     Args:
       path: the folder.
-      short_side: see `Segmenter`.
+      short_side: see `Segmenter`; None, for models that take mask prompts, is what the run was
+        evaluated at (`evaluation.short_side` of its config).
       changes: keys of the model's config with other values than in training, for example
         {"adaptation_steps": 50}; only keys that do not change the model's arrays.
       flow: see `Segmenter`.
@@ -239,4 +247,5 @@ def load(path: str | Path, short_side: int = 0, changes: Mapping[str, Any] | Non
     restored = checkpoint.restore(path, changes)
     protocol = restored.about["config"].get("evaluation", {}).get("protocol", "legacy")
     return Segmenter(restored.model, restored.variables, restored.tokenizer, restored.clip,
-                     protocol, short_side, flow, restored.categories)
+                     protocol, restored.short_side if short_side is None else short_side, flow,
+                     restored.categories)

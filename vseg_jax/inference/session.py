@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -32,6 +33,7 @@ class Session:
     def __init__(
         self, engine: Engine, frames: Images, queries: Sequence[str] | None = None,
         masks: Masks | None = None, audio: Sequence[Any] | None = None, *, single: bool = False,
+        number: int = 0,
     ) -> None:
         """Starts the streams with their first frames and prompts, one per stream.
 
@@ -42,6 +44,7 @@ class Session:
           masks: see `Segmenter.start_many`.
           audio: see `Segmenter.start_many`.
           single: whether the session takes and returns single items in place of lists of one.
+          number: of the first frames, where these are not the first ones of their videos.
         """
         if not len(frames):
             raise ValueError("0 first frames; give at least one stream")
@@ -49,10 +52,10 @@ class Session:
         task.check_engine(engine)
         task.check_prompt(queries, masks)
         for frame in frames:
-            _check_frame(frame, None, 0)
+            check_frame(frame, None, number)
         self._engine = engine
         self._single = single
-        self._count = 1   # frames of each stream so far
+        self._start, self._count = number, number + 1   # numbers of the first and next frames
         self._finished = False
         self._last = list(frames)
         self._waiting: collections.deque = collections.deque()   # frames in flight, and their ids
@@ -64,7 +67,9 @@ class Session:
                              "in one session; start a session for each size")
         self._state, first = self._streams.start(
             frames, engine.inputs(frames, self._geometries), queries, masks, audio)
-        if first is None:
+        if first is not None:
+            first = [dataclasses.replace(s, frame=s.frame + number) for s in first]
+        else:
             self._waiting.append((self._last, self._streams.ids))
         self.first: Any = first[0] if first and single else first
         self.adaptation = _adaptation_report(self._state)
@@ -129,7 +134,7 @@ class Session:
             if given is not None and len(given) != len(self._geometries):
                 raise ValueError(f"{len(given)} {name} for {len(self._geometries)} streams")
         for frame, geometry in zip(frames, self._geometries, strict=True):
-            _check_frame(frame, geometry.crop[2:], self._count)
+            check_frame(frame, geometry.crop[2:], self._count)
         if flow is not None:
             self._check_flow(flow)
         prompts = self._streams.encode(masks, audio, self._count)
@@ -149,7 +154,8 @@ class Session:
         numbers = np.asarray(output.frame)
         if numbers[0] < 0:
             return [None] * len(numbers)
-        return [*self._streams.decode(jax.device_get(output), *self._waiting.popleft())]
+        output = dataclasses.replace(jax.device_get(output), frame=numbers + self._start)
+        return [*self._streams.decode(output, *self._waiting.popleft())]
 
     def summary(self) -> list[Any]:
         """Returns a `Track` for each object that the model has found, in order of their ids.
@@ -190,7 +196,8 @@ def _adaptation_report(state: Any) -> Any:
     return report
 
 
-def _check_frame(frame: Any, size: tuple[int, int] | None, number: int) -> None:
+def check_frame(frame: Any, size: tuple[int, int] | None, number: int) -> None:
+    """Raises ValueError unless frame `number` is an image, of `size` (height, width) if given."""
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 \
             or frame.shape[2] != 3 or 0 in frame.shape:
         got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame)

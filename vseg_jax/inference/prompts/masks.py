@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,32 @@ _INDEX_PNG = ("a mask is an index PNG (gray or palette), 0 for background and an
               "its pixels: PIL.Image.fromarray(index.astype('uint8')).save('mask.png')")
 
 
-def read_masks(path: str | os.PathLike) -> dict[int, UInt8[np.ndarray, "H W"]]:
+def read_masks(
+    path: str | os.PathLike, names: Sequence[str] = ()
+) -> dict[int, UInt8[np.ndarray, "H W"]]:
     """Returns masks by frame number: of a PNG for frame 0, of a folder from its `<number>.png`.
 
+    Args:
+      path: the file or folder.
+      names: of the frames, if they are images; each mask in a folder then has the name of its
+        image.
+
     Raises:
-      ValueError: the file does not exist, is not an image or has colors; a file in the folder is
-        not named by a number.
+      ValueError: the file does not exist, is not an image or has colors; a file in the folder does
+        not name a frame.
     """
     path = Path(path)
     if not path.is_dir():
         return {0: _read_png(path)}
     files = sorted(path.glob("*.png"))
-    wrong = [f.name for f in files if not f.stem.isdecimal()]
+    numbers = {name: number for number, name in enumerate(names)}
+    wrong = [f.name for f in files if (f.stem not in numbers if names else not f.stem.isdecimal())]
     if wrong or not files:
+        wanted = (f"as the image of their frame: {names[0]}.png" if names else
+                  "by the number of their frame: 00000.png, 00030.png")
         raise ValueError(f"{path} holds {wrong[0] if wrong else 'no PNG'}; masks in a folder are "
-                         "named by the number of their frame: 00000.png, 00030.png")
-    return {int(f.stem): _read_png(f) for f in files}
+                         f"named {wanted}")
+    return {numbers[f.stem] if names else int(f.stem): _read_png(f) for f in files}
 
 
 def _read_png(path: Path) -> UInt8[np.ndarray, "H W"]:
