@@ -118,7 +118,8 @@ class InstanceConfig:
 class TextConfig:
     """How expressions become tokens."""
 
-    tokenizer: str = "words"  # "words", or the folder of a Hugging Face tokenizer
+    tokenizer: str = "words"  # "words", or the folder of a Hugging Face tokenizer, which may be
+    #                           one of an installed package: "package:all-minilm-l6-v2"
     length: int = 20  # tokens; longer expressions are cut, with a warning
     # With a Hugging Face tokenizer: words are neither split nor lower-cased, and those that its
     # vocabulary lacks become unknown, as in MMVT's public code.

@@ -13,6 +13,7 @@ import numpy as np
 
 from vseg_jax import atomic
 from vseg_jax.input_pipeline.settings import TextConfig
+from vseg_jax.packages import locate
 
 VOCABULARY = "vocabulary.json"
 WHOLE_WORDS = "whole_words"  # an empty file next to those of a tokenizer
@@ -89,7 +90,7 @@ class HuggingFaceTokenizer:
     """
 
     def __init__(self, folder: str | Path, length: int, whole_words: bool = False):
-        folder = os.fspath(folder)
+        folder = os.fspath(locate(folder))
         if not os.path.isdir(folder):
             raise ValueError(
                 f"there is no tokenizer folder {folder}; give 'words' or a folder with "
@@ -102,7 +103,8 @@ class HuggingFaceTokenizer:
                 "a Hugging Face tokenizer needs transformers: pip install 'vseg_jax[text]'"
             ) from error
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True,
+                                                            trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"no tokenizer could be read from {folder}: {error}") from error
         self.length = length

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from vseg_jax.packages import locate
 from vseg_jax.text.bert import Bert, BertConfig
 from vseg_jax.weights.convert import Rule, convert, layer, norm, read
 
@@ -20,13 +21,18 @@ from vseg_jax.weights.convert import Rule, convert, layer, norm, read
 def load(folder: str | Path, config: BertConfig) -> dict[str, Any]:
     """Loads the `params` of `Bert(config)` from a Hugging Face folder.
 
+    Args:
+      folder: the folder, or `package:NAME` for one in an installed package (`vseg_jax.packages`).
+      config: of the network.
+
     Raises:
       ValueError: `model.safetensors` is missing; config.json differs from `config` (dropout
         excepted); a key has no rule, no key fills a parameter, or a shape does not fit (the message
         names all of them).
     """
-    _check(Path(folder), config)
-    path = Path(folder) / "model.safetensors"
+    folder = locate(folder)
+    _check(folder, config)
+    path = folder / "model.safetensors"
     if not path.exists():
         raise ValueError(
             f"no {path}; give the folder of a BERT in Hugging Face layout, saved as safetensors"

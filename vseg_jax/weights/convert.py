@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from vseg_jax.packages import locate
 from vseg_jax.weights import pytorch
 
 StateDict = Mapping[str, np.ndarray]  # of a public checkpoint, flat
@@ -180,10 +181,13 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     Nothing in a file is executed, and PyTorch is not needed (`vseg_jax.weights.pytorch`). A PyTorch
     checkpoint that holds its weights under "state_dict" or "model" is unpacked.
 
+    Args:
+      path: the file, or `package:NAME` for one in an installed package (`vseg_jax.packages`).
+
     Raises:
       ValueError: the file does not exist, has an unknown suffix, or does not hold named arrays.
     """
-    path = Path(path)
+    path = locate(path)
     readers = {".safetensors": _read_safetensors, ".npz": _read_npz} | dict.fromkeys(
         (".pt", ".pth", ".bin", ".tar"), pytorch.read
     )

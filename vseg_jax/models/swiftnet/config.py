@@ -32,7 +32,8 @@ class SwiftnetConfig:
     tied_key_gain: float = 0.0          # above 0: both key convolutions start equal, scaled by this
     #                                     (init.py; inferred); 0: each starts on its own
     backbone_weights: str = ""          # file of torchvision's ResNet or of a public
-    #                                     EfficientNet-Lite0, read by `pretrained`
+    #                                     EfficientNet-Lite0, read by `pretrained`; the latter also
+    #                                     "package:efficientnet-lite0" (vseg_jax/packages.py)
     network_weights: str = ""           # the same for a whole network of the public code
 
     # Memory (Section 2.1; Table 1 compares a static and an updated one).
