@@ -25,7 +25,8 @@ FILE = re.compile(rf"(?<![\w./-])((?:{'|'.join(TREES)})/[\w./-]*\w)(?::(\w+))?")
 MODULE = re.compile(r"(?<![\w./])vseg_jax(?:\.\w+)+")
 KEY = re.compile(r"--config\.([a-z][\w.]*[a-z0-9])(?=[=`\s.])")
 SECTIONS = ("data", "clip", "propagation", "instances", "text", "train", "evaluation", "model")
-SHORT_KEY = re.compile(rf"(?<![\w./-])((?:{'|'.join(SECTIONS)})\.(?!(?:py|mp4|json)\b)[a-z_.]+\w)")
+FILES = "py|mp4|json|safetensors"  # what follows a dot in the name of a file, not of a key
+SHORT_KEY = re.compile(rf"(?<![\w./-])((?:{'|'.join(SECTIONS)})\.(?!(?:{FILES})\b)[a-z_.]+\w)")
 SHORT_CONFIG = re.compile(r"--config ([a-z]\w*)(?::(\w+))?(?![\w./])")
 TEST = re.compile(r"(?<!\w)test_\w+")
 PLACEHOLDER = re.compile(r"[/\w.]*[*<{…]")  # what follows stands for several names

@@ -2,7 +2,8 @@
 
 - reference/cli.md: the `--help` of every command;
 - reference/configuration.md: every key of every config dataclass, with its default and its comment;
-- project/{benchmarks,changelog,contributing}.md: files that stand elsewhere in the repository.
+- project/{benchmarks,changelog,contributing}.md: files that stand elsewhere in the repository;
+- models/zoo.md and the table in models/index.md: the shipped models. Only these are committed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import subprocess
 import sys
 import tokenize
 from pathlib import Path
+
+import model_cards
 
 from vseg_jax.cli import TOOLS
 from vseg_jax.commands import COMMANDS
@@ -219,6 +222,7 @@ def main() -> None:
         "reference/configuration.md": configuration(),
         "reference/cli.md": cli(),
         **{target: copy(source, target) for source, target in COPIES.items()},
+        **model_cards.pages(),
     }
     for name, text in pages.items():
         (DOCS / name).parent.mkdir(parents=True, exist_ok=True)

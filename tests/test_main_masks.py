@@ -164,6 +164,31 @@ def test_an_export_predicts_as_the_run_does(trained, video, tmp_path):
     assert stream.description["frame"]["shape"][-3:] == [32, 32, 3]
 
 
+def test_a_file_predicts_as_the_run_does(trained, video, tmp_path):
+    video, masks = video
+    file = tmp_path / "m.safetensors"
+    code, out, err = command("--workdir", trained[0], "--mode=export", "--output", file)
+    assert code == 0 and f"wrote {file} (" in out, err
+    for name, model in (("run", trained[0]), ("file", file)):
+        code, _, err = command("--mode=predict", "--model", model, "--video", video, "--mask",
+                               masks / "00000.png", "--output", tmp_path / name)
+        assert code == 0, err
+    assert contents(tmp_path / "run/masks") == contents(tmp_path / "file/masks")
+
+    def said(*arguments):
+        return refused("--mode=export", "--output", tmp_path / "o.safetensors", *arguments)
+
+    assert "--model and --workdir both name a trained model" in said(
+        "--model", file, "--workdir", trained[0])
+    assert "--model is missing: trained model: a name" in said()
+    assert "--size is for the programs in a folder" in said("--model", file, "--size=24,40")
+    assert "leave out slim" in said("--model", file, "--slim")
+    assert "already exists" in said("--model", file, "--output", file)
+    assert "--half is for one file; end --output with .safetensors" in said(
+        "--model", file, "--half", "--output", tmp_path / "folder")
+    assert not (tmp_path / "o.safetensors").exists() and not (tmp_path / "folder").exists()
+
+
 def test_what_cannot_be_predicted(trained, video, tmp_path):
     workdir, (video, masks) = trained[0], video
     first = np.asarray(Image.open(masks / "00000.png"))

@@ -11,10 +11,13 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commandline import SMALL_QUICKSTART
+from tiny_models import drawn_variables
 
-from vseg_jax import __version__
+from vseg_jax import __version__, models, zoo
+from vseg_jax.inference.restore import Restored, save_file
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "vseg_jax", "configs", "input_pipeline")
@@ -28,6 +31,38 @@ segmenter = vseg_jax.load({workdir!r})
 found = list(segmenter.segment(frames, query="a red square"))
 print(len(found), found[0].probability.shape)
 """
+LOAD_SHIPPED = """
+import numpy, vseg_jax
+assert "site-packages" in vseg_jax.__file__, vseg_jax.__file__
+frames = numpy.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), numpy.uint8)
+mask = numpy.zeros((32, 32), numpy.uint8)
+mask[8:20, 8:20] = 1
+found = list(vseg_jax.load("wheel-test").segment(frames, mask=mask))
+print((found[0].index == mask).all(), found[1].index.shape)
+"""
+CARD = """
+summary = "Follows nothing."
+config = "swiftnet:shapes"
+data = "none"
+training = []
+scores = []
+speed = "not measured"
+license = "Apache-2.0"
+sources = "none"
+limits = "It is random."
+"""
+LARGEST = zoo.LIMIT + 2_000_000   # bytes of the wheel, with all shipped models
+
+
+def ship(folder: Path) -> None:
+    """Puts a small random model into a folder, as a shipped one."""
+    config = {"system": "swiftnet", "model": {"depth": 18, "width": 4, "objects": 2}}
+    batch = {"frames": np.zeros((1, 2, 32, 32, 3), np.uint8)}
+    about = {"config": config, "batch": {"frames": [[1, 2, 32, 32, 3], "uint8"]}}
+    model = models.build("swiftnet", config["model"])
+    restored = Restored(model, drawn_variables(model, batch), None, None, about)
+    save_file(restored, folder / "wheel-test.safetensors", half=True)
+    (folder / "wheel-test.toml").write_text(CARD)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +95,7 @@ def built(run, tmp_path_factory):
                             ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, source / name)
+    ship(source / "vseg_jax/zoo")
     build = "from setuptools import build_meta; build_meta.build_sdist('..')"
     run(sys.executable, "-c", build, cwd=source)
     run(sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps",
@@ -112,8 +148,10 @@ def test_only_vseg_jax_is_at_the_top_of_the_distributions(built):
         for tree, prefix in (("vseg_jax", ""), ("configs", "vseg_jax/"),
                              ("input_pipeline", "vseg_jax/"))
         for path in (ROOT / tree).rglob("*.py")
-    }
+    } | {f"vseg_jax/zoo/{name}.{suffix}" for name in [*zoo.names(), "wheel-test"]
+         for suffix in ("safetensors", "toml")}
     assert {name for name in files if not name.startswith("vseg_jax-")} == wanted
+    assert wheel.stat().st_size <= LARGEST
     with tarfile.open(source) as archive:
         members = {member.name.partition("/")[2]: member for member in archive}
     assert all(members[name].isreg() for name in wanted)
@@ -122,6 +160,11 @@ def test_only_vseg_jax_is_at_the_top_of_the_distributions(built):
 def test_the_command_explains_itself(run, installed, folder):
     assert run(installed / "vseg", "--version", cwd=folder) == f"vseg_jax {__version__}\n"
     assert "  data prepare  " in run(installed / "vseg", "--help", cwd=folder)
+
+
+def test_a_shipped_model_is_listed_and_loaded_anywhere(run, installed, folder):
+    assert "wheel-test: Follows nothing." in run(installed / "vseg", "models", cwd=folder)
+    assert run(installed / "python", "-c", LOAD_SHIPPED, cwd=folder) == "True (32, 32)\n"
 
 
 def test_a_config_of_the_library_runs_anywhere(run, installed, folder):

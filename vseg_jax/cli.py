@@ -33,6 +33,7 @@ class Tool:
 
 
 TOOLS = {
+    "models": Tool("Lists the models that ship with the library.", "vseg_jax.zoo.__main__"),
     "data prepare": Tool("Converts an official download into a prepared dataset.",
                          "vseg_jax.input_pipeline.builders.__main__", ("prepare",)),
     "data verify": Tool("Checks an official download for missing and damaged files.",

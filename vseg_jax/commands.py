@@ -35,6 +35,9 @@ OPTIONS = {
         "FILE.py:VARIANT",
         metavar="CONFIG"),
     "workdir": Option("folder of the run: checkpoints, curves, metrics", metavar="DIR"),
+    "model": Option(
+        "trained model: a name that `vseg models` lists, a folder or .safetensors file that `vseg "
+        "export` wrote, a workdir, or hf://OWNER/NAME@REVISION", metavar="MODEL"),
     "video": Option(
         "video to segment: a file, or a folder of .jpg and .png images", metavar="PATH"),
     "fps": Option(
@@ -59,7 +62,12 @@ OPTIONS = {
         "for a model with mask prompts: size of the exported program's frames; default: that of "
         "the training clips, scaled to the shorter side of the run's evaluation",
         metavar="HEIGHT,WIDTH"),
-    "output": Option("folder to write", metavar="DIR"),
+    "output": Option("folder to write; export can also write one FILE.safetensors", metavar="DIR"),
+    "half": Option("to a file: store the kernels in half precision", default=False, kind=bool),
+    "slim": Option(
+        "to a file: leave out the arrays that packages of public weights hold, where the config "
+        "names them (model.*_weights=package:NAME); who loads the file needs the packages",
+        default=False, kind=bool),
     "distributed": Option(
         "several machines: call jax.distributed.initialize() first", default=False, kind=bool),
 }
@@ -88,19 +96,22 @@ COMMANDS = {
          "vseg evaluate --config qvim:davis --workdir runs/davis --config.evaluation.save=True")),
     "predict": Command(
         "Segments a video: index PNGs, overlay.mp4 and predictions.json.",
-        ("workdir", "output", "video"),
-        ("query", "mask", "short_side", "fps", "both_directions", "probabilities", "raft",
-         "distributed"),
+        ("output", "video"),
+        ("model", "workdir", "query", "mask", "short_side", "fps", "both_directions",
+         "probabilities", "raft", "distributed"),
         ('vseg predict --workdir runs/davis --video clip.mp4 --query "a dog running" '
          "--output masks",
          "vseg predict --workdir runs/swiftnet --video clip.mp4 --mask first.png --output masks",
          "vseg predict --workdir runs/swiftnet --video JPEGImages/480p/cows --mask first.png "
          "--output masks",
-         "vseg predict --workdir runs/rcf --video clip.mp4 --output objects")),
+         "vseg predict --workdir runs/rcf --video clip.mp4 --output objects",
+         "vseg predict --model follower.safetensors --video clip.mp4 --mask first.png --output "
+         "masks")),
     "export": Command(
-        "Writes a checkpoint and the streaming step as compiled programs.",
-        ("workdir", "output"), ("size", "distributed"),
+        "Writes a checkpoint and the streaming step as compiled programs, or a model as one file.",
+        ("output",), ("model", "workdir", "size", "half", "slim", "distributed"),
         ("vseg export --workdir runs/davis --output exported",
+         "vseg export --workdir runs/davis --output davis.safetensors --half",
          "vseg export --workdir runs/swiftnet --output exported --size 480,854")),
     "dry_run": Command(
         "Runs one training step on random data and reports its parameters, memory and FLOPs.",
@@ -152,14 +163,15 @@ def run(command: str, options: Options, overrides: Overrides) -> None:
         experiment.initialize_distributed()
     if command == "predict":
         experiment.predict(
-            options["workdir"], options["video"], options["output"], query=options["query"],
+            _source(options), options["video"], options["output"], query=options["query"],
             mask=options["mask"], short_side=options["short_side"], fps=options["fps"],
             both_directions=options["both_directions"],
             probabilities=options["probabilities"], changes=_model_changes(command, overrides),
             raft=options["raft"] or "")
     elif command == "export":
-        experiment.export(options["workdir"], options["output"], _size(options["size"]),
-                          _model_changes(command, overrides))
+        experiment.export(
+            _source(options), options["output"], _size(options["size"]),
+            _model_changes(command, overrides), half=options["half"], slim=options["slim"])
     elif command == "study":
         experiment.run_study(options["config"], options["workdir"], overrides)
     elif command == "cost":
@@ -172,6 +184,16 @@ def run(command: str, options: Options, overrides: Overrides) -> None:
             experiment.evaluate(settings, options["workdir"])
         else:
             experiment.dry_run(settings)
+
+
+def _source(options: Options) -> str:
+    """Returns the trained model that `--model` or `--workdir` names."""
+    given = [name for name in ("model", "workdir") if options[name]]
+    if not given:
+        raise ValueError(f"--model is missing: {OPTIONS['model'].help}")
+    if len(given) > 1:
+        raise ValueError("--model and --workdir both name a trained model; give one of them")
+    return options[given[0]]
 
 
 def _model_changes(command: str, overrides: Overrides) -> dict[str, object]:

@@ -60,7 +60,8 @@ class Settings:
     instances: InstanceConfig = dataclasses.field(default_factory=InstanceConfig)
     text: TextConfig = dataclasses.field(default_factory=TextConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
-    init_from: str = ""  # workdir or export of a run whose variables this run is initialized from
+    init_from: str = ""  # trained model whose variables this run is initialized from: a workdir, an
+    #                      export or the name of a shipped model
     workers: int = 0  # processes that load training samples; 0 loads them in threads
 
 

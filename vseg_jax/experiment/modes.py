@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from vseg_jax import model_file
 from vseg_jax.atomic import write_text
 from vseg_jax.experiment import study
 from vseg_jax.experiment.build import batch_shapes, build_model, build_task, describe, read
@@ -104,14 +105,14 @@ def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
     return results
 
 
-def predict(workdir: str | Path, video: str, output: str | Path, *, query: str | None = None,
+def predict(model: str | Path, video: str, output: str | Path, *, query: str | None = None,
             mask: str | None = None, short_side: int | None = None, fps: float | None = None,
             both_directions: bool = False, probabilities: bool = False,
             changes: Mapping[str, Any] | None = None, raft: str = "") -> None:
     """Segments a video and writes masks, an overlay video and a table of scores.
 
     Args:
-      workdir: of a training run, or an export.
+      model: what `vseg_jax.load` takes.
       video: file or folder of images to segment.
       output: folder to write.
       query: the prompt of a referring model; see `vseg_jax.inference.predict`, also for `fps`,
@@ -135,18 +136,33 @@ def predict(workdir: str | Path, video: str, output: str | Path, *, query: str |
         from vseg_jax.tools.flow_estimators import raft_estimator
 
         flow = raft_estimator(raft).pairs
-    loaded = segmenter.load(workdir, short_side, changes, flow)
+    loaded = segmenter.load(model, short_side, changes, flow)
     predict_to_folder(loaded, video, output, query=query, mask=mask, fps=fps,
                       both_directions=both_directions, probabilities=probabilities)
     print(f"wrote {output}")
 
 
-def export(workdir: str | Path, output: str | Path, size: tuple[int, int] | None = None,
-           changes: Mapping[str, Any] | None = None) -> None:
-    """Writes the newest checkpoint and the compiled step, see `vseg_jax.export.export`."""
+def export(model: str | Path, output: str | Path, size: tuple[int, int] | None = None,
+           changes: Mapping[str, Any] | None = None, *, half: bool = False, slim: bool = False
+           ) -> None:
+    """Writes a trained model to a folder or a file, see `vseg_jax.export.export`.
+
+    Raises:
+      ValueError: the model cannot be read, or an option does not fit the kind of output.
+    """
     from vseg_jax.export import export as exporting
 
-    print(f"wrote {exporting.export(workdir, output, size=size, changes=changes)}")
+    if Path(output).suffix != model_file.SUFFIX:
+        if half or slim:
+            raise ValueError(f"--{'half' if half else 'slim'} is for one file; end --output with "
+                             f"{model_file.SUFFIX}")
+        print(f"wrote {exporting.export(model, output, size=size, changes=changes)}")
+        return
+    if size:
+        raise ValueError("--size is for the programs in a folder; a file has none, leave it out")
+    left_out = exporting.export_file(model, output, half=half, slim=slim, changes=changes)
+    print(f"wrote {output} ({Path(output).stat().st_size / 1e6:.1f} MB"
+          + (f", without {len(left_out)} arrays of public weights)" if left_out else ")"))
 
 
 def dry_run(settings: Settings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from vseg_jax.atomic import atomic_folder
 from vseg_jax.export import stream
 from vseg_jax.export.programs import Programs, in_turns, stream_inputs, together
-from vseg_jax.inference.restore import Restored, restore, save
+from vseg_jax.inference.restore import Restored, restore, save, save_file
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -31,7 +31,7 @@ def export(
     model. `stream/` can be moved alone.
 
     Args:
-      source: the working directory of a training run, or an exported folder.
+      source: see `vseg_jax.load`.
       output: must not exist.
       platforms: to compile the programs for. Layers that choose their algorithm by device choose
         for the exporting one, so export on the kind of device that should run fast.
@@ -49,6 +49,28 @@ def export(
         (folder / "stream").mkdir()
         export_stream(restored, folder / "stream", platforms, size)
     return Path(output)
+
+
+def export_file(
+    source: str | os.PathLike, output: str | os.PathLike, *, half: bool = False,
+    slim: bool = False, changes: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Writes a model as one `.safetensors` file, which `vseg_jax.load` reads.
+
+    Args:
+      source: see `vseg_jax.load`.
+      output: must not exist.
+      half: stores the kernels in half precision, see `vseg_jax.model_file.write`.
+      slim: see `vseg_jax.inference.restore.save_file`.
+      changes: see `vseg_jax.inference.restore.restore`.
+
+    Returns:
+      The names of the arrays that were left out.
+
+    Raises:
+      ValueError: `source` cannot be read, `output` exists, or there is nothing to leave out.
+    """
+    return save_file(restore(source, changes), output, half=half, slim=slim)
 
 
 def export_stream(

@@ -1,9 +1,11 @@
-"""Reads a trained model from a training's working directory or an exported folder, and saves it."""
+"""Reads a trained model from a training's working directory, an export or one file; saves it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax import traverse_util
 
-from vseg_jax import models
+from vseg_jax import model_file, models
 from vseg_jax.config import parse
+from vseg_jax.inference import share, sources
 from vseg_jax.inference.prompts import streams_of
 from vseg_jax.input_pipeline.index import CATEGORIES, Category, read_categories, write_categories
 from vseg_jax.input_pipeline.settings import ClipConfig
@@ -59,26 +63,55 @@ class Restored:
         return self.about.get("config", {}).get("evaluation", {}).get("short_side", 0)
 
 
-def restore(path: str | Path, changes: Mapping[str, Any] | None = None) -> Restored:
+def restore(source: str | os.PathLike, changes: Mapping[str, Any] | None = None) -> Restored:
     """Reads the newest checkpoint of a working directory, or what `export` wrote.
 
     Args:
-      path: the folder.
+      source: the folder or `.safetensors` file; or the name of a shipped model or of one on the
+        Hugging Face Hub, see `vseg_jax.inference.sources.find`.
       changes: keys of the model's config with values that replace the saved ones; only keys that
         do not change the model's arrays (first-frame adaptation, the size of a memory).
 
     Raises:
-      ValueError: the folder is missing or lacks something, or its arrays are not those of the
-        model that its config describes; the message says which.
+      ValueError: there is no such model, it lacks something or is damaged, or its arrays are not
+        those of the model that its config describes; the message says which.
     """
-    path = Path(path)
-    variables, about = _read(path)
+    path = sources.find(source)
+    if path.is_dir():
+        variables, about = _read(path)
+        return _restored(variables, about, path, path, changes)
+    if path.suffix != model_file.SUFFIX:
+        raise ValueError(f"{path} is not a model; name a folder or a {model_file.SUFFIX} file that "
+                         "`vseg export` wrote, or the workdir of a training")
+    content = model_file.read(path)
+    with tempfile.TemporaryDirectory() as folder:
+        share.unpack(content.texts, Path(folder))
+        variables = traverse_util.unflatten_dict(content.arrays, sep="/")
+        return _restored(variables, content.about, path, Path(folder), changes)
+
+
+def _restored(variables: Variables, about: dict[str, Any], path: Path, folder: Path,
+              changes: Mapping[str, Any] | None) -> Restored:
+    """Builds the model that `about` describes and checks that the variables fit.
+
+    Args:
+      variables: as they were read.
+      about: see `Restored`.
+      path: names the model in messages.
+      folder: with the tokenizer and the categories.
+      changes: see `restore`.
+    """
     config = about.get("config", {})
-    _require(config, ("system", "model"), path)
+    _require({**about, **config}, ("system", "model", "batch"), path)
     if changes:
         config = {**config, "model": {**config["model"], **changes}}
         about = {**about, "config": config}
-    model = models.build(config["system"], config["model"])
+    try:
+        model = models.build(config["system"], config["model"])
+    except ValueError as error:   # a changed key, or a config of another version
+        version = about.get("versions", {}).get("vseg_jax", "of an unknown version")
+        raise ValueError(f"{error} (in the config of {path}, written by vseg_jax {version})"
+                         ) from error
     needs = streams_of(model).needs
     clip, tokenizer = None, None
     names: tuple[str, ...] = ()
@@ -86,18 +119,19 @@ def restore(path: str | Path, changes: Mapping[str, Any] | None = None) -> Resto
         _require(config, ("clip",), path)
         clip = parse(ClipConfig, config["clip"], "config.clip")
     if "categories" in needs:
-        names = load_categories(path, model)
+        names = load_categories(folder, model)
     if "tokenizer" in needs:
         _require(config, ("text",), path)
-        tokenizer = _load_tokenizer(path, config["text"]["length"])
-    _check(model, variables, about["batch"], path)
+        tokenizer = _load_tokenizer(folder, config["text"]["length"])
+    wanted = _wanted(model, about["batch"])
+    if share.LEFT_OUT in about:
+        variables = share.with_public(variables, about, wanted)
+    checkpoints.compare(
+        checkpoints.describe(variables), checkpoints.describe(wanted), str(path))
     return Restored(model, variables, tokenizer, clip, about, names)
 
 
 def _read(path: Path) -> tuple[Variables, dict[str, Any]]:
-    if not path.is_dir():
-        raise ValueError(f"there is no folder {path}; name the workdir of a training, or a folder "
-                         "that export wrote")
     if (path / "checkpoints").is_dir():
         return checkpoints.load(path)
     if (path / ABOUT).is_file():
@@ -144,15 +178,60 @@ def _require(config: dict[str, Any], keys: tuple[str, ...], path: Path) -> None:
 
 def save(restored: Restored, folder: Path) -> None:
     """Writes what `restore` reads into an existing folder."""
-    about = {key: restored.about[key] for key in ("config", "batch", "versions")
-             if key in restored.about}
-    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
+    (folder / ABOUT).write_text(json.dumps(_about(restored), indent=2) + "\n")
+    _save_texts(restored, folder)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((folder / VARIABLES).absolute(), dict(restored.variables))
+
+
+def save_file(restored: Restored, path: str | os.PathLike, *, half: bool = False,
+              slim: bool = False) -> list[str]:
+    """Writes a model as one `.safetensors` file, which `restore` reads; whole or not at all.
+
+    Args:
+      restored: what to write.
+      path: must not exist.
+      half: see `vseg_jax.model_file.write`.
+      slim: leaves out the arrays that are the same in the packages of public weights that the
+        model's config names (`package:NAME`). Who loads the file needs these packages.
+
+    Returns:
+      The names of the arrays that were left out.
+
+    Raises:
+      ValueError: the file exists, `slim` finds nothing to leave out, or the tokenizer has files
+        that are not text.
+    """
+    about = {**_about(restored), "prompt": streams_of(restored.model).prompt}
+    arrays = share.flat(restored.variables)
+    left_out: dict[str, list[int]] = {}
+    if slim:
+        wanted = _wanted(restored.model, about["batch"])
+        public = share.public_arrays(about["config"], wanted)
+        arrays, left_out = share.without_public(arrays, public)
+        if not left_out:
+            raise ValueError("no array of the model is the same as in a package of public weights "
+                             "that its config names (model.*_weights=package:NAME); leave out slim")
+        about[share.LEFT_OUT] = left_out
+    with tempfile.TemporaryDirectory() as folder:
+        _save_texts(restored, Path(folder))
+        texts = share.texts_in(Path(folder))
+    model_file.write(path, model_file.ModelFile(arrays, about, texts), half)
+    return list(left_out)
+
+
+def _about(restored: Restored) -> dict[str, Any]:
+    return {key: restored.about[key] for key in ("config", "batch", "versions")
+            if key in restored.about}
+
+
+def _save_texts(restored: Restored, folder: Path) -> None:
+    """Writes the tokenizer and the categories, where the model has them."""
     if restored.tokenizer is not None:
+        (folder / TOKENIZER).mkdir()
         restored.tokenizer.save(folder / TOKENIZER)
     if restored.categories:
         save_categories(folder, restored.categories)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((folder / VARIABLES).absolute(), dict(restored.variables))
 
 
 def _read_about(path: Path) -> dict[str, Any]:
@@ -175,8 +254,8 @@ def _read_variables(path: Path) -> Variables:
                              "again") from error
 
 
-def _check(model: Model, variables: Variables, batch: dict[str, Any], path: Path) -> None:
+def _wanted(model: Model, batch: dict[str, Any]) -> Variables:
+    """Returns the shapes of a model's variables."""
     shapes = {name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
               for name, (shape, dtype) in batch.items()}
-    wanted = jax.eval_shape(model.init, jax.random.key(0), shapes)
-    checkpoints.compare(checkpoints.describe(variables), checkpoints.describe(wanted), str(path))
+    return jax.eval_shape(model.init, jax.random.key(0), shapes)

@@ -38,7 +38,6 @@ import itertools
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -229,12 +228,14 @@ def _by_number(
     return numbered if mask is None else {0: mask, **numbered}
 
 
-def load(path: str | Path, short_side: int | None = None,
+def load(path: str | os.PathLike, short_side: int | None = None,
          changes: Mapping[str, Any] | None = None, flow: FlowFunction | None = None) -> Segmenter:
-    """Returns the segmenter of a training's working directory or of an exported folder.
+    """Returns the segmenter of a trained model.
 
     Args:
-      path: the folder.
+      path: the working directory of a training run; a folder or `.safetensors` file that `vseg
+        export` wrote; the name of a shipped model (`vseg models`); or `hf://OWNER/NAME@REVISION`,
+        a repository of the Hugging Face Hub with a file `model.safetensors`.
       short_side: see `Segmenter`; None, for models that take mask prompts, is what the run was
         evaluated at (`evaluation.short_side` of its config).
       changes: keys of the model's config with other values than in training, for example
@@ -242,7 +243,8 @@ def load(path: str | Path, short_side: int | None = None,
       flow: see `Segmenter`.
 
     Raises:
-      ValueError: the folder does not exist, lacks something, or belongs to another model.
+      ValueError: there is no such model, or it lacks something, is damaged or belongs to another
+        version of the library.
     """
     restored = checkpoint.restore(path, changes)
     protocol = restored.about["config"].get("evaluation", {}).get("protocol", "legacy")
