@@ -15,6 +15,7 @@ import references  # noqa: E402
 
 from vseg_jax.models.swiftnet import Config, Model  # noqa: E402
 from vseg_jax.models.swiftnet.encoders import unshuffle  # noqa: E402
+from vseg_jax.models.swiftnet.memory import Layout  # noqa: E402
 from vseg_jax.weights import swiftnet  # noqa: E402
 
 pytestmark = [
@@ -198,14 +199,16 @@ def test_clip(both):
     step, ours, chosen = jax.jit(model.step), [], {}
     places = 7 * 10
     share = config.kept(places)
+    layout = Layout(places, config.corrections, config.capacity, share)
     for t in range(1, 12):
         before = state
         state, prediction = step(variables, before, jnp.asarray(frames[t]))
         ours.append(prediction.probability)
-        if before.due:
-            start = 2 * places + int(before.memory.updates) * share
+        if before.due.any():
+            start = layout.ring + int(before.memory.updates) * share
             ring = state.memory.keys[:2, start : start + share]
-            same = before.memory.keys[:2, places : 2 * places, None] == ring[:, None]
+            previous = before.memory.keys[:2, layout.previous : layout.ring, None]
+            same = previous == ring[:, None]
             chosen[t - 1] = np.asarray(same.all(-1).argmax(1))
     ours = np.stack(ours)
     difference = np.abs(ours[:, :2] - theirs).max()

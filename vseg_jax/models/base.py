@@ -79,6 +79,9 @@ class Model(Protocol):
         [B, h, w] in [0, 1] over the target frame, for a picture.
       remarks: `remarks(means)` returns sentences about the last means of training, for the reader
         of a run's last lines.
+      grow, remove: required for the task "vos". `grow(state, slots)` returns the state with more
+        slots, `remove(state, slots)` the one without the objects in the slots, [N] bool, that are
+        True. `start` makes as many slots as the prompt's `named` has entries.
       uses_audio, first_step, summary: required for the task "vis". `first_step(variables, frame,
         prompt)` is `start` that also returns the prediction for the first frame; `summary(state)`
         returns category and score of each identity.

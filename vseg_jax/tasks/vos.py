@@ -7,7 +7,7 @@ count.
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -31,13 +31,16 @@ class Batch(TypedDict):
 
 
 class Prompt(TypedDict):
-    """The mask prompt that starts a stream, or adds objects to it later.
+    """The mask prompt that starts a stream, or adds and corrects objects later.
 
-    0 prompts nothing: it is background in the first frame, and later keeps the model's own
-    prediction. The number of a slot marks a pixel as this object; 255 is padding.
+    The mask is the whole truth about the slots that it speaks for: they have the pixels with their
+    numbers and no others. Of all other slots it says nothing; they lose the pixels that it gives to
+    those, and nothing else changes. `named` has an entry for each slot of the stream.
     """
 
-    mask: UInt8[Array, "H W"]
+    mask: UInt8[Array, "H W"]           # numbers of slots, 0 elsewhere; 255 is padding
+    named: NotRequired[Bool[Array, " N"]]   # the slots that the mask speaks for, which need not
+    #                                     have a pixel; by default those that have one
 
 
 @struct.dataclass
@@ -55,6 +58,29 @@ class SlotMasks:
     probability: Any
     scores: Any
     frame: Any
+
+
+def named_masks(
+    prompt: Prompt, slots: int
+) -> tuple[Float[Array, "{slots} H W"], Bool[Array, " {slots}"]]:
+    """Returns the masks of the slots that a prompt names, 0 for others, and which these are."""
+    masks = slot_masks(prompt["mask"], slots)
+    named = prompt.get("named")
+    if named is None:
+        named = masks.any((1, 2))
+    return masks * named[:, None, None], named
+
+
+def corrected(
+    probability: Float[Array, "N H W"], masks: Float[Array, "N H W"], named: Bool[Array, " N"]
+) -> Float[Array, "N H W"]:
+    """Returns a prediction with the `masks` of the slots that are `named`.
+
+    Pixels that these slots lose become background; the probabilities of other slots only change
+    where a named one takes the pixel, to 0.
+    """
+    others = jnp.where(named[:, None, None], 0, probability)
+    return jnp.where(masks.any(0), masks, others)
 
 
 def index(probability: Float[Array, "*B N H W"]) -> UInt8[Array, "*B H W"]:

@@ -62,7 +62,7 @@ def test_stm_has_a_loss_and_streams():
     assert prediction.probability.shape == (1, 2, 40, 44) and prediction.frame == 2
     state = jax.eval_shape(
         model.start, variables, batch["frames"][0, 0], {"mask": batch["masks"][0, 0]})
-    assert state.memory.keys.shape[1] == 9 * (2 + 2)
+    assert state.memory.keys.shape[1] == 9 * (2 + 4 + 2)
 
 
 def test_it_learns_a_clip():

@@ -8,10 +8,17 @@ from vseg_jax.models.swiftnet import streaming
 
 FRAMES, MASKS = make_clip(length=8)
 EMPTY = {"mask": np.zeros_like(MASKS[0])}
+NOTHING = {**EMPTY, "named": np.zeros(2, bool)}
+PLACES = 9                # pixels of a frame in the memory
+PREVIOUS = 9 * (1 + 4)    # behind the first frame and four corrections
 
 
 def only(slot, mask=MASKS[0]):
     return {"mask": np.where(mask == slot, mask, 0).astype(np.uint8)}
+
+
+def named(*slots):
+    return np.isin([1, 2], slots)
 
 
 def probability(prediction):
@@ -67,23 +74,116 @@ def test_an_object_that_enters(variables, start, step):
     assert (p[1][~named] < 1e-3).all()
     np.testing.assert_allclose(p[0][~named], probability(plain)[0][~named], rtol=1e-4, atol=1e-6)
     # Object 1's first frame stays; this one is object 2's first, and object 2 has no previous one.
-    places = 9
     np.testing.assert_array_equal(
-        state.memory.values[0, :places], untouched.memory.values[0, :places])
-    assert (state.memory.values[1, :places] != untouched.memory.values[1, :places]).any()
+        state.memory.values[0, :PLACES], untouched.memory.values[0, :PLACES])
+    assert (state.memory.values[1, :PLACES] != untouched.memory.values[1, :PLACES]).any()
     np.testing.assert_array_equal(state.memory.valid[:, 0], [True, True])
-    np.testing.assert_array_equal(state.memory.valid[:, places], [True, False])
+    np.testing.assert_array_equal(state.memory.valid[:, PREVIOUS], [True, False])
     state, prediction = step(variables, state, FRAMES[3])
-    assert prediction.scores[1] > 0 and state.memory.valid[:, places].all()
+    assert prediction.scores[1] > 0 and state.memory.valid[:, PREVIOUS].all()
 
 
-def test_a_correction_overrides_the_prediction_and_is_kept(variables, start, step):
+def test_a_correction_is_the_whole_truth_about_the_objects_that_it_names(variables, start, step):
     state = start(variables, FRAMES[0], {"mask": MASKS[0]})
-    state, prediction = step(variables, state, FRAMES[1], only(1, MASKS[1]))
-    assert (probability(prediction)[0][MASKS[1] == 1] > 0.999).all()
-    assert state.due
-    state, _ = step(variables, state, FRAMES[2])
-    assert state.memory.updates == 1
+    _, plain = step(variables, state, FRAMES[1], NOTHING)
+    before = probability(plain)
+    small = np.zeros_like(MASKS[1])
+    small[8:12, 8:12] = 1
+    assert (before[0][small == 0] > 0.01).any(), "there is something to take away"
+    _, prediction = step(variables, state, FRAMES[1], {"mask": small, "named": named(1)})
+    after = probability(prediction)
+    np.testing.assert_array_equal(after[0], small == 1)
+    np.testing.assert_array_equal(after[1], np.where(small == 1, 0, before[1]))
+    # Neither object is here, or one of them, of which the mask does not speak.
+    for mask in (EMPTY["mask"], only(2)["mask"]):
+        _, prediction = step(variables, state, FRAMES[1], {"mask": mask, "named": named(1)})
+        assert (probability(prediction)[0] == 0).all() and prediction.scores[0] == 0
+        np.testing.assert_array_equal(probability(prediction)[1], before[1])
+
+
+@pytest.mark.parametrize("update", [True, False])
+def test_a_corrected_frame_stays_in_the_memory_whole(variables, update):
+    model = build(memory_update=update)
+    start, step = quick_jit(model.start), quick_jit(model.step)
+    first = start(variables, FRAMES[0], {"mask": MASKS[0]})
+    corrected, _ = step(variables, first, FRAMES[1], {"mask": MASKS[1], "named": named(1)})
+    alike, _ = step(variables, first, FRAMES[1], NOTHING)
+    at = slice(PLACES, 2 * PLACES)
+    assert (corrected.memory.valid[:, at] == named(1)[:, None]).all()
+    assert (corrected.memory.values[0, at] != 0).any()
+    whole = np.asarray(corrected.memory.values[0, at])
+    for t in range(2, 8):   # longer than the ring remembers
+        (corrected, now), (alike, otherwise) = (
+            step(variables, s, FRAMES[t], NOTHING) for s in (corrected, alike))
+        assert (probability(now)[0] != probability(otherwise)[0]).any()
+    np.testing.assert_array_equal(corrected.memory.values[0, at], whole)
+    assert corrected.memory.valid[0, at].all()
+
+
+def test_a_prompted_frame_is_not_remembered_twice(variables, start, step):
+    state = start(variables, FRAMES[0], {"mask": MASKS[0]})
+    for t in (1, 2):   # frame 2 is due
+        state, _ = step(variables, state, FRAMES[t], {"mask": MASKS[t], "named": named(1)})
+        np.testing.assert_array_equal(state.memory.valid[:, PREVIOUS], [False, True])
+    np.testing.assert_array_equal(state.due, [False, True])
+
+
+def test_an_object_that_is_removed_leaves_its_slot_to_another(model, variables, start, step):
+    state = start(variables, FRAMES[0], {"mask": MASKS[0]})
+    state = model.remove(state, jnp.asarray(named(2)))
+    for t in (1, 2):
+        state, prediction = step(variables, state, FRAMES[t], NOTHING)
+        assert (probability(prediction)[1] == 0).all()
+    newcomer = {"mask": only(2, MASKS[3])["mask"], "named": named(2)}
+    state, prediction = step(variables, state, FRAMES[3], newcomer)
+    np.testing.assert_array_equal(state.memory.prompts, [1, 1])
+    assert state.memory.valid[1].sum() == PLACES
+    assert state.present.all() and (probability(prediction)[1] == (MASKS[3] == 2)).all()
+
+
+def test_slots_are_added_to_a_running_stream(model, variables, start, step):
+    names = np.ones(1, bool)
+    state = start(variables, FRAMES[0], {**only(1), "named": names})
+    assert state.present.shape == (1,) and state.memory.keys.shape[0] == 1
+    many = start(variables, FRAMES[0], only(1))
+    for t in (1, 2):
+        state, prediction = step(variables, state, FRAMES[t], {**EMPTY, "named": ~names})
+        many, wanted = step(variables, many, FRAMES[t], NOTHING)
+        np.testing.assert_allclose(probability(prediction)[0], probability(wanted)[0], atol=1e-5)
+    state = model.grow(state, 2)
+    assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, many)
+    for t in (3, 4):
+        prompt = {**only(2, MASKS[3]), "named": named(2)} if t == 3 else NOTHING
+        state, prediction = step(variables, state, FRAMES[t], prompt)
+        many, wanted = step(variables, many, FRAMES[t], prompt)
+        np.testing.assert_allclose(probability(prediction), probability(wanted), atol=1e-5)
+
+
+def test_a_frame_of_low_confidence_is_read_and_not_remembered(variables, start, step):
+    state = start(variables, FRAMES[0], {"mask": MASKS[0]})
+    _, plain = step(variables, state, FRAMES[1], NOTHING)
+    scores = np.asarray(plain.scores)
+    p = probability(plain)
+    best = np.concatenate([1 - p.sum(0, keepdims=True), p]).argmax(0)
+    np.testing.assert_allclose(scores, [
+        p[n][best == n + 1].mean() if (best == n + 1).any() else 0 for n in (0, 1)], rtol=1e-5)
+    assert scores[0] != scores[1]
+    careful = quick_jit(build(min_confidence=float(scores.mean()), every=1).step)
+    state, prediction = careful(variables, state, FRAMES[1])
+    np.testing.assert_array_equal(probability(prediction), p)
+    trusted = scores > scores.mean()
+    np.testing.assert_array_equal(state.memory.valid[:, PREVIOUS], trusted)
+    np.testing.assert_array_equal(state.due, trusted)
+
+
+def test_the_best_places_alone_are_read_if_the_config_says_so(variables, start, step):
+    state = start(variables, FRAMES[0], {"mask": MASKS[0]})
+    _, everything = step(variables, state, FRAMES[1])
+    for top_k, same in ((1, False), (PLACES, True)):
+        model = build(top_k=top_k)
+        _, prediction = quick_jit(model.step)(variables, state, FRAMES[1])
+        close = np.allclose(probability(prediction), probability(everything), atol=1e-5)
+        assert close == same
 
 
 def test_every_second_frame_is_kept(variables, start, step):
@@ -95,7 +195,8 @@ def test_every_second_frame_is_kept(variables, start, step):
         updates.append(int(state.memory.updates))
     assert updates == [0, 0, 1, 1, 2, 2, 3]  # frames 2, 4 and 6, each after the next was read
     np.testing.assert_array_equal(state.memory.keys[:, :9], first)
-    assert state.memory.keys.shape[1] == 9 + 9 + 2 * 3  # ceil(0.3 * 9) pixels, two updates
+    # ceil(0.3 * 9) pixels, two updates
+    assert state.memory.keys.shape[1] == PREVIOUS + PLACES + 2 * 3
 
 
 def test_vmapped_streams_predict_what_single_streams_do(model, variables, start, step):
@@ -117,7 +218,7 @@ def test_static_memory_reads_the_first_frame_only(variables):
     model = build(memory_update=False)
     state = quick_jit(model.start)(variables, FRAMES[0], {"mask": MASKS[0]})
     step = quick_jit(model.step)
-    assert state.memory.keys.shape[1] == 9
+    assert state.memory.keys.shape[1] == PREVIOUS and state.memory.valid[0].sum() == PLACES
     after, first = step(variables, state, FRAMES[5])
     jax.tree.map(np.testing.assert_array_equal, after.memory, state.memory)
     for t in (1, 2):

@@ -37,6 +37,6 @@ def make_batch(size=2, objects=2, **kind):
     }
 
 
-def quick_jit(function):
+def quick_jit(function, **options):
     """Jits with little optimization: compiles quickly, runs slowly."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0}, **options)

@@ -25,8 +25,9 @@ class SwiftnetConfig:
     mdim: int | None = None             # channels of the decoder; None: C / 4, which is STM's 256
     #                                     and SwiftNet's 64 (depth 18); inferred for depth 50
     dropout: float = 0.5                # in SwiftNet's ASPP, training only
-    objects: int = 10                   # N, slots of a stream; DAVIS 2017 has at most 10 objects.
-    #                                     Training uses as many as its batches have.
+    objects: int = 10                   # the most objects of a stream; DAVIS 2017 has at most 10.
+    #                                     A session has slots for those that it was given, training
+    #                                     for those of its batches.
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation and of the memory;
     #                                     parameters and probabilities are float32
     tied_key_gain: float = 0.0          # above 0: both key convolutions start equal, scaled by this
@@ -49,6 +50,15 @@ class SwiftnetConfig:
     capacity: int = 20                  # frames kept in addition to the first and the previous one;
     #                                     the oldest is evicted. The public codes keep all: 20 are
     #                                     enough for DAVIS' longest video (104 frames)
+    corrections: int = 4                # later frames with a mask prompt that are kept whole for
+    #                                     each object, with a static memory, too; the oldest is
+    #                                     evicted, the first frame never (ours)
+    min_confidence: float = 0.0         # a predicted frame is remembered only for objects of at
+    #                                     least this score: the mean probability of the pixels that
+    #                                     an object wins, 0 if there are none. 0 remembers every
+    #                                     frame, as the paper does (ours)
+    top_k: int | None = None            # a pixel reads only this many best places of the memory
+    #                                     (STCN, XMem), when predicting; None: all, as the paper
 
     # First-frame adaptation (Sections 3.2, 3.3, 4.1).
     adaptation_steps: int = 0           # Section 4.1: 50; 0 is the paper's "without adaptation"
@@ -66,10 +76,10 @@ class SwiftnetConfig:
                 f"backbone is {self.backbone}, but the memory encoder of stm is a ResNet; use "
                 "backbone=resnet, or network=swiftnet"
             )
-        for name in ("width", "objects", "every", "capacity"):
+        for name in ("width", "objects", "every", "capacity", "corrections"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("key_channels", "value_channels", "mdim"):
+        for name in ("key_channels", "value_channels", "mdim", "top_k"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; it must be at least 1, or None for the "
@@ -77,8 +87,9 @@ class SwiftnetConfig:
                 )
         if self.objects > 254:
             raise ValueError(f"objects is {self.objects}; index masks have room for 254")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1)")
+        for name in ("dropout", "min_confidence"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
         if self.share is not None and not 0 < self.share <= 1:
             raise ValueError(
                 f"share is {self.share}; it must be in (0, 1], or None for the network's default"

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from vseg_jax.index_masks import VOID
 from vseg_jax.models.base import Batch, Variables, quick_key
-from vseg_jax.models.swiftnet import memory
+from vseg_jax.models.swiftnet import memory, streaming
 from vseg_jax.models.swiftnet.aggregation import aggregate, others, probabilities
 from vseg_jax.models.swiftnet.config import SwiftnetConfig
 from vseg_jax.models.swiftnet.init import tie_keys
@@ -147,14 +147,26 @@ class Swiftnet:
         return prediction
 
     def start(self, variables: Variables, frame: jax.Array, prompt: Prompt) -> State:
-        """Returns the state after the first frame, whose objects the prompt names."""
-        return self._stream(variables).start(frame, prompt, self.config.objects)
+        """Returns the state after the first frame, whose objects the prompt names.
+
+        It has a slot for each entry of the prompt's `named`, and `config.objects` without it.
+        """
+        slots = len(prompt["named"]) if "named" in prompt else self.config.objects
+        return self._stream(variables).start(frame, prompt, slots)
 
     def step(
         self, variables: Variables, state: State, frame: jax.Array, prompt: Prompt | None = None
     ) -> tuple[State, SlotMasks]:
         """Predicts the next frame; a prompt adds or corrects objects, see `Stream.step`."""
         return self._stream(variables).step(state, frame, prompt)
+
+    def grow(self, state: State, slots: int) -> State:
+        """Returns the state with more slots, the new ones free."""
+        return streaming.grow(state, slots)
+
+    def remove(self, state: State, slots: Bool[Array, " N"]) -> State:
+        """Returns the state without the objects in these slots, which are free then."""
+        return streaming.remove(state, slots)
 
     def _stream(self, variables: Variables) -> Stream:
         return Stream(self.config, self.network, variables)

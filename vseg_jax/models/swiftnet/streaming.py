@@ -2,8 +2,8 @@
 
 A frame reads the memory of all frames before it; then it becomes the previous frame. The part of a
 previous frame that is kept enters the ring after the next frame has been read, as in the public
-code. Everything has a fixed size, so nothing is recompiled when a video gets longer or an object
-enters.
+code. Everything has a fixed size, so nothing is recompiled when a video gets longer, an object is
+corrected, or one enters a free slot.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vseg_jax.models.swiftnet.aggregation import aggregate, others, probabilitie
 from vseg_jax.models.swiftnet.config import SwiftnetConfig
 from vseg_jax.models.swiftnet.encoders import STRIDE, Features
 from vseg_jax.tasks.slots import slot_masks
-from vseg_jax.tasks.vos import Prompt, SlotMasks, index
+from vseg_jax.tasks.vos import Prompt, SlotMasks, corrected, index, named_masks
 
 
 @struct.dataclass
@@ -52,7 +52,7 @@ class State:
       memory: see `Memory`.
       present: [N] bool, slots that hold an object.
       count: [] int32, frames seen.
-      due: [] bool, whether the last frame is to be kept in the ring.
+      due: [N] bool, slots for which the last frame is to be kept in the ring.
       last: see `Last`; None unless `trigger` is "vat".
       keys: adapted parameters of the key convolutions; None without adaptation. The model's
         variables never change, so the next video starts from them.
@@ -66,6 +66,24 @@ class State:
     last: Last | None
     keys: Any
     adaptation: adaptation.Adaptation | None
+
+
+def grow(state: State, slots: int) -> State:
+    """Returns the state with more slots, of which the new ones are free."""
+
+    def padded(x: Array) -> Array:
+        return jnp.pad(x, [(0, slots - x.shape[0]), *[(0, 0)] * (x.ndim - 1)])
+
+    m = state.memory
+    memory = m.replace(keys=padded(m.keys), values=padded(m.values), valid=padded(m.valid),
+                       prompts=padded(m.prompts))
+    return state.replace(memory=memory, present=padded(state.present), due=padded(state.due))
+
+
+def remove(state: State, slots: Bool[Array, " N"]) -> State:
+    """Returns the state without the objects in these slots, which are free then."""
+    return state.replace(memory=mem.remove(state.memory, slots), present=state.present & ~slots,
+                         due=state.due & ~slots)
 
 
 def padding(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -116,7 +134,7 @@ class Stream:
           objects: N, slots of the stream.
         """
         c = self.config
-        masks = slot_masks(prompt["mask"], objects)
+        masks, _ = named_masks(prompt, objects)
         present = masks.any((1, 2))
         image = prepare(frame)[None]
         features = self._apply(image, method="encode")
@@ -125,13 +143,12 @@ class Stream:
         if c.adaptation_steps:
             keys, report = self._adapt(features, fused, masks, present)
         key, value = self._with_keys(keys)._memorize(fused)
-        ring = c.capacity * c.kept(key.shape[1]) if c.memory_update else None
         last = None
         if c.trigger == "vat":
             last = Last(frame, index(masks), jnp.zeros((), jnp.float32))
         return State(
-            mem.create(key, value, present, ring, c.dtype), present, jnp.ones((), jnp.int32),
-            jnp.zeros((), bool), last, keys, report,
+            mem.create(self._layout(key), key, value, present, c.dtype), present,
+            jnp.ones((), jnp.int32), jnp.zeros_like(present), last, keys, report,
         )
 
     def step(
@@ -139,38 +156,40 @@ class Stream:
     ) -> tuple[State, SlotMasks]:
         """Predicts the next frame and remembers it.
 
-        Where the prompt names a slot, the prompt overrides the prediction: that slot's probability
-        is 1 and every other's 0. For a slot that it names for the first time, this frame becomes
-        the first one in the memory. A slot that was there already is corrected; its own first frame
-        stays, and this frame is kept in the ring.
+        The slots that the prompt names have its masks in place of the prediction (see `Prompt` and
+        `corrected`). For them, this frame is kept whole in the memory: as the first one of a slot
+        that was free, which needs a pixel, else as a correction.
         """
         stream = self._with_keys(state.keys)
         image = prepare(frame)[None]
         features = stream._apply(image, method="encode")
         probability = stream._segment(state, features, frame.shape[:2])
-        present, entering = state.present, jnp.zeros_like(state.present)
+        present, named = state.present, jnp.zeros_like(state.present)
         if prompt is not None:
-            prompted = slot_masks(prompt["mask"], present.shape[0])
-            named = prompted.any((1, 2))
-            entering, present = named & ~present, present | named
-            probability = jnp.where(prompted.any(0), prompted, probability)
+            masks, named = named_masks(prompt, len(present))
+            named &= present | masks.any((1, 2))
+            present, probability = present | named, corrected(probability, masks, named)
+        slots = index(probability)
+        scores = _scores(probability, slots)
+        remembered = present & ~named & (scores >= self.config.min_confidence)
         memory = state.memory
         if self.config.memory_update or prompt is not None:
             key, value = stream._memorize(stream._fuse(features, image, probability))
+            layout = self._layout(key)
             if self.config.memory_update:
-                places = key.shape[1]
-                memory = mem.keep_previous(memory, state.due, places, self.config.kept(places))
-                memory = mem.set_previous(memory, key, value, present & ~entering)
+                memory = mem.keep_previous(memory, layout, state.due)
+                memory = mem.set_previous(memory, layout, key, value, remembered, named)
             if prompt is not None:
-                memory = mem.set_first(memory, key, value, entering)
-        slots = index(probability)
+                memory = mem.set_prompted(memory, layout, key, value, named)
         due, last = _trigger(self.config, state, frame, slots)
-        if prompt is not None:
-            due |= (named & ~entering).any()
-        prediction = SlotMasks(probability, _scores(probability, slots), state.count)
         return state.replace(
-            memory=memory, present=present, count=state.count + 1, due=due, last=last
-        ), prediction
+            memory=memory, present=present, count=state.count + 1, due=due & remembered, last=last
+        ), SlotMasks(probability, scores, state.count)
+
+    def _layout(self, key: Float[Array, "N P K"]) -> mem.Layout:
+        c, places = self.config, key.shape[1]
+        return mem.Layout(
+            places, c.corrections, c.capacity if c.memory_update else 0, c.kept(places))
 
     def _apply(self, *inputs: Any, method: str) -> Any:
         return self.network.apply(self.variables, *inputs, method=method)
@@ -184,7 +203,7 @@ class Stream:
     ) -> Float[Array, "N H W"]:
         key, value = self._apply(features, method="query")
         query = key.reshape(-1, key.shape[-1])
-        read = mem.recall(query, state.memory, query.shape[0])
+        read = mem.recall(query, state.memory, query.shape[0], self.config.top_k)
         read = read.reshape(1, -1, *value.shape[1:])
         probability = self._apply(read, value, features, method="decode")[0]
         return probabilities(aggregate(crop(probability, *size), state.present))
