@@ -41,29 +41,38 @@ class Follower:
 
     def start(self, variables, frame, prompt):
         TRACES["start"] += 1
-        colors, present = self._colors(frame, prompt["mask"], background=True)
+        slots = len(prompt["named"]) if "named" in prompt else self.config.objects
+        colors, present = self._colors(frame, prompt["mask"], slots, background=True)
         return {"colors": colors, "present": present, "count": jnp.array(0)}
 
     def step(self, variables, state, frame, prompt=None):
         TRACES["step" if prompt is None else "step with masks"] += 1
         colors, present = state["colors"], state["present"]
-        prompted = jnp.zeros((self.config.objects, *frame.shape[:2]))
+        slots = len(present) - 1
         if prompt is not None:
-            new, marked = self._colors(frame, prompt["mask"], background=False)
+            new, marked = self._colors(frame, prompt["mask"], slots, background=False)
             colors = jnp.where(marked[:, None], new, colors)
             present |= marked
-            prompted = slot_masks(prompt["mask"], self.config.objects)
         distance = jnp.linalg.norm(frame[None] / 255.0 - colors[:, None, None], axis=-1)
         score = jnp.where(present[:, None, None], -variables["params"]["gain"] * distance, -1e9)
         probability = jax.nn.softmax(score, axis=0)[1:]
-        probability = jnp.where(prompted.any(0), prompted, probability)
+        if prompt is not None:
+            probability = vos.corrected(probability, *vos.named_masks(prompt, slots))
         count = state["count"] + 1
         return ({"colors": colors, "present": present, "count": count},
                 vos.SlotMasks(probability, probability.max((-2, -1)), count))
 
-    def _colors(self, frame, mask, background):
+    def grow(self, state, slots):
+        missing = 1 + slots - len(state["present"])
+        return {**state, "colors": jnp.pad(state["colors"], ((0, missing), (0, 0))),
+                "present": jnp.pad(state["present"], (0, missing))}
+
+    def remove(self, state, slots):
+        return {**state, "present": state["present"].at[1:].set(state["present"][1:] & ~slots)}
+
+    def _colors(self, frame, mask, slots, background):
         """[1 + N, 3] mean colors and [1 + N] whether there is such a pixel."""
-        objects = slot_masks(mask, self.config.objects)
+        objects = slot_masks(mask, slots)
         masks = jnp.concatenate([(mask == 0)[None] * background, objects])
         pixels = masks.sum((1, 2))
         sums = jnp.einsum("nhw,hwc->nc", masks.astype(jnp.float32), frame / 255.0)

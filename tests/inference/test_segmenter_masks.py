@@ -58,6 +58,87 @@ def test_objects_enter_later_and_keep_their_ids(segmenter, video):
     assert together[1].ids == (1,) and together[2].ids == (1, 2)
 
 
+def test_a_correction_is_the_whole_truth_about_the_objects_that_it_names(segmenter, video):
+    frames, truth = video
+    session = segmenter.start(frames[0], mask=truth[0])
+    part = (truth[1] == 1) & (np.arange(SIZE[0])[:, None] % 2 == 0)
+    assert part.any()
+    wanted = np.where((truth[1] == 1) & ~part, 0, truth[1])
+    assert (session.step(frames[1], part).index == wanted).all(), "object 1 has lost pixels"
+    assert (session.step(frames[2]).index == truth[2]).all()
+    gone = session.step(frames[3], np.zeros(SIZE, np.uint8), objects=[1])
+    assert gone.ids == (1, 2) and (gone.index == np.where(truth[3] == 1, 0, truth[3])).all()
+    # The mask does not speak for object 1: its pixels in it are ignored.
+    other = session.step(frames[4], np.where(truth[4] == 2, 0, 1), objects=[2])
+    assert (other.index == np.where(truth[4] == 2, 0, truth[4])).all()
+    assert (session.step(frames[5]).index == truth[5]).all(), "both are found again"
+    together = segmenter.start_many([frames[0]] * 3, masks=[truth[0]] * 3)
+    nothing = np.zeros(SIZE, np.uint8)
+    indices = [s.index for s in together.step(
+        [frames[1]] * 3, [nothing, None, part], objects=[[2, 1], None, None])]
+    for index, of_stream in zip(indices, (nothing, truth[1], wanted), strict=True):
+        assert (index == of_stream).all()
+
+
+def test_objects_of_a_mask_must_be_known_or_have_pixels(segmenter, video):
+    frames, truth = video
+    session = segmenter.start(frames[0], mask=truth[0])
+    for mask, objects, said in (
+        (truth[1], [1, 7], "object 7 is unknown and has no pixel in the mask of frame 1"),
+        (truth[1], [0], "has 0; ids are integers from 1 to 254"),
+        (truth[1], ["1"], "has '1'; ids are integers"),
+        (None, [1], "there are objects but no mask for frame 1; give a mask"),
+        (np.zeros(SIZE, np.uint8), None, "list the objects that are not in this frame"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            session.step(frames[1], mask, objects=objects)
+    assert (session.step(frames[1]).index == truth[1]).all(), "a refused mask changes nothing"
+
+
+def test_an_object_is_removed_and_its_slot_and_id_are_free(segmenter, video):
+    frames, truth = video
+    session = segmenter.start(frames[0], mask=truth[0])
+    in_flight = session.push([frames[1]])
+    session.remove(1)
+    assert session.collect(in_flight)[0].ids == (1, 2), "the frame before it was removed"
+    left = session.step(frames[2])
+    assert left.ids == (2,) and left.probability.shape[0] == 1
+    assert (left.index == np.where(truth[2] == 2, 2, 0)).all() and left.scores.shape == (1,)
+    entered = session.step(frames[3], np.where(truth[3] == 1, 3, 0))
+    assert entered.ids == (3, 2) and session._state["present"].shape == (1, 3)
+    assert (entered.index == np.array([0, 3, 2])[truth[3]]).all()
+    session.remove([2, 3])
+    assert session.step(frames[4]).ids == () and not session.step(frames[4]).index.any()
+    assert (session.step(frames[5], truth[5]).index == truth[5]).all(), "the ids may return"
+    for wrong in (7, 0):
+        with pytest.raises(ValueError, match=f"no object {wrong} to remove; those .*: 1, 2"):
+            session.remove(wrong)
+    together = segmenter.start_many([frames[0]] * 2, masks=[truth[0]] * 2)
+    together.remove(2, stream=1)
+    assert [s.ids for s in together.step([frames[1]] * 2)] == [(1, 2), (1,)]
+
+
+def test_slots_follow_the_number_of_objects(segmenter, video):
+    frames, truth = video
+    model = standin_vos.Follower(standin_vos.FollowerConfig(objects=11))
+    many = Segmenter(model, standin_vos.variables())
+
+    def slots(session):
+        return session._state["present"].shape[1] - 1
+
+    session = many.start(frames[0], mask=truth[0] == 1)
+    assert slots(session) == 1
+    for number, wanted in ((2, 2), (3, 4), (4, 4), (5, 8), (6, 8), (7, 8), (8, 8), (9, 11)):
+        mask = np.zeros(SIZE, np.uint8)
+        mask[number, :] = number
+        assert len(session.step(frames[1], mask).ids) <= slots(session) == wanted
+    before = dict(standin_vos.TRACES)
+    again = many.start(frames[0], mask=truth[0] == 1)
+    again.step(frames[1], np.where(truth[1] == 2, 2, 0))
+    assert before == standin_vos.TRACES, "each size is compiled once"
+    assert slots(segmenter.start_many([frames[0]] * 2, masks=[truth[0], truth[0] == 1])) == 2
+
+
 def test_short_side_changes_the_input_and_not_the_size_of_the_masks(video):
     frames, truth = video
     small = Segmenter(standin_vos.Follower(), standin_vos.variables(), short_side=12)

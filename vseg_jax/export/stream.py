@@ -24,7 +24,8 @@ them with shapes and dtypes:
 has no prediction yet.
 
 A mask [S, H, W] holds the objects' slots: 0 background, 1 to N. `step(state, frames, mask=masks)`
-adds or corrects objects; a pixel that is 0 leaves the prediction as it is.
+adds or corrects objects: those that have a pixel in the mask have exactly these pixels. Others only
+lose the pixels that these take.
 
 A model with audio takes `audio`, float32 [S, 96, 64], the log-mel patches that end with the frames
 (`input_pipeline/audio.py` of the library computes them), and `audio_valid`, bool [S], with the

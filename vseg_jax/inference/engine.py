@@ -85,6 +85,14 @@ class Engine:
         """Returns states and predictions after the next frames; `states` is donated."""
         return _step(self.model, self.variables, states, inputs, prompts)
 
+    def grow(self, states: Any, slots: int) -> Any:
+        """Returns the states with more slots, for models that take mask prompts."""
+        return _grow(self.model, states, slots)
+
+    def remove(self, states: Any, slots: np.ndarray) -> Any:
+        """Returns the states with these slots free, bool [streams, N]; `states` is donated."""
+        return _remove(self.model, states, slots)
+
     def summary(self, states: Any) -> Any:
         """Returns the model's summary of the identities of each stream."""
         return _summary(self.model, states)
@@ -107,6 +115,17 @@ def _first_step(
 @functools.partial(jax.jit, static_argnums=0)
 def _summary(model: Any, states: Any) -> Any:
     return jax.vmap(model.summary)(states)
+
+
+# The models of the task "vos" have `grow` and `remove`.
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _grow(model: Any, states: Any, slots: int) -> Any:
+    return jax.vmap(lambda state: model.grow(state, slots))(states)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _remove(model: Any, states: Any, slots: jax.Array) -> Any:
+    return jax.vmap(model.remove)(states, slots)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)

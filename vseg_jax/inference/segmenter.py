@@ -11,7 +11,7 @@ Live, frame by frame (a model that looks ahead predicts `segmenter.model.delay` 
     rest = session.finish()
 
 With a model that takes mask prompts, the first frame's index mask (uint8 [H, W], 0 is background)
-names the objects, and later masks add more:
+names the objects, and later masks add more and correct those that are there:
 
     session = segmenter.start(frame, mask=mask)
     segmentation = session.step(next_frame)   # segmentation.index has the ids of the mask

@@ -74,19 +74,24 @@ class Session:
         self.first: Any = first[0] if first and single else first
         self.adaptation = _adaptation_report(self._state)
 
-    def step(self, frame: Any, mask: Any = None, flow: Any = None, audio: Any = None) -> Any:
+    def step(self, frame: Any, mask: Any = None, flow: Any = None, audio: Any = None,
+             objects: Any = None) -> Any:
         """Takes the next frame (of each stream) and returns the segmentation that is due.
 
         Args:
           frame: uint8 RGB [H, W, 3]; a list of them for several streams.
           mask: for models that take mask prompts: an index mask [H, W] of objects that enter with
-            this frame or are corrected; other pixels keep the model's own prediction. A list for
-            several streams, None for those without.
+            this frame or are corrected. It is the whole truth about the objects that it names: they
+            lose the pixels that they do not have in it. Other objects only lose the pixels that
+            these take. A list for several streams, None for those without.
           flow: for models that read optical flow: [H, W, 2], from the previous frame to this one (a
             list for several streams). The segmenter computes it if it is left out.
           audio: for models that use audio: the samples since the previous frame, float [n] in
             [-1, 1], mono, 16 kHz, of any length (a list for several streams, None for those
             without). A frame without samples counts as silent.
+          objects: the ids of the objects that the mask speaks for, by default all that have a pixel
+            in it. One without a pixel is not in this frame; the pixels of ids that are not listed
+            are ignored. A list of them for several streams, None for those without.
 
         Returns:
           A `Segmentation`, for models with a delay of an earlier frame, or None while none is due;
@@ -98,9 +103,25 @@ class Session:
             called before. The message says what is wanted.
         """
         if self._single:
-            one = [None if x is None else [x] for x in (mask, flow, audio)]
+            one = [None if x is None else [x] for x in (mask, flow, audio, objects)]
             return self.collect(self.push([frame], *one))[0]
-        return self.collect(self.push(frame, mask, flow, audio))
+        return self.collect(self.push(frame, mask, flow, audio, objects))
+
+    def remove(self, ids: int | Sequence[int], stream: int = 0) -> None:
+        """Removes objects; from the next frame on they are background.
+
+        Their slots are free for other objects, and their ids may enter again. An object that has
+        only left the picture need not be removed; it is found again when it comes back.
+
+        Args:
+          ids: of the object or the objects.
+          stream: the number of the stream that has them.
+
+        Raises:
+          ValueError: the stream has no such object, or the model does not take mask prompts.
+        """
+        ids = list(ids) if isinstance(ids, Sequence) else [ids]
+        self._state = self._streams.remove(self._state, ids, stream)
 
     def finish(self) -> list[Any]:
         """Ends the streams and returns the segmentations that are still due, in order.
@@ -118,7 +139,7 @@ class Session:
 
     def push(
         self, frames: Images, masks: Masks | None = None, flow: Images | None = None,
-        audio: Sequence[Any] | None = None,
+        audio: Sequence[Any] | None = None, objects: Sequence[Any] | None = None,
     ) -> Outputs:
         """Sends the streams' next frames to the device and does not wait for the prediction.
 
@@ -130,14 +151,15 @@ class Session:
         if self._finished:
             raise ValueError("this session is finished; start a new one")
         for given, name in ((frames, "frames"), (masks, "masks"), (flow, "flow fields"),
-                            (audio, "audio arrays")):
+                            (audio, "audio arrays"), (objects, "lists of objects")):
             if given is not None and len(given) != len(self._geometries):
                 raise ValueError(f"{len(given)} {name} for {len(self._geometries)} streams")
         for frame, geometry in zip(frames, self._geometries, strict=True):
             check_frame(frame, geometry.crop[2:], self._count)
         if flow is not None:
             self._check_flow(flow)
-        prompts = self._streams.encode(masks, audio, self._count)
+        prompts = self._streams.encode(masks, audio, self._count, objects)
+        self._state = self._streams.fit(self._state, prompts)
         if flow is None and self._engine.flow is not None:
             flow = [self._engine.flow(before[None], now[None])[0]
                     for before, now in zip(self._last, frames, strict=True)]

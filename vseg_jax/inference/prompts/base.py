@@ -81,9 +81,15 @@ class TaskStreams:
         raise NotImplementedError
 
     def encode(
-        self, masks: Masks | None, audio: Sequence[Any] | None, frame: int
+        self, masks: Masks | None, audio: Sequence[Any] | None, frame: int,
+        objects: Sequence[Any] | None = None,
     ) -> dict[str, np.ndarray] | None:
         """Returns what the prompts that come with frame number `frame` are for the model.
+
+        Args:
+          masks, audio: the prompts, one per stream, None for those without.
+          frame: number of the frame.
+          objects: the ids that each mask speaks for, see `Session.step`.
 
         Raises:
           ValueError: the model does not take such prompts, or one cannot be used. The streams are
@@ -91,9 +97,23 @@ class TaskStreams:
         """
         if masks is not None and any(mask is not None for mask in masks):
             self.check_prompt(None, masks)
+        if self.prompt != "mask" and any(x is not None for x in objects or ()):
+            raise ValueError("objects are those of a mask prompt, which this model does not take")
         if audio is not None and any(samples is not None for samples in audio):
             raise ValueError("this model does not use audio; leave `audio` out")
         return None
+
+    def fit(self, state: Any, prompts: Any) -> Any:
+        """Returns the state with room for what `encode` returned."""
+        return state
+
+    def remove(self, state: Any, ids: Sequence[int], stream: int) -> Any:
+        """Returns the state of the model without these objects of a stream.
+
+        Raises:
+          ValueError: the stream has no such object, or the model finds objects by itself.
+        """
+        raise ValueError("remove() is for models that take mask prompts")
 
     def decode(self, output: Any, frames: Images, ids: Ids) -> list[Segmentation]:
         """Returns the segmentations that a model's output means, one per stream.

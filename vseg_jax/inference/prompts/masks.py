@@ -1,15 +1,15 @@
 """Index masks that users give: read, checked, and their ids mapped to a model's slots.
 
 An index mask is [H, W]: 0 is background, the other values (1 to 254) are the ids of the objects on
-whose pixels they stand. A model has a fixed number of slots, 1 to N; objects take them in the order
-in which they enter.
+whose pixels they stand. A model has slots, 1 to N; objects take them in the order in which they
+enter. `ids` are those of the objects in the slots; 0 is a slot that is free again.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,13 @@ def _read_png(path: Path) -> UInt8[np.ndarray, "H W"]:
     return mask.astype(np.uint8)
 
 
-def check_mask(mask: Any, size: tuple[int, int], frame: int) -> UInt8[np.ndarray, "H W"]:
+def check_mask(
+    mask: Any, size: tuple[int, int], frame: int, empty: bool = False
+) -> UInt8[np.ndarray, "H W"]:
     """Returns the mask of frame number `frame`, which has `size` (height, width), as uint8.
 
-    True in a bool mask is object 1; integers of any type are accepted.
+    True in a bool mask is object 1; integers of any type are accepted. Only if it may be `empty`,
+    it needs no object.
 
     Raises:
       ValueError: the mask has the wrong shape, type or values; the message says what is wanted.
@@ -88,33 +91,64 @@ def check_mask(mask: Any, size: tuple[int, int], frame: int) -> UInt8[np.ndarray
                          "object as 1, and unknown pixels as 0")
     if low < 0 or high > VOID:
         raise ValueError(f"{name} has the value {low if low < 0 else high}; ids are 1 to 254")
-    if high == 0:
-        raise ValueError(f"{name} has no object: every pixel is 0; write the object as 1")
+    if high == 0 and not empty:
+        raise ValueError(f"{name} has no object: every pixel is 0; write the object as 1, or list "
+                         "the objects that are not in this frame in `objects`")
     return mask.astype(np.uint8)
+
+
+def check_objects(
+    objects: Collection[Any], ids: tuple[int, ...], mask: UInt8[np.ndarray, "H W"], frame: int
+) -> UInt8[np.ndarray, "H W"]:
+    """Returns the mask without the objects that it does not speak for.
+
+    Args:
+      objects: ids that the mask of frame number `frame` speaks for.
+      ids: of the slots.
+      mask: checked.
+
+    Raises:
+      ValueError: an id is not one, or is unknown and has no pixel.
+    """
+    wrong = [i for i in objects if isinstance(i, bool) or not isinstance(i, int | np.integer)
+             or not 0 < i < VOID]
+    if wrong:
+        raise ValueError(f"objects of the mask of frame {frame} has {wrong[0]!r}; ids are integers "
+                         "from 1 to 254")
+    mask = np.where(np.isin(mask, list(objects)), mask, np.uint8(0))
+    unknown = sorted(set(objects) - set(ids) - set(object_ids(mask)))
+    if unknown:
+        raise ValueError(f"object {unknown[0]} is unknown and has no pixel in the mask of frame "
+                         f"{frame}; an object enters with its pixels")
+    return mask
 
 
 def add_ids(
     ids: tuple[int, ...], mask: UInt8[np.ndarray, "H W"], capacity: int
 ) -> tuple[int, ...]:
-    """Returns the ids of slots 1, 2, ...: the known ones, then the new ones of a mask.
+    """Returns the ids of slots 1, 2, ...: the known ones, and the new ones of a mask.
 
-    Warns if the ids are not 1, 2, ... without a gap, because such a mask is often a photograph.
+    New ones take the slots that are free again, then further ones. Warns if the ids are not 1, 2,
+    ... without a gap, because such a mask is often a photograph.
 
     Raises:
       ValueError: there are more ids than the model has slots.
     """
-    found = ids + tuple(i for i in object_ids(mask) if i not in ids)
+    new = [i for i in object_ids(mask) if i not in ids]
+    slots = [i or (new.pop(0) if new else 0) for i in ids] + new
+    before, found = ([i for i in x if i] for x in (ids, slots))
     if len(found) > capacity:
         shown = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
         raise ValueError(
             f"{len(found)} objects ({shown}), but the model was built for {capacity}: give fewer, "
-            "or build it with a higher model.objects (a grayscale image is not an index mask)"
+            "remove() those that are gone, or build it with a higher model.objects (a grayscale "
+            "image is not an index mask)"
         )
-    gaps, before = (sorted(x) != list(range(1, len(x) + 1)) for x in (found, ids))
-    if gaps and not before:
+    gaps, had_gaps = (sorted(x) != list(range(1, len(x) + 1)) for x in (found, before))
+    if gaps and not had_gaps:
         warnings.warn(f"the objects' ids have gaps: {', '.join(map(str, sorted(found)))}; they are "
                       "kept (a grayscale image is not an index mask)", stacklevel=2)
-    return found
+    return tuple(slots)
 
 
 def object_ids(mask: UInt8[np.ndarray, "H W"]) -> list[int]:
@@ -128,4 +162,5 @@ def to_slots(
     """Returns the mask with each id replaced by the number of its slot."""
     table = np.zeros(256, np.uint8)
     table[list(ids)] = np.arange(1, len(ids) + 1)
+    table[0] = 0   # free slots
     return table[mask]

@@ -51,12 +51,13 @@ class InstanceStreams(TaskStreams):
         return state, self.decode(jax.device_get(output), frames, self.ids)
 
     def encode(
-        self, masks: Masks | None, audio: Sequence[Any] | None, frame: int
+        self, masks: Masks | None, audio: Sequence[Any] | None, frame: int,
+        objects: Sequence[Any] | None = None,
     ) -> dict[str, np.ndarray] | None:
         """Returns the log-mel patches that end with the frames; None for models without audio."""
         if not self.engine.uses_audio:
-            return super().encode(masks, audio, frame)
-        super().encode(masks, None, frame)
+            return super().encode(masks, audio, frame, objects)
+        super().encode(masks, None, frame, objects)
         audio = [None] * len(self._audio) if audio is None else audio
         if len(audio) != len(self._audio):
             raise ValueError(f"{len(audio)} audio arrays for {len(self._audio)} streams")

@@ -38,6 +38,10 @@ class MaskStreams(TaskStreams):
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         return Geometry((0, 0, height, width), size, size)
 
+    def __init__(self, engine: Engine, sizes: Sequence[tuple[int, int]]) -> None:
+        super().__init__(engine, sizes)
+        self.slots = 1   # of each stream's state
+
     def start(
         self, frames: Images, inputs: np.ndarray, queries: Sequence[str] | None,
         masks: Masks | None, audio: Sequence[Any] | None,
@@ -46,39 +50,75 @@ class MaskStreams(TaskStreams):
         assert masks is not None   # see check_prompt
         check_counts(frames, masks, "masks")
         super().encode(None, audio, 0)
-        state = self.engine.start(inputs, self._encode(masks, 0))
+        prompts = self._encode(masks, 0)
+        self.slots = prompts["named"].shape[1]
+        state = self.engine.start(inputs, prompts)
         first = []
         for image, mask, ids in zip(frames, masks, self.ids, strict=True):
+            # A stream without a mask has no object yet.
             probability = np.zeros((len(ids), *image.shape[:2]), np.float32)
-            if mask is not None:   # a stream whose objects all enter later
+            if mask is not None:
                 probability[:] = np.asarray(mask) == np.array(ids)[:, None, None]
             first.append(Segmentation(0, image, probability, np.ones(len(ids), np.float32),
                                       EXCLUSIVE, ids))
         return state, first
 
     def encode(
-        self, masks: Masks | None, audio: Sequence[Any] | None, frame: int
+        self, masks: Masks | None, audio: Sequence[Any] | None, frame: int,
+        objects: Sequence[Any] | None = None,
     ) -> dict[str, np.ndarray] | None:
-        """Returns the masks at the input's size with slots in place of ids, or None."""
-        super().encode(None, audio, frame)
-        if masks is None or all(mask is None for mask in masks):
-            return None
-        return self._encode(masks, frame)
+        """Returns the `vseg_jax.tasks.vos.Prompt` of each stream, or None.
 
-    def _encode(self, masks: Masks, frame: int) -> dict[str, np.ndarray]:
-        # A stream without a mask gets one of zeros, which leaves all pixels to the model.
-        known, encoded = [], []
-        for mask, geometry, ids in zip(masks, self.geometries, self.ids, strict=True):
-            small = np.zeros(geometry.size, np.uint8)
-            if mask is not None:
-                mask = user_masks.check_mask(mask, geometry.crop[2:], frame)
-                ids = user_masks.add_ids(ids, mask, self.engine.model.config.objects)
-                small = user_masks.to_slots(geometry.mask(mask), ids)
-                _check_kept(mask, small, ids, frame)
+        Masks are at the input's size and have slots in place of ids.
+        """
+        super().encode(None, audio, frame)
+        if masks is None:
+            masks = [None] * len(self.geometries)
+        if objects is None:
+            objects = [None] * len(self.geometries)
+        if all(x is None for x in (*masks, *objects)):
+            return None
+        return self._encode(masks, frame, objects)
+
+    def _encode(
+        self, masks: Masks, frame: int, objects: Sequence[Any] | None = None
+    ) -> dict[str, np.ndarray]:
+        capacity = self.engine.model.config.objects
+        known, small, named = [], [], []
+        for mask, speaks_for, geometry, ids in zip(
+                masks, objects or [None] * len(masks), self.geometries, self.ids, strict=True):
+            mask, ids, of_mask = _check(mask, speaks_for, geometry, ids, capacity, frame)
             known.append(ids)
-            encoded.append(small)
+            small.append(user_masks.to_slots(geometry.mask(mask), ids))
+            named.append(of_mask)
+            _check_kept(mask, small[-1], ids, frame)
         self.ids = known
-        return {"mask": np.stack(encoded)}
+        slots = max(self.slots, _slots(max(map(len, known)), capacity))
+        speaks = np.zeros((len(known), slots), bool)
+        for row, ids, of_mask in zip(speaks, known, named, strict=True):
+            row[:len(ids)] = np.isin(ids, of_mask)
+        return {"mask": np.stack(small), "named": speaks}
+
+    def fit(self, state: Any, prompts: Any) -> Any:
+        """Returns the state with as many slots as the prompts have; slots never become fewer."""
+        if prompts is not None and prompts["named"].shape[1] > self.slots:
+            self.slots = prompts["named"].shape[1]
+            state = self.engine.grow(state, self.slots)
+        return state
+
+    def remove(self, state: Any, ids: Sequence[int], stream: int) -> Any:
+        """Returns the state without these objects; their slots are free; see the base class."""
+        known = self.ids[stream]
+        unknown = [i for i in ids if i == 0 or i not in known]
+        if unknown:
+            shown = ", ".join(str(i) for i in known if i) or "none"
+            raise ValueError(f"there is no object {unknown[0]!r} to remove; those of the stream: "
+                             f"{shown}")
+        slots = np.zeros((len(self.ids), self.slots), bool)
+        slots[stream, :len(known)] = np.isin(known, ids)
+        left = tuple(0 if i in ids else i for i in known)
+        self.ids = [left if k == stream else others for k, others in enumerate(self.ids)]
+        return self.engine.remove(state, slots)
 
     def decode(self, output: SlotMasks, frames: Images, ids: Ids) -> list[Segmentation]:
         """Returns the segmentations of the objects under their ids; empty slots are left out."""
@@ -86,11 +126,38 @@ class MaskStreams(TaskStreams):
         for number, image, geometry, known, maps, scores in zip(
                 output.frame, frames, self.geometries, ids, output.probability, output.scores,
                 strict=True):
-            n = len(known)
-            probability = all_to_original(maps[:n], geometry.affine, image.shape[:2])
+            taken = [slot for slot, i in enumerate(known) if i]
+            probability = all_to_original(maps[taken], geometry.affine, image.shape[:2])
             segmentations.append(Segmentation(
-                int(number), image, probability, scores[:n].astype(np.float32), EXCLUSIVE, known))
+                int(number), image, probability, scores[taken].astype(np.float32), EXCLUSIVE,
+                tuple(i for i in known if i)))
         return segmentations
+
+
+def _slots(objects: int, capacity: int) -> int:
+    """Returns how many slots serve so many objects: powers of two, so that few sizes compile."""
+    return min(1 << max(objects - 1, 0).bit_length(), capacity)
+
+
+def _check(
+    mask: Any, objects: Any, geometry: Geometry, ids: tuple[int, ...],
+    capacity: int, frame: int,
+) -> tuple[np.ndarray, tuple[int, ...], list[int]]:
+    """Returns a checked mask, the ids of the slots with it, and those that it speaks for.
+
+    A stream without a mask gets one of zeros, which speaks for nothing.
+    """
+    size = geometry.crop[2:]
+    if mask is None:
+        if objects is not None:
+            raise ValueError(f"there are objects but no mask for frame {frame}; give a mask, whose "
+                             "pixels are 0 where none of these objects is")
+        return np.zeros(size, np.uint8), ids, []
+    mask = user_masks.check_mask(mask, size, frame, empty=objects is not None)
+    if objects is not None:
+        mask = user_masks.check_objects(objects, ids, mask, frame)
+    named = user_masks.object_ids(mask) if objects is None else list(objects)
+    return mask, user_masks.add_ids(ids, mask, capacity), named
 
 
 def _check_kept(mask: np.ndarray, small: np.ndarray, ids: tuple[int, ...], frame: int) -> None:
