@@ -15,9 +15,15 @@ Variants:
           38.6 and 61.3. We have not trained it yet. `vseg dry_run` reports the cost of a step.
 
           The prepared data must contain flow: `vseg flow` makes a copy with flow, and
-          `--config.data.prepared` names that copy. The compatibility flags for the public
-          checkpoint: `--config.text.whole_words=True --config.model.bug_compat_mask=True
-          --config.model.bug_compat_gate=True`.
+          `--config.data.prepared` names that copy.
+
+  public  The same with every setting of the public checkpoint: its mistakes, its tokens, its
+          padding and resizing.
+
+              vseg import --config mmvt:public --weights mmvt.pth --output mmvt \\
+                --config.text.tokenizer=/weights/bert-base-uncased
+              vseg predict --model mmvt --video clip.mp4 --query "a dog running" \\
+                --raft raft-sintel.pth --output masks
 
   davis   Real but small enough for a CPU: 10 training sequences of DAVIS 2016 with one
           expression each, a frozen ResNet-50 and a frozen MiniLM, ResNet-18 for the flow, which
@@ -77,6 +83,14 @@ def _a2d() -> ConfigDict:
     return config
 
 
+def _public() -> ConfigDict:
+    config = _a2d()
+    config.clip.update(resize="pad_centered", interpolation="bicubic")
+    config.text.whole_words = True
+    config.model.update(bug_compat_mask=True, bug_compat_gate=True)
+    return config
+
+
 def _davis() -> ConfigDict:
     config = _expressions.davis(frozen="^vision/")
     config.clip = section(
@@ -107,4 +121,4 @@ def _shapes() -> ConfigDict:
     return config
 
 
-VARIANTS = {"a2d": _a2d, "davis": _davis, "shapes": _shapes}
+VARIANTS = {"a2d": _a2d, "public": _public, "davis": _davis, "shapes": _shapes}

@@ -18,6 +18,14 @@ Variants:
           With this training the paper reports J&F 78.0 on DAVIS 2017 val, 79.0 with adaptation.
           We have trained neither stage; `vseg dry_run` reports the cost of a step.
 
+  stm, swiftnet18  The public models of both networks: STM with ResNet-50 (the authors' and those of
+          the public training code), SwiftNet with ResNet-18. Every setting is that of their public
+          evaluation on DAVIS; training continues with the second stage.
+
+              vseg import --config swiftnet:stm --weights STM_weights.pth --output stm
+              vseg evaluate --config swiftnet:stm --workdir stm \\
+                --config.extra_datasets.davis.source=/data/DAVIS
+
   davis1, davis2  Real but small enough for a CPU: 10 sequences of DAVIS 2016 and synthetic clips, a
           frozen EfficientNet-Lite0; pairs of frames first, then clips of three. The documentation
           lists the results.
@@ -88,6 +96,21 @@ def _stage2() -> ConfigDict:
     config.propagation = section(PropagationConfig)
     link(config.extra_datasets.davis, [config.evaluation.datasets.davis_val], "source")
     return config
+
+
+def _public_model(**keys: object) -> ConfigDict:
+    config = _stage2()
+    config.model.update(keys)
+    config.evaluation.short_side = 480
+    return config
+
+
+def _stm() -> ConfigDict:
+    return _public_model(network="stm")
+
+
+def _swiftnet18() -> ConfigDict:
+    return _public_model(depth=18)
 
 
 def _davis1() -> ConfigDict:
@@ -164,5 +187,6 @@ def _shapes() -> ConfigDict:
 
 
 VARIANTS = {
-    "stage1": _stage1, "stage2": _stage2, "davis1": _davis1, "davis2": _davis2, "shapes": _shapes,
+    "stage1": _stage1, "stage2": _stage2, "stm": _stm, "swiftnet18": _swiftnet18,
+    "davis1": _davis1, "davis2": _davis2, "shapes": _shapes,
 }

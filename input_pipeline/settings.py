@@ -36,7 +36,10 @@ class ClipConfig:
     target: int = 4  # index of the annotated frame in the clip
     height: int = 320
     width: int = 320
-    resize: Literal["stretch", "pad"] = "stretch"  # pad keeps the aspect ratio, bottom and right
+    # Both paddings keep the aspect ratio: pad below and right, pad_centered on both sides.
+    resize: Literal["stretch", "pad", "pad_centered"] = "stretch"
+    # Of frames: area averages where they shrink, else it is bilinear; bicubic is Pillow's filter.
+    interpolation: Literal["area", "bicubic"] = "area"
     crop: float = 1.0  # smallest side of the random training crop, as a share of the frame's side
     flip: float = 0.0  # probability of a mirrored training clip; swaps "left" and "right"
     color: float = 0.0  # strength of brightness, contrast and saturation jitter in training

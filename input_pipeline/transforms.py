@@ -6,13 +6,17 @@ Coordinates are pixel edges: (0, 0) is the upper-left corner of the upper-left p
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.settings import ClipConfig, PropagationConfig
 
+Resize = Callable[[np.ndarray, tuple[int, int]], np.ndarray]  # image and (width, height)
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
@@ -23,14 +27,18 @@ class Geometry:
     Attributes:
       crop: (top, left, height, width) in original pixels.
       size: (height, width) of the input.
-      inner: (height, width) of the resized crop; the rest, below and to the right, is padding.
+      inner: (height, width) of the resized crop; the rest is padding.
       flip: whether the input is mirrored left to right.
+      corner: (top, left) of the resized crop in the input, before the mirroring.
+      bicubic: whether frames are resized by Pillow's bicubic filter, see `frame`.
     """
 
     crop: tuple[int, int, int, int]
     size: tuple[int, int]
     inner: tuple[int, int]
     flip: bool = False
+    corner: tuple[int, int] = (0, 0)
+    bicubic: bool = False
 
     @property
     def affine(self) -> np.ndarray:
@@ -40,30 +48,45 @@ class Geometry:
         """
         top, left, height, width = self.crop
         scale_y, scale_x = self.inner[0] / height, self.inner[1] / width
-        offset_y, offset_x = -top * scale_y, -left * scale_x
+        offset_y, offset_x = self.corner[0] - top * scale_y, self.corner[1] - left * scale_x
         if self.flip:
             scale_x, offset_x = -scale_x, self.size[1] - offset_x
         return np.array([scale_y, scale_x, offset_y, offset_x], np.float32)
 
     def frame(self, rgb: np.ndarray) -> np.ndarray:
-        """Returns a frame uint8 [h, w, 3] at the input size; area-averaged if it shrinks."""
+        """Returns a frame uint8 [h, w, 3] at the input size; padding is black.
+
+        It is area-averaged if it shrinks and else bilinear; or bicubic, with Pillow's filter, which
+        widens with the scale if the frame shrinks.
+        """
+        if self.bicubic:
+            return self._apply(rgb, _bicubic, 0)
         shrinks = self.inner[0] < self.crop[2] or self.inner[1] < self.crop[3]
-        return self._apply(rgb, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR, 0)
+        return self._apply(rgb, _resize(cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), 0)
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
         """Returns an index mask uint8 [h, w] at the input size, nearest; padding is void."""
-        return self._apply(mask, cv2.INTER_NEAREST_EXACT, VOID)
+        return self._apply(mask, _resize(cv2.INTER_NEAREST_EXACT), VOID)
 
-    def _apply(self, image: np.ndarray, interpolation: int, border: int) -> np.ndarray:
+    def _apply(self, image: np.ndarray, resize: Resize, border: int) -> np.ndarray:
         top, left, height, width = self.crop
         image = image[top:top + height, left:left + width]
         if image.shape[:2] != self.inner:
-            image = cv2.resize(image, self.inner[::-1], interpolation=interpolation)
+            image = resize(image, self.inner[::-1])
         if self.inner != self.size:
             padded = np.full((*self.size, *image.shape[2:]), border, np.uint8)
-            padded[:self.inner[0], :self.inner[1]] = image
+            y, x = self.corner
+            padded[y:y + self.inner[0], x:x + self.inner[1]] = image
             image = padded
         return cv2.flip(image, 1) if self.flip else image
+
+
+def _resize(interpolation: int) -> Resize:
+    return functools.partial(cv2.resize, interpolation=interpolation)
+
+
+def _bicubic(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
 def plain_geometry(height: int, width: int, config: ClipConfig) -> Geometry:
@@ -94,12 +117,14 @@ def random_geometry(
 
 def _fit(crop: tuple[int, int, int, int], config: ClipConfig, flip: bool) -> Geometry:
     size = (config.height, config.width)
-    inner = size
-    if config.resize == "pad":
+    inner, corner = size, (0, 0)
+    if config.resize != "stretch":
         scale = min(size[0] / crop[2], size[1] / crop[3])
         inner = (max(1, min(size[0], round(crop[2] * scale))),
                  max(1, min(size[1], round(crop[3] * scale))))
-    return Geometry(crop, size, inner, flip)
+    if config.resize == "pad_centered":
+        corner = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
+    return Geometry(crop, size, inner, flip, corner, config.interpolation == "bicubic")
 
 
 def scaling(y: float, x: float) -> np.ndarray:

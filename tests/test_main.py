@@ -183,7 +183,7 @@ def test_an_export_predicts_as_the_run_does(trained, tmp_path):
     (["train"], "unknown arguments: train"),
     (["--mode=predict"], "--output is missing"),
     (["--mode=export"], "--output is missing"),
-    (["--mode=evaluate"], "no checkpoint in"),
+    (["--mode=evaluate"], "there is no folder or file"),
 ])
 def test_what_cannot_be_started(arguments, said, tmp_path, trained):
     workdir = tmp_path / "run"

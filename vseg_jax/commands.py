@@ -34,10 +34,14 @@ OPTIONS = {
         "config (for the commands study and cost: study): NAME, NAME:VARIANT, FILE.py or "
         "FILE.py:VARIANT",
         metavar="CONFIG"),
-    "workdir": Option("folder of the run: checkpoints, curves, metrics", metavar="DIR"),
+    "workdir": Option(
+        "folder of the run: checkpoints, curves, metrics; where a checkpoint is only read, also a "
+        "folder that import or export wrote", metavar="DIR"),
+    "weights": Option("public weights of the whole network (.pth, .safetensors, ...)",
+                      metavar="FILE"),
     "model": Option(
         "trained model: a name that `vseg models` lists, a folder or .safetensors file that `vseg "
-        "export` wrote, a workdir, or hf://OWNER/NAME@REVISION", metavar="MODEL"),
+        "export` or `vseg import` wrote, a workdir, or hf://OWNER/NAME@REVISION", metavar="MODEL"),
     "video": Option(
         "video to segment: a file, or a folder of .jpg and .png images", metavar="PATH"),
     "fps": Option(
@@ -90,7 +94,7 @@ COMMANDS = {
         ("vseg train --config quickstart --workdir runs/quickstart",
          "vseg train --config qvim:davis --workdir runs/davis --config.data.source=/data/DAVIS")),
     "evaluate": Command(
-        "Scores the newest checkpoint of a run on every dataset of its config.",
+        "Scores the newest checkpoint of a run, or an import, on every dataset of its config.",
         ("config", "workdir"), ("distributed",),
         ("vseg evaluate --config quickstart --workdir runs/quickstart",
          "vseg evaluate --config qvim:davis --workdir runs/davis --config.evaluation.save=True")),
@@ -113,6 +117,12 @@ COMMANDS = {
         ("vseg export --workdir runs/davis --output exported",
          "vseg export --workdir runs/davis --output davis.safetensors --half",
          "vseg export --workdir runs/swiftnet --output exported --size 480,854")),
+    "import": Command(
+        "Turns public weights into a checkpoint for predict, evaluate and export.",
+        ("config", "weights", "output"), ("distributed",),
+        ("vseg import --config swiftnet:stm --weights STM_weights.pth --output stm",
+         "vseg import --config mmvt:public --weights mmvt.pth --output mmvt "
+         "--config.text.tokenizer=bert-base-uncased")),
     "dry_run": Command(
         "Runs one training step on random data and reports its parameters, memory and FLOPs.",
         ("config",), ("distributed",),
@@ -182,6 +192,9 @@ def run(command: str, options: Options, overrides: Overrides) -> None:
             experiment.train(settings, options["workdir"])
         elif command == "evaluate":
             experiment.evaluate(settings, options["workdir"])
+        elif command == "import":
+            written = experiment.import_weights(settings, options["weights"], options["output"])
+            print(f"wrote {written}")
         else:
             experiment.dry_run(settings)
 

@@ -1,4 +1,4 @@
-r"""Runs a command on a config or a run: train, evaluate, predict, export, dry_run, study or cost.
+r"""Runs a command on a config or a run: train, evaluate, predict, export, import, dry_run, ...
 
     python -m vseg_jax.main --config configs/quickstart.py --workdir runs/quickstart
     python -m vseg_jax.main --config configs/qvim.py:davis --workdir runs/davis --mode evaluate

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from PIL import Image
 
+from vseg_jax.inference.geometry import to_original
 from vseg_jax.input_pipeline.clips import clip_frames
 from vseg_jax.input_pipeline.settings import ClipConfig
 from vseg_jax.input_pipeline.transforms import (
@@ -31,6 +33,39 @@ def test_padding_keeps_the_aspect_ratio_and_is_void():
     assert (frame[:16] == 90).all() and (frame[16:] == 0).all()
     assert (mask[:16] == 1).all() and (mask[16:] == 255).all()
     np.testing.assert_allclose(geometry.affine, [0.8, 0.8, 0, 0], rtol=1e-6)
+
+
+def test_centered_padding():
+    """The odd row of padding lies below, as in mmvt's public code."""
+    geometry = plain_geometry(20, 40, config(height=33, width=32, resize="pad_centered"))
+    frame = geometry.frame(np.full((20, 40, 3), 90, np.uint8))
+    mask = geometry.mask(np.ones((20, 40), np.uint8))
+    assert (frame[8:24] == 90).all() and not frame[:8].any() and not frame[24:].any()
+    assert (mask[8:24] == 1).all() and (mask[:8] == 255).all() and (mask[24:] == 255).all()
+    np.testing.assert_allclose(geometry.affine, [0.8, 0.8, 8, 0], rtol=1e-6)
+    logits = np.full((33, 32), -9, np.float32)
+    logits[8:24] = np.float32(np.arange(16))[:, None]
+    inside = to_original(logits, geometry.affine, (20, 40))
+    assert inside.shape == (20, 40) and inside.min() == 0 and inside.max() == 15
+
+
+def test_centered_padding_of_a_mirrored_crop():
+    geometry = random_geometry(20, 10, config(height=32, width=32, resize="pad_centered", flip=1.0),
+                               np.random.default_rng(0))
+    mask = np.zeros((20, 10), np.uint8)
+    mask[:, :5] = 1
+    assert geometry.corner == (0, 8)
+    columns = np.nonzero((geometry.mask(mask) == 1).all(0))[0]
+    assert (columns.min(), columns.max()) == (16, 23)   # 8 to 23 without the mirroring
+    np.testing.assert_allclose(geometry.affine, [1.6, -1.6, 0, 24], rtol=1e-6)
+
+
+def test_bicubic_frames_are_those_of_pillow():
+    frame = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    geometry = plain_geometry(30, 40, config(interpolation="bicubic", resize="pad_centered"))
+    wanted = np.asarray(Image.fromarray(frame).resize((20, 15), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(geometry.frame(frame)[2:17], wanted)
+    assert set(np.unique(geometry.mask(np.full((30, 40), 3, np.uint8)))) == {3, 255}
 
 
 def test_stretch_scales_each_axis_separately():

@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pytorch_files import views, write_legacy, write_zip
 
 from vseg_jax.backbones.i3d import I3D, MIXED
 from vseg_jax.backbones.resnet import BLOCKS, ResNet
+from vseg_jax.weights import i3d
 from vseg_jax.weights.i3d import from_public
-from vseg_jax.weights.resnet import from_torchvision
+from vseg_jax.weights.resnet import from_torchvision, load
 
 RNG = np.random.default_rng(0)
 
@@ -127,6 +129,16 @@ def test_i3d_of_fewer_stages_drops_only_what_it_lacks():
     assert "unexpected: mixed_3d.branch_0.conv3d.weight" in str(error.value)
 
 
+def test_files_of_pytorch(tmp_path):
+    """A file as `model.backbone_weights` names it; the first two stages, to write little."""
+    state_dict = {key: array for key, array in torch_i3d(PIERGIAJ).items()
+                  if key.startswith(("Conv3d", "logits"))}
+    like = abstract(I3D(stages=2), 1, 2, 32, 32, 3)
+    for write in (write_zip, write_legacy):
+        tree = i3d.load(write(tmp_path / "rgb_imagenet.pt", views(state_dict)), like)
+        jax.tree.map(np.testing.assert_array_equal, tree, from_public(state_dict, like))
+
+
 def torch_resnet(depth, width=64):
     arrays = {
         "conv1.weight": RNG.random((width, 3, 7, 7), np.float32),
@@ -171,4 +183,24 @@ def test_resnet_of_another_depth_is_refused():
     like = abstract(ResNet(50, width=8), 1, 32, 32, 3)
     with pytest.raises(ValueError) as error:
         from_torchvision(torch_resnet(34, width=8), like)
-    assert "missing: no key fills params/layer1_0/conv3/kernel" in str(error.value)
+    said = str(error.value)
+    # 16 blocks lack conv3 and its norm (5 arrays each), and stage 1 its skip connection (5).
+    assert "85 arrays missing" in said and "They look like ResNet-34 (a backbone: " in said
+
+
+def test_the_resnet_of_a_segmentation_network(tmp_path):
+    """torchvision's DeepLab and FCN: the backbone lies under a name, next to heads."""
+    alone = torch_resnet(101, width=4)
+    alone = {key: array for key, array in alone.items() if not key.startswith("fc.")}
+    deeplab = {f"backbone.{key}": array for key, array in alone.items()} | {
+        "classifier.0.convs.0.0.weight": np.ones((2, 2, 1, 1)), "classifier.4.bias": np.ones(21),
+        "aux_classifier.4.weight": np.ones((21, 2, 1, 1))}
+    like = abstract(ResNet(101, width=4), 1, 32, 32, 3)
+    wanted = from_torchvision(alone, like)
+    path = write_zip(tmp_path / "deeplab.pth", views(deeplab))
+    jax.tree.map(np.testing.assert_array_equal, load(path, like), wanted)
+    path = write_legacy(tmp_path / "wrapped.pth", views({f"module.{k}": v for k, v in
+                                                         deeplab.items()}))
+    jax.tree.map(np.testing.assert_array_equal, load(path, like), wanted)
+    with pytest.raises(ValueError, match=r"unexpected: head\.weight"):
+        from_torchvision({**deeplab, "head.weight": np.ones(1)}, like)

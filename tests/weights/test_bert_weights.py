@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pytorch_files import views, write_legacy, write_zip
 from safetensors.numpy import save_file
 
 from vseg_jax.text.bert import Bert, BertConfig
@@ -82,6 +83,23 @@ def test_prefix_heads_and_old_names(tmp_path):
     equal(bert.load(folder(tmp_path, old), config), bert.load(new, config))
 
 
+def test_the_older_file_of_pytorch(tmp_path):
+    """Loads `pytorch_model.bin` in both formats; `model.safetensors` goes first."""
+    weights = golden("weight/")
+    (tmp_path / "new").mkdir()
+    new = folder(tmp_path / "new", weights)
+    config = BertConfig.from_folder(new)
+    old = folder(tmp_path, {"nothing": np.zeros(1)})
+    weights["embeddings.token_type_ids"] = np.zeros((1, 8), np.int64)
+    for write in (write_zip, write_legacy):
+        write(old / "pytorch_model.bin", views(weights))
+        with pytest.raises(ValueError, match="nothing"):
+            bert.load(old, config)
+        (old / "model.safetensors").rename(old / "aside")
+        equal(bert.load(old, config), bert.load(new, config))
+        (old / "aside").rename(old / "model.safetensors")
+
+
 def test_without_pooler(tmp_path):
     weights = golden("weight/")
     path = folder(tmp_path, weights)
@@ -125,5 +143,5 @@ def test_weights_that_do_not_fit_the_config(tmp_path):
 def test_folder_without_weights(tmp_path):
     path = folder(tmp_path, golden("weight/"))
     (path / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"no .*model\.safetensors; give the folder"):
+    with pytest.raises(ValueError, match=r"no model\.safetensors or pytorch_model\.bin in "):
         bert.load(path, BertConfig.from_folder(path))

@@ -43,6 +43,16 @@ def test_all_that_is_wrong_is_named_at_once():
         assert message in str(error.value)
 
 
+def test_of_many_problems_the_first_are_named_with_their_number():
+    state_dict = {f"key{k}": np.ones(k + 1) for k in range(9)} | FOREIGN
+    with pytest.raises(ValueError) as error:
+        convert(state_dict, RULES, LIKE)
+    first, *lines = str(error.value).splitlines()
+    assert first == "the weights do not fit the network, which has 2 arrays: 9 keys unexpected"
+    assert lines == [*(f"  unexpected: key{k} [{k + 1}]" for k in range(5)),
+                     "  unexpected: and 4 more"]
+
+
 def test_filling_twice_is_an_error():
     rules = [Rule(r"[ab]\.weight", "params/a/kernel", kernel), *RULES]
     with pytest.raises(ValueError, match=r"duplicate: b\.weight"):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pytorch_files import views, write_legacy
 
 from vseg_jax.backbones.efficientnet import EfficientNetLite
 from vseg_jax.models.swiftnet.network import SwiftNetwork
@@ -53,8 +54,8 @@ def test_keys_unexpected_and_missing_are_named(public):
 def test_swiftnet_takes_it_as_its_encoder(public, tmp_path):
     network = SwiftNetwork(backbone="efficientnet_lite0")
     like = like_of(network, (1, 32, 32, 3), (1, 2, 32, 32), (1, 2, 32, 32))
-    np.savez(tmp_path / "lite.npz", **public)
-    variables = swiftnet.load_backbone(tmp_path / "lite.npz", like)
+    path = write_legacy(tmp_path / "lite.pth", views({f"module.{k}": v for k, v in public.items()}))
+    variables = swiftnet.load_backbone(path, like)
     kernel = variables["params"]["encoder"]["lite"]["block0_project"]["kernel"]
     assert np.all(kernel == public["_blocks.0._project_conv.weight"].ravel()[0])
     assert variables["params"]["memory_kv"] is like["params"]["memory_kv"]

@@ -1,118 +1,15 @@
 """PyTorch's files are read without PyTorch, and nothing in them is ever executed."""
 
 import collections
-import io
 import os
-import pickle
 import struct
-import sys
-import types
 import zipfile
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from pytorch_files import KINDS, View, write_legacy, write_zip
 
 from vseg_jax.weights import convert
-from vseg_jax.weights.pytorch import LEGACY_MAGIC, LEGACY_PROTOCOL
-
-KINDS = {
-    np.dtype(np.float32): "FloatStorage", np.dtype(np.float64): "DoubleStorage",
-    np.dtype(np.float16): "HalfStorage", np.dtype(np.int64): "LongStorage",
-    np.dtype(np.int32): "IntStorage", np.dtype(np.int16): "ShortStorage",
-    np.dtype(np.int8): "CharStorage", np.dtype(np.uint8): "ByteStorage",
-    np.dtype(np.bool_): "BoolStorage", np.dtype(jnp.bfloat16): "BFloat16Storage",
-}
-
-
-class View:
-    """A tensor to be written: part of a storage, which is a flat array."""
-
-    def __init__(self, storage, shape, offset=0, strides=None):
-        steps = [int(np.prod(shape[i + 1:], dtype=int)) for i in range(len(shape))]
-        self.storage, self.shape, self.offset = storage, tuple(shape), offset
-        self.strides = tuple(steps if strides is None else strides)
-
-    def __reduce__(self):
-        kind = getattr(sys.modules["torch"], KINDS[self.storage.dtype])
-        mark = Mark(kind, str(id(self.storage)), len(self.storage))
-        return sys.modules["torch._utils"]._rebuild_tensor_v2, (
-            mark, self.offset, self.shape, self.strides, False, collections.OrderedDict())
-
-
-class Mark(collections.namedtuple("Mark", "kind key size")):
-    pass
-
-
-class Pickler(pickle.Pickler):
-    def __init__(self, file, view):
-        super().__init__(file, protocol=2)
-        self.view = view
-
-    def persistent_id(self, obj):
-        if isinstance(obj, Mark):
-            return ("storage", obj.kind, obj.key, "cpu", obj.size, *self.view)
-        return None
-
-
-@pytest.fixture(autouse=True)
-def torch_names(monkeypatch):
-    """Modules with the names that a file of torch.save refers to."""
-    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-    for kind in KINDS.values():
-        setattr(torch, kind, type(kind, (), {"__module__": "torch"}))
-
-    def _rebuild_tensor_v2(*_):
-        raise AssertionError("only its name is written")
-
-    def _rebuild_parameter(*_):
-        raise AssertionError("only its name is written")
-
-    for function in (_rebuild_tensor_v2, _rebuild_parameter):
-        function.__module__ = "torch._utils"
-        function.__qualname__ = function.__name__
-        setattr(utils, function.__name__, function)
-    torch._utils = utils
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setitem(sys.modules, "torch._utils", utils)
-
-
-def pickled(content, view=()):
-    file = io.BytesIO()
-    Pickler(file, view).dump(content)
-    return file.getvalue()
-
-
-def storages(content):
-    found = {}
-    for value in content.values():
-        if isinstance(value, View):
-            found[str(id(value.storage))] = value.storage
-        elif isinstance(value, dict):
-            found |= storages(value)
-    return found
-
-
-def write_zip(path, content, compression=zipfile.ZIP_STORED, data=None):
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        archive.writestr("archive/data.pkl", data or pickled(content))
-        archive.writestr("archive/byteorder", "little")
-        for key, storage in storages(content).items():
-            archive.writestr(f"archive/data/{key}", storage.tobytes())
-    return path
-
-
-def write_legacy(path, content):
-    kept = storages(content)
-    with open(path, "wb") as file:
-        for part in (LEGACY_MAGIC, LEGACY_PROTOCOL, {"little_endian": True}):
-            pickle.dump(part, file, protocol=2)
-        file.write(pickled(content, view=(None,)))
-        pickle.dump(sorted(kept), file, protocol=2)
-        for key in sorted(kept):
-            file.write(struct.pack("<q", len(kept[key])) + kept[key].tobytes())
-    return path
-
 
 WRITERS = pytest.mark.parametrize("write", [write_zip, write_legacy])
 
@@ -142,7 +39,7 @@ def test_views_share_a_storage(write, tmp_path):
 
 
 @WRITERS
-@pytest.mark.parametrize("name", ["state_dict", "model"])
+@pytest.mark.parametrize("name", ["state_dict", "model", "network"])
 def test_the_state_dict_of_a_checkpoint_is_unpacked(write, name, tmp_path):
     weights = {"w": View(np.ones(2, np.float32), (2,))}
     read = convert.read(write(tmp_path / "run.tar", {"epoch": 3, name: weights}))

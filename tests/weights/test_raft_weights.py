@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pytorch_files import views, write_zip
 
 from vseg_jax.weights.raft import load
 
@@ -21,8 +22,7 @@ def public(variant: str, without: str = "", **more) -> dict[str, np.ndarray]:
 
 
 def saved(path: Path, arrays: dict[str, np.ndarray]) -> Path:
-    np.savez(path / "raft.npz", **arrays)
-    return path / "raft.npz"
+    return write_zip(path / "raft.pth", views(arrays))
 
 
 @pytest.mark.parametrize("variant", ["small", "large"])

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pytorch_files import views, write_zip
 
 from vseg_jax.models.swiftnet.network import StmNetwork, SwiftNetwork
 from vseg_jax.weights import swiftnet
@@ -101,8 +102,8 @@ def test_torchvision_weights_fill_every_encoder(network, tmp_path):
                 shape = (width, before, 1, 1)
                 state_dict[f"{name}.downsample.0.weight"] = random.normal(size=shape)
                 state_dict |= norm(f"{name}.downsample.1", width)
-    np.savez(tmp_path / "resnet18.npz", **state_dict)
-    variables = swiftnet.load_backbone(tmp_path / "resnet18.npz", ours)
+    path = write_zip(tmp_path / "resnet18.pth", views(state_dict))
+    variables = swiftnet.load_backbone(path, ours)
     params = variables["params"]
     encoders = [params["encoder"]]
     if "memory_encoder" in params:

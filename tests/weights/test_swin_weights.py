@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pytorch_files import views, write_legacy, write_zip
 
 from vseg_jax.backbones.swin import Swin
 from vseg_jax.backbones.vggish import Vggish
@@ -120,6 +121,14 @@ def test_every_key_at_fault_is_named(layout):
     assert "missing: no key fills params/stage1_0/dense1/bias" in str(error.value)
 
 
+def test_a_file_of_pytorch(tmp_path):
+    """The authors' files hold the state dict under "model"."""
+    state_dict = state("authors")
+    path = write_zip(tmp_path / "swin.pth", {"model": views(state_dict), "epoch": 3})
+    jax.tree.map(np.testing.assert_array_equal, swin.load(path, LIKE),
+                 swin.from_public(state_dict, LIKE))
+
+
 def test_a_different_window_is_refused():
     like = abstract(NETWORK.clone(window=4), (1, 32, 32, 3), train=False)
     with pytest.raises(ValueError, match=r"bias_table gives \[25, 1\].*\[49, 1\]"):
@@ -139,7 +148,7 @@ def vggish_state(width, hidden):
     return arrays
 
 
-def test_vggish():
+def test_vggish(tmp_path):
     state_dict = vggish_state(2, 8) | {"pproc.pca_means": array(128, 1)}
     for embedding in (True, False):
         network = Vggish(width=2, hidden=8, embedding=embedding)
@@ -151,5 +160,7 @@ def test_vggish():
             params["dense2"]["kernel"], state_dict["embeddings.2.weight"].T
         )
         assert ("dense3" in params) == embedding
+    path = write_legacy(tmp_path / "vggish.pth", views(state_dict))
+    assert set(vggish.load(path, abstract(network, (1, 96, 64)))["params"]) == set(params)
     with pytest.raises(ValueError, match="unexpected: stray"):
         vggish.from_public(state_dict | {"stray": array(1)}, abstract(network, (1, 96, 64)))

@@ -78,7 +78,7 @@ def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
 
 
 def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
-    """Evaluates the newest checkpoint on every dataset.
+    """Evaluates the newest checkpoint of a run, an export or an import on every dataset.
 
     Writes `evaluations/<dataset>.json` in `workdir`, and the predictions to the folder
     `evaluations/<dataset>` where `evaluation.save` is set.
@@ -92,9 +92,15 @@ def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
     workdir = Path(workdir)
     runtime.enable_compilation_cache()
     model = build_model(settings)
-    variables, _ = checkpoints.load(workdir)
+    restored = restore(workdir)
+    variables = restored.variables
     wanted = jax.eval_shape(model.init, jax.random.key(0), batch_shapes(settings, model))
-    checkpoints.compare(checkpoints.describe(variables), checkpoints.describe(wanted), str(workdir))
+    try:
+        checkpoints.compare(checkpoints.describe(variables), checkpoints.describe(wanted),
+                            str(workdir))
+    except ValueError as error:
+        hint = _hint(restored.about["config"], describe(settings, model))
+        raise ValueError(f"{error}{hint}") from error
     task = build_task(settings, model, workdir)
     folder = workdir / "evaluations"
     results = task.evaluate(variables, folder if settings.evaluation.save else None)
@@ -103,6 +109,16 @@ def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
         write_text(folder / f"{name}.json", _json(result))
     task.report(results)
     return results
+
+
+def _hint(saved: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """Returns a line about the keys of the model in which two configs differ, or nothing."""
+    if saved.get("system") != given["system"]:
+        return f"\n  it is of the model {saved.get('system')}, the config of {given['system']}"
+    theirs, ours = json.loads(json.dumps([saved.get("model", {}), given["model"]]))
+    keys = [f"--config.model.{key}={value}" for key, value in theirs.items()
+            if key in ours and ours[key] != value and not key.endswith("_weights")]
+    return f"\n  it was written with {' '.join(keys)}" if keys else ""
 
 
 def predict(model: str | Path, video: str, output: str | Path, *, query: str | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,19 @@ def _tokenizer(settings: Settings, model: Model, dataset: Dataset, workdir: Path
     if folder.is_dir() and any((workdir / "checkpoints").glob("[0-9]*")):
         return load_tokenizer(folder, settings.text.length)
     texts = {e.text for entry in dataset.index for e in entry.expressions}
+    tokenizer = tokenizer_of(settings, model, texts)
+    if jax.process_index() == 0:
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that saved no checkpoint
+        tokenizer.save(folder)
+    return tokenizer
+
+
+def tokenizer_of(settings: Settings, model: Model, texts: Collection[str]) -> Tokenizer:
+    """Returns a new tokenizer; its words are those of `texts` if the config names no folder.
+
+    Raises:
+      ValueError: it cannot be read, or the model does not know all of its ids.
+    """
     tokenizer = make_tokenizer(settings.text, texts)
     known = getattr(model, "vocabulary", tokenizer.size)
     if tokenizer.size > known:
@@ -145,7 +158,4 @@ def _tokenizer(settings: Settings, model: Model, dataset: Dataset, workdir: Path
             f"the tokenizer has {tokenizer.size} token ids, but the model knows {known}; raise the "
             "vocabulary in config.model, or use the tokenizer of the model's text weights"
         )
-    if jax.process_index() == 0:
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that saved no checkpoint
-        tokenizer.save(folder)
     return tokenizer

@@ -1,4 +1,4 @@
-"""Reads a trained model from a training's working directory, an export or one file; saves it."""
+"""Reads a model from a training's working directory, an export, an import or a file; saves it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Restored:
 
 
 def restore(source: str | os.PathLike, changes: Mapping[str, Any] | None = None) -> Restored:
-    """Reads the newest checkpoint of a working directory, or what `export` wrote.
+    """Reads the newest checkpoint of a working directory, or what `export` or `import` wrote.
 
     Args:
       source: the folder or `.safetensors` file; or the name of a shipped model or of one on the
@@ -138,7 +138,7 @@ def _read(path: Path) -> tuple[Variables, dict[str, Any]]:
         about = _read_about(path)
         return _read_variables(path), about
     raise ValueError(f"{path} holds neither checkpoints/ (a workdir of training) nor {ABOUT} (an "
-                     "export); name a folder that one of them wrote")
+                     "export or an import); name a folder that one of them wrote")
 
 
 def _load_tokenizer(path: Path, length: int) -> Tokenizer:
@@ -238,7 +238,7 @@ def _read_about(path: Path) -> dict[str, Any]:
     try:
         return json.loads((path / ABOUT).read_text())
     except ValueError as error:
-        raise ValueError(f"{path / ABOUT} cannot be read ({error}); export the model again"
+        raise ValueError(f"{path / ABOUT} cannot be read ({error}); write the folder again"
                          ) from error
 
 
@@ -250,7 +250,7 @@ def _read_variables(path: Path) -> Variables:
             host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             return checkpointer.restore(folder, restore_args=host)
         except (OSError, ValueError, AttributeError) as error:
-            raise ValueError(f"the arrays in {folder} cannot be read ({error}); export the model "
+            raise ValueError(f"the arrays in {folder} cannot be read ({error}); write the folder "
                              "again") from error
 
 

@@ -59,7 +59,7 @@ class BertConfig:
         except FileNotFoundError:
             raise ValueError(
                 f"no {path}; give the folder of a BERT in Hugging Face layout "
-                "(with config.json and model.safetensors)"
+                "(with config.json, and model.safetensors or pytorch_model.bin)"
             ) from None
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error

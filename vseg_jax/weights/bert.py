@@ -1,9 +1,10 @@
 """Weights of public BERTs in the Hugging Face layout.
 
-Reads `model.safetensors` from any folder whose config.json `BertConfig.from_folder` accepts: keys
-with and without the prefix `bert.`, normalization as `weight`/`bias` or with the older
-`gamma`/`beta`. The heads of the pretraining tasks (`cls.*`) and the `position_ids` buffer are known
-and dropped; any other key is an error.
+Reads `model.safetensors`, or the older `pytorch_model.bin`, from any folder whose config.json
+`BertConfig.from_folder` accepts, such as those of BERT and MiniLM: keys with and without the prefix
+`bert.`, normalization as `weight`/`bias` or with the older `gamma`/`beta`. The heads of the
+pretraining tasks (`cls.*`) and the buffers `position_ids` and `token_type_ids` are known and
+dropped; any other key is an error.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from vseg_jax.packages import locate
 from vseg_jax.text.bert import Bert, BertConfig
 from vseg_jax.weights.convert import Rule, convert, layer, norm, read
 
+FILES = ("model.safetensors", "pytorch_model.bin")  # the first that exists is read
+
 
 def load(folder: str | Path, config: BertConfig) -> dict[str, Any]:
     """Loads the `params` of `Bert(config)` from a Hugging Face folder.
@@ -26,16 +29,15 @@ def load(folder: str | Path, config: BertConfig) -> dict[str, Any]:
       config: of the network.
 
     Raises:
-      ValueError: `model.safetensors` is missing; config.json differs from `config` (dropout
-        excepted); a key has no rule, no key fills a parameter, or a shape does not fit (the message
-        names all of them).
+      ValueError: the file of weights is missing; config.json differs from `config` (dropout
+        excepted); a key has no rule, no key fills a parameter, or a shape does not fit.
     """
     folder = locate(folder)
     _check(folder, config)
-    path = folder / "model.safetensors"
-    if not path.exists():
+    path = next((folder / name for name in FILES if (folder / name).exists()), None)
+    if path is None:
         raise ValueError(
-            f"no {path}; give the folder of a BERT in Hugging Face layout, saved as safetensors"
+            f"no {' or '.join(FILES)} in {folder}; give the folder of a BERT in Hugging Face layout"
         )
     tokens = jax.ShapeDtypeStruct((1, 1), "int32")
     valid = jax.ShapeDtypeStruct((1, 1), "bool")
@@ -71,7 +73,7 @@ _BERT = r"(?:bert\.)?"
 _LAYER = _BERT + r"encoder\.layer\.(\d+)"
 RULES = [
     Rule(r"cls\..*", None),
-    Rule(_BERT + r"embeddings\.position_ids", None),
+    Rule(_BERT + r"embeddings\.(position|token_type)_ids", None),
     *_table("word", "word"),
     *_table("position", "position"),
     *_table("token_type", "segment"),

@@ -13,9 +13,11 @@ import numpy as np
 
 from vseg_jax.packages import locate
 from vseg_jax.weights import pytorch
+from vseg_jax.weights.layouts import place_of
 
 StateDict = Mapping[str, np.ndarray]  # of a public checkpoint, flat
 Layout = Callable[[np.ndarray], np.ndarray]
+SHOWN = 5  # problems of a kind that an error lists
 
 
 def same(x: np.ndarray) -> np.ndarray:
@@ -97,39 +99,59 @@ def convert(
         are dropped ("params/mixed_5" for an I3D of four stages).
 
     Raises:
-      ValueError: names every public key without a rule, every array of ours that no key fills,
-        every array that two keys fill, and every shape that differs.
+      ValueError: there are public keys without a rule, arrays of ours that no key or two keys
+        fill, or shapes that differ. The message has the number of each, names the first of them,
+        and tells of what else the weights are if they are known (see `place_of`).
     """
     wanted = {_path(path): leaf for path, leaf in jax.tree.leaves_with_path(dict(like))}
     rules = [(re.compile(rule.pattern), rule) for rule in rules]
     filled: dict[str, np.ndarray] = {}
-    problems = []
+    problems: dict[str, list[str]] = {
+        kind: [] for kind in ("missing", "unexpected", "shape", "duplicate")}
     for key in sorted(state_dict):
         match, rule = next(
             ((m, rule) for pattern, rule in rules if (m := pattern.fullmatch(key))), (None, None)
         )
         if rule is None:
-            problems.append(f"unexpected: {key} {list(state_dict[key].shape)}")
+            problems["unexpected"].append(f"{key} {list(state_dict[key].shape)}")
             continue
         if rule.target is None:
             continue
         target = match.expand(rule.target)
         if target not in wanted:
             if not target.startswith(tuple(without)) or not without:
-                problems.append(f"unexpected: {key} (the network has no {target})")
+                problems["unexpected"].append(f"{key} (the network has no {target})")
             continue
         value, shape = rule.layout(state_dict[key]), wanted[target].shape
         if target in filled:
-            problems.append(f"duplicate: {key} fills {target} a second time")
+            problems["duplicate"].append(f"{key} fills {target} a second time")
         elif value.shape != shape:
-            problems.append(f"shape: {key} gives {list(value.shape)}, {target} is {list(shape)}")
+            problems["shape"].append(f"{key} gives {list(value.shape)}, {target} is {list(shape)}")
         filled[target] = value
-    problems += [f"missing: no key fills {path}" for path in wanted if path not in filled]
-    if problems:
-        raise ValueError("the weights do not fit the network:\n  " + "\n  ".join(problems))
+    problems["missing"] = [f"no key fills {path}" for path in wanted if path not in filled]
+    if any(problems.values()):
+        raise ValueError(_summary(problems, state_dict, len(wanted)))
     return jax.tree.map_with_path(
         lambda path, leaf: np.ascontiguousarray(filled[_path(path)], dtype=leaf.dtype), dict(like)
     )
+
+
+def _summary(
+    problems: Mapping[str, Sequence[str]], state_dict: StateDict, arrays: int
+) -> str:
+    """Returns the text of the error about weights that do not fit a network of some arrays."""
+    names = {"missing": "arrays missing", "unexpected": "keys unexpected",
+             "shape": "of another shape", "duplicate": "given twice"}
+    counts = [f"{len(lines)} {names[kind]}" for kind, lines in problems.items() if lines]
+    lines = [f"the weights do not fit the network, which has {arrays} arrays: {', '.join(counts)}"]
+    # A few differences are those of a damaged or modified file, not of another network.
+    if 10 * sum(map(len, problems.values())) > arrays and (place := place_of(state_dict)):
+        lines[0] += f". They look like {place}"
+    for kind, found in problems.items():
+        lines += [f"{kind}: {text}" for text in found[:SHOWN]]
+        if len(found) > SHOWN:
+            lines.append(f"{kind}: and {len(found) - SHOWN} more")
+    return "\n  ".join(lines)
 
 
 def unwrapped(state_dict: StateDict) -> dict[str, np.ndarray]:
@@ -179,7 +201,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     """Reads key -> array from .safetensors, .npz, or PyTorch's .pt, .pth, .bin, .tar.
 
     Nothing in a file is executed, and PyTorch is not needed (`vseg_jax.weights.pytorch`). A PyTorch
-    checkpoint that holds its weights under "state_dict" or "model" is unpacked.
+    checkpoint that holds its weights under "state_dict", "model" or "network" is unpacked.
 
     Args:
       path: the file, or `package:NAME` for one in an installed package (`vseg_jax.packages`).

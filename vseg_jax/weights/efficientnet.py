@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vseg_jax.backbones.efficientnet import LAST, STAGES
-from vseg_jax.weights.convert import Rule, StateDict, batch_norm, convert, kernel, read
+from vseg_jax.weights.convert import Rule, StateDict, batch_norm, convert, kernel, read, unwrapped
 
 RULES = [
     Rule(r"_conv_stem\.weight", "params/stem/kernel", kernel),
@@ -32,9 +32,9 @@ def load(path: str | Path, like: Mapping[str, Any]) -> dict[str, Any]:
       like: the network's present variables, or their shapes.
 
     Raises:
-      ValueError: the file cannot be read or does not fit; the message names every key at fault.
+      ValueError: the file cannot be read or does not fit; the message names the first faults.
     """
-    return from_pytorch(read(path), like)
+    return from_pytorch(unwrapped(read(path)), like)
 
 
 def from_pytorch(state_dict: StateDict, like: Mapping[str, Any]) -> dict[str, Any]:

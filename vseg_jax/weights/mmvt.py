@@ -119,7 +119,7 @@ def load(path: str | Path, like: Mapping[str, Any]) -> dict[str, Any]:
     """Loads the variables of the whole network from a public checkpoint (see `read`).
 
     Raises:
-      ValueError: the file cannot be read or does not fit; the message names every key at fault.
+      ValueError: the file cannot be read or does not fit; the message names the first faults.
         The public file fits only the default config (ResNet-101 and ResNet-34, BERT-base, all parts
         on).
     """
@@ -135,7 +135,7 @@ def load_stream(path: str | Path, variables: Mapping[str, Any], stream: str) -> 
     """Returns `variables` with torchvision's ResNet in `stream`, "vision" or "flow".
 
     Raises:
-      ValueError: the file cannot be read or does not fit; the message names every key at fault.
+      ValueError: the file cannot be read or does not fit; the message names the first faults.
     """
     ours = part(variables, stream)
     like = {name: {**tree["resnet"], **_last_stage(tree)} for name, tree in ours.items()}

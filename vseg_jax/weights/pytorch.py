@@ -92,14 +92,14 @@ class Tensor:
 def read(path: Path) -> dict[str, np.ndarray]:
     """Returns the arrays of a state dict by name.
 
-    A checkpoint that holds its state dict under "state_dict" or "model" is unpacked.
+    A checkpoint that holds its state dict under "state_dict", "model" or "network" is unpacked.
 
     Raises:
       ValueError: the file is damaged, holds anything but a state dict, or names objects other than
         tensors.
     """
     content = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
-    for name in ("state_dict", "model"):
+    for name in ("state_dict", "model", "network"):
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
     if not isinstance(content, Mapping):

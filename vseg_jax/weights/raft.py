@@ -45,7 +45,7 @@ def load(path: str | Path) -> tuple[Raft, dict[str, Any]]:
     """Returns the network whose weights a file holds (see `read`), and its variables.
 
     Raises:
-      ValueError: the file cannot be read or is not of RAFT; the message names every key at fault.
+      ValueError: the file cannot be read or is not of RAFT; the message names the first faults.
     """
     state_dict = unwrapped(read(path))
     # Only the small variant's blocks have three convolutions.

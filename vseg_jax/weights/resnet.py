@@ -1,4 +1,7 @@
-"""Weights of ResNets in torchvision's layout."""
+"""Weights of ResNets in torchvision's layout.
+
+Its segmentation networks (DeepLab, FCN) hold one under `backbone.`, next to heads that are dropped.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +30,16 @@ def load(path: str | Path, like: Mapping[str, Any]) -> dict[str, Any]:
       like: the network's present variables, or their shapes.
 
     Raises:
-      ValueError: the file cannot be read or does not fit; the message names every key at fault.
+      ValueError: the file cannot be read or does not fit; the message names the first faults.
     """
     return from_torchvision(unwrapped(read(path)), like)
 
 
 def from_torchvision(state_dict: StateDict, like: Mapping[str, Any]) -> dict[str, Any]:
     """Converts a state dict that has already been read; see `load`."""
+    if any(key.startswith("backbone.") for key in state_dict):
+        state_dict = {key.removeprefix("backbone."): array for key, array in state_dict.items()
+                      if not key.startswith(("classifier.", "aux_classifier."))}
     stages = sum(f"layer{stage}_0" in like["params"] for stage in (1, 2, 3, 4))
     absent = [
         f"{collection}/layer{stage}_"

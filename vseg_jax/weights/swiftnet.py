@@ -92,7 +92,7 @@ def load(path: str | Path, like: Mapping[str, Any]) -> dict[str, Any]:
       like: the network's present variables; their tree tells which of the two it is.
 
     Raises:
-      ValueError: the file cannot be read or does not fit; the message names every key at fault.
+      ValueError: the file cannot be read or does not fit; the message names the first faults.
     """
     return from_public(unwrapped(read(path)), like)
 
@@ -109,7 +109,7 @@ def load_backbone(path: str | Path, like: Mapping[str, Any]) -> dict[str, Any]:
     EfficientNet-Lite0.
 
     Raises:
-      ValueError: the file cannot be read or does not fit; the message names every key at fault.
+      ValueError: the file cannot be read or does not fit; the message names the first faults.
     """
     variables = dict(like)
     if "lite" in like["params"]["encoder"]:

@@ -17,7 +17,7 @@ def load(path: str | Path, like: Mapping[str, Any]) -> dict[str, Any]:
       like: the network's present variables, or their shapes.
 
     Raises:
-      ValueError: the file cannot be read or does not fit; the message names every key at fault.
+      ValueError: the file cannot be read or does not fit; the message names the first faults.
     """
     return from_public(unwrapped(read(path)), like)
 
