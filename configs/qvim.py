@@ -137,7 +137,7 @@ def _benchmark() -> ConfigDict:
     options.seed = config.train.get_ref("seed")
     config.clip.update(height=64, width=64)
     config.train.update(steps=800, learning_rate=1e-3)   # from a start that has trained for longer
-    config.model.qfa_start = 0.0
+    config.model.update(qfa_start=0.0, qfa_beta_max=0.1, contrast_weight=0.1)   # `studies:tuning`
     config.evaluation.overlay_clips = 0
     domains = {
         "target": {"test": 400},
