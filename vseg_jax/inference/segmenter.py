@@ -139,8 +139,9 @@ class Segmenter:
           query: a referring expression that names the object; one that is too long is cut, with a
             warning.
           mask: the first frame's index mask, for models that take mask prompts.
-          masks: further ones by frame number, for objects that enter later; may hold frame 0 in
-            place of `mask`. Frames before the first mask have no object.
+          masks: further ones by frame number, for objects that enter later or are corrected (see
+            `Session.step`); may hold frame 0 in place of `mask`. Frames before the first mask have
+            no object.
           audio: for models that use audio: of each frame the samples since the previous one, float
             [n] in [-1, 1], mono, 16 kHz (see `vseg_jax.media.split_by_frame`). The default for a
             file is its own audio track. Without any audio the model gets silence, with a warning.
