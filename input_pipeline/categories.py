@@ -1,4 +1,4 @@
-"""The categories of video instance segmentation datasets, and those that COCO shares with them.
+"""The categories of video instance segmentation datasets, those shared with COCO, and COCO's own.
 
 Names are spelled as in the official annotation files, in order of their ids from 1. The numbers in
 both tables are as in MinVIS and VITA, public loaders of these datasets; RCF's paper trains on "the
@@ -46,10 +46,31 @@ _FROM_COCO = {
 }
 
 
+# COCO's own categories by their ids, which have gaps.
+COCO = {
+    1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train",
+    8: "truck", 9: "boat", 10: "traffic light", 11: "fire hydrant", 13: "stop sign",
+    14: "parking meter", 15: "bench", 16: "bird", 17: "cat", 18: "dog", 19: "horse", 20: "sheep",
+    21: "cow", 22: "elephant", 23: "bear", 24: "zebra", 25: "giraffe", 27: "backpack",
+    28: "umbrella", 31: "handbag", 32: "tie", 33: "suitcase", 34: "frisbee", 35: "skis",
+    36: "snowboard", 37: "sports ball", 38: "kite", 39: "baseball bat", 40: "baseball glove",
+    41: "skateboard", 42: "surfboard", 43: "tennis racket", 44: "bottle", 46: "wine glass",
+    47: "cup", 48: "fork", 49: "knife", 50: "spoon", 51: "bowl", 52: "banana", 53: "apple",
+    54: "sandwich", 55: "orange", 56: "broccoli", 57: "carrot", 58: "hot dog", 59: "pizza",
+    60: "donut", 61: "cake", 62: "chair", 63: "couch", 64: "potted plant", 65: "bed",
+    67: "dining table", 70: "toilet", 72: "tv", 73: "laptop", 74: "mouse", 75: "remote",
+    76: "keyboard", 77: "cell phone", 78: "microwave", 79: "oven", 80: "toaster", 81: "sink",
+    82: "refrigerator", 84: "book", 85: "clock", 86: "vase", 87: "scissors", 88: "teddy bear",
+    89: "hair drier", 90: "toothbrush",
+}
+
+
 def from_coco(dataset: str) -> dict[int, str]:
     """Returns {COCO's id of a category: its name in `dataset`}, `dataset` a key of `OFFICIAL`.
 
-    For YouTube-VIS bicycles are motorbikes, skis are snowboards, and so on. Categories of COCO that
-    the dataset lacks are left out.
+    "all" returns COCO's own 80 categories. For YouTube-VIS bicycles are motorbikes, skis are
+    snowboards, and so on. Categories of COCO that the dataset lacks are left out.
     """
+    if dataset == "all":
+        return dict(COCO)
     return {coco: OFFICIAL[dataset][k - 1] for coco, k in _FROM_COCO[dataset].items()}

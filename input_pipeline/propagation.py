@@ -25,7 +25,7 @@ from vseg_jax.input_pipeline.transforms import (
 )
 
 DRIFT = 20 / 384  # of the crop between frames, share of the input's sides (public)
-PASTED = 3  # at most so many objects, and at least one, pasted into a clip of a still (public)
+PASTED = 3  # at most so many objects are pasted into a clip of a still (public)
 PASTED_DRIFT = 40 / 384  # of a pasted object between frames (public: only right and down)
 PASTED_SIDE = 0.6  # limit of a pasted object's longer side, share of the input's shorter side
 
@@ -40,10 +40,11 @@ class PropagationSamples:
     drawn at random and get the slots 1, 2, ... in order of their ids; all others are background.
     Beyond its border, image and mask are mirrored (public: black, which reveals the border).
 
-    A clip of a still image (a share `propagation.stills` of the clips, and always if a video has
-    too few annotated frames) repeats one annotated frame, each time with its own affine change
-    (public: the corners move), and shows one to three objects of other videos, which move
-    independently.
+    A clip of a still image (a share `propagation.stills` of the clips, and always of an image or of
+    a video with too few annotated frames) repeats one annotated frame, each time with its own
+    affine change (public: the corners move). A share `1 - propagation.unpasted` of these clips also
+    shows one to three objects of other videos, which move independently. Objects that are very
+    small in the first frame are background, except where all are (public: even then).
 
     Args:
       dataset: an opened dataset; expressions and categories are not used.
@@ -51,28 +52,34 @@ class PropagationSamples:
       propagation: lengths, slots and augmentation; see `PropagationConfig`.
       train: False takes the first consecutive annotated frames of each video, resized only.
       seed: of the random choices of `samples[i]`.
+      batch_size: clips of a training step, over all datasets and processes; the skip grows with
+        the number of clips.
 
     Raises:
       ValueError: no video has an object and enough annotated frames.
     """
 
     def __init__(self, dataset: Dataset, clip: ClipConfig, propagation: PropagationConfig, *,
-                 train: bool, seed: int = 0):
+                 train: bool, seed: int = 0, batch_size: int = 1):
         self.dataset = dataset
         self.size = (clip.height, clip.width)
         self.config = propagation
         self.train = train
         self.seed = seed
-        stills = train and propagation.stills > 0
-        self._starts = [_starts(entry, propagation.length) for entry in dataset.index]
+        self.batch_size = batch_size
+        longest = max(propagation.length, propagation.final_length if train else 0)
+        self._starts = [_starts(entry, longest) for entry in dataset.index]
         self._rows = [
             number for number, entry in enumerate(dataset.index)
-            if self._starts[number] or (stills and any(o.frames for o in entry.objects))
+            if self._starts[number] or (
+                train and (propagation.stills or entry.length == 1)
+                and any(o.frames for o in entry.objects))
         ]
         if not self._rows:
             raise ValueError(
-                f"no video of {dataset.name} has {propagation.length} annotated frames of which "
-                "the first shows an object; try a smaller propagation.length or "
+                f"no video of {dataset.name} has {longest} annotated frames of which the first "
+                f"shows an object; try a smaller propagation."
+                f"{'length' if longest == propagation.length else 'final_length'} or "
                 "propagation.stills=1"
             )
 
@@ -91,17 +98,19 @@ class PropagationSamples:
         `valid` is False if no object is left in the first frame, for instance because it had only
         a pixel or two before the frame was made smaller.
         """
-        number = self._rows[i]
+        number, length = self._rows[i], self.length(step)
+        smallest = 0
         if not self.train:
             frames, masks = self._plain(number)
         elif not self._starts[number] or rng.random() < self.config.stills:
-            frames, masks = self._still(number, rng)
+            frames, masks = self._still(number, length, rng)
+            smallest = self.config.smallest * masks[0].size
         else:
-            frames, masks = self._video(number, rng, self.longest_skip(step))
+            frames, masks = self._video(number, length, rng, self.longest_skip(step))
         if self.train and self.config.color:
             color = random_color(self.config.color, rng)
             frames = [apply_color(frame, color) for frame in frames]
-        shown = _ids(masks[0])
+        shown = _ids(masks[0], smallest)
         if len(shown) > self.config.objects:
             chosen = rng if self.train else np.random.default_rng(0)
             shown = np.sort(chosen.choice(shown, self.config.objects, replace=False))
@@ -121,7 +130,14 @@ class PropagationSamples:
     def longest_skip(self, step: int) -> int:
         """Returns how many frames may be left out between two frames of a clip at a step."""
         config = self.config
-        return min(config.skip_start + step // config.skip_every, config.skip_max)
+        return min(config.skip_start + step * self.batch_size // config.skip_every,
+                   config.skip_max)
+
+    def length(self, step: int) -> int:
+        """Returns the frames of a training clip at a step."""
+        config = self.config
+        grown = config.final_length and step >= config.final_from
+        return config.final_length if grown else config.length
 
     def _plain(self, number: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
         record, entry = self.dataset[number], self.dataset.index[number]
@@ -131,21 +147,21 @@ class PropagationSamples:
         return self._warp([self._read(record, t) for t in taken], [matrix] * len(taken))
 
     def _video(
-        self, number: int, rng: np.random.Generator, skip: int
+        self, number: int, length: int, rng: np.random.Generator, skip: int
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         record, entry = self.dataset[number], self.dataset.index[number]
-        taken = propagation_frames(
-            entry.annotated, self._starts[number], self.config.length, skip, rng
-        )
+        taken = propagation_frames(entry.annotated, self._starts[number], length, skip, rng)
         pairs = [self._read(record, t) for t in taken]
         return self._warp(pairs, self._camera([mask for _, mask in pairs], rng))
 
     def _still(
-        self, number: int, rng: np.random.Generator
+        self, number: int, length: int, rng: np.random.Generator
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         pair = self._shown(number, rng)
-        pairs = [pair] * self.config.length
+        pairs = [pair] * length
         frames, masks = self._warp(pairs, self._camera([mask for _, mask in pairs], rng))
+        if rng.random() < self.config.unpasted:
+            return frames, masks
         taken = set(_ids(pair[1]))
         free = [i for i in range(1, VOID) if i not in taken]
         others = [row for row in self._rows if row != number] or [number]
@@ -157,7 +173,8 @@ class PropagationSamples:
                number: int, rng: np.random.Generator) -> None:
         """Pastes a random object of video `number` into the clip, in place."""
         rgb, mask = self._shown(number, rng)
-        alone = (mask == rng.choice(_ids(mask))).astype(np.uint8)
+        large = _ids(mask, self.config.smallest * mask.size)
+        alone = (mask == rng.choice(large)).astype(np.uint8)
         left, top, width, height = cv2.boundingRect(alone)
         rgb, alone = (a[top:top + height, left:left + width] for a in (rgb, alone))
         size = np.array(self.size)
@@ -229,10 +246,15 @@ def _starts(entry: IndexEntry, length: int) -> list[int]:
     return [place for place in places if entry.annotated[place] in shown]
 
 
-def _ids(mask: np.ndarray) -> np.ndarray:
-    """Returns the objects' ids in an index mask, in order."""
-    found = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-    return found[(found > 0) & (found < VOID)]
+def _ids(mask: np.ndarray, smallest: float = 0) -> np.ndarray:
+    """Returns the objects' ids in an index mask, in order.
+
+    Objects of at most `smallest` pixels are left out, unless all objects are so small.
+    """
+    counts = np.bincount(mask.ravel(), minlength=256)[:VOID]
+    counts[0] = 0
+    large = np.flatnonzero(counts > smallest)
+    return large if len(large) else np.flatnonzero(counts)
 
 
 def _points(mask: np.ndarray) -> np.ndarray:

@@ -67,11 +67,19 @@ class PropagationConfig:
     """
 
     length: int = 3  # annotated frames per clip (public: the same)
+    final_length: int = 0  # frames of the clips from step `final_from` on; 0: always `length`
+    final_from: int = 0  # the program is compiled a second time there (public: clips never grow)
     objects: int = 5  # slots (public: the same), for objects drawn from the first frame
     skip_start: int = 0  # most frames left out between two frames of a clip (public: the same)
     skip_max: int = 25  # final value of skip_start (public: the same)
-    skip_every: int = 3000  # steps after which it grows by 1 (public: 3000 steps of one clip)
-    stills: float = 0.0  # share of clips made from one frame; 1 is stage 1 (public: on COCO)
+    skip_every: int = 3000  # training clips, over the whole batch, after which it grows by 1
+    # (public: the same; its iterations are single clips, of which four make a step)
+    stills: float = 0.0  # share of clips made from one frame of a video; those of images always
+    # are (public: all clips of stage 1, on COCO)
+    unpasted: float = 0.5  # share of these that show their own objects alone (public); the others
+    # get one to three objects of other videos
+    smallest: float = 350 / 384**2  # share of the input that an object of a still covers in the
+    # first frame of a clip, or it is background (public: 350 pixels of 384 x 384)
     rotate: float = 30.0  # degrees; this and the next three in half of the frames each (public)
     shear: float = 15.0  # degrees (public)
     translate: float = 15 / 480  # share of the frame's sides (public: 15 pixels at 480p)
@@ -83,11 +91,15 @@ class PropagationConfig:
 
     def __post_init__(self):
         _check(self.length >= 2, "length", self.length, "at least 2: the first frame is the prompt")
+        _check(self.final_length == 0 or self.final_length >= 2, "final_length", self.final_length,
+               "0, or at least 2")
+        _check(self.final_from >= 0, "final_from", self.final_from, "a step, from 0")
         _check(1 <= self.objects < 255, "objects", self.objects, "in 1..254, the ids of a mask")
         _check(0 <= self.skip_start <= self.skip_max, "skip_start", self.skip_start,
                f"in 0..skip_max ({self.skip_max})")
         _check(self.skip_every >= 1, "skip_every", self.skip_every, "at least 1")
-        _check(0 <= self.stills <= 1, "stills", self.stills, "a share")
+        for name in ("stills", "unpasted", "smallest"):
+            _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share, in 0..1")
         _check(0 <= self.rotate <= 180, "rotate", self.rotate, "in 0..180 degrees")
         _check(0 <= self.shear < 90, "shear", self.shear, "in 0..90 degrees")
         _check(0 <= self.translate < 1, "translate", self.translate, "in [0, 1)")

@@ -1,8 +1,8 @@
-"""COCO 2017 (Lin et al. 2014) as videos of one frame, for joint training with video datasets.
+"""COCO 2017 (Lin et al. 2014) as videos of one frame, for training with or before video datasets.
 
 Layout: `annotations/instances_{train,val}2017.json` and `{train,val}2017/<file>.jpg`. Only the
-categories that a video dataset shares are used, under its names (see `categories`). Everything else
-is background, and images without these categories are left out.
+categories that a video dataset shares are used, under its names (see `categories`), or all 80 of
+COCO. Everything else is background, and images without these categories are left out.
 
 Crowds are void. Outlines are filled by OpenCV, which differs from COCO's own filling in a few
 pixels of the border.
@@ -22,8 +22,8 @@ import numpy as np
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
+from vseg_jax.input_pipeline.categories import COCO, from_coco
 from vseg_jax.input_pipeline.categories import OFFICIAL as CATEGORIES
-from vseg_jax.input_pipeline.categories import from_coco
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 from vseg_jax.run_lengths import decode_rle
 
@@ -36,7 +36,8 @@ FINE = 5  # subpixels along a pixel's side for filling outlines; odd
 class Options:
     """Options of COCO."""
 
-    names: Literal["youtube_vis_2019", "youtube_vis_2021", "ovis"] = "youtube_vis_2019"
+    # The dataset whose categories are used; "all": COCO's own.
+    names: Literal["youtube_vis_2019", "youtube_vis_2021", "ovis", "all"] = "youtube_vis_2019"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +64,10 @@ class Builder(VideoBuilder):
         return {split: map(record, images) for split, images in shown.items()}
 
     def categories(self) -> Sequence[records.Category]:
-        """Returns the categories of the video dataset, numbered from 1."""
-        return [records.Category(k, n) for k, n in enumerate(CATEGORIES[self.options.names], 1)]
+        """Returns the categories of the video dataset, or of COCO, numbered from 1."""
+        chosen = self.options.names
+        names = COCO.values() if chosen == "all" else CATEGORIES[chosen]
+        return [records.Category(k, name) for k, name in enumerate(names, 1)]
 
     @functools.cached_property
     def _found(self) -> dict[str, list[Image]]:

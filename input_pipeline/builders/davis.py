@@ -7,6 +7,9 @@ Layout: `JPEGImages/<resolution>/<sequence>/<%05d>.jpg` (from 00000),
 
 2016: one object, masks 0/255 (or the masks of 2017, whose objects are merged). 2017: palette masks
 whose index is the object's id. test-dev and test-challenge have a mask of the first frame only.
+
+The option `holdout` keeps training sequences aside, as a split of that name: to choose checkpoints
+and settings without the val sequences.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from vseg_jax.input_pipeline.builders import files
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("train", "val", "test-dev", "test-challenge")
+HOLDOUT = "holdout"
 OFFICIAL = {  # sequences per split
     2016: {"train": 30, "val": 20},
     2017: {"train": 60, "val": 30, "test-dev": 30, "test-challenge": 30},
@@ -39,6 +43,7 @@ class Options:
     year: Literal[2016, 2017] = 2017  # 2016: one object per sequence
     resolution: str = "480p"  # folder below JPEGImages, Annotations and ImageSets (2016)
     queries: str = ""  # JSON file: {sequence: {style: [texts] or {object id: [texts]}}}
+    holdout: tuple[str, ...] = ()  # sequences of train that are the split "holdout" instead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Builder(VideoBuilder):
 
     def splits(self) -> dict[str, Iterable[records.Record]]:
         """Returns the records of every split; see `VideoBuilder.splits`."""
-        lists = read_lists(self.source, self.options)
+        lists = _held_out(read_lists(self.source, self.options), self.options.holdout)
         problems = [p for split, found in lists.items() for p in _missing(split, found)]
         if problems:
             raise ValueError(
@@ -77,6 +82,7 @@ def verify(
     """Returns the problems of a download: counts, missing files, truncated files."""
     try:
         lists = read_lists(source, options)
+        _held_out(lists, options.holdout)
         if options.queries:
             read_queries(Path(options.queries))
     except ValueError as error:
@@ -114,6 +120,26 @@ def read_lists(source: Path, options: Options) -> dict[str, list[Sequence]]:
         if path.is_file():
             lists[split] = _read_list(path, source, options)
     return lists
+
+
+def _held_out(
+    lists: dict[str, list[Sequence]], names: tuple[str, ...]
+) -> dict[str, list[Sequence]]:
+    """Returns the splits with the named sequences of train in a split of their own.
+
+    Raises:
+      ValueError: train has no such sequence, or no other one.
+    """
+    if not names:
+        return lists
+    train = lists.get("train", [])
+    if lost := [name for name in names if name not in {s.name for s in train}]:
+        raise ValueError(f"the option 'holdout' names {', '.join(lost)}, which the list of train "
+                         f"lacks; it lists {', '.join(s.name for s in train) or 'nothing'}")
+    rest = [s for s in train if s.name not in names]
+    if not rest:
+        raise ValueError("the option 'holdout' names all sequences of train; leave some to train")
+    return {**lists, "train": rest, HOLDOUT: [s for s in train if s.name in names]}
 
 
 def _read_list(path: Path, source: Path, options: Options) -> list[Sequence]:

@@ -1,7 +1,8 @@
 """Still images: a folder of images with index masks, each image a record of one frame.
 
 Layout: `images/**/<name>.{jpg,jpeg,png}` and `masks/**/<name>.png` with the same names, including
-subfolders. Masks are palette or gray PNGs whose values are the objects' ids (1 to 254, 255 void);
+subfolders. Several sets can lie side by side, in subfolders or told apart by how their names begin.
+Masks are palette or gray PNGs whose values are the objects' ids (1 to 254, 255 void);
 gray masks with only 0 and 255 hold one object. The first stage of training mask propagation
 generates its clips from them (`PropagationConfig.stills`).
 """
@@ -24,10 +25,12 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The folders below the source."""
+    """The folders below the source, and which of their images are used."""
 
     images: str = "images"
     masks: str = "masks"
+    # Beginnings of the paths below `images`, such as "people/" or "people_"; () takes all.
+    sets: tuple[str, ...] = ()
 
 
 class Builder(VideoBuilder):
@@ -58,24 +61,29 @@ def read_folders(source: Path, options: Options) -> tuple[dict[str, Path], dict[
     """Returns {name: path} of the images and of the masks; a name is a path without suffix.
 
     Raises:
-      ValueError: no image, or two images with the same name.
+      ValueError: no image, a set without an image, or two images with the same name.
     """
+    sets = options.sets or ("",)
     folder = source / options.images
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             name = path.relative_to(folder).with_suffix("").as_posix()
+            if not name.startswith(sets):
+                continue
             if name in found:
                 raise ValueError(f"{found[name]} and {path} have the same name, but there is "
                                  "one mask for it: rename one of them")
             found[name] = path
-    if not found:
-        raise ValueError(f"there is no image ({', '.join(SUFFIXES)}) in {folder}; the options "
-                         "'images' and 'masks' name the folders below the source")
+    if lost := [name for name in sets if not any(path.startswith(name) for path in found)]:
+        which = f" whose path begins with '{lost[0]}'" if options.sets else ""
+        raise ValueError(f"there is no image ({', '.join(SUFFIXES)}){which} in {folder}; the "
+                         "options 'images' and 'masks' name the folders below the source, 'sets' "
+                         "how the images' paths begin")
     folder = source / options.masks
     masks = {path.relative_to(folder).with_suffix("").as_posix(): path
              for path in sorted(folder.rglob("*.png")) if not path.name.startswith(".")}
-    return found, masks
+    return found, {name: path for name, path in masks.items() if name.startswith(sets)}
 
 
 def _missing(images: dict[str, Path], masks: dict[str, Path]) -> list[str]:

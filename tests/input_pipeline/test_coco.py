@@ -8,7 +8,9 @@ from PIL import Image
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.builders import coco as builder
 from vseg_jax.input_pipeline.builders import prepare
+from vseg_jax.input_pipeline.propagation import PropagationSamples
 from vseg_jax.input_pipeline.records import decode_mask, open_dataset
+from vseg_jax.input_pipeline.settings import ClipConfig, PropagationConfig
 from vseg_jax.run_lengths import decode_rle
 
 SIZE = (20, 30)
@@ -63,6 +65,18 @@ def test_only_shared_categories_under_the_other_names(source, tmp_path):
     other = prepare("coco", source, tmp_path / "data", {"names": "ovis"})
     assert [o.category for o in open_dataset(other, "val").index[0].objects] == ["Dog", "Bicycle"]
     assert builder.verify(source, builder.Options(), {"val": 2}) == []
+
+
+def test_all_categories_for_training_on_stills(source, tmp_path):
+    dataset = open_dataset(prepare("coco", source, tmp_path / "data", {"names": "all"}), "val")
+    assert [[o.category for o in e.objects] for e in dataset.index] == [
+        ["dining table", "dog", "bicycle"], ["dining table"]]
+    assert len(dataset.categories) == 80 and dataset.categories[79].name == "toothbrush"
+    mask = decode_mask(dataset[0].masks[0], "")
+    assert (mask[16:, 20:] == 1).all() and (mask[3:9, 2:10] == 2).all()
+    samples = PropagationSamples(dataset, ClipConfig(height=16, width=16),
+                                 PropagationConfig(stills=1.0), train=True)
+    assert len(samples) == 2 and all(samples[i]["objects"].any() for i in range(2))
 
 
 def test_outlines_are_filled_nearly_as_in_coco(source):

@@ -37,6 +37,27 @@ def test_2016_from_pairs_of_paths(tmp_path):
     assert davis.verify(source, davis.Options(year=2016), COUNTS) == []
 
 
+def test_training_sequences_kept_aside(tmp_path):
+    lists = {"train": ["cow", "dog", "goat"], "val": ["car"]}
+    source = davis_2016(tmp_path / "davis", lists)
+
+    def names(split, **options):
+        return [e.video_id for e in build(source, tmp_path, split, year=2016, **options).index]
+
+    assert names("train") == ["cow", "dog", "goat"]
+    assert names("train", holdout=("dog",)) == ["cow", "goat"]
+    assert names("holdout", holdout=("dog",)) == ["dog"]
+    assert names("val", holdout=("dog",)) == ["car"]
+    with pytest.raises(ValueError, match="holdout"):
+        build(source, tmp_path, "holdout", year=2016)
+    with pytest.raises(ValueError, match="'holdout' names car, which the list of train lacks"):
+        names("train", holdout=("car",))
+    with pytest.raises(ValueError, match="names all sequences of train"):
+        names("train", holdout=tuple(lists["train"]))
+    problems = davis.verify(source, davis.Options(year=2016, holdout=("car",)), {2016: {}})
+    assert "which the list of train lacks" in problems[0]
+
+
 def test_2017_palette_ids_and_first_frame_only_in_test_dev(tmp_path):
     source = davis_2017(tmp_path / "davis", {"val": ["dogs-jump"], "test-dev": ["car"]})
     content = {"dogs-jump": {"plain": {"1": ["left dog"], "2": ["right dog", "the last"]}}}

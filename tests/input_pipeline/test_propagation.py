@@ -3,15 +3,13 @@ import pickle
 
 import numpy as np
 import pytest
-from toy_dataset import ToyBuilder, toy_record
+from painted import one_video, painted
 
 from vseg_jax.index_masks import VOID
-from vseg_jax.input_pipeline import records
-from vseg_jax.input_pipeline.builders import prepare
 from vseg_jax.input_pipeline.clips import propagation_frames
 from vseg_jax.input_pipeline.loader import train_batches
 from vseg_jax.input_pipeline.propagation import PropagationSamples
-from vseg_jax.input_pipeline.records import decode_image, encode_image, encode_mask, open_dataset
+from vseg_jax.input_pipeline.records import decode_image, encode_image, open_dataset
 from vseg_jax.input_pipeline.settings import ClipConfig, PropagationConfig
 from vseg_jax.input_pipeline.transforms import (
     random_affine,
@@ -23,30 +21,6 @@ from vseg_jax.input_pipeline.transforms import (
 
 CLIP = ClipConfig(height=24, width=32)
 CONFIG = PropagationConfig(objects=2)
-
-
-def one_video(folder, record, **others):
-    """A dataset of the given records, under a name of its own."""
-    records = [record, *others.values()]
-
-    class Builder(ToyBuilder):
-        name = "synthetic"
-
-        def splits(self):
-            return {"train": iter(records)}
-
-    return open_dataset(Builder(source="", prepared=folder).build(), "train")
-
-
-def painted(masks: list[np.ndarray], ids: tuple[int, ...], name: str = "painted",
-            red: int = 50):
-    """A record whose frames show their masks: red is `red` times the id."""
-    frames = [np.repeat((red * m)[..., None], 3, axis=2) * np.uint8([1, 0, 0]) for m in masks]
-    return records.Record(
-        video_id=name, frames=[encode_image(f) for f in frames],
-        masks=[encode_mask(m) for m in masks], height=masks[0].shape[0],
-        width=masks[0].shape[1], objects=[records.Object(i) for i in ids],
-    )
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +61,14 @@ def test_a_skip_is_counted_in_frames_of_the_video():
         assert np.diff(taken, axis=1).min() == 5 and np.diff(taken, axis=1).max() == longest
 
 
-def test_the_skip_grows_by_one_every_so_many_steps(toy):
+def test_the_skip_grows_by_one_every_so_many_clips(toy):
     config = PropagationConfig(skip_start=1, skip_max=4, skip_every=100)
-    samples = PropagationSamples(toy, CLIP, config, train=True)
-    skips = [samples.longest_skip(step) for step in (0, 99, 100, 250, 300, 10**6)]
+    single = PropagationSamples(toy, CLIP, config, train=True)
+    skips = [single.longest_skip(step) for step in (0, 99, 100, 250, 300, 10**6)]
     assert skips == [1, 1, 2, 3, 4, 4]
+    batches = PropagationSamples(toy, CLIP, config, train=True, batch_size=8)
+    skips = [batches.longest_skip(step) for step in (0, 12, 13, 24, 25, 38, 10**6)]
+    assert skips == [1, 1, 2, 2, 3, 4, 4]   # 13 * 8 = 104 clips, 25 * 8 = 200
 
 
 def test_the_step_reaches_the_frames_that_are_taken(tmp_path):
@@ -230,67 +207,12 @@ def test_all_frames_of_a_mirrored_clip_are_mirrored(tmp_path):
     np.testing.assert_array_equal(sample["frames"][0], rgb[:, ::-1])
 
 
-# --- stills -----------------------------------------------------------------------------------
-
-
-def test_stills_get_objects_of_another_video_in_their_own_slots(tmp_path):
-    own, other = np.zeros((48, 64), np.uint8), np.zeros((48, 64), np.uint8)
-    own[20:28, 4:16] = 1
-    other[10:30, 10:40] = 4
-    dataset = one_video(tmp_path, painted([own], (1,), "own"),
-                        other=painted([other], (4,), "other"))
-    samples = PropagationSamples(dataset, ClipConfig(height=48, width=64),
-                                 PropagationConfig(stills=1.0), train=True)
-    assert len(samples) == 2  # a single annotated frame is enough
-    pasted = 0
-    for k in range(20):
-        sample = samples.sample(0, np.random.default_rng(k), 0)
-        slots = np.unique(sample["masks"])
-        assert sample["masks"].shape == (3, 48, 64) and 2 <= len(slots) <= 5
-        for slot in slots[1:]:
-            red = sample["frames"][..., 0][sample["masks"] == slot]
-            if len(red) > 150:
-                assert min(abs(np.median(red) - 50), abs(np.median(red) - 200)) < 4
-                pasted += np.median(red) > 100
-        assert (sample["masks"][0] != sample["masks"][1]).any()  # each place moves by itself
-    assert pasted >= 20
-
-
-def test_a_share_of_the_clips_comes_from_stills(toy):
-    config = dataclasses.replace(CONFIG, stills=0.25, skip_max=0)
-    samples = PropagationSamples(toy, CLIP, config, train=True)
-    several = 0
-    for k in range(60):
-        objects = samples.sample(2, np.random.default_rng(k), 0)["objects"]  # one of its own
-        several += objects.sum() > 1
-    assert 6 < several < 24
-
-
-def test_videos_with_too_few_annotated_frames(tmp_path):
-    short = one_video(tmp_path, toy_record(0, length=3))  # annotated: 0 and 2
-    with pytest.raises(ValueError, match="no video of synthetic train has 3 annotated frames"):
-        PropagationSamples(short, CLIP, CONFIG, train=True)
-    stills = PropagationSamples(short, CLIP, dataclasses.replace(CONFIG, stills=0.1), train=True)
-    assert stills[0]["valid"] and len(stills) == 1
-    pair = PropagationSamples(short, CLIP, dataclasses.replace(CONFIG, length=2), train=True)
-    assert pair[0]["frames"].shape[0] == 2
-
-
 def test_a_damaged_frame_is_named(tmp_path):
     record = painted(boxes(), (1, 2, 3, 4))
     record.frames[0] = record.frames[0][:50]
     samples = PropagationSamples(one_video(tmp_path, record), CLIP, CONFIG, train=False)
     with pytest.raises(ValueError, match="synthetic train video painted frame 0 cannot be decoded"):
         samples[0]
-
-
-def test_moving_shapes_can_be_used(tmp_path):
-    options = {"train": 2, "test": 1, "length": 4, "height": 48, "width": 64}
-    folder = prepare("moving_shapes", "", tmp_path, options)
-    dataset = open_dataset(folder, "source_train")
-    for stills in (0.0, 1.0):
-        samples = PropagationSamples(dataset, CLIP, PropagationConfig(stills=stills), train=True)
-        assert len(samples) == 2 and all(samples[i]["valid"] for i in range(2))
 
 
 # --- batches ----------------------------------------------------------------------------------
@@ -331,6 +253,23 @@ def test_mixtures_are_the_same_for_any_workers_and_resume_exactly(mixture):
         share = take(train_batches(mixture, 4, seed=1, process_index=process, process_count=2), 6)
         for whole, part in zip(batches, share, strict=True):
             np.testing.assert_array_equal(whole["frames"][process::2], part["frames"])
+
+
+def test_clips_grow_at_a_step_and_resume_there(toy):
+    """Toy videos have four annotated frames, of which a clip takes two and then three."""
+    config = dataclasses.replace(CONFIG, length=2, final_length=3, final_from=2)
+    samples = PropagationSamples(toy, ClipConfig(height=16, width=16), config, train=True)
+    assert [samples.length(step) for step in (0, 1, 2, 10**6)] == [2, 2, 3, 3]
+    iterator = train_batches(samples, 4, seed=1)
+    batches = take(iterator, 2)
+    state = iterator.get_state()
+    batches += take(iterator, 2)
+    assert [batch["frames"].shape[:2] for batch in batches] == [(4, 2), (4, 2), (4, 3), (4, 3)]
+    again = train_batches(samples, 4, seed=1)
+    again.set_state(state)
+    assert_same(batches[2:], take(again, 2))
+    plain = PropagationSamples(toy, CLIP, config, train=False)[0]
+    assert plain["frames"].shape[0] == 2
 
 
 class Echo:
@@ -377,6 +316,8 @@ def test_samples_can_be_pickled(mixture):
 @pytest.mark.parametrize("change, message", [
     ({"length": 1}, "length is 1"), ({"objects": 0}, "objects is 0"),
     ({"skip_start": 30}, "skip_start is 30"), ({"stills": 1.5}, "stills is 1.5"),
+    ({"unpasted": -1}, "unpasted is -1"), ({"smallest": 2}, "smallest is 2"),
+    ({"final_length": 1}, "final_length is 1"), ({"final_from": -1}, "final_from is -1"),
     ({"zoom": (0.5, 1)}, "zoom is"), ({"scale": (1.2, 0.8)}, "scale is"),
 ])
 def test_invalid_settings(change, message):

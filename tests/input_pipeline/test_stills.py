@@ -36,6 +36,23 @@ def test_folders_of_other_names_and_gray_masks(source, tmp_path):
     assert [o.id for o in dataset.index[0].objects] == [1]
 
 
+def test_some_of_several_sets(source, tmp_path):
+    Image.fromarray(picture((10, 14), 1)).save(source / "images/a_2.jpg")
+    palette_png(source / "masks/a_2.png", 1 * box((10, 14), 0, 0))
+    palette_png(source / "masks/z.png", 1 * box((10, 14), 0, 0))   # no image, in no chosen set
+
+    def names(sets):
+        folder = prepare("stills", source, tmp_path / "data", {"sets": sets})
+        return [entry.video_id for entry in open_dataset(folder, "train").index]
+
+    assert names(("more/",)) == ["more/b"]
+    assert names("a_,more/") == ["a_2", "more/b"]   # as the command line gives them
+    assert names(("a",)) == ["a", "a_2"]
+    with pytest.raises(ValueError, match=r"no image .* whose path begins with 'people_'"):
+        names(("a", "people_"))
+    assert "whose path begins with 'x'" in verify("stills", source, {"sets": ("x",)})[0]
+
+
 def test_what_is_missing_is_named(source, tmp_path):
     (source / "masks/more/b.png").unlink()
     palette_png(source / "masks/c.png", 1 * box((10, 14), 0, 0))
