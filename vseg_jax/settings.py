@@ -32,7 +32,13 @@ class EvaluationConfig:
     protocol: Literal[
         "legacy", "coco", "expressions", "youtube_vis", "davis", "youtube_vos", "ovis"
     ] = "legacy"
+    # "<dataset>/<score>", such as "dev/J&F": during the training only this dataset is evaluated
+    # (every train.evaluate_every steps; at its end, all are), and the checkpoint with the highest
+    # score is kept in the workdir's folder `best`, which can be used like a workdir.
+    choose_by: str = ""
     short_side: int = 0  # mask propagation: the frame's shorter side in the model, pixels; 0: as is
+    skip_absent: bool = False  # mask propagation: frames without an object do not count for it, in
+    # place of an IoU of 1 where the prediction is empty too; the paper on OVIS does not say
     gt_roundtrip: bool = False  # "legacy", "coco": resize the ground truth to the input's size and
     # back, as CSTM does
     batch_size: int = 16  # "legacy", "coco": samples per batch, over all devices
@@ -43,6 +49,15 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         present = {name: data for name, data in self.datasets.items() if data is not None}
         object.__setattr__(self, "datasets", present)
+        if self.choose_by and self.chooses not in present:
+            raise ValueError(f"evaluation.choose_by is '{self.choose_by}'; it must be a dataset of "
+                             f"the evaluation ({', '.join(present) or 'there is none'}), a slash "
+                             "and one of its scores, or ''")
+
+    @property
+    def chooses(self) -> str:
+        """The dataset on which the best checkpoint is chosen, or ""."""
+        return self.choose_by.partition("/")[0]
 
 
 @dataclasses.dataclass(frozen=True)

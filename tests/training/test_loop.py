@@ -91,6 +91,53 @@ def test_a_finished_run_says_so(unbroken, capsys):
     assert again.metrics == trained.metrics and same(again.variables, trained.variables)
 
 
+def test_the_best_checkpoint_is_kept(tmp_path):
+    """Evaluations after steps 3, 6, 9 and 12; the second is the best, and the last one as good."""
+    config = dataclasses.replace(CONFIG, evaluate_every=3, checkpoint_every=100)
+    seen = {}
+
+    def evaluate(variables, step):
+        seen[step] = jax.tree.map(np.array, variables)
+        return {"score": {3: 0.5, 6: 0.8, 9: 0.7, 12: 0.8}[step]}
+
+    left = [8]
+
+    def terminate():   # after the best evaluation, and before the next one
+        left[0] -= 1
+        if left[0] == -1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    for hook in (terminate, lambda: None):
+        train(toy.Toy(), toy.batches(hook=hook), config, tmp_path, evaluate=evaluate,
+              choose_by="score")
+        variables, about = load(tmp_path / "best")
+        assert same(variables, seen[6]) and about["config"]["train"]["ema"] == 0.9
+    assert not same(load(tmp_path)[0], seen[6])
+    assert [p.name for p in (tmp_path / "best/checkpoints").iterdir() if p.is_dir()] == ["6"]
+    with pytest.raises(ValueError, match="choose_by is 'other', which the evaluation lacks; it has "
+                                         "score"):
+        train(toy.Toy(), toy.batches(), config, tmp_path / "b", evaluate=evaluate,
+              choose_by="other")
+
+
+def test_a_best_checkpoint_from_before_a_kill_stays(tmp_path):
+    """Killed after the evaluation of step 6, and resumed from the checkpoint of step 4."""
+    config = dataclasses.replace(CONFIG, evaluate_every=3)
+
+    def evaluate(variables, step):
+        if step == 9 and not killed:
+            killed.append(step)
+            raise KeyboardInterrupt
+        return {"score": float(step <= 6) * step}
+
+    killed = []
+    with pytest.raises(KeyboardInterrupt):
+        train(toy.Toy(), toy.batches(), config, tmp_path, evaluate=evaluate, choose_by="score")
+    (tmp_path / "checkpoints" / "8").rename(tmp_path / "8")
+    train(toy.Toy(), toy.batches(), config, tmp_path, evaluate=evaluate, choose_by="score")
+    assert [p.name for p in (tmp_path / "best/checkpoints").iterdir() if p.is_dir()] == ["6"]
+
+
 @pytest.mark.parametrize("stop_at", [5, 6, 12])
 def test_sigterm_saves_and_the_next_start_resumes_exactly(unbroken, tmp_path, stop_at):
     workdir, trained, _ = unbroken

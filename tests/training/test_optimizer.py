@@ -51,6 +51,24 @@ def test_frozen_parameters_have_no_state_and_no_part_in_the_norm():
     assert {leaf.shape for leaf in jax.tree.leaves(state) if leaf.ndim} == {(2,)}
 
 
+def test_a_delayed_group_stands_still_and_starts_with_its_moments():
+    """Plain steps of 0.1 and 0.1 * 0.5; the text waits for two of three, its momentum does not."""
+    config = TrainConfig(steps=10, optimizer="sgd", momentum=0.5, learning_rate=0.1,
+                         groups=(("^text/", 0.5),), delays=(("^text/", 2),))
+    params, state = updated(config, [GRADIENT] * 2)
+    np.testing.assert_array_equal(params["text/kernel"], PARAMS["text"]["kernel"])
+    np.testing.assert_allclose(params["head/kernel"], [3 - 0.1 * 2 * (1 + 1.5)], rtol=1e-6)
+    params, _ = updated(config, [GRADIENT] * 3)
+    np.testing.assert_allclose(params["text/kernel"],
+                               [1 - 0.05 * 0.5 * 1.75, 2 + 0.05 * 1.75], rtol=1e-6)
+    assert jax.tree.structure(state) != jax.tree.structure(updated(
+        TrainConfig(steps=10, optimizer="sgd", groups=(("^text/", 0.5),)))[1])
+    with pytest.raises(ValueError, match=r"train\.delays: 'text' matches no trained parameter"):
+        optim.split(PARAMS, TrainConfig(steps=1, groups=(("text", 0.0),), delays=(("text", 1),)))
+    with pytest.raises(ValueError, match=r"train\.delays is .*steps >= 0"):
+        TrainConfig(steps=1, delays=(("text", -1),))
+
+
 @pytest.mark.parametrize("schedule, expected", [
     (dict(schedule="constant"), [0.0, 0.5, 1.0, 1.0, 1.0]),
     (dict(schedule="cosine"), [0.0, 0.5, 1.0, 0.5, 0.0]),

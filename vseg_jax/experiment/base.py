@@ -95,16 +95,19 @@ class BaseTask(abc.ABC):
     def _evaluator(self, variables: Variables) -> Evaluate:
         """Returns a function that evaluates on one dataset and saves predictions in a folder."""
 
-    def evaluate(self, variables: Variables, save: Path | None = None) -> dict[str, Any]:
+    def evaluate(
+        self, variables: Variables, save: Path | None = None, only: str = ""
+    ) -> dict[str, Any]:
         """Returns {dataset: scores} for every dataset of the evaluation.
 
         Args:
           variables: the model's collections.
           save: folder for the predictions, a folder in it for each dataset; None saves nothing.
+          only: name of the only dataset to evaluate; "" for all.
         """
         evaluate = self._evaluator(variables)
         return {name: evaluate(data, dataset, save / name if save else None)
-                for name, (data, dataset) in self._evaluated().items()}
+                for name, (data, dataset) in self._evaluated().items() if only in ("", name)}
 
     def _show_videos(self, draw: Draw, variables: Variables, path: Path) -> None:
         """Writes a video of the first videos of every evaluated dataset, one after another."""

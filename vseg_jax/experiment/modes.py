@@ -53,14 +53,15 @@ def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
     results: dict[str, Any] = {}
 
     def score(variables: Variables, step: int) -> dict[str, float]:
-        del step
-        results.update(task.evaluate(variables))
+        ended = step == settings.train.steps
+        results.update(task.evaluate(variables, only="" if ended else settings.evaluation.chooses))
         write_text(workdir / METRICS, _json(results))
         return {f"{name}/{key}": value for name, result in results.items()
                 for key, value in result.items() if isinstance(value, float)}
 
     initial = restore(settings.init_from).variables if settings.init_from else None
     trained = loop.train(model, batches, settings.train, workdir, evaluate=score,
+                         choose_by=settings.evaluation.choose_by,
                          description=describe(settings, model), initial=initial)
     if not trained.finished:
         return {}

@@ -37,8 +37,8 @@ class Task(BaseTask):
         """Returns the samples of every training dataset and their weights."""
         s = self._settings
         return [
-            (PropagationSamples(dataset, s.clip, s.propagation, train=True, seed=s.train.seed),
-             data.weight)
+            (PropagationSamples(dataset, s.clip, s.propagation, train=True, seed=s.train.seed,
+                                batch_size=s.train.batch_size), data.weight)
             for data, dataset in self._open_training()
         ]
 
@@ -60,9 +60,10 @@ class Task(BaseTask):
         return Segmenter(self._model, variables, short_side=self._settings.evaluation.short_side)
 
     def _evaluator(self, variables: Variables) -> Evaluate:
-        segmenter, protocol = self._segmenter(variables), self._settings.evaluation.protocol
+        segmenter, settings = self._segmenter(variables), self._settings.evaluation
         return lambda data, dataset, save: propagation.evaluate(
-            segmenter, dataset, protocol=protocol, save=save)
+            segmenter, dataset, protocol=settings.protocol, skip_absent=settings.skip_absent,
+            save=save)
 
 
 def _draw(segmenter: Segmenter, dataset: Dataset, number: int) -> Iterator[np.ndarray]:

@@ -59,6 +59,13 @@ class Checkpoints:
         """Returns the steps that have a checkpoint, in rising order."""
         return sorted(self._manager.all_steps())
 
+    def about(self) -> dict[str, Any]:
+        """Returns what describes the newest checkpoint; {} where there is none."""
+        if not self.steps():
+            return {}
+        return self._manager.restore(
+            self.steps()[-1], args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+
     def save(self, step: int, state: Any, batches: Any, about: dict[str, Any]) -> None:
         """Saves and waits until everything is on disk.
 

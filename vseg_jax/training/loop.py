@@ -26,6 +26,8 @@ from vseg_jax.training.state import TrainState
 
 Evaluate = Callable[[Variables, int], dict[str, Any]]
 
+BEST = "best"  # folder in the working directory, see `train`
+
 
 class Trained(NamedTuple):
     """The result of a run.
@@ -55,6 +57,7 @@ def train(
     workdir: str | Path,
     *,
     evaluate: Evaluate | None = None,
+    choose_by: str = "",
     description: dict[str, Any] | None = None,
     initial: Variables | None = None,
 ) -> Trained:
@@ -65,11 +68,13 @@ def train(
       batches: grain iterator (`get_state`, `set_state`) over dicts of numpy arrays, this process's
         share of each global batch; endless.
       config: the run.
-      workdir: gets `config.json`, `run.json`, `parameters.txt`, `metrics.jsonl`, `tensorboard/` and
-        `checkpoints/`.
+      workdir: gets `config.json`, `run.json`, `parameters.txt`, `metrics.jsonl`, `tensorboard/`,
+        `checkpoints/`, and `best/` with `choose_by`.
       evaluate: (variables, step) -> {name: value}, called every `evaluate_every` steps and at the
         end, on all processes, with variables as `sharding.gather` leaves them; a value is a number
         or an image ([H, W, 3] or [N, H, W, 3]).
+      choose_by: one of these names: the checkpoint of the evaluation with the highest value, the
+        first of equal ones, is kept in `workdir/best`, which can be used like a workdir.
       description: the resolved config as plain values, with `config` under "train"; saved, and
         compared when a run resumes.
       initial: variables to initialize from, in place of random and public ones.
@@ -77,7 +82,7 @@ def train(
     Raises:
       NonFiniteLoss: the loss or the gradient's norm is not finite.
       ValueError: `workdir` holds a run of another config or model, a pattern or the mesh does not
-        fit, or the disk is full.
+        fit, the evaluation has no value named `choose_by`, or the disk is full.
     """
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -98,7 +103,7 @@ def train(
         workdirs.save_description(workdir, about)
         with Reporter(workdir, int(state.step), config.steps, config.batch_size * _frames(sample),
                       getattr(model, "progress", {}), config.profile) as reporter:
-            run = _Run(setup, checkpoints, preemption, reporter, evaluate, about)
+            run = _Run(setup, checkpoints, preemption, reporter, evaluate, choose_by, about)
             state, finished = run(state, batches, means)
         return Trained(sharding.gather(state.averaged()), int(state.step), finished,
                        last_report(workdir, "evaluation"))
@@ -120,6 +125,7 @@ class _Run:
     preemption: Preemption
     reporter: Reporter
     evaluate: Evaluate | None
+    choose_by: str
     about: dict[str, Any]  # saved with each checkpoint
 
     def __call__(
@@ -133,7 +139,7 @@ class _Run:
         """
         first, steps, reporter = int(state.step), self.setup.config.steps, self.reporter
         reporter.write_parameters(state.params)
-        self._evaluate_if_missing(state)
+        self._evaluate_if_missing(state, batches)
         if first >= steps:
             reporter.print(f"the run in {reporter.workdir} is finished: step {first} of {steps}; "
                            "raise train.steps to continue it")
@@ -169,7 +175,7 @@ class _Run:
                 self.checkpoints.save(step, state, batches, {**self.about, "window": means.sums})
                 saved = step
             if evaluate and not stop:
-                self._evaluate(state, step)
+                self._evaluate(state, step, batches)
             if save or evaluate:
                 self.reporter.restart_clock(step)
             if step == first + 1:  # it compiled the program; the bar's speed is measured from here
@@ -180,18 +186,31 @@ class _Run:
     def _due(self, step: int, every: int) -> bool:
         return step == self.setup.config.steps or bool(every and step % every == 0)
 
-    def _evaluate(self, state: TrainState, step: int) -> None:
+    def _evaluate(self, state: TrainState, step: int, batches: Any) -> None:
         if self.evaluate:
             metrics = self.evaluate(sharding.gather(state.averaged()), step)
+            if self.choose_by:
+                self._keep_best(state, step, batches, metrics)
             self.reporter.write(step, metrics, kind="evaluation")
 
-    def _evaluate_if_missing(self, state: TrainState) -> None:
+    def _keep_best(
+        self, state: TrainState, step: int, batches: Any, metrics: dict[str, Any]
+    ) -> None:
+        if self.choose_by not in metrics:
+            raise ValueError(f"evaluation.choose_by is '{self.choose_by}', which the evaluation "
+                             f"lacks; it has {', '.join(sorted(metrics))}")
+        score = float(metrics[self.choose_by])
+        with Checkpoints(self.reporter.workdir / BEST, keep=1) as best:
+            if score > best.about().get("score", -np.inf):
+                best.save(step, state, batches, {**self.about, "window": {}, "score": score})
+
+    def _evaluate_if_missing(self, state: TrainState, batches: Any) -> None:
         """Evaluates a restored state whose run was killed between saving and evaluating."""
         step = int(state.step)
         done = {line["step"] for line in read_metrics(self.reporter.workdir)
                 if line["kind"] == "evaluation"}
         if step and step not in done and self._due(step, self.setup.config.evaluate_every):
-            self._evaluate(state, step)
+            self._evaluate(state, step, batches)
 
 
 class _RunningMeans:

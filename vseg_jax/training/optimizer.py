@@ -34,24 +34,36 @@ def multipliers(paths: Iterable[str], config: TrainConfig) -> dict[str, float]:
     """Returns the learning-rate multiplier of each parameter; 0 means frozen.
 
     Raises:
-      ValueError: a pattern of `groups` matches no parameter, or all parameters are frozen.
+      ValueError: a pattern of `groups` matches no parameter, one of `delays` none that is trained,
+        or all parameters are frozen.
     """
     paths = list(paths)
-    for pattern, _ in config.groups:
+    _check_patterns("groups", [pattern for pattern, _ in config.groups], paths)
+    found = {path: _multiplier(path, config) for path in paths}
+    trained = [path for path in paths if found[path]]
+    if not trained:
+        raise ValueError("train.groups freezes every parameter; leave at least one to train")
+    _check_patterns("delays", [pattern for pattern, _ in config.delays], trained)
+    return found
+
+
+def _check_patterns(key: str, patterns: Iterable[str], paths: list[str]) -> None:
+    for pattern in patterns:
         if not any(re.search(pattern, path) for path in paths):
             prefixes = sorted({"/".join(path.split("/")[:2]) for path in paths})
             raise ValueError(
-                f"train.groups: {pattern!r} matches no parameter's path; the paths begin with "
-                f"{', '.join(prefixes)}; correct the pattern or remove it"
+                f"train.{key}: {pattern!r} matches no {'trained ' if key == 'delays' else ''}"
+                f"parameter's path; the paths begin with {', '.join(prefixes)}; correct the "
+                "pattern or remove it"
             )
-    found = {path: _multiplier(path, config) for path in paths}
-    if not any(found.values()):
-        raise ValueError("train.groups freezes every parameter; leave at least one to train")
-    return found
 
 
 def _multiplier(path: str, config: TrainConfig) -> float:
     return next((m for pattern, m in config.groups if re.search(pattern, path)), 1.0)
+
+
+def _delay(path: str, config: TrainConfig) -> int:
+    return next((step for pattern, step in config.delays if re.search(pattern, path)), 0)
 
 
 def split(params: Mapping[str, Any], config: TrainConfig) -> tuple[Flat, Flat]:
@@ -84,9 +96,9 @@ def learning_rate(config: TrainConfig) -> optax.Schedule:
 def make(config: TrainConfig) -> optax.GradientTransformationExtraArgs:
     """Returns the optimizer of flat, trained parameters; its `update` also takes `value=loss`.
 
-    Order: gradient clipping, L2 term, moments, decoupled decay, group multiplier, plateau factor,
-    learning rate. A group's multiplier therefore also scales its decoupled decay, as in PyTorch,
-    where a parameter group has its own rate.
+    Order: gradient clipping, L2 term, moments, decoupled decay, group multiplier, delay, plateau
+    factor, learning rate. A group's multiplier therefore also scales its decoupled decay, as in
+    PyTorch, where a parameter group has its own rate.
     """
     parts = []
     if config.clip_norm:
@@ -102,6 +114,8 @@ def make(config: TrainConfig) -> optax.GradientTransformationExtraArgs:
         parts.append(optax.add_decayed_weights(config.weight_decay))
     if config.groups:
         parts.append(_scale_groups(config))
+    if config.delays:
+        parts.append(_hold_delayed(config))
     if config.schedule == "plateau":
         parts.append(optax.contrib.reduce_on_plateau(
             factor=config.factor, patience=config.patience, accumulation_size=config.window))
@@ -115,6 +129,20 @@ def _scale_groups(config: TrainConfig) -> optax.GradientTransformation:
         return {path: leaf * _multiplier(path, config) for path, leaf in updates.items()}, state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _hold_delayed(config: TrainConfig) -> optax.GradientTransformation:
+    """Returns a transformation whose state is the number of steps done."""
+
+    def update(
+        updates: Flat, step: jax.Array, params: Flat | None = None
+    ) -> tuple[Flat, jax.Array]:
+        del params
+        held = {path: jnp.where(step < delay, 0, leaf) if (delay := _delay(path, config)) else leaf
+                for path, leaf in updates.items()}
+        return held, step + 1
+
+    return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
 
 
 def current_rate(config: TrainConfig, step: jax.Array, opt_state: Any) -> jax.Array:

@@ -46,6 +46,9 @@ class TrainConfig:
     # (regex, learning-rate multiplier) on the parameter's path, such as "text_encoder/"; the first
     # match (re.search) counts, other parameters have 1. 0 freezes: no gradient, no optimizer state.
     groups: tuple[tuple[str, float], ...] = ()
+    # (regex, step) on the path: such parameters stand still before that step, while their moments
+    # and the norm of the gradient already count them. The first match counts.
+    delays: tuple[tuple[str, int], ...] = ()
 
     accumulate: int = 1  # micro-batches of a batch, run one after another
     ema: float = 0.0  # decay of the averaged parameters, which are evaluated and returned; 0 = off
@@ -77,7 +80,7 @@ class TrainConfig:
                f"a multiple of accumulate ({self.accumulate})")
         _check(self, "milestones", self.schedule != "steps" or bool(self.milestones),
                "set with schedule='steps'")
-        for name in ("groups", "sharding"):
+        for name in ("groups", "delays", "sharding"):
             for pattern, _ in getattr(self, name):
                 try:
                     re.compile(pattern)
@@ -86,6 +89,8 @@ class TrainConfig:
                                      f"{error}") from error
         for pattern, multiplier in self.groups:
             _check(self, "groups", multiplier >= 0, f"made of multipliers >= 0 ({pattern!r})")
+        for pattern, step in self.delays:
+            _check(self, "delays", step >= 0, f"made of steps >= 0 ({pattern!r})")
 
 
 def _check(config: TrainConfig, name: str, good: bool, wanted: str) -> None:
