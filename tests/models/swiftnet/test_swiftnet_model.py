@@ -42,6 +42,32 @@ def test_void_padding_and_unannotated_frames_weigh_nothing(loss_and_gradient, va
     assert loss == 0 and means["loss"] == (0, 0) and not any(largest(gradient).values())
 
 
+def test_gradients_through_predictions_are_a_switch(loss_and_gradient, variables):
+    """Only the second frame's prediction enters the memory, so the last frame's loss changes."""
+    model, batch = build(cut_gradient=False), make_batch()
+    # He's variance, so that the mask of a frame matters to the next one.
+    strong = {**variables, "params": jax.tree_util.tree_map_with_path(
+        lambda path, x: x * 6**0.5 if x.ndim == 4 and path[0].key != "encoder" else x,
+        variables["params"])}
+
+    def through(params, batch):
+        kept = {**variables, "params": params}
+        return model.loss(kept, batch, jax.random.key(1), jnp.int32(0))[0]
+
+    through = quick_jit(jax.value_and_grad(through))
+
+    def difference():
+        (loss, _), cut = loss_and_gradient(strong, batch)
+        value, flowing = through(strong["params"], batch)
+        assert value == pytest.approx(float(loss), rel=1e-4)
+        apart = jax.tree.map(jnp.subtract, cut, flowing)
+        return float(optax.tree.norm(apart) / optax.tree.norm(cut))
+
+    assert difference() > 1e-3
+    batch["masks_valid"][:, 2] = False
+    assert difference() < 1e-4
+
+
 def test_an_object_that_was_not_in_the_first_frame_is_background(loss_and_gradient, variables):
     batch = make_batch()
     batch["masks"][:, 0][batch["masks"][:, 0] == 2] = 0

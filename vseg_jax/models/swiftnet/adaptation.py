@@ -71,6 +71,22 @@ def small_masks(masks: Float[Array, "N H W"], size: tuple[int, int]) -> Float[Ar
     return area(masks[..., None], size).reshape(masks.shape[0], -1)
 
 
+def heat_map(
+    config: SwiftnetConfig,
+    query: Float[Array, "Q K"],
+    reference: Float[Array, "N P K"],
+    masks: Float[Array, "N P"],
+) -> Float[Array, "N Q"]:
+    """Returns h_i = sum_j m_j A_ij, the heat maps of Figure 3, with the affinity of Eq. 1.
+
+    Each object's share of what a query pixel reads, in [0, 1]; the query can be of any frame.
+    """
+    scores = jnp.einsum("pk,njk->npj", query, reference, preferred_element_type=jnp.float32)
+    if config.affinity_scale == "backbone":
+        scores /= query.shape[-1] ** 0.5
+    return jnp.einsum("npj,nj->np", jax.nn.softmax(scores, axis=-1), masks)
+
+
 def losses(
     config: SwiftnetConfig,
     query: Float[Array, "P K"],
@@ -79,12 +95,9 @@ def losses(
 ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
     """Computes L_obj and L_bg of Eq. 3 for each object, with the affinity of Eq. 1.
 
-    Affinities sum to 1 over j, so both follow from h_i = sum_j m_j A_ij, the heat map of Figure 3.
+    Affinities sum to 1 over j, so both follow from the heat map.
     """
-    scores = jnp.einsum("pk,njk->npj", query, reference, preferred_element_type=jnp.float32)
-    if config.affinity_scale == "backbone":
-        scores /= query.shape[-1] ** 0.5
-    heat = jnp.einsum("npj,nj->np", jax.nn.softmax(scores, axis=-1), masks)
+    heat = heat_map(config, query, reference, masks)
     size = masks.shape[-1] if config.reduction == "mean_i" else 1
     return ((1 - masks) * heat).sum(-1) / size, (masks * (1 - heat)).sum(-1) / size
 

@@ -32,6 +32,9 @@ class SwiftnetConfig:
     #                                     parameters and probabilities are float32
     tied_key_gain: float = 0.0          # above 0: both key convolutions start equal, scaled by this
     #                                     (init.py; inferred); 0: each starts on its own
+    cut_gradient: bool = True           # no gradient flows through the predictions that enter the
+    #                                     memory in training, as in the public code of stage 2;
+    #                                     in that of stage 1 it does
     backbone_weights: str = ""          # file of torchvision's ResNet or of a public
     #                                     EfficientNet-Lite0, read by `pretrained`; the latter also
     #                                     "package:efficientnet-lite0" (vseg_jax/packages.py)

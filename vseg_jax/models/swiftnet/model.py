@@ -69,9 +69,9 @@ class Swiftnet:
         """Computes the cross entropy of every frame but the first.
 
         The first frame is remembered with its true masks, every later one with its soft prediction,
-        through which no gradient flows. A frame's loss is the mean over the pixels whose slot is
-        known; frames are summed, as in the public training code. An object that is not in the first
-        frame is background.
+        through which no gradient flows unless the config says so. A frame's loss is the mean over
+        the pixels whose slot is known; frames are summed, as in the public training code. An object
+        that is not in the first frame is background.
         """
         logits = self._propagate(variables, batch, key)  # [T - 1, B, M, H, W]
         masks = jnp.moveaxis(batch["masks"], 1, 0)[1:]
@@ -128,7 +128,9 @@ class Swiftnet:
                 rngs={"dropout": jax.random.fold_in(key, t)},
             )
             logits.append(aggregate(crop(probability, *size), objects))
-            masks = jax.lax.stop_gradient(probabilities(logits[-1]))
+            masks = probabilities(logits[-1])
+            if self.config.cut_gradient:
+                masks = jax.lax.stop_gradient(masks)
         return jnp.stack(logits)
 
     def predict(self, variables: Variables, batch: Batch) -> SlotMasks:
