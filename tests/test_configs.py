@@ -52,6 +52,24 @@ def test_a_dataset_of_the_evaluation_can_be_left_out():
         experiment.read(name, {"evaluation.datasets.a2j": "None"})
 
 
+def test_the_dataset_that_chooses_a_checkpoint_is_evaluated():
+    name = f"{CONFIGS / 'swiftnet.py'}:follow2"
+    assert experiment.read(name, {}).evaluation.chooses == "dev"
+    with pytest.raises(ValueError, match=r"choose_by is 'test/J&F'; .* \(dev, val\)"):
+        experiment.read(name, {"evaluation.choose_by": "test/J&F"})
+
+
+def test_the_follower_trains_on_nothing_that_it_is_scored_on():
+    first, second = (experiment.read(f"{CONFIGS / 'swiftnet.py'}:{variant}",
+                                     {"data.options.holdout": "('boat',)"} if variant == "follow2"
+                                     else {}) for variant in ("follow1", "follow2"))
+    assert [d.split for d in (second.data, *second.evaluation.datasets.values())] == [
+        "train", "holdout", "val"]
+    for dataset in (second.data, *second.evaluation.datasets.values()):
+        assert dataset.options == {"year": 2016, "holdout": ("boat",)}
+    assert first.evaluation.datasets["dev"].split == "holdout" and first.data.name == "stills"
+
+
 def test_one_source_serves_all_splits_of_a_dataset():
     def read(variant, **changes):
         return experiment.read(f"{CONFIGS / 'qvim.py'}:{variant}", changes)

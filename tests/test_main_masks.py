@@ -21,8 +21,11 @@ SMALL = [
     "--config.data.options.length=4", "--config.data.options.height=32",
     "--config.data.options.width=32", "--config.clip.height=32", "--config.clip.width=32",
     "--config.model.width=4", "--config.model.capacity=2", "--config.propagation.skip_max=1",
+    "--config.propagation.length=2", "--config.propagation.final_length=3",
+    "--config.propagation.final_from=1",
     "--config.train.steps=2", "--config.train.batch_size=2", "--config.train.warmup=1",
     "--config.train.log_every=1", "--config.evaluation.overlay_clips=1",
+    "--config.train.evaluate_every=1", "--config.evaluation.choose_by=target/J&F",
 ]
 FRAMES = 7  # of the video
 
@@ -69,6 +72,18 @@ def test_training_leaves_scores_and_a_video(trained):
     assert not (workdir / "tokenizer").exists()
 
 
+def test_the_best_checkpoint_can_be_used_like_a_run(trained, tmp_path):
+    """Only the dataset that chooses is evaluated during the training."""
+    workdir, arguments, _ = trained
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    first, last = (line for line in lines if line["kind"] == "evaluation")
+    assert "target/J&F" in first and "source/J&F" not in first and "source/J&F" in last
+    code, _, err = command(*arguments, "--workdir", workdir / "best", "--mode=evaluate")
+    assert code == 0, err
+    scores = json.loads((workdir / "best/evaluations/target.json").read_text())
+    assert scores["J&F"] == pytest.approx(max(first["target/J&F"], last["target/J&F"]), abs=1e-6)
+
+
 def test_a_run_that_begins_with_another(trained, tmp_path):
     workdir, arguments, _ = trained
     still = ["--config.train.steps=1", "--config.train.learning_rate=0",
@@ -84,12 +99,17 @@ def test_a_run_that_begins_with_another(trained, tmp_path):
 def test_adaptation_and_static_memory_are_switches_of_the_evaluation(trained):
     """The paper's Table 1 out of one checkpoint."""
     workdir, arguments, _ = trained
-    for switch in ("--config.model.adaptation_steps=2", "--config.model.memory_update=False"):
-        code, _, err = command(*arguments, "--mode=evaluate", switch,
+    saved = workdir / "evaluations" / "source"
+    for switches, folders in (
+        (["--config.model.adaptation_steps=2"], "*"),
+        (["--config.model.memory_update=False", "--config.model.objects=1",
+          "--config.evaluation.protocol=ovis", "--config.evaluation.skip_absent=True"], "*/1"),
+    ):
+        code, _, err = command(*arguments, "--mode=evaluate", *switches,
                                "--config.evaluation.save=True")
         assert code == 0, err
-    saved = workdir / "evaluations" / "source"
-    assert len(list(saved.glob("*/*.png"))) == 2 * 4
+        assert len(list(saved.glob(f"{folders}/*.png"))) == 2 * 4
+    assert json.loads(saved.with_suffix(".json").read_text())["protocol"] == "ovis"
 
 
 def test_prediction_keeps_the_ids_of_the_masks(trained, video, tmp_path):
