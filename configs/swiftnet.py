@@ -145,7 +145,7 @@ def _follow1() -> ConfigDict:
     config.extra_datasets = ConfigDict()
     config.clip = section(ClipConfig, height=192, width=192)
     config.propagation = section(
-        PropagationConfig, length=2, objects=1, stills=1.0, zoom=(1.0, 2.2), color=0.2
+        PropagationConfig, length=2, objects=1, stills=1.0, stills_zoom=(1.0, 1.7), color=0.2
     )
     # At initialization the keys are the encoder's map at stride 16, all 112 channels of it.
     config.model = section(
@@ -184,13 +184,14 @@ def _follow2() -> ConfigDict:
                      "flow": False, "audio": False, "splits": ("source_train",)},
         ),
     })
-    # A short side of 240 to 480 is 1.25 to 2.5 times that of the input.
+    # A short side of 240 to 480 is 1.25 to 2.5 times that of the input. Objects of stills fill more
+    # of their images, which are therefore enlarged less.
     config.propagation.update(
-        length=3, objects=2, stills=0.0, final_length=5, final_from=2700, zoom=(1.1, 2.6),
-        skip_start=3, skip_max=15, skip_every=800,
+        length=3, objects=2, stills=0.0, final_length=5, final_from=2000, zoom=(1.1, 2.6),
+        skip_start=3, skip_max=15, skip_every=600,
     )
     config.train.update(
-        steps=4000, learning_rate=3e-4, groups=_groups(0.02), delays=(), evaluate_every=800,
+        steps=3000, learning_rate=3e-4, groups=_groups(0.02), delays=(), evaluate_every=600,
     )
     config.evaluation.datasets["val"] = section(DatasetConfig, name="davis", split="val")
     link(config.data, config.evaluation.datasets.values(), "source", "options")

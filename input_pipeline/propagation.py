@@ -152,14 +152,15 @@ class PropagationSamples:
         record, entry = self.dataset[number], self.dataset.index[number]
         taken = propagation_frames(entry.annotated, self._starts[number], length, skip, rng)
         pairs = [self._read(record, t) for t in taken]
-        return self._warp(pairs, self._camera([mask for _, mask in pairs], rng))
+        return self._warp(pairs, self._camera([mask for _, mask in pairs], self.config.zoom, rng))
 
     def _still(
         self, number: int, length: int, rng: np.random.Generator
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         pair = self._shown(number, rng)
         pairs = [pair] * length
-        frames, masks = self._warp(pairs, self._camera([mask for _, mask in pairs], rng))
+        camera = self._camera([mask for _, mask in pairs], self.config.stills_zoom, rng)
+        frames, masks = self._warp(pairs, camera)
         if rng.random() < self.config.unpasted:
             return frames, masks
         taken = set(_ids(pair[1]))
@@ -178,7 +179,7 @@ class PropagationSamples:
         left, top, width, height = cv2.boundingRect(alone)
         rgb, alone = (a[top:top + height, left:left + width] for a in (rgb, alone))
         size = np.array(self.size)
-        scale = min(self._cover(mask.shape) * rng.uniform(*self.config.zoom),
+        scale = min(self._cover(mask.shape) * rng.uniform(*self.config.stills_zoom),
                     PASTED_SIDE * size.min() / max(height, width))
         center = rng.uniform(0, 1, 2) * size
         for frame, index in zip(frames, masks, strict=True):
@@ -190,10 +191,11 @@ class PropagationSamples:
             index[seen] = object_id
             center = np.clip(center + rng.uniform(-PASTED_DRIFT, PASTED_DRIFT, 2) * size, 0, size)
 
-    def _camera(self, masks: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    def _camera(self, masks: list[np.ndarray], zoom: tuple[float, float],
+                rng: np.random.Generator) -> list[np.ndarray]:
         """Returns a 3x3 matrix per frame, from pixel edges of the frame to those of the sample."""
         height, width = masks[0].shape
-        scale = self._cover((height, width)) * rng.uniform(*self.config.zoom)
+        scale = self._cover((height, width)) * rng.uniform(*zoom)
         extent, size = scale * np.array([width, height]), np.array(self.size[::-1])
         common = scaling(scale, scale)
         if rng.random() < self.config.flip:

@@ -86,6 +86,7 @@ class PropagationConfig:
     scale: tuple[float, float] = (0.8, 1.2)  # of each axis (public)
     zoom: tuple[float, float] = (1.0, 1.375)  # of the frame that just covers the input (public:
     # a short side of 480 times 0.8 to 1.1, of which 384 are cut)
+    stills_zoom: tuple[float, float] = (1.25, 1.25)  # of clips of stills (public: 384 of 480)
     flip: float = 0.5  # probability of a mirrored clip (public)
     color: float = 0.0  # strength of brightness, contrast and saturation jitter (public: none)
 
@@ -104,7 +105,9 @@ class PropagationConfig:
         _check(0 <= self.shear < 90, "shear", self.shear, "in 0..90 degrees")
         _check(0 <= self.translate < 1, "translate", self.translate, "in [0, 1)")
         _check(0 < self.scale[0] <= self.scale[1], "scale", self.scale, "(lowest, highest) above 0")
-        _check(1 <= self.zoom[0] <= self.zoom[1], "zoom", self.zoom, "(lowest, highest) from 1")
+        for name in ("zoom", "stills_zoom"):
+            low, high = getattr(self, name)
+            _check(1 <= low <= high, name, (low, high), "(lowest, highest) from 1")
         _check(0 <= self.flip <= 1, "flip", self.flip, "a probability")
         _check(0 <= self.color < 1, "color", self.color, "in [0, 1)")
 

@@ -318,7 +318,8 @@ def test_samples_can_be_pickled(mixture):
     ({"skip_start": 30}, "skip_start is 30"), ({"stills": 1.5}, "stills is 1.5"),
     ({"unpasted": -1}, "unpasted is -1"), ({"smallest": 2}, "smallest is 2"),
     ({"final_length": 1}, "final_length is 1"), ({"final_from": -1}, "final_from is -1"),
-    ({"zoom": (0.5, 1)}, "zoom is"), ({"scale": (1.2, 0.8)}, "scale is"),
+    ({"stills_zoom": (2, 1)}, "stills_zoom is"), ({"zoom": (0.5, 1)}, "zoom is"),
+    ({"scale": (1.2, 0.8)}, "scale is"),
 ])
 def test_invalid_settings(change, message):
     with pytest.raises(ValueError, match=message):

@@ -28,7 +28,8 @@ def objects_of_clips(folder, **settings):
     other[16:48, 16:48] = 1
     dataset = one_video(folder, painted([own], (1, 2), "own"),
                         other=painted([other], (1,), "other"))
-    still = {"rotate": 0, "shear": 0, "translate": 0, "scale": (1, 1), "zoom": (1, 1)}
+    still = {"rotate": 0, "shear": 0, "translate": 0, "scale": (1, 1), "zoom": (1, 1),
+             "stills_zoom": (1, 1)}
     samples = PropagationSamples(dataset, ClipConfig(height=64, width=64),
                                  PropagationConfig(stills=1.0, **still, **settings), train=True)
     return [samples.sample(0, np.random.default_rng(k), 0)["objects"].sum() for k in range(200)]
@@ -41,11 +42,28 @@ def test_half_of_the_clips_of_stills_show_their_own_objects_alone(tmp_path):
     assert np.mean(np.array(objects_of_clips(tmp_path / "c", unpasted=0.0)) > 2) > 0.6
 
 
+def test_stills_have_a_zoom_of_their_own(tmp_path):
+    mask = np.zeros((40, 40), np.uint8)
+    mask[16:24, 16:24] = 1
+    dataset = one_video(tmp_path, painted([mask] * 3, (1,)))
+    still = {"rotate": 0, "shear": 0, "translate": 0, "scale": (1, 1), "zoom": (3, 3)}
+
+    def area(**settings):
+        config = PropagationConfig(unpasted=1.0, smallest=0.0, **still, **settings)
+        samples = PropagationSamples(dataset, ClipConfig(height=40, width=40), config, train=True)
+        return int((samples[0]["masks"][0] == 1).sum())
+
+    assert area(stills=0.0) == 24 * 24
+    assert area(stills=1.0, stills_zoom=(2, 2)) == 16 * 16
+    assert area(stills=1.0) == 10 * 10   # 8 pixels times 1.25
+
+
 def test_very_small_objects_of_stills_are_background(tmp_path):
     mask = np.zeros((40, 40), np.uint8)
     mask[4:24, 4:24], mask[30:34, 30:34] = 1, 2   # 400 and 16 of 1600 pixels
     dataset = one_video(tmp_path, painted([mask] * 3, (1, 2)))
-    still = {"rotate": 0, "shear": 0, "translate": 0, "scale": (1, 1), "zoom": (1, 1)}
+    still = {"rotate": 0, "shear": 0, "translate": 0, "scale": (1, 1), "zoom": (1, 1),
+             "stills_zoom": (1, 1)}
 
     def shown(i=0, **settings):
         config = PropagationConfig(unpasted=1.0, **still, **settings)
