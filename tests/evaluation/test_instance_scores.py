@@ -46,6 +46,13 @@ def test_average_precision_by_hand():
     assert result["APl"] is None and result["APs"] == result["AP"], "no object of that size"
     assert result["track_recall"] == pytest.approx(4 / 5), "no track had the box at first"
     assert (result["occlusions"], result["identity_preservation"]) == (1, 0)
+    # As one category: half of the objects are found at nine thresholds, 51 of 101 recalls.
+    assert result["class_agnostic_AP50"] == pytest.approx(1)
+    assert result["class_agnostic_AP"] == pytest.approx((1 + 9 * 51 / 101) / 10)
+    # All masks are perfect. The square has one track of 3 frames; of the box's 2, one has a track.
+    assert result["DetA"] == pytest.approx(4 / 5) and result["IDF1"] == pytest.approx(8 / 9)
+    assert result["AssA"] == pytest.approx((3 + 1 / 2) / 4)
+    assert result["HOTA"] == pytest.approx(math.sqrt(4 / 5 * 7 / 8))
     assert result["frames_per_second"] > 0 and result["seconds_to_start"] > 0
 
 
@@ -127,4 +134,4 @@ def test_the_table(capsys):
     instances.report({"dev": numbers})
     heading, line = capsys.readouterr().out.splitlines()
     assert heading.split() == [*instances.COLUMNS, "frames/s"]
-    assert line.split() == ["dev", "50.0", "50.0", "-", *["50.0"] * 4, "12.0"]
+    assert line.split() == ["dev", "50.0", "50.0", "-", *["50.0"] * 6, "12.0"]

@@ -35,7 +35,8 @@ from vseg_jax.metrics.youtube_vis import YouTubeVISMetric
 from vseg_jax.run_lengths import encode_rle
 
 TRUTH, RESULTS = "instances.json", "results.json"   # files of a saved evaluation
-COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10", "track_recall", "identity_preservation")
+COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10", "HOTA", "IDF1", "track_recall",
+           "identity_preservation")
 Objects = list[dict[str, Any]]
 
 
@@ -56,8 +57,10 @@ def evaluate(
       progress: whether to show a progress bar.
 
     Returns:
-      `protocol`; `YouTubeVISMetric.result()` and `IdentityMetric.result()`, with None for a score
-      that no object counts for; and `Clock.result()`.
+      `protocol`; `YouTubeVISMetric.result()`, and its `AP` and `AP50` as `class_agnostic_AP` and
+      `class_agnostic_AP50` where all objects and predictions have the same category;
+      `IdentityMetric.result()`; with None for a score that no object counts for; and
+      `Clock.result()`.
 
     Raises:
       ValueError: there is no object of a category that the model knows, a video has no annotated
@@ -65,7 +68,8 @@ def evaluate(
         video.
     """
     _check(segmenter, dataset)
-    metric, identities, clock = YouTubeVISMetric(), IdentityMetric(), runner.Clock()
+    metric, agnostic = YouTubeVISMetric(), YouTubeVISMetric()
+    identities, clock = IdentityMetric(), runner.Clock()
     mine = runner.shard(len(dataset))
     total = sum(dataset.index[i].length for i in mine)
     scored = []
@@ -78,10 +82,12 @@ def evaluate(
                 row["category_id"] = segmenter.categories.index(row.pop("category"))
             size = record.height, record.width
             metric.add(record.video_id, size, len(annotated), truth, found)
+            agnostic.add(record.video_id, size, len(annotated), _one_class(truth),
+                         _one_class(found))
             identities.add(size, truth, found, f"{dataset.name} video {record.video_id}")
             if run.folder:
                 scored.append((dataset.index[i], truth, found))
-        result = {"protocol": INSTANCES, **_gather_scores(metric, identities, clock)}
+        result = {"protocol": INSTANCES, **_gather_scores(metric, agnostic, identities, clock)}
         if run.folder:
             _save(run.folder, segmenter.categories, scored)
         run.write(result)
@@ -188,15 +194,26 @@ def _check(segmenter: Segmenter, dataset: Dataset) -> None:
                              "takes")
 
 
+def _one_class(objects: Objects) -> Objects:
+    return [{**row, "category_id": 0} for row in objects]
+
+
 def _gather_scores(
-    metric: YouTubeVISMetric, identities: IdentityMetric, clock: runner.Clock
+    metric: YouTubeVISMetric, agnostic: YouTubeVISMetric, identities: IdentityMetric,
+    clock: runner.Clock,
 ) -> dict[str, Any]:
     """Returns the scores and times of all processes."""
-    together, tracks = YouTubeVISMetric(), IdentityMetric()
-    for part in runner.gather({"rows": metric.rows, "identities": identities.rows}):
+    together, any_class, tracks = YouTubeVISMetric(), YouTubeVISMetric(), IdentityMetric()
+    for part in runner.gather({"rows": metric.rows, "agnostic": agnostic.rows,
+                               "identities": identities.rows}):
         together.add_rows(part["rows"])
+        any_class.add_rows(part["agnostic"])
         tracks.add_rows(part["identities"])
-    return {**without_nan({**together.result(), **tracks.result()}), **clock.gather().result()}
+    found = any_class.result()
+    scores = {**together.result(),
+              **{f"class_agnostic_{name}": found[name] for name in ("AP", "AP50")},
+              **tracks.result()}
+    return {**without_nan(scores), **clock.gather().result()}
 
 
 def _save(folder: Path, categories: tuple[str, ...],
