@@ -9,7 +9,6 @@ import numpy as np
 
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline.audio import frame_patches, silent_patches
-from vseg_jax.input_pipeline.clips import clip_frames
 from vseg_jax.input_pipeline.frames import read_frame, read_mask
 from vseg_jax.input_pipeline.records import SAMPLE_RATE, Dataset, Record, decode_audio, decode_mask
 from vseg_jax.input_pipeline.settings import ClipConfig, InstanceConfig, PropagationConfig
@@ -58,7 +57,8 @@ class InstanceSamples:
     """Random access to clips that end with an annotated frame; one for each that shows an object.
 
     The reference frames directly precede the target frame, as at test time (inferred; the paper
-    does not say how its training draws them). Before the start of the video the first frame is
+    does not say how its training draws them), or in training with the random steps of
+    `instances.gap`. Before the start of the video the first frame is
     repeated (inferred). All frames of a clip get the same crop, mirroring and color; a training
     crop contains a pixel of an object of the target frame.
 
@@ -124,8 +124,8 @@ class InstanceSamples:
         del step  # augmentation does not change during training
         number, frame = (int(v) for v in self._rows[i])
         record = self.dataset[number]
-        delta = self.config.references
-        chosen = clip_frames(frame, len(record.frames), delta + 1, 1, delta)
+        places = frame - self._distances(rng)
+        chosen = np.maximum(places, 0)
         kept = self._kept(record)
         geometry = self._geometry(record, frame, kept, rng)
         moved = self.train and len(record.frames) == 1  # a still
@@ -138,7 +138,7 @@ class InstanceSamples:
         fill = (0, self.config.objects - len(ids))
         sample = {
             "frames": frames,
-            "frames_valid": (np.arange(frame - delta, frame + 1) >= 0) | moved,
+            "frames_valid": (places >= 0) | moved,
             "masks": slots[masks],
             "masks_valid": annotated,
             "objects": np.pad(np.ones(len(ids), bool), fill),
@@ -151,6 +151,13 @@ class InstanceSamples:
             "geometry": geometry.affine,
         }
         return sample | (self._audio(record, chosen) if self.config.uses_audio else {})
+
+    def _distances(self, rng: np.random.Generator) -> np.ndarray:
+        """Returns how many frames before the target each frame of the clip is, the oldest first."""
+        steps = np.ones(self.config.references, int)
+        if self.train and self.config.gap != (1, 1):
+            steps = rng.integers(*self.config.gap, len(steps), endpoint=True)
+        return np.append(np.cumsum(steps)[::-1], 0)
 
     def _kept(self, record: Record) -> list[int]:
         """Returns the ids of the objects whose category is a class."""

@@ -41,6 +41,8 @@ class ClipConfig:
     # Of frames: area averages where they shrink, else it is bilinear; bicubic is Pillow's filter.
     interpolation: Literal["area", "bicubic"] = "area"
     crop: float = 1.0  # smallest side of the random training crop, as a share of the frame's side
+    shrink: float = 1.0  # smallest size of a resized training crop, as a share of the input, whose
+    # rest is padding; with `crop`, training at several scales
     flip: float = 0.0  # probability of a mirrored training clip; swaps "left" and "right"
     color: float = 0.0  # strength of brightness, contrast and saturation jitter in training
 
@@ -53,6 +55,7 @@ class ClipConfig:
         _check(self.height >= 1 and self.width >= 1, "height and width",
                (self.height, self.width), "at least 1")
         _check(0 < self.crop <= 1, "crop", self.crop, "in (0, 1]")
+        _check(0 < self.shrink <= 1, "shrink", self.shrink, "in (0, 1]")
         _check(0 <= self.flip <= 1, "flip", self.flip, "a probability")
         _check(0 <= self.color < 1, "color", self.color, "in [0, 1)")
 
@@ -116,18 +119,23 @@ class PropagationConfig:
 class InstanceConfig:
     """Clips of video instance segmentation: a target frame and the frames before it.
 
-    Of `ClipConfig` height, width, resize, crop, flip and color are used.
+    Of `ClipConfig` height, width, resize, crop, shrink, flip and color are used.
     """
 
     references: int = 1  # frames before the target frame, delta (paper: 0 to 5, best 1)
     objects: int = 10  # slots of ground-truth objects; a sample leaves out objects beyond them
     categories: tuple[str, ...] = ()  # names of the classes, in order; () takes the dataset's
     uses_audio: bool = False  # samples contain the audio of their frames
+    gap: tuple[int, int] = (1, 1)  # smallest and largest step from each frame of a training clip to
+    # the next, in frames; evaluation always takes adjacent ones (paper: as at test time, inferred)
 
     def __post_init__(self):
         object.__setattr__(self, "categories", tuple(self.categories))  # config files hold lists
         _check(self.references >= 0, "references", self.references, "at least 0")
         _check(1 <= self.objects < 255, "objects", self.objects, "in 1..254, the ids of a mask")
+        object.__setattr__(self, "gap", tuple(self.gap))
+        _check(len(self.gap) == 2 and 1 <= self.gap[0] <= self.gap[1], "gap", self.gap,
+               "(lowest, highest) from 1")
         _check(len(set(self.categories)) == len(self.categories), "categories", self.categories,
                "distinct names")
 

@@ -101,7 +101,8 @@ def random_geometry(
     """Draws a crop and mirroring of a `height` x `width` frame.
 
     Both sides of the crop are `s` times those of the frame, s uniform in [config.crop, 1]. If
-    `object_mask` (bool [h, w]) has pixels, the crop contains one of them, drawn at random.
+    `object_mask` (bool [h, w]) has pixels, the crop contains one of them, drawn at random. The size
+    to which it is resized is a share of the input's, uniform in [config.shrink, 1].
     """
     side = rng.uniform(config.crop, 1.0)
     crop_h, crop_w = max(1, round(height * side)), max(1, round(width * side))
@@ -112,19 +113,24 @@ def random_geometry(
         lowest = np.maximum(lowest, pixel - (crop_h, crop_w) + 1)
         highest = np.minimum(highest, pixel)
     top, left = (int(v) for v in rng.integers(lowest, highest, endpoint=True))
-    return _fit((top, left, crop_h, crop_w), config, flip=bool(rng.random() < config.flip))
+    flip = bool(rng.random() < config.flip)
+    share = rng.uniform(config.shrink, 1.0) if config.shrink < 1 else 1.0
+    return _fit((top, left, crop_h, crop_w), config, flip, share)
 
 
-def _fit(crop: tuple[int, int, int, int], config: ClipConfig, flip: bool) -> Geometry:
+def _fit(
+    crop: tuple[int, int, int, int], config: ClipConfig, flip: bool, share: float = 1.0
+) -> Geometry:
     size = (config.height, config.width)
-    inner, corner = size, (0, 0)
+    scales = size[0] / crop[2], size[1] / crop[3]
     if config.resize != "stretch":
-        scale = min(size[0] / crop[2], size[1] / crop[3])
-        inner = (max(1, min(size[0], round(crop[2] * scale))),
-                 max(1, min(size[1], round(crop[3] * scale))))
+        scales = (min(scales),) * 2
+    height, width = (max(1, min(whole, round(side * scale * share)))
+                     for whole, side, scale in zip(size, crop[2:], scales, strict=True))
+    corner = (0, 0)
     if config.resize == "pad_centered":
-        corner = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
-    return Geometry(crop, size, inner, flip, corner, config.interpolation == "bicubic")
+        corner = ((size[0] - height) // 2, (size[1] - width) // 2)
+    return Geometry(crop, size, (height, width), flip, corner, config.interpolation == "bicubic")
 
 
 def scaling(y: float, x: float) -> np.ndarray:

@@ -84,6 +84,23 @@ def test_the_first_frame_is_repeated_before_the_start(toys):
     np.testing.assert_array_equal(alone["frames"], sample["frames"][2:])
 
 
+def test_training_clips_can_have_random_steps(toys):
+    apart = dataclasses.replace(BOXES, gap=(2, 3))
+    samples = samples_of(toys, instances=apart, train=True)
+    seen = set()
+    for k in range(20):
+        sample = samples.sample(2, np.random.default_rng(k), 0)   # frame 4 of the first video
+        # The red rectangle of frame t is in the columns from 2 + t on.
+        lefts = [int(np.nonzero((frame == COLORS["red"]).all(-1))[1].min())
+                 for frame in sample["frames"]]
+        steps = 4 + 2 - lefts[0], 4 + 2 - lefts[1]
+        seen.add((*steps, *sample["frames_valid"].tolist()))
+    assert seen == {(4, 2, True, True, True), (4, 3, False, True, True),
+                    (4, 2, False, True, True)}, "the first frame stands in for those before it"
+    still = samples_of(toys, instances=apart)[2]
+    np.testing.assert_array_equal(still["frames"], samples_of(toys)[2]["frames"])
+
+
 def _three(visible_now=(1, 2, 3), kinds=("box", "box", "box")):
     """Frame 0 shows the objects 1, 2 and 3, frame 1 those asked for."""
     record = toy_record(0, ("red", "green", "blue"), length=2, annotate_every=1)
@@ -216,6 +233,7 @@ def test_batches_and_moving_shapes(tmp_path):
 @pytest.mark.parametrize("wrong, message", [
     ({"references": -1}, "references is -1"), ({"objects": 255}, "objects is 255"),
     ({"categories": ("a", "a")}, "categories is .* must be distinct names"),
+    ({"gap": (0, 2)}, "gap is"), ({"gap": (3, 2)}, "gap is"),
 ])
 def test_bad_settings(wrong, message):
     with pytest.raises(ValueError, match=message):

@@ -68,6 +68,22 @@ def test_bicubic_frames_are_those_of_pillow():
     assert set(np.unique(geometry.mask(np.full((30, 40), 3, np.uint8)))) == {3, 255}
 
 
+@pytest.mark.parametrize("resize", ["pad", "stretch"])
+def test_training_crops_can_be_smaller_than_the_input(resize):
+    clip = config(height=32, width=32, resize=resize, shrink=0.5, flip=0.5)
+    drawn = [random_geometry(20, 40, clip, np.random.default_rng(k)) for k in range(60)]
+    whole = np.array((16, 32) if resize == "pad" else (32, 32))
+    shares = np.array([g.inner for g in drawn]) / whole
+    assert np.abs(shares[:, 0] - shares[:, 1]).max() <= 1 / 16, "one share for both axes"
+    assert 0.5 <= shares.min() < 0.56 and 0.94 < shares.max() <= 1
+    for geometry in drawn[:5]:
+        assert (geometry.mask(np.ones((20, 40), np.uint8)) == 1).sum() == np.prod(geometry.inner)
+    plain = [random_geometry(20, 40, config(height=32, width=32, resize=resize, flip=0.5),
+                             np.random.default_rng(k)) for k in range(9)]
+    assert all(g.inner == tuple(whole) for g in plain)
+    assert [g.flip for g in plain] == [g.flip for g in drawn[:9]]
+
+
 def test_stretch_scales_each_axis_separately():
     np.testing.assert_allclose(plain_geometry(10, 40, config()).affine, [2, 0.5, 0, 0])
 

@@ -17,10 +17,11 @@ PATCH = (96, 64)  # windows and mel bands of the audio of one frame, 0.96 s
 
 
 class Batch(TypedDict):
-    """A batch from the input pipeline: B clips of T adjacent frames, the target frame last.
+    """A batch from the input pipeline: B clips of T frames, the target frame last.
 
-    Copies of the first frame fill clips that start before the video. `audio` and `audio_valid` are
-    present for models that use audio.
+    The frames are adjacent, or in training `instances.gap` frames apart. Copies of the first frame
+    fill clips that start before the video. `audio` and `audio_valid` are present for models that
+    use audio.
     """
 
     frames: UInt8[Array, "B T H W 3"]   # RGB, the oldest first
@@ -72,7 +73,9 @@ class Instances:
     identities: Any
 
 
-def fired(probabilities: Float[Array, "*B N K"], threshold: float) -> Bool[Array, "*B N"]:
+def fired(
+    probabilities: Float[Array, "*B N K"], threshold: float | Float[Array, "*B N"]
+) -> Bool[Array, "*B N"]:
     """Returns which slots have a category of at least `threshold`; the last is "no object"."""
     return probabilities[..., :-1].max(-1) >= threshold
 
