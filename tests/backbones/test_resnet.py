@@ -40,6 +40,13 @@ def test_dilation_keeps_the_map_and_the_parameters():
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, same)
 
 
+def test_the_last_stage_can_keep_the_map():
+    kept, same = abstract(ResNet(18, last_stride=1))
+    halved, _ = abstract(ResNet(18))
+    assert [o.shape[1:3] for o in kept] == [o.shape[1:3] for o in (*halved[:3], halved[2])]
+    assert jax.tree.map(np.shape, same) == jax.tree.map(np.shape, abstract(ResNet(18))[1])
+
+
 def test_odd_sizes_round_up():
     outputs, _ = abstract(ResNet(18, width=4), size=33)
     assert [o.shape[1] for o in outputs] == [9, 5, 3, 2]
@@ -50,6 +57,8 @@ def test_odd_sizes_round_up():
     [
         ({"depth": 20}, "depth is 20"),
         ({"depth": 18, "dilated": (False, False, True)}, "cannot be dilated"),
+        ({"last_stride": 3}, "last_stride is 3"),
+        ({"last_stride": 1, "dilated": (False, False, True)}, "stage 4 is dilated"),
         ({"stages": 0}, "stages is 0"),
     ],
 )

@@ -13,7 +13,7 @@ from vseg_jax.tools import rcf_figures
 
 TINY = RcfConfig(
     categories=2, depth=18, width=4, channels=8, heads=1, hidden=8, encoder_layers=1,
-    decoder_layers=1, queries=3, mask_channels=4, tracks=6, dropout=0.0, fire=0.05,
+    decoder_layers=1, queries=3, mask_channels=4, dropout=0.0, fire=0.05,
 )
 
 

@@ -22,6 +22,7 @@ class ResNet(nn.Module):
       depth: 18, 34 (basic blocks), 50, 101 (bottlenecks).
       dilated: for stages 2, 3 and 4, whether dilation replaces the stride (torchvision's
         `replace_stride_with_dilation`); bottlenecks only.
+      last_stride: of stage 4, 1 or 2; 1 leaves its map at the size of stage 3, without dilation.
       stages: number of stages computed, of four.
       stem: whether to return the stem's map too, before all others.
       width: channels of the stem; 64 in the paper, fewer for small models.
@@ -31,6 +32,7 @@ class ResNet(nn.Module):
 
     depth: int = 50
     dilated: tuple[bool, bool, bool] = (False, False, False)
+    last_stride: int = 2
     stages: int = 4
     stem: bool = False
     width: int = 64
@@ -58,10 +60,10 @@ class ResNet(nn.Module):
             block, before the ReLU) and "layer{n}" (its map). Later layers continue with the result.
 
         Returns:
-          `stages` maps at strides 4, 8, 16, 32 (smaller ones where dilated), the largest first,
-          with width * (1, 2, 4, 8) channels, four times as many for bottlenecks; with `stem`,
-          before them the stem's map after its ReLU, at stride 2. Inner outputs are available by
-          name with `capture_intermediates=True`.
+          `stages` maps at strides 4, 8, 16, 32 (smaller ones where dilated, or with `last_stride`
+          1), the largest first, with width * (1, 2, 4, 8) channels, four times as many for
+          bottlenecks; with `stem`, before them the stem's map after its ReLU, at stride 2. Inner
+          outputs are available by name with `capture_intermediates=True`.
 
         Raises:
           ValueError: an attribute is out of range.
@@ -77,7 +79,7 @@ class ResNet(nn.Module):
         x = change("pool", max_pool(x, (3, 3), (2, 2), (1, 1)))
         dilation = 1
         for stage in range(self.stages):
-            stride, first_dilation = (1 if stage == 0 else 2), dilation
+            stride, first_dilation = (1, 2, 2, self.last_stride)[stage], dilation
             if stage > 0 and self.dilated[stage - 1]:
                 # The first block keeps the dilation of the stage before it, as in torchvision.
                 dilation, stride = dilation * 2, 1
@@ -103,6 +105,9 @@ class ResNet(nn.Module):
             raise ValueError(f"depth is {self.depth}; it must be one of {known}")
         if self.depth < 50 and any(self.dilated):
             raise ValueError(f"ResNet-{self.depth} cannot be dilated; use depth 50 or 101")
+        if self.last_stride not in (1, 2) or (self.last_stride == 1 and self.dilated[2]):
+            raise ValueError(f"last_stride is {self.last_stride}; it must be 1 or 2, and 2 where "
+                             "stage 4 is dilated")
         if not 1 <= self.stages <= 4:
             raise ValueError(f"stages is {self.stages}; it must be 1 to 4")
 

@@ -7,9 +7,9 @@ import pytest
 
 from vseg_jax.models.rcf import identity
 
-FOLLOW = jax.jit(identity.follow, static_argnames="override")
+FOLLOW = jax.jit(identity.follow, static_argnames=("override", "frames"))
 RECORD = jax.jit(identity.record)
-NOBODY = np.full(4, -1, np.int32)
+CELLS = (4, 40)
 
 
 def boxes(*places, slots=4):
@@ -21,14 +21,14 @@ def boxes(*places, slots=4):
     return masks
 
 
-def video(*frames, override=0.5):
+def video(*frames, override=0.5, back=1):
     """Returns the identities of each frame; slots with a mask fire."""
-    who, before, masks_before, predictions = identity.first(4), NOBODY, boxes(), []
-    for masks in frames:
+    who, predictions = identity.first(4, CELLS), []
+    for number, masks in enumerate(frames):
         fired = masks.any((1, 2))
-        who, before = FOLLOW(who, fired, masks, before, masks_before, override=override)
-        masks_before = masks
-        predictions.append(before.tolist())
+        who, assigned = FOLLOW(who, fired, masks, number, override=override, frames=back)
+        assert sorted(who.slots.tolist()) == [0, 1, 2, 3], "each slot owns another identity"
+        predictions.append(assigned.tolist())
     return predictions
 
 
@@ -52,87 +52,88 @@ def test_an_iou_of_exactly_the_threshold_is_not_enough():
     assert video(boxes(0), moved, override=0.49)[1] == [-1, 0, -1, -1]
 
 
-def test_the_larger_overlap_wins_and_the_loser_gets_a_new_identity():
+def test_the_larger_overlap_wins_and_the_loser_gets_the_identity_of_the_winner():
     # Slots 1 and 2 both overlap the former mask of slot 0; slot 0 fires elsewhere.
     masks = boxes(30, 1, 0)
-    masks[1, :, 1:5] = True
-    assert video(boxes(0), masks)[1] == [4, 1, 0, -1]
-    # The next new identity is the next number; slot 0 stays 4 from now on.
-    assert video(boxes(0), masks, boxes(30, None, None, 0))[2] == [4, -1, -1, 0]
+    assert video(boxes(0), masks)[1] == [2, 1, 0, -1]
+    # They have swapped for good.
+    assert video(boxes(0), masks, boxes(20, None, 5))[2] == [2, -1, 0, -1]
 
 
-def test_two_slots_with_one_identity_never_share_it():
-    # Slot 1 took over identity 0 while slot 0 had no object; then both fire elsewhere.
-    predictions = video(boxes(0), boxes(None, 0), boxes(10, 30))
-    assert predictions == [[0, -1, -1, -1], [-1, 0, -1, -1], [0, 4, -1, -1]]
+def test_a_newcomer_does_not_inherit_the_identity_of_a_hidden_object():
+    # A in slot 0; A in slot 1; A is hidden while B appears in slot 0; A is back in slot 1.
+    predictions = video(boxes(0), boxes(None, 0), boxes(20), boxes(20, 8))
+    assert predictions == [[0, -1, -1, -1], [-1, 0, -1, -1], [1, -1, -1, -1], [1, 0, -1, -1]]
+
+
+def test_the_last_mask_of_a_hidden_object_counts_for_some_frames():
+    # A in slot 0 is hidden for two frames and comes back at its place, but in slot 1.
+    frames = boxes(0, None, 20), boxes(None, None, 21), boxes(None, None, 22), boxes(None, 1, 23)
+    assert [video(*frames, back=back)[3] for back in (1, 2, 3)] == [
+        [-1, 1, 2, -1], [-1, 1, 2, -1], [-1, 0, 2, -1]]
+
+
+def test_identities_of_the_preceding_frame_come_before_older_ones():
+    # A is hidden where B then passes: the IoU with A's last mask is 1, that with B's own 3 / 5.
+    frames = boxes(8, 5), boxes(None, 6), boxes(None, 7), boxes(None, 8)
+    assert [found[1] for found in video(*frames[:2], back=9)] == [1, 1]
+    assert [found[1] for found in video(*frames, back=9)] == [1, 1, 1, 1]
+    # Without B in the preceding frame, the overlap with A counts.
+    assert video(frames[0], boxes(), frames[3], back=9)[2] == [-1, 0, -1, -1]
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_greedy_pairs_and_free_identities_at_random(seed):
+@pytest.mark.parametrize("back", [1, 3])
+def test_greedy_pairs_and_swaps_at_random(seed, back):
     """Compares with the rules in plain Python."""
     random = np.random.default_rng(seed)
-    who, unused = list(range(4)), 4
-    state, before, masks_before = identity.first(4), NOBODY, boxes()
-    for _ in range(12):
+    slots, last = list(range(4)), {}   # identity -> (frame, mask)
+    state = identity.first(4, CELLS)
+    for frame in range(12):
         masks = boxes(*[int(random.integers(0, 12)) if random.random() < 0.7 else None
                         for _ in range(4)])
         fired = masks.any((1, 2))
         pairs = []
-        for i, j in itertools.product(range(4), range(4)):
-            both = (masks[i] & masks_before[j]).sum()
-            either = (masks[i] | masks_before[j]).sum()
-            if fired[i] and before[j] >= 0 and both / max(either, 1) > 0.5:
-                pairs.append((-both / either, i, j))
-        assigned = {}
-        taken = set()
-        for _, i, j in sorted(pairs):
-            if i not in assigned and j not in taken:
-                assigned[i], _ = int(before[j]), taken.add(j)
-        for i in range(4):
-            if fired[i] and i not in assigned:
-                if who[i] in assigned.values():
-                    assigned[i], unused = unused, unused + 1
-                else:
-                    assigned[i] = who[i]
-        for i, number in assigned.items():
-            who[i] = number
-        state, before = FOLLOW(state, fired, masks, before, masks_before, override=0.5)
-        masks_before = masks
-        assert before.tolist() == [assigned.get(i, -1) for i in range(4)]
-        assert state.slots.tolist() == who and int(state.unused) == unused
+        for slot, (who, (when, mask)) in itertools.product(range(4), last.items()):
+            both, either = (masks[slot] & mask).sum(), (masks[slot] | mask).sum()
+            if fired[slot] and when >= frame - back and both / either > 0.5:
+                pairs.append((when < frame - 1, -both / either, slot, who))
+        used, taken = set(), set()
+        for _, _, slot, who in sorted(pairs):
+            if slot not in used and who not in taken:
+                owner = slots.index(who)
+                slots[owner], slots[slot] = slots[slot], who
+                used.add(slot)
+                taken.add(who)
+        state, assigned = FOLLOW(state, fired, masks, frame, override=0.5, frames=back)
+        last |= {slots[slot]: (frame, masks[slot]) for slot in np.flatnonzero(fired)}
+        assert assigned.tolist() == [slots[i] if fired[i] else -1 for i in range(4)]
+        assert state.slots.tolist() == slots
+        for who, (when, mask) in last.items():
+            assert state.last[who] == when
+            np.testing.assert_array_equal(state.masks[who], mask)
 
 
 def test_the_summary_of_a_video_takes_the_largest_mean_probability():
-    tracks = identity.no_tracks(8, 3)
-    # Identity 5 is class 1 twice, weakly, and class 0 once, strongly; identity 2 is seen once.
-    for frame, (slots, probabilities) in enumerate([
-        ([5, -1], [[0.05, 0.4, 0.0], [0.9, 0.9, 0.9]]),
-        ([-1, 5], [[0.9, 0.9, 0.9], [0.95, 0.0, 0.0]]),
-        ([5, 2], [[0.05, 0.45, 0.0], [0.0, 0.0, 0.6]]),
-    ]):
-        tracks = RECORD(tracks, np.int32(slots), np.float32(probabilities), frame)
+    tracks = identity.no_tracks(3, 3)
+    # Identity 2 is class 1 twice, weakly, and class 0 once, strongly; identity 1 is seen once.
+    for slots, probabilities in [
+        ([2, -1, -1], [[0.05, 0.4, 0.0], [0.9, 0.9, 0.9], [0.9, 0.9, 0.9]]),
+        ([-1, 2, -1], [[0.9, 0.9, 0.9], [0.95, 0.0, 0.0], [0.9, 0.9, 0.9]]),
+        ([2, -1, 1], [[0.05, 0.45, 0.0], [0.9, 0.9, 0.9], [0.0, 0.0, 0.6]]),
+    ]:
+        tracks = RECORD(tracks, np.int32(slots), np.float32(probabilities))
     mean = jax.jit(identity.summary)(tracks)
-    five, two = (list(tracks.identity).index(n) for n in (5, 2))
-    assert (mean.category[five], mean.frames[five], mean.category[two]) == (0, 3, 2)
-    assert mean.score[five] == pytest.approx((0.05 + 0.95 + 0.05) / 3)
-    assert mean.score[two] == pytest.approx(0.6)
-    assert sorted(mean.identity.tolist()) == [-1] * 6 + [2, 5]
-
-
-def test_the_least_recently_seen_identity_is_evicted():
-    tracks, one = identity.no_tracks(4, 2), np.float32([[0.5, 0.0], [0.0, 0.5]])
-    for frame, pair in enumerate([(0, 1), (2, 3), (0, -1), (7, 1), (8, 9)]):
-        tracks = RECORD(tracks, np.int32(pair), one, frame)
-    # 7 took the place of 2 or 3, both last seen in frame 1; 1 came back in that frame and stays.
-    places = {int(n): (int(f), int(t)) for n, f, t in
-              zip(tracks.identity, tracks.frames, tracks.last, strict=True)}
-    assert places == {7: (1, 3), 1: (2, 3), 8: (1, 4), 9: (1, 4)}
+    assert mean.identity.tolist() == [-1, 1, 2] and mean.frames.tolist() == [0, 1, 3]
+    assert mean.category.tolist()[1:] == [2, 0]
+    np.testing.assert_allclose(mean.score, [0, 0.6, (0.05 + 0.95 + 0.05) / 3], rtol=1e-6)
 
 
 def test_follow_vmaps():
-    masks = jnp.stack([boxes(0, 8), boxes(8, 0)])
-    who = jax.tree.map(lambda x: jnp.stack([x, x]), identity.first(4))
-    before, masks_before = jnp.stack([jnp.int32([0, 1, -1, -1])] * 2), jnp.stack([boxes(0, 8)] * 2)
-    _, assigned = jax.vmap(lambda *x: identity.follow(*x, 0.5))(
-        who, masks.any((2, 3)), masks, before, masks_before)
+    two = jnp.stack([boxes(0, 8), boxes(8, 0)])
+    start, _ = identity.follow(
+        identity.first(4, CELLS), two[0].any((1, 2)), two[0], jnp.int32(0), 0.5)
+    who = jax.tree.map(lambda x: jnp.stack([x, x]), start)
+    _, assigned = jax.vmap(
+        lambda w, masks: identity.follow(w, masks.any((1, 2)), masks, jnp.int32(1), 0.5))(who, two)
     assert assigned.tolist() == [[0, 1, -1, -1], [1, 0, -1, -1]]

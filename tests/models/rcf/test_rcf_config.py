@@ -12,8 +12,10 @@ from vseg_jax.models.rcf import Config
     ({"token_size": 5}, "token_size"), ({"channels": 12}, "multiple of 8"),
     ({"channels": 24, "heads": 5}, "heads"), ({"queries": 0}, "queries"),
     ({"dropout": 1.0}, "dropout"), ({"fire": 0.0}, "fire"), ({"eos_coef": -1.0}, "eos_coef"),
-    ({"tracks": 19}, "tracks"), ({"references": 0, "order_supervision": True}, "references"),
-    ({"audio_hidden": 0}, "audio_hidden"),
+    ({"references": 0, "order_supervision": True}, "references"),
+    ({"audio_hidden": 0}, "audio_hidden"), ({"separate_encoders": True}, "full_dec"),
+    ({"separate_encoders": True, "fusion": "full_dec", "references": 0}, "references=0"),
+    ({"fuse_stride": 16, "backbone": "swin"}, "fuse_stride=16 needs a ResNet"),
 ])
 def test_wrong_values_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
@@ -25,6 +27,8 @@ def test_the_defaults_are_the_papers():
     assert (c.references, c.token_size, c.queries, c.fusion) == (1, 4, 10, "reference_token")
     assert c.ref_weight and not c.order_supervision and c.iou_override and not c.audio
     assert (c.fire, c.mask_threshold, c.override_iou) == (0.4, 0.5, 0.5)
+    assert c.eos_coef == 1, "Eq. 4 has no weight"
+    assert (c.keep, c.duplicate_iou, c.override_frames) == (0, 1, 1), "what the paper does not have"
     assert isinstance(build(), Model)
 
 
@@ -36,6 +40,8 @@ def test_the_defaults_are_the_papers():
     ({"token_size": 16, "ref_pool": "dwconv", "positions": "once"}, 20),
     ({"fusion": "full_enc", "references": 2, "queries": 3}, 12),
     ({"fusion": "full_dec", "references": 2}, 12),
+    ({"fusion": "full_dec", "references": 2, "separate_encoders": True}, 12),
+    ({"fuse_stride": 16}, 20),
     ({"order_supervision": True, "references": 2}, 8),
     ({**WITH_AUDIO, "references": 3}, 12), ({**WITH_AUDIO, "references": 0}, 5),
     ({**WITH_AUDIO, "references": 2, "fusion": "full_dec"}, 15),
@@ -58,8 +64,9 @@ def test_every_switch_makes_a_model(changes, tokens):
     loss = jax.eval_shape(run, jax.random.key(0), batch)
     assert loss.shape == () and loss.dtype == "float32"
     fused = kept["fused"]
+    side = 64 // c.fuse_stride
     assert fused.tokens.shape == (1, tokens, c.channels) == (1, *fused.positions.shape[1:])
-    assert fused.target.shape == (1, 2, 2, c.channels)
+    assert fused.target.shape == (1, side, side, c.channels)
     assert (fused.mask is None) == (not c.audio)
     assert fused.mask is None or fused.mask.shape == (1, 1, tokens)
 

@@ -93,6 +93,20 @@ def test_references_reach_the_encoded_target(fusion, reached):
     assert (before.tokens[:, 9:] != swapped.tokens[:, 9:]).any()
 
 
+def test_each_reference_can_have_an_encoder_of_its_own():
+    config = build(references=2, fusion="full_dec", separate_encoders=True).config
+    module, random = Fusion(config), np.random.default_rng(0)
+    inputs = (jnp.asarray(random.normal(size=(1, 3, 3, 8)), jnp.float32),
+              jnp.asarray(random.normal(size=(1, 2, 3, 3, 8)), jnp.float32), None, None)
+    params = random_params(module, *inputs, train=False)
+    run = quick_jit(lambda params: module.apply({"params": params}, *inputs, train=False).tokens)
+    tokens = run(params).reshape(3, 9, 16)   # of the target and both references
+    for number, name in enumerate(("encoder", "reference_encoder_0", "reference_encoder_1")):
+        changed = run({**params, name: jax.tree.map(lambda x: x + 0.3, params[name])})
+        differs = (changed.reshape(3, 9, 16) != tokens).any((1, 2))
+        assert differs.tolist() == [number == place for place in range(3)]
+
+
 @pytest.mark.parametrize("fusion", ["reference_token", "full_dec"])
 def test_frames_without_audio_have_no_effect(fusion):
     run, (others, audio, valid) = fuse(fusion=fusion, **WITH_AUDIO)

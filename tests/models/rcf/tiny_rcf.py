@@ -8,7 +8,7 @@ from vseg_jax.models.rcf import Rcf, RcfConfig
 
 SMALL = {
     "categories": 3, "depth": 18, "width": 4, "channels": 16, "heads": 2, "hidden": 16,
-    "encoder_layers": 1, "decoder_layers": 2, "queries": 4, "mask_channels": 8, "tracks": 8,
+    "encoder_layers": 1, "decoder_layers": 2, "queries": 4, "mask_channels": 8,
     "dropout": 0.0, "backbone_norm": "batch",
 }
 WITH_AUDIO = {"audio": True, "vggish_width": 1, "audio_features": 8, "audio_hidden": 4,

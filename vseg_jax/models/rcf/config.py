@@ -12,7 +12,7 @@ from typing import Literal
 
 from vseg_jax.backbones.resnet import BLOCKS
 
-STRIDE = 32  # of the fused map; frames are padded to multiples of it
+STRIDE = 32  # frames are padded to multiples of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,12 @@ class RcfConfig:
     backbone_weights: str = ""  # file of torchvision's ResNet or a public Swin, for `pretrained`
 
     # Robust context fusion (Section III-B1).
+    fuse_stride: Literal[16, 32] = 32  # of the fused map; 16: the ResNet's last stage does not
+    #                           halve its map, for small frames (ours)
     references: int = 1       # delta, number of preceding frames (Table III: 0 ... 5)
     fusion: Literal["reference_token", "full_enc", "full_dec"] = "reference_token"  # Table IV
+    separate_encoders: bool = False  # "full_dec": whether each reference has an encoder with
+    #                           weights of its own, instead of the target's
     token_size: int = 4       # K * K tokens for all references together (Table V: 1, 4, 16, 64)
     ref_pool: Literal["avg", "dwconv"] = "avg"  # phi, "a pooling or depth-wise conv layer"; which
     #                           one the tables use is inferred
@@ -61,18 +65,22 @@ class RcfConfig:
     audio_hidden: int = 512   # of the bi-LSTM, per direction
 
     # Objective (Section III-B3).
-    eos_coef: float = 0.1     # weight of "no object"; MaskFormer. 1 is Eq. 4 as printed
+    eos_coef: float = 1.0     # weight of "no object"; Eq. 4 prints none. MaskFormer's is 0.1
     aux_loss: bool = True     # whether every decoder layer has a loss; MaskFormer
     order_supervision: bool = False  # one assignment for all frames of a clip (Table VII)
 
     # Predictions and identities (Sections III-B4, IV-A).
     fire: float = 0.4         # class probability from which a slot has an object
     mask_threshold: float = 0.5
-    iou_override: bool = True  # whether a slot takes over the identity of an overlapping slot of
+    iou_override: bool = True  # whether a slot takes over the identity of an overlapping mask of
     #                           the preceding frame
     override_iou: float = 0.5  # their IoU must exceed this
-    tracks: int = 64          # identities whose sums a stream keeps; the least recently seen one
-    #                           is evicted
+    # The next three are ours; the defaults switch them off.
+    keep: float = 0.0         # as `fire`, for slots that had an object in the preceding frame; 0:
+    #                           the same as `fire`
+    duplicate_iou: float = 1.0  # of several slots whose masks' IoU exceeds this, the most probable
+    #                           one remains; 1: all do
+    override_frames: int = 1  # how many frames ago an overlapping mask may have been seen
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
 
     @property
@@ -92,7 +100,7 @@ class RcfConfig:
             )
         for name in ("categories", "width", "window", "channels", "heads", "hidden",
                      "encoder_layers", "decoder_layers", "queries", "mask_channels",
-                     "vggish_width", "audio_features", "audio_hidden"):
+                     "vggish_width", "audio_features", "audio_hidden", "override_frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.channels % 8 or self.channels % self.heads:
@@ -108,10 +116,18 @@ class RcfConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in (0, 1)")
         if self.eos_coef < 0:
             raise ValueError(f"eos_coef is {self.eos_coef}; it must not be negative")
-        if self.tracks < 2 * self.queries:
+        if not 0 <= self.keep <= self.fire:
+            raise ValueError(f"keep is {self.keep}; it must be in [0, fire ({self.fire})]")
+        if not 0 < self.duplicate_iou <= 1:
+            raise ValueError(f"duplicate_iou is {self.duplicate_iou}; it must be in (0, 1]")
+        if self.separate_encoders and (self.fusion != "full_dec" or not self.references):
             raise ValueError(
-                f"tracks is {self.tracks}; {self.queries} slots need at least {2 * self.queries}, "
-                "for those of a frame and as many new ones"
+                "separate_encoders encodes references for fusion='full_dec'; fusion is "
+                f"{self.fusion!r} with references={self.references}"
+            )
+        if self.fuse_stride == 16 and self.backbone != "resnet":
+            raise ValueError(
+                f"fuse_stride=16 needs a ResNet; backbone is {self.backbone!r}: set fuse_stride=32"
             )
         if self.order_supervision and not self.references:
             raise ValueError(

@@ -36,9 +36,11 @@ class Fusion(nn.Module):
     """Section III-B1, and the two variants of Table IV with full reference features.
 
     "full_enc" encodes the tokens of every reference together with the target's; "full_dec" encodes
-    each reference separately (with the same weights; inferred) and combines them before the
-    decoder. In both, a learned vector distinguishes the frames (inferred), and another one the
-    audio of different frames. With "full_dec", audio is encoded with the target (inferred).
+    each reference separately and combines them before the decoder. The paper's "separate
+    transformer encoders" have the weights of the target's encoder (inferred) or, with
+    `separate_encoders`, their own. In both, a learned vector distinguishes the frames (inferred),
+    and another one the audio of different frames. With "full_dec", audio is encoded with the target
+    (inferred).
     """
 
     config: RcfConfig
@@ -54,7 +56,10 @@ class Fusion(nn.Module):
         if c.audio:
             self.audio = AudioToken(c.channels, c.audio_hidden, dtype)
             self.audio_time = self._times("audio_time", 1 + c.references)
-        self.encoder = Encoder(c.encoder_layers, c.heads, c.hidden, c.dropout, dtype)
+        sizes = c.encoder_layers, c.heads, c.hidden, c.dropout, dtype
+        self.encoder = Encoder(*sizes)
+        if c.separate_encoders:
+            self.reference_encoder = [Encoder(*sizes) for _ in range(c.references)]
 
     def _times(self, name: str, count: int) -> Array:
         init = nn.initializers.normal(0.02)
@@ -87,13 +92,14 @@ class Fusion(nn.Module):
         if c.audio:
             there = jnp.ones((batch, tokens.shape[1] - audio.shape[1]), bool)
             mask = jnp.concatenate([there, audio_valid], axis=1)[:, None]
-        tokens = self._encode(tokens, positions, mask, train)
+        tokens = self._encode(self.encoder, tokens, positions, mask, train)
         fused = tokens[:, :cells].reshape(batch, height, width, -1)
         if c.references and c.fusion == "full_dec":
             others = []
-            for part in self._reference_tokens(references, codes):
+            for r, part in enumerate(self._reference_tokens(references, codes)):
                 x, code = self._concatenated([part])
-                others.append((self._encode(x, code, None, train), code[0]))
+                encoder = self.reference_encoder[r] if c.separate_encoders else self.encoder
+                others.append((self._encode(encoder, x, code, None, train), code[0]))
             if mask is not None:
                 valid = jnp.ones((batch, 1, c.references * cells), bool)
                 mask = jnp.concatenate([mask, valid], axis=2)
@@ -116,7 +122,9 @@ class Fusion(nn.Module):
             tokens = tokens + positions
         return tokens, positions
 
-    def _encode(self, tokens: Array, positions: Array, mask: Array | None, train: bool) -> Array:
+    def _encode(
+        self, encoder: Encoder, tokens: Array, positions: Array, mask: Array | None, train: bool
+    ) -> Array:
         if self.config.positions == "once":
             positions = jnp.zeros_like(positions)
-        return self.encoder(tokens, positions, mask, train=train)
+        return encoder(tokens, positions, mask, train=train)

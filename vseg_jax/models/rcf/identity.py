@@ -1,13 +1,15 @@
 """Identities of slots across frames, and their totals over a video (Section III-B4).
 
-A slot keeps its identity, which is its own number at first, even through frames in which it has no
-object. If the mask of slot i overlaps that of slot j in the preceding frame, i takes the identity
-of j instead. How conflicts between slots are resolved is inferred:
+A video with N slots has N identities, and each slot owns one of them, at first its own number. It
+keeps this identity through frames in which it has no object. If the mask of slot i overlaps the
+last mask of an identity that another slot owns, the two slots swap their identities, so that the
+owners always remain a permutation. How conflicts between slots are resolved is inferred:
 
-1. Pairs (i, j) whose IoU exceeds the threshold are matched greedily, in descending order of IoU;
-   each slot of either frame is in at most one pair.
-2. The remaining slots with an object, in order of their number, keep their identity if it is not
-   taken in this frame; otherwise they get a new one, the next unused number.
+1. Pairs of a slot with an object and an identity are matched greedily, in descending order of the
+   IoU of their masks, which must exceed a threshold; each slot and each identity is in at most one
+   pair. The paper compares with the preceding frame only. If older masks are compared too, the
+   pairs with identities of the preceding frame come first.
+2. The other slots with an object have the identity that they own after that.
 """
 
 from __future__ import annotations
@@ -22,69 +24,73 @@ from jaxtyping import Array, Bool, Float, Int
 
 @struct.dataclass
 class Identities:
-    """The identities of the slots.
+    """Who owns which of the N identities, and where they were seen last.
 
     Attributes:
-      slots: [N] int32, each slot's identity, whether it has an object or not.
-      unused: [] int32, the next new identity.
+      slots: [N] int32, each slot's identity, whether it has an object or not; a permutation.
+      masks: [N, h, w] bool, for each identity its mask in the last frame that shows it.
+      last: [N] int32, for each identity the number of this frame; -1 where there is none.
     """
 
     slots: Any  # arrays, but `jax.eval_shape` and `jax.vmap` also use shapes and axes
-    unused: Any
+    masks: Any
+    last: Any
 
 
 @struct.dataclass
 class Tracks:
-    """Sums over a video's frames for the most recently seen identities, in P places.
+    """Sums over the frames that show an identity, for each of the N identities.
 
     Attributes:
-      identity: [P] int32, negative where a place is free.
-      probabilities: [P, K], class probabilities, summed over the frames that show the object.
-      frames: [P] int32, the number of these frames.
-      last: [P] int32, the last of these frames; negative for a free place.
+      probabilities: [N, K], class probabilities.
+      frames: [N] int32, the number of these frames.
     """
 
-    identity: Any
     probabilities: Any
     frames: Any
-    last: Any
 
 
 class Summary(NamedTuple):
     """Category and score of each identity of a video.
 
     Attributes:
-      identity: negative where a place is free.
+      identity: its number; -1 where no frame shows it.
       category: from 0.
-      score: in [0, 1]; 0 where a place is free.
+      score: in [0, 1]; 0 where no frame shows it.
       frames: the number of frames that show the object.
     """
 
-    identity: Int[Array, " P"]
-    category: Int[Array, " P"]
-    score: Float[Array, " P"]
-    frames: Int[Array, " P"]
+    identity: Int[Array, " N"]
+    category: Int[Array, " N"]
+    score: Float[Array, " N"]
+    frames: Int[Array, " N"]
 
 
-def first(slots: int) -> Identities:
-    """Returns the identities before the first frame."""
-    return Identities(jnp.arange(slots, dtype=jnp.int32), jnp.int32(slots))
+def first(slots: int, cells: tuple[int, int]) -> Identities:
+    """Returns the identities before the first frame, for masks of `cells` (height, width)."""
+    return Identities(
+        jnp.arange(slots, dtype=jnp.int32), jnp.zeros((slots, *cells), bool),
+        jnp.full(slots, -1, jnp.int32),
+    )
 
 
-def no_tracks(places: int, categories: int) -> Tracks:
+def no_tracks(slots: int, categories: int) -> Tracks:
     """Returns the totals before the first frame."""
-    zeros = jnp.zeros((places, categories))
-    free = jnp.full(places, -1, jnp.int32)
-    return Tracks(free, zeros, jnp.zeros(places, jnp.int32), free)
+    return Tracks(jnp.zeros((slots, categories)), jnp.zeros(slots, jnp.int32))
+
+
+def seen(identities: Identities, frame: Int[Array, ""], frames: int = 1) -> Bool[Array, " N"]:
+    """Returns which identities one of the last `frames` frames before `frame` shows."""
+    return (identities.last >= 0) & (identities.last >= frame - frames)
 
 
 def follow(
     identities: Identities,
     fired: Bool[Array, " N"],
     masks: Bool[Array, "N h w"],
-    before: Int[Array, " N"],
-    masks_before: Bool[Array, "N h w"],
+    frame: Int[Array, ""],
     override: float | None,
+    frames: int = 1,
 ) -> tuple[Identities, Int[Array, " N"]]:
     """Returns the identities after a frame, and those of its slots, -1 where `fired` is False.
 
@@ -92,87 +98,63 @@ def follow(
       identities: after the preceding frame.
       fired: which slots have an object.
       masks: of the slots.
-      before: the second result for the preceding frame; all -1 for the first frame.
-      masks_before: masks of the preceding frame.
-      override: IoU above which a mask passes on its identity; None: never.
+      frame: its number, from 0.
+      override: IoU above which a slot takes over an identity; None: never.
+      frames: how many frames ago an identity may have been seen to be taken over.
     """
-    assigned = jnp.full(fired.shape, -1, jnp.int32)
+    slots = identities.slots
     if override is not None:
-        iou = _iou(masks, masks_before)
-        iou = jnp.where(fired[:, None] & (before >= 0), iou, 0)
-        assigned = _pass_on(iou, before, override)
-
-    def settle(carry, slot):
-        assigned, unused = carry
-        own = identities.slots[slot]
-        open_ = fired[slot] & (assigned[slot] < 0)
-        new = open_ & (assigned == own).any()
-        number = jnp.where(new, unused, own)
-        assigned = assigned.at[slot].set(jnp.where(open_, number, assigned[slot]))
-        return (assigned, unused + new), None
-
-    slots = jnp.arange(fired.shape[0])
-    (assigned, unused), _ = jax.lax.scan(settle, (assigned, identities.unused), slots)
-    return Identities(jnp.where(assigned >= 0, assigned, identities.slots), unused), assigned
+        iou = mask_iou(masks, identities.masks)
+        comparable = fired[:, None] & seen(identities, frame, frames) & (iou > override)
+        slots = _take_over(slots, jnp.where(comparable, iou + seen(identities, frame), 0))
+    assigned = jnp.where(fired, slots, -1)
+    # The slot of each identity; those of identities that the frame does not show do not matter.
+    owner = jnp.argsort(slots)
+    shown = fired[owner]
+    return Identities(
+        slots, jnp.where(shown[:, None, None], masks[owner], identities.masks),
+        jnp.where(shown, frame, identities.last),
+    ), assigned
 
 
-def _iou(ours: Bool[Array, "N h w"], theirs: Bool[Array, "M h w"]) -> Float[Array, "N M"]:
+def mask_iou(
+    ours: Bool[Array, "N h w"], theirs: Bool[Array, "M h w"]
+) -> Float[Array, "N M"]:
+    """Returns the IoU of all pairs of masks; 0 where both are empty."""
     ours, theirs = (x.reshape(x.shape[0], -1).astype(jnp.float32) for x in (ours, theirs))
     both = ours @ theirs.T
     either = ours.sum(1)[:, None] + theirs.sum(1) - both
     return both / jnp.maximum(either, 1)
 
 
-def _pass_on(iou: Float[Array, "N N"], before: Int[Array, " N"], least: float) -> Int[Array, " N"]:
-    """Applies rule 1: returns the identity that each slot takes over, -1 for none."""
+def _take_over(slots: Int[Array, " N"], rank: Float[Array, "N N"]) -> Int[Array, " N"]:
+    """Applies rule 1: returns the identity of each slot; pairs of rank 0 are not matched."""
 
     def pair(_, carry):
-        iou, assigned = carry
-        ours, theirs = jnp.unravel_index(iou.argmax(), iou.shape)
-        matched = iou[ours, theirs] > least
-        assigned = assigned.at[ours].set(jnp.where(matched, before[theirs], assigned[ours]))
-        rest = iou.at[ours].set(0).at[:, theirs].set(0)
-        return jnp.where(matched, rest, iou), assigned
+        rank, slots = carry
+        slot, identity = jnp.unravel_index(rank.argmax(), rank.shape)
+        matched = rank[slot, identity] > 0
+        swapped = slots.at[(slots == identity).argmax()].set(slots[slot]).at[slot].set(identity)
+        rest = rank.at[slot].set(0).at[:, identity].set(0)
+        return jnp.where(matched, rest, rank), jnp.where(matched, swapped, slots)
 
-    assigned = jnp.full(before.shape, -1, jnp.int32)
-    return jax.lax.fori_loop(0, before.shape[0], pair, (iou, assigned))[1]
+    return jax.lax.fori_loop(0, slots.shape[0], pair, (rank, slots))[1]
 
 
 def record(
-    tracks: Tracks,
-    identities: Int[Array, " N"],
-    probabilities: Float[Array, "N K"],
-    frame: Int[Array, ""],
+    tracks: Tracks, identities: Int[Array, " N"], probabilities: Float[Array, "N K"]
 ) -> Tracks:
     """Adds a frame's slots to the sums of their identities.
 
-    An identity without a place takes a free one, or evicts the least recently seen identity, whose
-    sums are lost.
-
     Args:
-      tracks: with at least two places for each slot.
-      identities: -1 where a slot has no object; otherwise unique.
+      tracks: before the frame.
+      identities: of the slots; -1 where a slot has no object.
       probabilities: of the K categories, without "no object".
-      frame: its number.
     """
-    known = (identities[:, None] == tracks.identity) & (identities >= 0)[:, None]  # [N, P]
-    last = jnp.where(known.any(0), frame, tracks.last)
-    missing = (identities >= 0) & ~known.any(1)
-    oldest = jnp.argsort(last, stable=True)
-    place = oldest[jnp.maximum(jnp.cumsum(missing) - 1, 0)]
-    new = (jnp.arange(last.shape[0]) == place[:, None]) & missing[:, None]
-    here, fresh = (known | new).astype(jnp.float32), new.any(0)
-
-    def added(sums: Array, values: Array) -> Array:
-        kept = jnp.where(fresh.reshape(-1, *(1,) * (sums.ndim - 1)), 0, sums)
-        return kept + (here.T @ values).astype(sums.dtype)
-
-    entering = jnp.where(new, identities[:, None], 0).sum(0)
+    here = identities[:, None] == jnp.arange(identities.shape[0])  # [slot, identity]
     return Tracks(
-        jnp.where(fresh, entering, tracks.identity),
-        added(tracks.probabilities, probabilities),
-        added(tracks.frames, jnp.ones(identities.shape)),
-        jnp.where(fresh, frame, last),
+        tracks.probabilities + here.T.astype(probabilities.dtype) @ probabilities,
+        tracks.frames + here.sum(0, dtype=jnp.int32),
     )
 
 
@@ -183,5 +165,8 @@ def summary(tracks: Tracks) -> Summary:
     takes a majority vote).
     """
     mean = tracks.probabilities / jnp.maximum(tracks.frames, 1)[:, None]
-    category = mean.argmax(-1).astype(jnp.int32)
-    return Summary(tracks.identity, category, mean.max(-1), tracks.frames)
+    numbers = jnp.arange(tracks.frames.shape[0], dtype=jnp.int32)
+    return Summary(
+        jnp.where(tracks.frames > 0, numbers, -1), mean.argmax(-1).astype(jnp.int32),
+        mean.max(-1), tracks.frames,
+    )

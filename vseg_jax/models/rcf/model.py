@@ -14,6 +14,7 @@ import numpy as np
 from vseg_jax.models.base import Batch, Variables, quick_key
 from vseg_jax.models.rcf import identity, streaming
 from vseg_jax.models.rcf.config import STRIDE, RcfConfig
+from vseg_jax.models.rcf.firing import firing
 from vseg_jax.models.rcf.network import Network, Output
 from vseg_jax.models.rcf.objective import terms, truth
 from vseg_jax.tasks import Means
@@ -87,9 +88,15 @@ class Rcf:
 
     def predict(self, variables: Variables, batch: Batch) -> Instances:
         """Returns the slots of the target frames; identities are slot numbers, -1 for no object."""
+        c = self.config
         output, _ = self._outputs(variables, batch, 1, None)
-        number = jnp.full(batch["frames"].shape[:1], batch["frames"].shape[1] - 1, jnp.int32)
-        return streaming.instances(self.config, output, batch["frames"].shape[2:4], number)
+        (samples, length), size = batch["frames"].shape[:2], batch["frames"].shape[2:4]
+        masks = streaming.binary(c, output.masks[-1], size)
+        there = jax.vmap(lambda classes, masks: firing(c, jax.nn.softmax(classes), masks))(
+            output.classes[-1], masks)
+        slots = jnp.where(there, jnp.arange(c.queries, dtype=jnp.int32), -1)
+        number = jnp.full(samples, length - 1, jnp.int32)
+        return streaming.instances(output, size, number, slots)
 
     def start(
         self, variables: Variables, frame: jax.Array, prompt: Prompt | None = None

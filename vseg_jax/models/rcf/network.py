@@ -44,7 +44,10 @@ class Network(nn.Module):
         c = self.config
         dtype = jnp.dtype(c.dtype)
         if c.backbone == "resnet":
-            self.backbone = ResNet(c.depth, width=c.width, norm=c.backbone_norm, dtype=dtype)
+            self.backbone = ResNet(
+                c.depth, width=c.width, norm=c.backbone_norm, last_stride=c.fuse_stride // 16,
+                dtype=dtype,
+            )
         else:
             self.backbone = Swin(
                 **SIZES[c.swin], window=c.window, drop_path=c.drop_path, dtype=dtype
@@ -75,7 +78,7 @@ class Network(nn.Module):
         return self(pyramid, references, audio, valid, train=train)
 
     def encode(self, frames: UInt8[Array, "B H W 3"], *, train: bool) -> Pyramid:
-        """Returns maps at strides 4, 8, 16 and 32 of frames padded to multiples of 32."""
+        """Returns maps at strides 4, 8, 16 and `fuse_stride` of frames padded to 32."""
         return self.backbone(prepare(frames).astype(self.config.dtype), train=train)
 
     def encode_audio(self, patches: Float[Array, "B 96 64"]) -> Float[Array, "B A"]:

@@ -15,8 +15,9 @@ from vseg_jax.layers.resize import bilinear
 from vseg_jax.models.base import Variables
 from vseg_jax.models.rcf import identity
 from vseg_jax.models.rcf.config import RcfConfig
+from vseg_jax.models.rcf.firing import firing
 from vseg_jax.models.rcf.network import Output, Pyramid
-from vseg_jax.tasks.vis import PATCH, Instances, Prompt, fired
+from vseg_jax.tasks.vis import PATCH, Instances, Prompt
 
 
 @struct.dataclass
@@ -28,10 +29,8 @@ class State:
         no frame goes through the backbone twice; None for delta 0.
       audio: [delta, A], their audio features; None for delta 0 or a model without audio.
       audio_valid: [delta] bool, which of them have audio; None like `audio`.
-      identities: see `Identities`.
+      identities: see `Identities`; their masks have stride 4.
       tracks: see `Tracks`.
-      assigned: [N] int32, the last frame's identities, -1 where a slot had no object.
-      masks: [N, h, w] bool, its masks at stride 4.
       count: [] int32, frames seen.
     """
 
@@ -40,8 +39,6 @@ class State:
     audio_valid: Any
     identities: identity.Identities
     tracks: identity.Tracks
-    assigned: Any
-    masks: Any
     count: Any
 
 
@@ -86,10 +83,8 @@ class Stream:
                 valid = jnp.repeat(encoded.audio_valid, c.references, axis=0)
         cells = tuple(-(-n // 4) for n in frame.shape[:2])
         state = State(
-            features, audio, valid, identity.first(c.queries),
-            identity.no_tracks(c.tracks, c.categories),
-            jnp.full(c.queries, -1, jnp.int32), jnp.zeros((c.queries, *cells), bool),
-            jnp.zeros((), jnp.int32),
+            features, audio, valid, identity.first(c.queries, cells),
+            identity.no_tracks(c.queries, c.categories), jnp.zeros((), jnp.int32),
         )
         return self._predict(state, frame, encoded)
 
@@ -133,49 +128,51 @@ class Stream:
         output = self.network.apply(
             self.variables, encoded.pyramid, references, audio, valid, train=False
         )
-        prediction = instances(c, output, frame.shape[:2], state.count[None])
-        prediction = jax.tree.map(lambda x: x[0], prediction)
-        height, width = state.masks.shape[1:]
-        masks = jax.nn.sigmoid(output.masks[-1, 0, :, :height, :width]) > c.mask_threshold
+        probabilities = jax.nn.softmax(output.classes[-1, 0])
+        masks = binary(c, output.masks[-1, 0], frame.shape[:2])
+        before = identity.seen(state.identities, state.count)[state.identities.slots]
         identities, assigned = identity.follow(
-            state.identities, prediction.identities >= 0, masks, state.assigned, state.masks,
-            c.override_iou if c.iou_override else None,
+            state.identities, firing(c, probabilities, masks, before), masks, state.count,
+            c.override_iou if c.iou_override else None, c.override_frames,
         )
-        tracks = identity.record(
-            state.tracks, assigned, prediction.probabilities[:, :-1], state.count
-        )
+        prediction = instances(output, frame.shape[:2], state.count[None], assigned[None])
         state = state.replace(
             features=_push(state.features, encoded.pyramid[-1]),
             audio=_push(state.audio, encoded.audio),
             audio_valid=_push(state.audio_valid, encoded.audio_valid),
-            identities=identities, tracks=tracks, assigned=assigned, masks=masks,
+            identities=identities,
+            tracks=identity.record(state.tracks, assigned, probabilities[:, :-1]),
             count=state.count + 1,
         )
-        return state, prediction.replace(identities=assigned)
+        return state, jax.tree.map(lambda x: x[0], prediction)
+
+
+def binary(
+    config: RcfConfig, masks: Float[Array, "*B N h w"], size: tuple[int, int]
+) -> Bool[Array, "*B N _ _"]:
+    """Returns the masks at stride 4 of frames of `size` (height, width), without their padding."""
+    height, width = (-(-n // 4) for n in size)
+    return jax.nn.sigmoid(masks[..., :height, :width]) > config.mask_threshold
 
 
 def instances(
-    config: RcfConfig, output: Output, size: tuple[int, int], frame: Array
+    output: Output, size: tuple[int, int], frame: Array, identities: Array
 ) -> Instances:
     """Returns the prediction of the last decoder layer for B frames.
 
-    Its identities are the slots' own numbers; only a stream knows the identities of a video.
-
     Args:
-      config: of the model.
       output: of the network.
       size: height and width of the frames.
       frame: [B], their numbers.
+      identities: [B, N], of the slots, -1 for no object.
     """
     probabilities = jax.nn.softmax(output.classes[-1])
     masks = jnp.moveaxis(output.masks[-1], 1, -1)
     padded = 4 * masks.shape[1], 4 * masks.shape[2]
     logits = bilinear(masks, padded, align_corners=False)[:, : size[0], : size[1]]
-    slots = jnp.where(
-        fired(probabilities, config.fire), jnp.arange(config.queries, dtype=jnp.int32), -1
-    )
     return Instances(
-        jnp.moveaxis(logits, -1, 1), probabilities[..., :-1].max(-1), frame, probabilities, slots
+        jnp.moveaxis(logits, -1, 1), probabilities[..., :-1].max(-1), frame, probabilities,
+        identities,
     )
 
 
