@@ -81,3 +81,25 @@ def test_one_source_serves_all_splits_of_a_dataset():
     dev = rvos.evaluation.datasets["rvos_dev"]
     assert (dev.source, dev.options) == ("/rvos", {"dev": 7})
     assert rvos.evaluation.datasets["a2d_test"].source == "data/A2D"
+
+
+def test_the_recipes_of_rcf():
+    def read(variant):
+        return experiment.read(f"{CONFIGS / 'rcf.py'}:{variant}", {})
+
+    for stage in ("joint", "youtube_vis"):   # Section IV-A
+        resnet, swin = read(stage), read(f"{stage}_swin")
+        for settings, rate, decay in ((resnet, 6e-4, 1e-4), (swin, 3e-4, 1e-2)):
+            train = settings.train
+            assert (train.learning_rate, train.weight_decay, train.batch_size, train.steps) == (
+                rate, decay, 16, 60_000)
+            assert settings.clip.shrink < 1 and settings.clip.crop < 1, "multi-scale training"
+            assert settings.model["eos_coef"] == 1 and settings.instances.gap == (1, 1)
+        assert dict(resnet.train.groups)["^backbone/"] == 0.1 and not swin.train.groups
+        assert swin.model["backbone"] == "swin" and list(swin.extra_datasets) == list(
+            resnet.extra_datasets)
+    shapes = read("shapes")
+    assert (shapes.instances.references, shapes.instances.gap) == (2, (1, 6))
+    scored = shapes.evaluation.datasets
+    assert scored["source"].options["length"] == 12 and scored["long"].options["length"] == 36
+    assert read("shapes_audio").model["eos_coef"] == read("videos").model["eos_coef"] == 0.1

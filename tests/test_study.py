@@ -23,6 +23,9 @@ SHARED = {
     **dict.fromkeys(("methods", "parts", "layers", "modalities"), "benchmark"),
     **{f"{variant}{name}": variant for variant in ("a2d", "rvos")
        for name in ("", "_layers", "_modalities")},
+    **dict.fromkeys(
+        ("recipe", "references", "fusion", "tokens", "queries", "order", "weight"), "rcf"),
+    **dict.fromkeys(("audio", "audio_references"), "audio"),
 }
 STUDIES = Path(__file__).parents[1] / "configs/studies.py"
 def test_table_and_csv_hold_every_run(tmp_path):
