@@ -184,7 +184,7 @@ def test_an_export_predicts_as_the_run_does(trained, video, tmp_path):
     assert stream.description["frame"]["shape"][-3:] == [32, 32, 3]
 
 
-def test_a_file_predicts_as_the_run_does(trained, video, tmp_path):
+def test_a_file_predicts_as_the_run_does_and_has_its_scores(trained, video, tmp_path):
     video, masks = video
     file = tmp_path / "m.safetensors"
     code, out, err = command("--workdir", trained[0], "--mode=export", "--output", file)
@@ -194,6 +194,13 @@ def test_a_file_predicts_as_the_run_does(trained, video, tmp_path):
                                masks / "00000.png", "--output", tmp_path / name)
         assert code == 0, err
     assert contents(tmp_path / "run/masks") == contents(tmp_path / "file/masks")
+    evaluate = [*trained[1], "--mode=evaluate", "--model", file, "--workdir"]
+    assert "already exists" in refused(*evaluate, tmp_path / "run")
+    code, _, err = command(*evaluate, tmp_path / "scored")
+    assert code == 0, err
+    scores = json.loads((tmp_path / "scored/evaluations/source.json").read_text())
+    trained_scores = json.loads((trained[0] / "metrics.json").read_text())["source"]
+    assert scores["J"] == pytest.approx(trained_scores["J"], abs=1e-6)
 
     def said(*arguments):
         return refused("--mode=export", "--output", tmp_path / "o.safetensors", *arguments)

@@ -95,7 +95,7 @@ COMMANDS = {
          "vseg train --config qvim:davis --workdir runs/davis --config.data.source=/data/DAVIS")),
     "evaluate": Command(
         "Scores the newest checkpoint of a run, or an import, on every dataset of its config.",
-        ("config", "workdir"), ("distributed",),
+        ("config", "workdir"), ("model", "distributed"),
         ("vseg evaluate --config quickstart --workdir runs/quickstart",
          "vseg evaluate --config qvim:davis --workdir runs/davis --config.evaluation.save=True")),
     "predict": Command(
@@ -191,7 +191,7 @@ def run(command: str, options: Options, overrides: Overrides) -> None:
         if command == "train":
             experiment.train(settings, options["workdir"])
         elif command == "evaluate":
-            experiment.evaluate(settings, options["workdir"])
+            experiment.evaluate(settings, options["workdir"], options["model"])
         elif command == "import":
             written = experiment.import_weights(settings, options["weights"], options["output"])
             print(f"wrote {written}")

@@ -112,6 +112,19 @@ def test_the_other_tasks_and_the_way_back_to_a_folder(tmp_path):
     assert again.texts == first.texts and again.about == first.about
 
 
+def test_a_file_does_not_tell_where_things_were(tmp_path):
+    model = restored("pretrained", backbone_weights="/home/me/w.npz", bias_weights="weights/b.npz")
+    model.about["config"] |= {
+        "extra_datasets": {"davis": {"source": "/data/DAVIS"}}, "size": (3, "/data/A"),
+        "train": {"groups": [["/bias", 0.0]]}}
+    restore.save_file(model, tmp_path / "m.safetensors")
+    config = model_file.read(tmp_path / "m.safetensors").about["config"]
+    assert config["model"]["backbone_weights"] == "w.npz"
+    assert config["model"]["bias_weights"] == "weights/b.npz"
+    assert config["extra_datasets"] == {"davis": {"source": "DAVIS"}}
+    assert config["size"] == [3, "A"] and config["train"] == {"groups": [["/bias", 0.0]]}
+
+
 def test_half_precision_stays_near(tmp_path):
     model = restored()
     restore.save_file(model, tmp_path / "m.safetensors", half=True)

@@ -15,10 +15,10 @@ from typing import Any
 import jax
 
 from vseg_jax import model_file
-from vseg_jax.atomic import write_text
+from vseg_jax.atomic import atomic_folder, write_text
 from vseg_jax.experiment import study
 from vseg_jax.experiment.build import batch_shapes, build_model, build_task, describe, read
-from vseg_jax.inference.restore import restore
+from vseg_jax.inference.restore import restore, save
 from vseg_jax.input_pipeline.loader import train_batches
 from vseg_jax.models.base import Variables
 from vseg_jax.settings import Settings
@@ -78,11 +78,18 @@ def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
     return results
 
 
-def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
+def evaluate(settings: Settings, workdir: str | Path, model_name: str | None = None
+             ) -> dict[str, Any]:
     """Evaluates the newest checkpoint of a run, an export or an import on every dataset.
 
     Writes `evaluations/<dataset>.json` in `workdir`, and the predictions to the folder
     `evaluations/<dataset>` where `evaluation.save` is set.
+
+    Args:
+      settings: must describe the model of the checkpoint.
+      workdir: of the run; or with `model_name`, a new folder, to which the model is written first.
+      model_name: what `vseg_jax.load` takes, for a model that is not a folder: a file, a shipped
+        model, or one on the Hugging Face Hub.
 
     Returns:
       {dataset: scores}.
@@ -93,6 +100,9 @@ def evaluate(settings: Settings, workdir: str | Path) -> dict[str, Any]:
     workdir = Path(workdir)
     runtime.enable_compilation_cache()
     model = build_model(settings)
+    if model_name:
+        with atomic_folder(workdir) as new:
+            save(restore(model_name), new)
     restored = restore(workdir)
     variables = restored.variables
     wanted = jax.eval_shape(model.init, jax.random.key(0), batch_shapes(settings, model))

@@ -189,7 +189,7 @@ def save_file(restored: Restored, path: str | os.PathLike, *, half: bool = False
     """Writes a model as one `.safetensors` file, which `restore` reads; whole or not at all.
 
     Args:
-      restored: what to write.
+      restored: what to write; absolute paths in its config are cut to their last part.
       path: must not exist.
       half: see `vseg_jax.model_file.write`.
       slim: leaves out the arrays that are the same in the packages of public weights that the
@@ -202,7 +202,7 @@ def save_file(restored: Restored, path: str | os.PathLike, *, half: bool = False
       ValueError: the file exists, `slim` finds nothing to leave out, or the tokenizer has files
         that are not text.
     """
-    about = {**_about(restored), "prompt": streams_of(restored.model).prompt}
+    about = {**share.without_paths(_about(restored)), "prompt": streams_of(restored.model).prompt}
     arrays = share.flat(restored.variables)
     left_out: dict[str, list[int]] = {}
     if slim:

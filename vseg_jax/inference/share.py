@@ -7,6 +7,7 @@ file: the model's own `pretrained` puts them back.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,6 +26,19 @@ LEFT_OUT = "left_out"   # in `about`: {name of an array that is not in the file:
 def flat(variables: Variables) -> dict[str, Any]:
     """Returns the arrays of a model by name."""
     return traverse_util.flatten_dict(dict(variables), sep="/")
+
+
+def without_paths(value: Any) -> Any:
+    """Returns JSON values with absolute paths cut to their last part: "/home/me/DAVIS" to "DAVIS".
+
+    A file that is passed on need not tell how its author's machine is laid out, and nothing in it
+    is read from these paths. The section `train` has patterns and no paths, and stays as it is.
+    """
+    if isinstance(value, Mapping):
+        return {key: part if key == "train" else without_paths(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_paths(part) for part in value]
+    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
 
 
 def public_arrays(config: Mapping[str, Any], wanted: Variables) -> dict[str, np.ndarray]:
