@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from vseg_jax.inference.places import check_frame
 from vseg_jax.inference.prompts.masks import object_ids
 from vseg_jax.inference.segmentation import Segmentation
-from vseg_jax.inference.session import Session, check_frame
+from vseg_jax.inference.session import Session
 
 
 class Backward:

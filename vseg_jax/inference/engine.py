@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vseg_jax.input_pipeline.flow import dis_flows, flow_to_image
@@ -93,6 +94,13 @@ class Engine:
         """Returns the states with these slots free, bool [streams, N]; `states` is donated."""
         return _remove(self.model, states, slots)
 
+    def select(self, chosen: np.ndarray, states: Any, others: Any) -> Any:
+        """Returns the states of the `chosen` streams, bool [streams], and the `others` elsewhere.
+
+        `others` is donated.
+        """
+        return _select(chosen, states, others)
+
     def summary(self, states: Any) -> Any:
         """Returns the model's summary of the identities of each stream."""
         return _summary(self.model, states)
@@ -126,6 +134,13 @@ def _grow(model: Any, states: Any, slots: int) -> Any:
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _remove(model: Any, states: Any, slots: jax.Array) -> Any:
     return jax.vmap(model.remove)(states, slots)
+
+
+@functools.partial(jax.jit, donate_argnums=2)
+def _select(chosen: jax.Array, states: Any, others: Any) -> Any:
+    return jax.tree.map(
+        lambda one, other: jnp.where(chosen.reshape(-1, *[1] * (one.ndim - 1)), one, other),
+        states, others)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)

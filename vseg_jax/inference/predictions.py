@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from vseg_jax.inference.backward import Backward
+from vseg_jax.inference.places import check_frame
 from vseg_jax.inference.prompts.masks import check_mask
 from vseg_jax.inference.segmentation import EXCLUSIVE, Segmentation, Track
-from vseg_jax.inference.session import Session, check_frame
+from vseg_jax.inference.session import Session
 
 Start = Callable[[np.ndarray, np.ndarray | None, Any, int], Session]
 

@@ -30,6 +30,7 @@ Many videos advance together, in one program (`jax.vmap` of the model's `step`):
 
     session = segmenter.start_many([video[0] for video in videos])      # queries or masks: as many
     segmentations = session.step([video[1] for video in videos])        # one per video
+    session.step([videos[0][2], None])    # the second one ends; `session.join` starts another there
 """
 
 from __future__ import annotations
@@ -202,7 +203,8 @@ class Segmenter:
         """Returns a session of several streams that advance together, in one program.
 
         The streams may have frames of different sizes, except with models that take mask prompts.
-        The session's `step` takes and returns lists.
+        The session's `step` takes and returns lists. Streams may end earlier than others, and new
+        ones take their places; see `Session.step` and `Session.join`.
 
         Args:
           frames: the first frame of each stream, uint8 RGB [H, W, 3].

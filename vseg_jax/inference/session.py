@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import warnings
 from collections.abc import Sequence
@@ -12,8 +11,10 @@ import jax
 import numpy as np
 
 from vseg_jax.inference.engine import Engine, Images, Masks, Outputs
+from vseg_jax.inference.places import Places, check_frame
 from vseg_jax.inference.prompts import streams_of
 from vseg_jax.inference.segmentation import Segmentation
+from vseg_jax.input_pipeline.transforms import Geometry
 from vseg_jax.media.video import size_text
 
 
@@ -29,6 +30,9 @@ class Session:
       adaptation: the report of a model that adapts itself to the first frame, each array with a
         leading axis of streams; None for other models.
     """
+
+    first: Any
+    adaptation: Any
 
     def __init__(
         self, engine: Engine, frames: Images, queries: Sequence[str] | None = None,
@@ -46,40 +50,58 @@ class Session:
           single: whether the session takes and returns single items in place of lists of one.
           number: of the first frames, where these are not the first ones of their videos.
         """
+        self._engine = engine
+        self._single = single
+        self._start(frames, queries, masks, audio, number)
+
+    def _start(
+        self, frames: Images, queries: Sequence[str] | None, masks: Masks | None,
+        audio: Sequence[Any] | None, number: int = 0,
+    ) -> None:
+        """Starts all streams; after an error, those of before are unchanged."""
         if not len(frames):
             raise ValueError("0 first frames; give at least one stream")
-        task = streams_of(engine.model)
-        task.check_engine(engine)
+        task, count = streams_of(self._engine.model), len(frames)
+        task.check_engine(self._engine)
         task.check_prompt(queries, masks)
         for frame in frames:
             check_frame(frame, None, number)
-        self._engine = engine
-        self._single = single
-        self._start, self._count = number, number + 1   # numbers of the first and next frames
+        streams = task(self._engine, [frame.shape[:2] for frame in frames])
+        _check_one_size(streams.geometries)
+        inputs = self._engine.inputs(frames, streams.geometries)
+        self._state, first = streams.start(frames, inputs, queries, masks, audio)
+        self._streams = streams
+        self._places = Places(count, self._engine.model.delay)
+        for k in range(count):
+            self._places.start(k, frames[k], streams.ids[k], number, waits=first is None)
         self._finished = False
-        self._last = list(frames)
-        self._waiting: collections.deque = collections.deque()   # frames in flight, and their ids
-        self._streams = task(engine, [frame.shape[:2] for frame in frames])
-        self._geometries = self._streams.geometries
-        sizes = sorted({g.size for g in self._geometries})
-        if len(sizes) > 1:
-            raise ValueError(f"videos of {len(sizes)} sizes ({', '.join(map(size_text, sizes))}) "
-                             "in one session; start a session for each size")
-        self._state, first = self._streams.start(
-            frames, engine.inputs(frames, self._geometries), queries, masks, audio)
-        if first is not None:
-            first = [dataclasses.replace(s, frame=s.frame + number) for s in first]
+        found = first and [dataclasses.replace(s, frame=number) for s in first]
+        self.first = found[0] if found and self._single else found
+        self.adaptation = _adaptation_report(self._state, range(count))
+
+    def reset(self, frame: Any, query: Any = None, mask: Any = None, audio: Any = None) -> None:
+        """Starts again with a first frame and a prompt, in the programs that are compiled already.
+
+        The arguments are those of `Segmenter.start`, for several streams the lists of
+        `Segmenter.start_many`. Only another number of streams, another size of the model's input or
+        more slots for objects compile new programs.
+
+        Raises:
+          ValueError: the frame or the prompt cannot be used; the session is then as before.
+        """
+        if self._single:
+            queries, masks, samples = (None if x is None else [x] for x in (query, mask, audio))
+            self._start([frame], queries, masks, samples)
         else:
-            self._waiting.append((self._last, self._streams.ids))
-        self.first: Any = first[0] if first and single else first
-        self.adaptation = _adaptation_report(self._state)
+            self._start(frame, query, mask, audio)
 
     def step(self, frame: Any, mask: Any = None, flow: Any = None, audio: Any = None,
              objects: Any = None) -> Any:
         """Takes the next frame (of each stream) and returns the segmentation that is due.
 
         Args:
-          frame: uint8 RGB [H, W, 3]; a list of them for several streams.
+          frame: uint8 RGB [H, W, 3]; a list of them for several streams. A stream whose frame is
+            None ends; segmentations that are still due come in the next steps (see `join`).
           mask: for models that take mask prompts: an index mask [H, W] of objects that enter with
             this frame or are corrected. It is the whole truth about the objects that it names: they
             lose the pixels that they do not have in it. Other objects only lose the pixels that
@@ -99,10 +121,11 @@ class Session:
 
         Raises:
           ValueError: a frame, mask, flow field or audio array of the wrong type or size, or one
-            that the model does not take; more objects than the model has slots; `finish` was
-            called before. The message says what is wanted.
+            that the model does not take; more objects than the model has slots; the stream or the
+            session has ended. The message says what is wanted.
         """
         if self._single:
+            check_frame(frame, None, self._places.numbers[0])
             one = [None if x is None else [x] for x in (mask, flow, audio, objects)]
             return self.collect(self.push([frame], *one))[0]
         return self.collect(self.push(frame, mask, flow, audio, objects))
@@ -123,6 +146,53 @@ class Session:
         ids = list(ids) if isinstance(ids, Sequence) else [ids]
         self._state = self._streams.remove(self._state, ids, stream)
 
+    def join(
+        self, frames: Sequence[Any], queries: Sequence[Any] | None = None,
+        masks: Masks | None = None, audio: Sequence[Any] | None = None,
+    ) -> list[Segmentation | None]:
+        """Starts new streams in the places of those that have ended, in the same programs.
+
+        The start is computed for all places, so it is best if several streams join together.
+
+        Args:
+          frames: per place the first frame of its new stream, or None.
+          queries, masks, audio: see `Segmenter.start_many`; None in the other places.
+
+        Returns:
+          Per place the segmentation of the new stream's first frame; None in the other places, and
+          if the model predicts later.
+
+        Raises:
+          ValueError: a frame or a prompt cannot be used, or a place is not free. The session is
+            then as before.
+        """
+        self._check_open()
+        self._places.check_collected()
+        self._places.check_counts(
+            first_frames=frames, queries=queries, masks=masks, audio_arrays=audio)
+        places = [k for k, frame in enumerate(frames) if frame is not None]
+        self._places.check_free(places)
+        for k in places:
+            check_frame(frames[k], None, 0)
+            if queries is not None and queries[k] is None:
+                raise ValueError(f"stream {k} joins without a query; give one for each new stream")
+        # A program has a fixed number of streams: the other places get copies, which are dropped.
+        source = [k if k in places else places[0] for k in range(len(frames))]
+        firsts = [frames[k] for k in source]
+        queries = None if queries is None else [queries[k] for k in source]
+        masks = None if masks is None else [masks[k] for k in source]
+        audio = None if audio is None else [audio[k] for k in source]
+        self._streams.check_prompt(queries, masks)
+        newcomers = self._streams.another([frame.shape[:2] for frame in firsts])
+        _check_one_size([*self._streams.geometries, *newcomers.geometries])
+        state, first = newcomers.start(
+            firsts, self._engine.inputs(firsts, newcomers.geometries), queries, masks, audio)
+        self._state = self._streams.adopt(self._state, newcomers, state, places)
+        for k in places:
+            self._places.start(k, firsts[k], newcomers.ids[k], 0, waits=first is None)
+        self.adaptation = _adaptation_report(self._state, places)
+        return [first[k] if first and k in places else None for k in range(len(source))]
+
     def finish(self) -> list[Any]:
         """Ends the streams and returns the segmentations that are still due, in order.
 
@@ -131,15 +201,16 @@ class Session:
         """
         rest = []
         if not self._finished:
-            rest = [self.collect(self._advance(self._last))
+            rest = [self.collect(self.push([None] * len(self._places)))
                     for _ in range(self._engine.model.delay)]
             self._finished = True
-        rest = [segmentations for segmentations in rest if segmentations[0] is not None]
-        return [segmentations[0] for segmentations in rest] if self._single else rest
+        rest = [row for row in rest if any(found is not None for found in row)]
+        return [row[0] for row in rest] if self._single else rest
 
     def push(
-        self, frames: Images, masks: Masks | None = None, flow: Images | None = None,
-        audio: Sequence[Any] | None = None, objects: Sequence[Any] | None = None,
+        self, frames: Sequence[Any] | np.ndarray, masks: Masks | None = None,
+        flow: Sequence[Any] | np.ndarray | None = None, audio: Sequence[Any] | None = None,
+        objects: Sequence[Any] | None = None,
     ) -> Outputs:
         """Sends the streams' next frames to the device and does not wait for the prediction.
 
@@ -148,36 +219,36 @@ class Session:
         Returns:
           What `collect` takes.
         """
-        if self._finished:
-            raise ValueError("this session is finished; start a new one")
-        for given, name in ((frames, "frames"), (masks, "masks"), (flow, "flow fields"),
-                            (audio, "audio arrays"), (objects, "lists of objects")):
-            if given is not None and len(given) != len(self._geometries):
-                raise ValueError(f"{len(given)} {name} for {len(self._geometries)} streams")
-        for frame, geometry in zip(frames, self._geometries, strict=True):
-            check_frame(frame, geometry.crop[2:], self._count)
+        self._check_open()
+        places, geometries = self._places, self._streams.geometries
+        places.check_counts(frames=frames, masks=masks, flow_fields=flow, audio_arrays=audio,
+                            lists_of_objects=objects)
+        places.check_next(frames, [g.crop[2:] for g in geometries], masks, flow, audio, objects)
         if flow is not None:
             self._check_flow(flow)
-        prompts = self._streams.encode(masks, audio, self._count, objects)
+        prompts = self._streams.encode(masks, audio, places.numbers, objects)
         self._state = self._streams.fit(self._state, prompts)
-        if flow is None and self._engine.flow is not None:
-            flow = [self._engine.flow(before[None], now[None])[0]
-                    for before, now in zip(self._last, frames, strict=True)]
-        self._last = list(frames)
-        self._count += 1
-        self._waiting.append((self._last, self._streams.ids))
-        return self._advance(frames, flow, prompts)
+        self._streams.end(self._state, places.ending(frames))
+        fields = self._flow(frames, flow)
+        images = places.push(frames, self._streams.ids)
+        inputs = self._engine.inputs(images, geometries, fields)
+        self._state, output = self._engine.step(self._state, inputs, prompts)
+        return output
 
     def collect(self, output: Outputs) -> list[Segmentation | None]:
         """Returns the segmentations of what `push` returned, at the frames' own sizes.
 
-        Call it once for each `push`, oldest first; None where the model has not predicted yet.
+        Call it once for each `push`, oldest first; None where there is no prediction, because the
+        model has not predicted yet or the stream has ended.
         """
-        numbers = np.asarray(output.frame)
-        if numbers[0] < 0:
-            return [None] * len(numbers)
-        output = dataclasses.replace(jax.device_get(output), frame=numbers + self._start)
-        return [*self._streams.decode(output, *self._waiting.popleft())]
+        counted = np.asarray(output.frame)
+        due, numbers, frames, ids = self._places.collect(counted.tolist())
+        if not any(due):
+            return [None] * len(due)
+        output = dataclasses.replace(jax.device_get(output), frame=np.array(numbers))
+        found = self._streams.decode(output, frames, ids)
+        return [segmentation if now else None
+                for segmentation, now in zip(found, due, strict=True)]
 
     def summary(self) -> list[Any]:
         """Returns a `Track` for each object that the model has found, in order of their ids.
@@ -191,41 +262,54 @@ class Session:
         tracks = self._streams.summary(self._state)
         return tracks[0] if self._single else tracks
 
-    def _advance(
-        self, frames: Images, flow: Images | None = None, prompts: Any = None
-    ) -> Outputs:
-        inputs = self._engine.inputs(frames, self._geometries, flow)
-        self._state, output = self._engine.step(self._state, inputs, prompts)
-        return output
+    def _check_open(self) -> None:
+        if self._finished:
+            raise ValueError("this session is finished; start a new one, or reset it")
 
-    def _check_flow(self, flow: Images) -> None:
+    def _flow(
+        self, frames: Sequence[Any] | np.ndarray, given: Sequence[Any] | np.ndarray | None
+    ) -> list[np.ndarray] | None:
+        """Returns the flow to each frame, without motion for those that end; None if not read."""
+        if self._engine.flow is None:
+            return None
+        fields = []
+        for k, (frame, before) in enumerate(zip(frames, self._places.last, strict=True)):
+            if frame is None:
+                fields.append(np.zeros((*before.shape[:2], 2), np.float32))
+            elif given is not None and given[k] is not None:
+                fields.append(given[k])
+            else:
+                fields.append(self._engine.flow(before[None], frame[None])[0])
+        return fields
+
+    def _check_flow(self, flow: Sequence[Any] | np.ndarray) -> None:
         if self._engine.flow is None:
             raise ValueError("this model reads no optical flow; leave `flow` out")
-        for field, geometry in zip(flow, self._geometries, strict=True):
-            if np.shape(field) != (*geometry.crop[2:], 2):
-                raise ValueError(f"flow to frame {self._count} has shape {np.shape(field)}; it "
+        for field, number, geometry in zip(
+                flow, self._places.numbers, self._streams.geometries, strict=True):
+            if field is not None and np.shape(field) != (*geometry.crop[2:], 2):
+                raise ValueError(f"flow to frame {number} has shape {np.shape(field)}; it "
                                  "must be [H, W, 2] at the frame's size, "
                                  f"{size_text(geometry.crop[2:])}")
 
 
-def _adaptation_report(state: Any) -> Any:
-    """Returns the state's report on its adaptation, if any; warns of streams where it collapsed."""
+def _check_one_size(geometries: Sequence[Geometry]) -> None:
+    sizes = sorted({g.size for g in geometries})
+    if len(sizes) > 1:
+        raise ValueError(f"videos of {len(sizes)} sizes ({', '.join(map(size_text, sizes))}) "
+                         "in one session; start a session for each size")
+
+
+def _adaptation_report(state: Any, started: Sequence[int]) -> Any:
+    """Returns the state's report on its adaptation, if any.
+
+    Warns of those of the streams that have just `started` whose adaptation collapsed.
+    """
     report = jax.device_get(getattr(state, "adaptation", None))
-    if report is not None and report.collapsed.any():
-        streams = ", ".join(map(str, np.flatnonzero(report.collapsed)))
-        warnings.warn(f"the adaptation to the first frame collapsed (stream {streams}); the model "
-                      "continues with its trained weights", stacklevel=2)
+    if report is not None and len(started):
+        collapsed = [k for k in np.flatnonzero(report.collapsed) if k in started]
+        if collapsed:
+            warnings.warn("the adaptation to the first frame collapsed (stream "
+                          f"{', '.join(map(str, collapsed))}); the model continues with its "
+                          "trained weights", stacklevel=2)
     return report
-
-
-def check_frame(frame: Any, size: tuple[int, int] | None, number: int) -> None:
-    """Raises ValueError unless frame `number` is an image, of `size` (height, width) if given."""
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 \
-            or frame.shape[2] != 3 or 0 in frame.shape:
-        got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame)
-        raise ValueError(f"frame {number} is {got}; frames are uint8 arrays [H, W, 3], RGB")
-    if size is not None and frame.shape[:2] != size:
-        raise ValueError(
-            f"frame {number} is {size_text(frame.shape)}, those before it are {size_text(size)}; "
-            "start a new session where the size changes"
-        )

@@ -29,11 +29,13 @@ class TaskStreams:
       geometries: per stream, how its frames become the model's input.
       ids: per stream, the ids of the objects in its prompts so far; () where prompts have no ids.
         Replaced and never modified, because frames in flight keep the ids of their time.
+      per_stream: the attributes that are lists with an item for each stream.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("clip",)
     prompt: ClassVar[str] = ""
     prompt_request: ClassVar[str] = ""
+    per_stream: ClassVar[tuple[str, ...]] = ("geometries", "ids")
 
     def __init__(self, engine: Engine, sizes: Sequence[tuple[int, int]]) -> None:
         self.engine = engine
@@ -81,14 +83,14 @@ class TaskStreams:
         raise NotImplementedError
 
     def encode(
-        self, masks: Masks | None, audio: Sequence[Any] | None, frame: int,
+        self, masks: Masks | None, audio: Sequence[Any] | None, numbers: Sequence[int],
         objects: Sequence[Any] | None = None,
     ) -> dict[str, np.ndarray] | None:
-        """Returns what the prompts that come with frame number `frame` are for the model.
+        """Returns what the prompts that come with the frames are for the model.
 
         Args:
-          masks, audio: the prompts, one per stream, None for those without.
-          frame: number of the frame.
+          masks, audio: the prompts, one per stream; None for streams without.
+          numbers: of the streams' frames, for messages.
           objects: the ids that each mask speaks for, see `Session.step`.
 
         Raises:
@@ -124,6 +126,30 @@ class TaskStreams:
           ids: the attribute `ids` at the time when these frames were sent to the model.
         """
         raise NotImplementedError
+
+    def end(self, state: Any, places: Sequence[int]) -> None:
+        """Notes that the streams in these places have ended; their states mean nothing any more."""
+
+    def another(self, sizes: Sequence[tuple[int, int]]) -> Any:
+        """Returns streams that these can `adopt`, for frames of other sizes."""
+        return type(self)(self.engine, sizes)
+
+    def adopt(self, state: Any, others: Any, theirs: Any, places: Sequence[int]) -> Any:
+        """Takes over streams of other `TaskStreams` in some places.
+
+        Args:
+          state: of the model for these streams; donated.
+          others: as many streams, from `another`.
+          theirs: the state for those.
+          places: of the streams to take over.
+
+        Returns:
+          The state for all streams.
+        """
+        for name in self.per_stream:
+            ours, new = getattr(self, name), getattr(others, name)
+            setattr(self, name, [new[k] if k in places else item for k, item in enumerate(ours)])
+        return self.engine.select(np.isin(np.arange(len(self.ids)), places), theirs, state)
 
     def summary(self, state: Any) -> list[list[Track]]:
         """Returns the model's conclusions about each object over all frames, per stream.

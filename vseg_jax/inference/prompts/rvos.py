@@ -36,7 +36,7 @@ class QueryStreams(TaskStreams):
         """Starts the streams; see the base class."""
         assert queries is not None   # see check_prompt
         check_counts(frames, queries, "queries")
-        self.encode(None, audio, 0)
+        self.encode(None, audio, [0] * len(frames))
         tokenizer: Any = required(self.engine.tokenizer, "tokenizer")
         encoded = [tokenizer.encode(q) for q in queries]
         tokens, valid = (np.stack(arrays) for arrays in zip(*encoded, strict=True))

@@ -20,11 +20,13 @@ class InstanceStreams(TaskStreams):
     """Streams of a model that finds, classifies and tracks objects by itself."""
 
     needs = ("clip", "categories")
+    per_stream = ("geometries", "ids", "_values", "_audio", "_tracks")
 
     def __init__(self, engine: Engine, sizes: Sequence[tuple[int, int]]) -> None:
         super().__init__(engine, sizes)
         self._values = [PixelValues() for _ in sizes]
         self._audio = [AudioStream() for _ in sizes]
+        self._tracks: list[list[Track] | None] = [None] * len(sizes)   # of streams that have ended
 
     @classmethod
     def check_engine(cls, engine: Engine) -> None:
@@ -47,21 +49,21 @@ class InstanceStreams(TaskStreams):
         masks: Masks | None, audio: Sequence[Any] | None,
     ) -> tuple[Any, list[Segmentation] | None]:
         """Starts the streams with the predictions for their first frames."""
-        state, output = self.engine.first_step(inputs, self.encode(None, audio, 0))
+        state, output = self.engine.first_step(inputs, self.encode(None, audio, [0] * len(frames)))
         return state, self.decode(jax.device_get(output), frames, self.ids)
 
     def encode(
-        self, masks: Masks | None, audio: Sequence[Any] | None, frame: int,
+        self, masks: Masks | None, audio: Sequence[Any] | None, numbers: Sequence[int],
         objects: Sequence[Any] | None = None,
     ) -> dict[str, np.ndarray] | None:
         """Returns the log-mel patches that end with the frames; None for models without audio."""
         if not self.engine.uses_audio:
-            return super().encode(masks, audio, frame, objects)
-        super().encode(masks, None, frame, objects)
+            return super().encode(masks, audio, numbers, objects)
+        super().encode(masks, None, numbers, objects)
         audio = [None] * len(self._audio) if audio is None else audio
         if len(audio) != len(self._audio):
             raise ValueError(f"{len(audio)} audio arrays for {len(self._audio)} streams")
-        samples = [check_samples(one, frame) for one in audio]
+        samples = [check_samples(one, n) for one, n in zip(audio, numbers, strict=True)]
         pushed = [stream.push(one) for stream, one in zip(self._audio, samples, strict=True)]
         patches, valid = (np.stack(arrays) for arrays in zip(*pushed, strict=True))
         return {"audio": patches, "audio_valid": valid}
@@ -82,13 +84,22 @@ class InstanceStreams(TaskStreams):
                 self.engine.model.config.mask_threshold))
         return segmentations
 
+    def end(self, state: Any, places: Sequence[int]) -> None:
+        """Keeps what is known about the streams' objects: their states advance further."""
+        if places:
+            found = self.summary(state)
+            self._tracks = [found[k] if k in places else kept
+                            for k, kept in enumerate(self._tracks)]
+
     def summary(self, state: Any) -> list[list[Track]]:
         """Returns category and score of each identity, in order of the ids, per stream."""
         found = jax.device_get(self.engine.summary(state))
-        return [
+        tracks = [
             sorted((Track(int(i) + 1, self.engine.categories[int(c)], float(score), int(n))
                     for i, c, score, n in zip(*of_stream, strict=True) if i >= 0),
                    key=lambda track: track.id)
             for of_stream in zip(found.identity, found.category, found.score, found.frames,
                                  strict=True)
         ]
+        return [now if kept is None else kept
+                for now, kept in zip(tracks, self._tracks, strict=True)]

@@ -49,8 +49,9 @@ class MaskStreams(TaskStreams):
         """Starts the streams; the first segmentations are the mask prompts themselves."""
         assert masks is not None   # see check_prompt
         check_counts(frames, masks, "masks")
-        super().encode(None, audio, 0)
-        prompts = self._encode(masks, 0)
+        numbers = [0] * len(frames)
+        super().encode(None, audio, numbers)
+        prompts = self._encode(masks, numbers)
         self.slots = prompts["named"].shape[1]
         state = self.engine.start(inputs, prompts)
         first = []
@@ -64,29 +65,30 @@ class MaskStreams(TaskStreams):
         return state, first
 
     def encode(
-        self, masks: Masks | None, audio: Sequence[Any] | None, frame: int,
+        self, masks: Masks | None, audio: Sequence[Any] | None, numbers: Sequence[int],
         objects: Sequence[Any] | None = None,
     ) -> dict[str, np.ndarray] | None:
         """Returns the `vseg_jax.tasks.vos.Prompt` of each stream, or None.
 
         Masks are at the input's size and have slots in place of ids.
         """
-        super().encode(None, audio, frame)
+        super().encode(None, audio, numbers)
         if masks is None:
             masks = [None] * len(self.geometries)
         if objects is None:
             objects = [None] * len(self.geometries)
         if all(x is None for x in (*masks, *objects)):
             return None
-        return self._encode(masks, frame, objects)
+        return self._encode(masks, numbers, objects)
 
     def _encode(
-        self, masks: Masks, frame: int, objects: Sequence[Any] | None = None
+        self, masks: Masks, numbers: Sequence[int], objects: Sequence[Any] | None = None
     ) -> dict[str, np.ndarray]:
         capacity = self.engine.model.config.objects
         known, small, named = [], [], []
-        for mask, speaks_for, geometry, ids in zip(
-                masks, objects or [None] * len(masks), self.geometries, self.ids, strict=True):
+        for mask, speaks_for, geometry, ids, frame in zip(
+                masks, objects or [None] * len(masks), self.geometries, self.ids, numbers,
+                strict=True):
             mask, ids, of_mask = _check(mask, speaks_for, geometry, ids, capacity, frame)
             known.append(ids)
             small.append(user_masks.to_slots(geometry.mask(mask), ids))
@@ -119,6 +121,20 @@ class MaskStreams(TaskStreams):
         left = tuple(0 if i in ids else i for i in known)
         self.ids = [left if k == stream else others for k, others in enumerate(self.ids)]
         return self.engine.remove(state, slots)
+
+    def another(self, sizes: Sequence[tuple[int, int]]) -> MaskStreams:
+        """Returns streams with at least as many slots; see the base class."""
+        streams = type(self)(self.engine, sizes)
+        streams.slots = self.slots
+        return streams
+
+    def adopt(
+        self, state: Any, others: MaskStreams, theirs: Any, places: Sequence[int]
+    ) -> Any:
+        """Takes over streams and their number of slots; see the base class."""
+        if others.slots > self.slots:
+            state, self.slots = self.engine.grow(state, others.slots), others.slots
+        return super().adopt(state, others, theirs, places)
 
     def decode(self, output: SlotMasks, frames: Images, ids: Ids) -> list[Segmentation]:
         """Returns the segmentations of the objects under their ids; empty slots are left out."""
