@@ -92,8 +92,8 @@ def check_mask(
     if low < 0 or high > VOID:
         raise ValueError(f"{name} has the value {low if low < 0 else high}; ids are 1 to 254")
     if high == 0 and not empty:
-        raise ValueError(f"{name} has no object: every pixel is 0; write the object as 1, or list "
-                         "the objects that are not in this frame in `objects`")
+        raise ValueError(f"{name} has no object: every pixel is 0; write the object as 1 "
+                         "(Session.step takes the ids of objects that are gone as `objects`)")
     return mask.astype(np.uint8)
 
 
