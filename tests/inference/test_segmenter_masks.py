@@ -87,6 +87,7 @@ def test_objects_of_a_mask_must_be_known_or_have_pixels(segmenter, video):
         (truth[1], [1, 7], "object 7 is unknown and has no pixel in the mask of frame 1"),
         (truth[1], [0], "has 0; ids are integers from 1 to 254"),
         (truth[1], ["1"], "has '1'; ids are integers"),
+        (truth[1], 1, "objects of the mask of frame 1 is 1; give a list of ids"),
         (None, [1], "there are objects but no mask for frame 1; give a mask"),
         (np.zeros(SIZE, np.uint8), None, "takes the ids of objects that are gone as `objects`"),
     ):

@@ -98,7 +98,7 @@ def check_mask(
 
 
 def check_objects(
-    objects: Collection[Any], ids: tuple[int, ...], mask: UInt8[np.ndarray, "H W"], frame: int
+    objects: Any, ids: tuple[int, ...], mask: UInt8[np.ndarray, "H W"], frame: int
 ) -> UInt8[np.ndarray, "H W"]:
     """Returns the mask without the objects that it does not speak for.
 
@@ -108,8 +108,10 @@ def check_objects(
       mask: checked.
 
     Raises:
-      ValueError: an id is not one, or is unknown and has no pixel.
+      ValueError: these are not ids, or one is unknown and has no pixel.
     """
+    if not isinstance(objects, Collection):
+        raise ValueError(f"objects of the mask of frame {frame} is {objects!r}; give a list of ids")
     wrong = [i for i in objects if isinstance(i, bool) or not isinstance(i, int | np.integer)
              or not 0 < i < VOID]
     if wrong:
