@@ -205,12 +205,16 @@ def _layers(variant: str) -> StudyConfig:
 
 
 def _modalities(variant: str) -> StudyConfig:
-    rows = {}
-    for method in ("sfa", "adain", "mixstyle", "dsu", "irw"):
-        rows |= _compared(TUNED if variant == "benchmark" else {}, (method,))
-        visual = rows[method]
-        rows |= {f"{method}_{modality}": {**visual, "model.compared.modality": modality}
-                 for modality in ("text", "both")}
+    tuned = TUNED if variant == "benchmark" else {}
+    rows = {"baseline": BASELINE}
+    for name in ("sfa", "adain", "mixstyle", "dsu", "irw"):
+        # At the interaction, because words do not pass through the backbone.
+        setting = {**tuned.get(name, {}), "place": "interaction"}
+        visual = _compared({name: setting}, (name,))[name]
+        shared = setting == {"place": "interaction", **tuned.get(name, {})}   # with `methods`
+        rows |= {name if shared else f"{name}_visual": visual, **{
+            f"{name}_{modality}": {**visual, "model.compared.modality": modality}
+            for modality in ("text", "both")}}
     return StudyConfig(
         rows=_rows(variant, rows),
         columns=_columns(variant),
