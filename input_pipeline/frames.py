@@ -45,8 +45,11 @@ def read_flow(dataset: Dataset, record: Record, t: int | np.integer) -> np.ndarr
         )
     if not record.flow[t]:
         if t < len(record.frames) - 1:
-            raise ValueError(f"{where} has no flow from frame {t} to {t + 1}, only from others; "
-                             "prepare the dataset and its flow again")
+            raise ValueError(
+                f"{where} has no flow from frame {t} to {t + 1}, only from others; compute it "
+                "again: vseg flow without --around, or with a number that reaches all frames of "
+                "the clips (clip.length, clip.stride, clip.stride_max)"
+            )
         return np.zeros((record.height, record.width, 2), np.float32)
     flow = decode_flow(record.flow[t], f"{where} frame {t}")
     check_size(flow, (record.height, record.width), f"the flow of {where} frame {t}")

@@ -86,13 +86,23 @@ class ReferringSamples:
                 f"{dataset.name} has no sample with styles {styles or 'any'}, categories "
                 f"{categories or 'any'}, shuffle_expressions={shuffle_expressions}"
             )
-        if flow:
-            read_flow(dataset, dataset[rows[0][0]], 0)  # fail here rather than in a loader worker
+        if flow:  # fail here rather than in a loader worker
+            self._check_flow(*rows[0])
         # record, expression that names the object, expression that the model gets, frame
         self._rows = np.array(rows, np.int32)
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def _check_flow(self, number: int, named: int, read: int, frame: int) -> None:
+        """Raises a ValueError unless a sample's record has the flow of the widest clip."""
+        del named, read
+        clip, record = self.clip, self.dataset[number]
+        stride = max(clip.stride, clip.stride_max if self.train else 0)
+        frames = [frame] if clip.annotated else clip_frames(
+            frame, len(record.frames), clip.length, stride, clip.target)
+        for t in sorted({*frames, frame}):
+            read_flow(self.dataset, record, int(t))
 
     @property
     def texts(self) -> list[str]:

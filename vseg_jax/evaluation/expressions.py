@@ -147,6 +147,9 @@ def predictions(
                 session = segmenter.start_many(images, queries)
                 found = session.first or ()
             elif record.flow and reads_flow(segmenter.model):   # the flow of the training
+                if not record.flow[t - 1]:
+                    raise ValueError("no flow leads to it; this evaluation needs the flow of all "
+                                     "frames: vseg flow without --around")
                 flow = decode_flow(record.flow[t - 1], f"the flow to {where} frame {t}")
                 found = session.step(images, flow=[flow] * len(queries))
             else:

@@ -7,6 +7,10 @@ data-raft-small/davis/default/1.0.0. A config uses it with `prepared="data-raft-
 original is not changed. `flow.json` in the copy records how the flow was computed. The copy is
 written atomically. The command is resumable: the flow of finished videos is kept next to the copy,
 one file per video, and running the same command again continues from there.
+
+`--around N` computes only the flow of annotated frames and of their N neighbors on either side,
+which is all that a clip around an annotated frame needs. Datasets with few annotated frames, as
+A2D-Sentences, stay small that way; the flow of all its frames takes about 160 GB.
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ NOTE = "flow.json"
 
 def add_flow(
     folder: str | Path, estimator: Estimator, output: str | Path | None = None, *,
-    batch: int = 4, progress: bool = True,
+    around: int | None = None, batch: int = 4, progress: bool = True,
 ) -> Path:
     """Copies a prepared dataset and adds optical flow; see the module's docstring.
 
@@ -49,6 +53,7 @@ def add_flow(
       folder: of the dataset: <prepared>/<name>/<variant>/<version>.
       estimator: its flow replaces any that the records already hold.
       output: the copy's <prepared>; None for "<prepared>-<method>" next to the original.
+      around: computes only the flow of frames at most this far from an annotated one; None: of all.
       batch: pairs of frames per call of the estimator.
       progress: whether to show progress bars.
 
@@ -69,6 +74,8 @@ def add_flow(
     if target == folder:
         raise ValueError(f"the copy with flow would overwrite {folder}; name another --output")
     note = {**estimator.provenance, "dataset": str(folder)}
+    if around is not None:
+        note["around"] = around
     parts = target.with_name(f"{version}.incomplete_flow")
     if target.exists():
         _check_note(target, note)
@@ -79,14 +86,15 @@ def add_flow(
         parts.mkdir(parents=True, exist_ok=True)
         _write(parts / NOTE, lambda file: file.write(json.dumps(note, indent=1).encode() + b"\n"))
     for split, dataset in splits.items():
-        _compute(dataset, split, parts, estimator, batch, progress)
+        _compute(dataset, split, parts, estimator, around, batch, progress)
     _copy(splits, parts, Path(output).resolve(), (name, variant, version))
     shutil.rmtree(parts)
     return target
 
 
 def _compute(
-    dataset: Dataset, split: str, parts: Path, estimator: Estimator, batch: int, progress: bool
+    dataset: Dataset, split: str, parts: Path, estimator: Estimator, around: int | None,
+    batch: int, progress: bool,
 ) -> None:
     """Writes the flow of each video that has no file in `parts` yet."""
     numbers = tqdm(range(len(dataset)), desc=f"flow of {dataset.name}", unit=" videos",
@@ -96,22 +104,35 @@ def _compute(
         if not part.exists():
             record = dataset[number]
             where = f"{dataset.name} video {record.video_id}"
-            flow = [np.frombuffer(f, np.uint8) for f in _flow(record, estimator, batch, where)]
-            _write(part, functools.partial(_savez, flow))
+            flow = _flow(record, _wanted(record, around), estimator, batch, where)
+            _write(part, functools.partial(_savez, [np.frombuffer(f, np.uint8) for f in flow]))
 
 
-def _flow(record: Record, estimator: Estimator, batch: int, where: str) -> list[bytes]:
-    """Returns the content of `Record.flow`."""
-    flow: list[bytes] = []
-    for start in range(0, len(record.frames) - 1, batch):
-        stop = min(start + batch, len(record.frames) - 1)
-        frames = [decode_image(record.frames[t], f"{where} frame {t}")
-                  for t in range(start, stop + 1)]
+def _wanted(record: Record, around: int | None) -> list[int]:
+    """Returns the frames whose flow to the next is computed."""
+    frames = range(len(record.frames) - 1)
+    if around is None:
+        return list(frames)
+    annotated = [t for t, mask in enumerate(record.masks) if mask]
+    return [t for t in frames if any(abs(t - a) <= around for a in annotated)]
+
+
+def _flow(
+    record: Record, wanted: list[int], estimator: Estimator, batch: int, where: str
+) -> list[bytes]:
+    """Returns the content of `Record.flow`: the flow of the wanted frames, b"" of the others."""
+    flow = [b""] * len(record.frames)
+    for start in range(0, len(wanted), batch):
+        chosen = wanted[start : start + batch]
+        images = {t: decode_image(record.frames[t], f"{where} frame {t}")
+                  for t in sorted({*chosen, *(t + 1 for t in chosen)})}
         # Padded to a fixed length, so that the estimator is compiled once.
-        frames = np.stack([*frames, *frames[-1:] * (batch + 1 - len(frames))])
-        found = estimator.pairs(frames[:-1], frames[1:])[: stop - start]
-        flow += [encode_flow(f) for f in found]
-    return [*flow, b""]
+        padded = chosen + chosen[-1:] * (batch - len(chosen))
+        found = estimator.pairs(np.stack([images[t] for t in padded]),
+                                np.stack([images[t + 1] for t in padded]))
+        for t, field in zip(chosen, found, strict=False):
+            flow[t] = encode_flow(field)
+    return flow
 
 
 def _copy(
@@ -179,15 +200,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weights", help="RAFT's public weights; without them the flow is by DIS")
     parser.add_argument("--iterations", type=int, default=12, help="of RAFT")
     parser.add_argument("--output", help="the copy's folder of prepared datasets")
+    parser.add_argument("--around", type=int, metavar="N",
+                        help="only for annotated frames and N neighbors on either side; N must "
+                             "reach as far as the clips do (clip.length, clip.stride_max)")
     parser.add_argument("--batch", type=int, default=4,
                         help="pairs of frames at once; each needs 0.2 GB at 480p, 1 GB at 720p")
     given = parser.parse_args(arguments)
     try:
         if given.batch < 1:
             raise ValueError(f"--batch is {given.batch}; it must be at least 1")
+        if given.around is not None and given.around < 0:
+            raise ValueError(f"--around is {given.around}; it must be at least 0")
         estimator = (raft_estimator(given.weights, given.iterations) if given.weights
                      else dis_estimator())
-        print(add_flow(given.prepared, estimator, given.output, batch=given.batch))
+        print(add_flow(given.prepared, estimator, given.output, around=given.around,
+                       batch=given.batch))
     except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
