@@ -1,6 +1,7 @@
 """A2D-Sentences (Gavrilyuk et al. 2018) over the videos of A2D (Xu et al. 2015).
 
-Layout (the three text files and folders may also lie in `text_annotations/`):
+Layout (Release may also lie in `A2D_main_1_0/`, the other three in `text_annotations/`, and the
+folders of the .h5 in another folder of the archive's name):
 
     Release/videoset.csv                    9 columns, no header
     Release/clips320H/<video>.mp4           also found as CLIPS320
@@ -15,6 +16,8 @@ Known errors of the official files and their treatment: the instance id "1 (copy
 an instance that an .h5 names twice (EadxBPmQvtg/00025) the first mask is used; masks beyond the
 number of instances (95Nq6fQoP2o/00032, I0MlLHTWCro/00020, IRrbHQjE4LQ/00016) are ignored; where
 objects overlap, the smaller one gets the pixel, because an index mask holds one object per pixel.
+Masks that do not fit their clip, in size or frame number, are an error or, by the option `misfits`,
+fitted or left out.
 """
 
 from __future__ import annotations
@@ -23,19 +26,17 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import numpy as np
+from typing import Literal
 
 from vseg_jax import urls
 from vseg_jax.input_pipeline import records
-from vseg_jax.input_pipeline.builders import files
+from vseg_jax.input_pipeline.builders import a2d_files, files
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 COLUMNS = ("vid", "label", "start", "end", "height", "width", "frames", "annotated", "subset")
 SUBSETS = {"0": "train", "1": "test"}
 ACTORS = ("adult", "baby", "ball", "bird", "car", "cat", "dog")
 ACTIONS = ("climb", "crawl", "eat", "fly", "jump", "roll", "run", "walk", "none")
-JPEG_QUALITY = 95
 CLIPS = ("clips320H", "CLIPS320")
 INSTANCES = "a2d_annotation_with_instances"
 
@@ -45,6 +46,11 @@ class Options:
     """Options of A2D-Sentences."""
 
     exclude: tuple[str, ...] = ()  # videos to leave out; some public loaders drop e7Kjy13woXg
+    # Masks of another size than the clip, and of frames two or more beyond its end (one beyond
+    # always annotates the last frame, because decoders differ by a frame). "fit" resizes the mask
+    # to the nearest pixels, and takes the last frame; "skip" leaves the frame without a mask. Both
+    # list the frames.
+    misfits: Literal["stop", "fit", "skip"] = "stop"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +62,6 @@ class Official:
     missed: int = 28
     train: int = 3017
     test: int = 737
-
-
-@dataclasses.dataclass(frozen=True)
-class Instance:
-    """One object of an annotated frame: number from 0, mask bool [H, W], label 10*actor+action."""
-
-    number: int
-    mask: np.ndarray
-    label: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +103,12 @@ class Builder(VideoBuilder):
                 f"A2D-Sentences in {self.source} is incomplete: {'; '.join(problems)}; extract "
                 f"the archives again, see {urls.DATASETS}a2d_sentences"
             )
-        return {split: _records(listing, videos) for split, videos in found.items()}
+        if self.options.misfits == "stop":  # before clips are decoded, which takes long
+            videos = [v for split in found.values() for v in split]
+            if problems := find_misfits(listing, videos):
+                raise ValueError(f"A2D-Sentences in {self.source} has {problems[0]}")
+        return {split: _records(listing, videos, self.options.misfits)
+                for split, videos in found.items()}
 
 
 def verify(source: Path, options: Options, official: Official | None = None) -> list[str]:
@@ -126,7 +128,7 @@ def verify(source: Path, options: Options, official: Official | None = None) -> 
     notes = [p for v in used for p in files.numbered(listing.instances / v, ".h5").values()]
     for paths in (clips, notes):
         problems += files.broken(paths)
-    return problems
+    return problems + (find_misfits(listing, used) if options.misfits == "stop" else [])
 
 
 def read_listing(source: Path) -> Listing:
@@ -136,7 +138,9 @@ def read_listing(source: Path) -> Listing:
       ValueError: a file or folder is missing, a row cannot be read (path and line).
     """
     videos = {}
-    for where, row in files.read_rows(source / "Release" / "videoset.csv", COLUMNS, header=False):
+    release = source / "A2D_main_1_0" / "Release"  # of the archive's name
+    release = release if release.is_dir() else source / "Release"
+    for where, row in files.read_rows(release / "videoset.csv", COLUMNS, header=False):
         if row["subset"] not in SUBSETS:
             raise ValueError(f"{where}: the last column should be 0 (train) or 1 (test), "
                              f"got '{row['subset']}'")
@@ -155,10 +159,13 @@ def read_listing(source: Path) -> Listing:
         queries.setdefault(row["video_id"], []).append((number, text))
     path = _find(source, "a2d_missed_videos.txt")
     missed = {row["vid"] for _, row in files.read_rows(path, ("vid",), header=False)}
-    clips = [source / "Release" / name for name in CLIPS]
+    clips = [release / name for name in CLIPS]
+    instances = _find(source, INSTANCES)
+    if (instances / INSTANCES).is_dir():  # extracted into a folder of the archive's name
+        instances /= INSTANCES
     return Listing(
         videos, queries, rows, frozenset(missed),
-        clips=next((c for c in clips if c.is_dir()), clips[0]), instances=_find(source, INSTANCES),
+        clips=next((c for c in clips if c.is_dir()), clips[0]), instances=instances,
     )
 
 
@@ -194,49 +201,84 @@ def _missing(listing: Listing, videos: list[str]) -> list[str]:
     return problems
 
 
-def _records(listing: Listing, videos: list[str]) -> Iterator[records.Record]:
-    overlapping = annotated = 0
+def find_misfits(listing: Listing, videos: list[str]) -> list[str]:
+    """Returns a problem that lists the masks that do not fit their clips; [] if all fit.
+
+    Reads only the headers of the files. Files that cannot be read are no misfits.
+    """
+    faults: list[str] = []
+    count = 0
     for video in videos:
-        record, overlaps = read_video(listing, video)
+        clip = listing.clips / f"{video}.mp4"
+        notes = files.numbered(listing.instances / video, ".h5")
+        count += len(notes)
+        if header := a2d_files.clip_header(clip):
+            faults += [fault for number, path in notes.items()
+                       if (size := a2d_files.mask_size(path))
+                       and (fault := a2d_files.misfit(path, number, size, clip, *header))]
+    if not faults:
+        return []
+    return [f"masks that do not fit their clips: {files.first_names(faults, count)}; the option "
+            "misfits=fit fits them, misfits=skip leaves them out"]
+
+
+def _records(listing: Listing, videos: list[str], misfits: str) -> Iterator[records.Record]:
+    overlapping = annotated = 0
+    faults: list[str] = []
+    for video in videos:
+        record, overlaps, misfitting = read_video(listing, video, misfits)
         overlapping += overlaps
         annotated += sum(1 for mask in record.masks if mask)
+        faults += misfitting
         yield record
     if overlapping:
         print(f"a2d_sentences: objects overlap in {overlapping} of {annotated} annotated frames; "
               "the smaller one gets the pixels", flush=True)
+    done = {"fit": "fitted", "skip": "left out"}.get(misfits)
+    for fault in faults:
+        print(f"warning: a2d_sentences: a mask is {done}: {fault}", flush=True)
 
 
-def read_video(listing: Listing, video: str) -> tuple[records.Record, int]:
-    """Reads one video; returns its record and in how many annotated frames objects overlap.
+def read_video(
+    listing: Listing, video: str, misfits: str = "stop"
+) -> tuple[records.Record, int, list[str]]:
+    """Reads one video.
+
+    Returns:
+      Its record, in how many annotated frames objects overlap, and which masks do not fit the clip.
 
     Raises:
-      ValueError: a clip or an .h5 that cannot be read, masks of another size than the clip, a
-        frame number beyond the clip (one beyond is clamped, because decoders differ by a frame).
+      ValueError: a clip or an .h5 that cannot be read; a mask that does not fit, if `misfits` is
+        "stop".
     """
     clip = listing.clips / f"{video}.mp4"
-    frames, size, fps = read_clip(clip)
+    frames, size, fps = a2d_files.read_clip(clip)
     masks = [b""] * len(frames)
     labels: dict[int, collections.Counter] = {n: collections.Counter()
                                               for n, _ in listing.queries.get(video, [])}
-    overlaps = 0
+    overlaps, faults = 0, []
     for number, path in files.numbered(listing.instances / video, ".h5").items():
-        if not 1 <= number <= len(frames) + 1:
-            raise ValueError(f"{path}: the clip {clip} has only {len(frames)} frames; it is cut "
-                             "off, download it again")
-        instances = read_annotation(path)
+        instances = a2d_files.read_annotation(path)
+        shape = instances[0].mask.shape if instances else size
+        if fault := a2d_files.misfit(path, number, shape, clip, size, len(frames)):
+            if misfits == "stop":
+                raise ValueError(f"{fault}; download it again, or set the option misfits")
+            faults.append(fault)
+            if misfits == "skip":
+                continue
+        found = [(i.number + 1, a2d_files.fit(i.mask, size)) for i in instances]
         for instance in instances:
-            files.check_size(path, instance.mask.shape, size, clip)
             labels.setdefault(instance.number, collections.Counter())[instance.label] += 1
-        index = files.paint([(i.number + 1, i.mask) for i in instances], size)
-        overlaps += sum(int(i.mask.sum()) for i in instances) > int((index > 0).sum())
-        position = min(number, len(frames)) - 1
+        index = files.paint(found, size)
+        overlaps += sum(int(mask.sum()) for _, mask in found) > int((index > 0).sum())
+        position = min(max(number, 1), len(frames)) - 1
         masks[position] = masks[position] or records.encode_mask(index)  # keep an exact match
     objects = [records.Object(n + 1, category(seen)) for n, seen in sorted(labels.items())]
     expressions = [records.Expression(t, n + 1) for n, t in listing.queries.get(video, [])]
     return records.Record(
         video_id=video, frames=frames, masks=masks, height=size[0], width=size[1], fps=fps,
         objects=objects, expressions=expressions,
-    ), overlaps
+    ), overlaps, faults
 
 
 def category(labels: collections.Counter) -> str:
@@ -248,54 +290,3 @@ def category(labels: collections.Counter) -> str:
     if 1 <= actor <= len(ACTORS) and 1 <= action <= len(ACTIONS):
         return f"{ACTORS[actor - 1]}-{ACTIONS[action - 1]}"
     return f"label-{label}"
-
-
-def read_clip(path: Path) -> tuple[list[bytes], tuple[int, int], float]:
-    """Returns a clip's frames as JPEG, their size (height, width), frame rate (0: unknown)."""
-    av = files.require("av")
-    frames: list[bytes] = []
-    size = (0, 0)
-    try:
-        with av.open(str(path)) as container:
-            rate = container.streams.video[0].average_rate
-            for frame in container.decode(video=0):
-                rgb = frame.to_ndarray(format="rgb24")
-                size = rgb.shape[:2]
-                frames.append(records.encode_image(rgb, JPEG_QUALITY))
-    except (av.error.FFmpegError, IndexError) as error:
-        raise ValueError(f"{path} cannot be decoded ({error}); download it again") from error
-    if not frames:
-        raise ValueError(f"{path} has no frames; download it again")
-    return frames, size, float(rate or 0)
-
-
-def read_annotation(path: Path) -> list[Instance]:
-    """Returns the instances of an .h5 file, with masks [H, W].
-
-    MATLAB stores columns first, so h5py reads reMask as [n, W, H], or [W, H] if n is 1.
-    """
-    h5py = files.require("h5py")
-    try:
-        with h5py.File(path, "r") as file:
-            numbers = [int(n) for n in np.asarray(file["instance"]).ravel()]
-            masks = np.asarray(file["reMask"])
-            labels = np.asarray(file["id"]).ravel() if "id" in file else None
-            semantic = np.asarray(file["reS_id"]).T if labels is None else None
-    except (OSError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read as an A2D-Sentences annotation ({error}); "
-                         "extract or download it again") from error
-    if masks.ndim == 2:
-        masks = masks[np.newaxis]
-    if masks.ndim != 3 or len(masks) < len(numbers):
-        raise ValueError(f"{path}: reMask has the shape {masks.shape} for {len(numbers)} "
-                         "instances; it should be [n, W, H]")
-    masks = masks.transpose(0, 2, 1) != 0
-    instances: dict[int, Instance] = {}
-    for i, number in enumerate(numbers):
-        if semantic is not None:
-            inside = semantic[masks[i]].astype(int) if masks[i].any() else np.zeros(1, int)
-            label = int(np.bincount(inside).argmax())
-        else:
-            label = int(labels[i]) if i < len(labels) else 0
-        instances.setdefault(number, Instance(number, masks[i], label))
-    return list(instances.values())

@@ -6,14 +6,14 @@
 
 Each video has one person and one expression; the category is the action. The only split is `test`:
 models are trained on A2D-Sentences. Frames after the last mask are left out, as in MTTR. Three
-frames per video are scored: those of MTTR's list (`samples`), or evenly spaced ones.
+frames per video are scored: those of a published list (`samples`), or evenly spaced ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -34,8 +34,9 @@ class Options:
     # Frames per video that keep their mask, the middles of equal parts (inferred: ACGA says
     # "uniformly sample 3 frames"); 0 keeps all.
     frames: int = 3
-    # JSON list of the frames that keep their mask, in the form of MTTR's
-    # jhmdb_sentences_samples_metadata.json: [[video, path of the frame, ...], ...].
+    # List of the frames that keep their mask: a .txt in the form of ACGA's, LBDT's and MMVT's
+    # test.txt, rows "video/frame,height,width,object,expression"; else JSON in the form of MTTR's
+    # jhmdb_sentences_samples_metadata.json, [[video, path of the frame, ...], ...].
     samples: str = ""
 
 
@@ -124,21 +125,39 @@ def read_listing(source: Path) -> list[Video]:
 
 
 def read_samples(path: Path) -> dict[str, set[int]]:
-    """Returns {video: frame numbers from 1} of a list in MTTR's form."""
+    """Returns {video: frame numbers from 1} of a list in one of the forms of `Options.samples`."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ValueError(f"the sample list {path} cannot be read ({error.strerror})") from error
+    samples: dict[str, set[int]] = {}
+    for where, video, frame in (_text_rows if path.suffix == ".txt" else _json_rows)(path, text):
+        number = files.whole_number(PurePosixPath(frame).stem, where, "the frame's name")
+        samples.setdefault(video, set()).add(number)
+    return samples
+
+
+def _text_rows(path: Path, text: str) -> Iterator[tuple[str, str, str]]:
+    """Yields (where, video, frame) of rows "video/frame,height,width,object,expression"."""
+    for number, line in enumerate(text.splitlines(), 1):
+        place = PurePosixPath(line.partition(",")[0])
+        if line.count(",") < 4 or len(place.parts) < 2:
+            raise ValueError(f"{path}, line {number}: expected video/frame,height,width,object,"
+                             f"expression, got {line!r}")
+        yield f"{path}, line {number}", place.parts[-2], place.name
+
+
+def _json_rows(path: Path, text: str) -> Iterator[tuple[str, str, str]]:
+    """Yields (where, video, frame) of entries [video, path of the frame, ...]."""
+    try:
+        rows = json.loads(text)
     except ValueError as error:
         raise ValueError(f"the sample list {path} is not JSON: {error}") from error
-    samples: dict[str, set[int]] = {}
     for i, row in enumerate(rows if isinstance(rows, list) else [rows]):
         where = f"{path}, entry {i}"
         if not isinstance(row, list) or [type(x) for x in row[:2]] != [str, str]:
             raise ValueError(f"{where}: expected [video, path of the frame, ...], got {row!r}")
-        number = files.whole_number(PurePosixPath(row[1]).stem, where, "the frame's name")
-        samples.setdefault(row[0], set()).add(number)
-    return samples
+        yield where, row[0], row[1]
 
 
 def _missing(videos: list[Video]) -> list[str]:

@@ -3,10 +3,12 @@
 Layout: `train/{JPEGImages,Annotations}` and `train/meta.json` as in YouTube-VOS 2019, the frames of
 valid and test, and `meta_expressions/<split>/meta_expressions.json`:
 {"videos": {video: {"expressions": {"0": {"exp": text, "obj_id": "1"}}, "frames": ["00000", ...]}}}.
-Only train has masks and the object that an expression names. The file of valid also lists the
-videos of test, which are those in the file of test. In both splits the object of an expression is
-`UNKNOWN_OBJECT`. The benchmark's server scores them, so a part of train is held out as `dev`: the
-same videos as in `youtube_vos`.
+The file of valid also lists the videos of test, which are those in the file of test. Files and
+frames of test are no longer published: without the file, test has the videos without frames.
+
+Only train has the object that an expression names; in valid and test it is `UNKNOWN_OBJECT` unless
+the option `objects` names the authors' list, with which the masks in `valid/Annotations` are read.
+A part of train is held out as `dev`: the same videos as in `youtube_vos`.
 
 The split `a2r` has the 3,528 pairs of video and expression on which models trained on A2D are
 tested: those of train whose object has a category of A2D. The paper does not publish how it chose
@@ -18,10 +20,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from vseg_jax.input_pipeline import records
-from vseg_jax.input_pipeline.builders import files, youtube_vos
+from vseg_jax.input_pipeline.builders import files, referred, youtube_vos
+from vseg_jax.input_pipeline.builders.referred import Referred, expressions_path
 from vseg_jax.input_pipeline.index import Category
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
@@ -45,6 +47,9 @@ CATEGORIES = (  # numbered by position, as in public code; the download has no n
 class Options:
     """Options of Refer-YouTube-VOS."""
 
+    splits: tuple[str, ...] = SPLITS  # of the download; one alone needs no files of the others
+    objects: str = ""  # the authors' meta_expressions_valid.json: the objects that the expressions
+    #                    of valid and test name; with it valid has masks
     dev: int = 100  # train videos moved to the split `dev`; 0: none
     seed: int = 0  # selects them, see `files.draw`
     a2r_categories: tuple[str, ...] = A2R_CATEGORIES  # of a2r (inferred); (): no a2r
@@ -52,12 +57,18 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
-class Referred:
-    """A video with the frames that the file of expressions lists, and its expressions in order."""
+class Found:
+    """What a download holds.
 
-    video: youtube_vos.Video
-    frames: tuple[int, ...]
-    expressions: tuple[records.Expression, ...]
+    Attributes:
+      splits: the videos of each split, in order of their names.
+      left_out: what is not in `splits` and why, one line each.
+      problems: counts that cannot be those of a complete download.
+    """
+
+    splits: dict[str, list[Referred]]
+    left_out: list[str]
+    problems: list[str]
 
 
 class Builder(VideoBuilder):
@@ -67,13 +78,18 @@ class Builder(VideoBuilder):
 
     def splits(self) -> dict[str, Iterable[records.Record]]:
         """Returns the records of every split; see `VideoBuilder.splits`."""
-        found = read_splits(self.source, self.options)
-        if problems := _missing(found) + _miscounted(found, self.options):
+        found = find(self.source, self.options)
+        problems = found.problems + _missing(found.splits) + _miscounted(found.splits, self.options)
+        if problems:
             raise ValueError(
                 f"Refer-YouTube-VOS in {self.source} is incomplete: {'; '.join(problems)}; extract "
-                "the archive again"
+                "the archive again, or build only some splits, for example with the option "
+                "splits=valid"
             )
-        return {split: (record(v) for v in videos) for split, videos in found.items()}
+        for line in found.left_out:
+            print(f"warning: refer_youtube_vos: {line}", flush=True)
+        return {split: (referred.record(v) for v in videos)
+                for split, videos in found.splits.items()}
 
     def categories(self) -> Sequence[Category]:
         """Returns the categories, numbered from 0."""
@@ -85,16 +101,18 @@ def verify(
 ) -> list[str]:
     """Returns the problems of a download: counts, missing files, truncated files."""
     try:
-        found = read_splits(source, dataclasses.replace(options, dev=0))
+        whole = find(source, dataclasses.replace(options, dev=0))
     except ValueError as error:
         return [str(error)]
-    problems = _miscounted(found, options)
-    for split, count in official.items():
-        if split not in found:
-            problems.append(f"there is no {_json(Path(), split)}")
-        elif len(found[split]) != count:
-            problems.append(f"{split} has {len(found[split])} videos; the official one has {count}")
-    strange = {c for v in found.get("train", ()) for c in v.video.objects.values()}
+    found = whole.splits
+    problems = whole.problems + _miscounted(found, options)
+    for split in options.splits:
+        if split not in found and split != "test":  # test is not published any more
+            problems.append(f"there is no {expressions_path(Path(), split)}")
+        elif split in found and len(found[split]) != official[split]:
+            problems.append(f"{split} has {len(found[split])} videos; the official one has "
+                            f"{official[split]}")
+    strange = {c for v in found.get("train", ()) if v.all_known for c in v.video.objects.values()}
     if strange := strange.difference(CATEGORIES):
         problems.append("train/meta.json: unknown categories: "
                         f"{files.first_names(sorted(strange))}")
@@ -108,54 +126,97 @@ def verify(
 
 
 def read_splits(source: Path, options: Options) -> dict[str, list[Referred]]:
-    """Returns the videos of every split that has expressions, in order of their names.
+    """Returns the videos of every split that has expressions; see `find`."""
+    return find(source, options).splits
+
+
+def find(source: Path, options: Options) -> Found:
+    """Returns the videos of every split that has expressions, and what is left out.
 
     Raises:
       ValueError: no expressions, a file that cannot be read (names path, video and expression), not
-        enough videos to hold out, or an unknown category.
+        enough videos to hold out, or an unknown category or split.
     """
     if strange := set(options.a2r_categories).difference(CATEGORIES):
         raise ValueError(f"a2r_categories names {', '.join(sorted(strange))}; the categories are "
                          f"{', '.join(CATEGORIES)} (cars are sedans)")
-    found = {}
-    for split in SPLITS:
-        if _json(source, split).is_file():
-            found[split] = _read(source, split)
-    if not found:
+    if not options.splits or not set(options.splits) <= set(SPLITS):
+        raise ValueError(f"the option 'splits' is {','.join(options.splits)!r}; it takes some of "
+                         f"{', '.join(SPLITS)}")
+    objects = Path(options.objects) if options.objects else None
+    read = {split: referred.read(source, split, objects) for split in SPLITS
+            if expressions_path(source, split).is_file()
+            # test is read for valid too, to know which videos are test's
+            and (split in options.splits or (split == "test" and "valid" in options.splits))}
+    if not set(read).intersection(options.splits):
         raise ValueError(
-            f"there is no {_json(source, 'train')}, and none of valid or test: {source} is not the "
-            "folder of Refer-YouTube-VOS (the one that holds meta_expressions, train and valid), "
-            "or the archive is extracted only in part"
+            f"there is no {expressions_path(source, options.splits[0])}, and none of the other "
+            f"splits: {source} is not the folder of Refer-YouTube-VOS (the one that holds "
+            "meta_expressions, train and valid), or the archive is extracted only in part"
         )
-    if "valid" in found:
-        tested = {v.video.name for v in found.get("test", ())}
-        found["valid"] = [v for v in found["valid"] if v.video.name not in tested]
-    if "train" in found:
-        if pairs := [p for v in found["train"] if (p := _a2r(v, options)).expressions]:
-            found["a2r"] = pairs
-        if options.dev:
-            held = youtube_vos.held_out([v.video.name for v in found["train"]], options.dev,
-                                        options.seed)
-            found["dev"] = [v for v in found["train"] if v.video.name in held]
-            found["train"] = [v for v in found["train"] if v.video.name not in held]
+    found = Found({s: v for s, v in read.items() if s in options.splits}, [], [])
+    if "valid" in found.splits:
+        _without_test(source, found, read.get("test"))
+    if "test" in found.splits and len(found.splits) > 1 and not _with_frames(found.splits["test"]):
+        count = len(found.splits.pop("test"))
+        found.left_out.append(f"test: none of its {count} videos has frames")
+    for split in ("valid", "test"):
+        masks = source / split / "Annotations"
+        videos = found.splits.get(split, ())
+        if videos and masks.is_dir() and not any(v.named for v in videos):
+            found.left_out.append(f"masks in {masks}: which objects the expressions name is not "
+                                  "known; the option 'objects' takes the authors' file of them")
+    if "train" in found.splits:
+        _divide_train(source, found, options)
     return found
 
 
-def record(referred: Referred) -> records.Record:
-    """Reads one video."""
-    frames = {n: p for n, p in referred.video.frames.items() if n in referred.frames}
-    record = youtube_vos.record(dataclasses.replace(referred.video, frames=frames))
-    return dataclasses.replace(record, expressions=list(referred.expressions))
+def _with_frames(videos: Sequence[Referred]) -> list[Referred]:
+    return [v for v in videos if v.video.frames]
 
 
-def _a2r(referred: Referred, options: Options) -> Referred:
+def _without_test(source: Path, found: Found, test: list[Referred] | None) -> None:
+    """Removes the videos of test from valid."""
+    listed = found.splits["valid"]
+    if test is not None:
+        tested = {v.video.name for v in test}
+        found.splits["valid"] = [v for v in listed if v.video.name not in tested]
+        return
+    kept = _with_frames(listed)
+    if not kept or len(kept) == len(listed):
+        return
+    if len(listed) in (OFFICIAL["valid"], OFFICIAL["valid"] + OFFICIAL["test"]) \
+            and len(kept) != OFFICIAL["valid"]:
+        found.problems.append(f"{len(kept)} videos of valid have frames; the official one has "
+                              f"{OFFICIAL['valid']}")
+    found.splits["valid"] = kept
+    found.left_out.append(
+        f"valid: {len(listed) - len(kept)} of {len(listed)} videos have no frames; they are taken "
+        f"for those of test, as there is no {expressions_path(source, 'test')}")
+
+
+def _divide_train(source: Path, found: Found, options: Options) -> None:
+    """Adds a2r, and moves the held-out videos of train to dev."""
+    train = found.splits["train"]
+    if options.a2r_categories and not any(v.all_known for v in train):
+        found.left_out.append(f"a2r: there is no {source / 'train' / 'meta.json'} with the "
+                              "categories of the objects; it is in train.zip of YouTube-VOS 2019")
+    elif pairs := [p for v in train if (p := _a2r(v, options)).expressions]:
+        found.splits["a2r"] = pairs
+    if options.dev:
+        held = youtube_vos.held_out([v.video.name for v in train], options.dev, options.seed)
+        found.splits["dev"] = [v for v in train if v.video.name in held]
+        found.splits["train"] = [v for v in train if v.video.name not in held]
+
+
+def _a2r(video: Referred, options: Options) -> Referred:
     """Returns the video with only the expressions that are in a2r."""
     kept = (
-        e for e in referred.expressions
-        if referred.video.objects[e.object_id] in options.a2r_categories
+        e for e in video.expressions
+        if video.video.objects[e.object_id] in options.a2r_categories
         and (not options.a2r_max_words or len(e.text.split()) <= options.a2r_max_words)
     )
-    return dataclasses.replace(referred, expressions=tuple(kept))
+    return dataclasses.replace(video, expressions=tuple(kept))
 
 
 def _miscounted(found: dict[str, list[Referred]], options: Options) -> list[str]:
@@ -164,81 +225,14 @@ def _miscounted(found: dict[str, list[Referred]], options: Options) -> list[str]
     if len(whole) != OFFICIAL["train"]:
         return []
     counts = [("train", sum(len(v.expressions) for v in whole), EXPRESSIONS)]
-    if (options.a2r_categories, options.a2r_max_words) == (A2R_CATEGORIES, 25):
+    default = (options.a2r_categories, options.a2r_max_words) == (A2R_CATEGORIES, 25)
+    if default and any(v.all_known for v in whole):
         pairs = sum(len(v.expressions) for v in found.get("a2r", ()))
         counts.append(("a2r", pairs, A2R_PAIRS))
     return [f"{split} has {count} expressions; the official one has {official}"
             for split, count, official in counts if count != official]
 
 
-def _json(source: Path, split: str) -> Path:
-    return source / "meta_expressions" / split / "meta_expressions.json"
-
-
-def _read(source: Path, split: str) -> list[Referred]:
-    path = _json(source, split)
-    content = files.read_json(path)
-    listed = content.get("videos") if isinstance(content, dict) else None
-    if not isinstance(listed, dict) or not listed:
-        raise ValueError(f'{path} should hold {{"videos": {{name: {{"expressions": ..., "frames": '
-                         "...}}}")
-    if split == "train":
-        videos = {v.name: v for v in youtube_vos.read_meta(source / "train" / "meta.json")}
-        if absent := sorted(listed.keys() - videos.keys()):
-            raise ValueError(f"{source / 'train' / 'meta.json'} lacks videos that {path} names: "
-                             f"{files.first_names(absent, len(listed))}")
-    else:
-        videos = {name: _without_masks(source, split, name) for name in listed}
-    return [_referred(path, videos[name], listed[name], split == "train")
-            for name in sorted(listed)]
-
-
-def _without_masks(source: Path, split: str, name: str) -> youtube_vos.Video:
-    folders = [source / place / "JPEGImages" / name for place in dict.fromkeys((split, "valid"))]
-    folder = next((f for f in folders if f.is_dir()), folders[0])
-    return youtube_vos.Video(name, files.numbered(folder, ".jpg"), {}, {}, {})
-
-
-def _referred(path: Path, video: youtube_vos.Video, entry: Any, named: bool) -> Referred:
-    where = f"{path}, video {video.name}"
-    try:
-        frames = tuple(files.whole_number(f, where, "a frame") for f in entry["frames"])
-        listed = sorted((files.whole_number(key, where, "an expression's key"), value)
-                       for key, value in entry["expressions"].items())
-        expressions = tuple(
-            _expression(value, video.objects if named else None, f"{where}, expression {key}")
-            for key, value in listed
-        )
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f'{where} should be {{"expressions": {{"0": {{"exp": ..., "obj_id": ...}}'
-                         f'}}, "frames": [...]}} (obj_id only in train); {error!r}') from error
-    if not named and [key for key, _ in listed] != list(range(len(listed))):
-        raise ValueError(f"{where}: the expressions' keys should be 0 to {len(listed) - 1}, got "
-                         f"{[key for key, _ in listed]}; predictions are submitted under them")
-    return Referred(video, frames, expressions)
-
-
-def _expression(
-    value: dict[str, Any], objects: dict[int, str] | None, where: str
-) -> records.Expression:
-    text = files.tidy(value["exp"], where)
-    if objects is None:
-        return records.Expression(text, records.UNKNOWN_OBJECT)
-    object_id = files.whole_number(value["obj_id"], where, "obj_id")
-    if object_id not in objects:
-        raise ValueError(f"{where} names the object {object_id}; meta.json has {sorted(objects)}")
-    return records.Expression(text, object_id)
-
-
 def _missing(found: dict[str, list[Referred]]) -> list[str]:
-    problems = []
-    for split, videos in found.items():
-        if split == "a2r":  # of train
-            continue
-        problems += youtube_vos.missing(split, [v.video for v in videos])
-        lost = [f"{v.video.name}/{n:05d}.jpg" for v in videos if v.video.frames
-                for n in v.frames if n not in v.video.frames]
-        if lost:
-            problems.append(f"{split}: missing frames that the file of expressions lists: "
-                            f"{files.first_names(lost)}")
-    return problems
+    return [problem for split, videos in found.items() if split != "a2r"  # which is of train
+            for problem in referred.missing(split, videos)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import wave
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -101,8 +103,11 @@ def a2d(root: Path, texts: str = "") -> Path:
     return root
 
 
-def a2d_clip(path: Path, length: int) -> None:
-    """H.264; the red channel of frame t is about 40 * t, so that frames can be distinguished."""
+def a2d_clip(path: Path, length: int, times: Sequence[int] = ()) -> None:
+    """H.264; the red channel of frame t is about 40 * t, so that frames can be distinguished.
+
+    `times` are those of the frames in tenths of a second, for clips of a variable rate.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
@@ -111,7 +116,10 @@ def a2d_clip(path: Path, length: int) -> None:
         for t in range(length):
             rgb = np.full((*A2D_SIZE, 3), 90, np.uint8)
             rgb[..., 0] = 40 * t % 256
-            for packet in stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            if times:
+                frame.pts, frame.time_base = times[t], Fraction(1, 10)
+            for packet in stream.encode(frame):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
@@ -208,6 +216,20 @@ def refer_youtube_vos(root: Path, train: int = 4) -> Path:
         write(root / f"meta_expressions/{split}/meta_expressions.json",
               json.dumps({"videos": videos}))
     return root
+
+
+def refer_youtube_vos_valid_masks(root: Path) -> Path:
+    """Masks of every frame of valid's video, as published since, and the authors' list of objects,
+    whose path is returned: the cat is the object 2, which comes in frame 10."""
+    palette_png(root / "valid/Annotations/late/00010.png",
+                1 * box((16, 24), 0, 4) + 2 * box((16, 24), 8, 12))
+    first, both = ["00010"], ["00000", "00010"]
+    objects = {"1": {"category": "dog", "expressions": ["a  dog"], "frames": both,
+                     "expressions_first_frame": ["a dog on the left"]},
+               "2": {"category": "cat", "expressions": ["a cat behind it"], "frames": first}}
+    owl = {"1": {"category": "owl", "expressions": ["an owl"], "frames": ["00000"]}}
+    return write(root / "meta_expressions_valid.json", json.dumps(
+        {"videos": {"late": {"objects": objects}, "tested": {"objects": owl}}}))
 
 
 # --- OVIS, YouTube-VIS, AVIS ------------------------------------------------------------------

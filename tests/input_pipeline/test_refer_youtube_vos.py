@@ -108,16 +108,23 @@ def test_without_the_file_of_test_its_videos_stay_in_valid(source):
     (source / EXPRESSIONS.format("test")).unlink()
     assert [v.video.name for v in read_splits(source, Options(dev=0))["valid"]] == [
         "late", "tested"]
-    assert check(source, Options(), COUNTS) == [
-        "valid has 2 videos; the official one has 1",
-        f"there is no {EXPRESSIONS.format('test')}"]
+    assert check(source, Options(), COUNTS) == ["valid has 2 videos; the official one has 1"]
+
+
+def test_some_splits(source):
+    assert set(read_splits(source, Options(splits=("valid", "test")))) == {"valid", "test"}
+    assert check(source, Options(splits=("test",)), COUNTS) == []
+    with pytest.raises(ValueError, match=r"option 'splits' is 'val'; it takes some of train, va"):
+        read_splits(source, Options(splits=("val",)))
+    (source / EXPRESSIONS.format("train")).unlink()
+    with pytest.raises(ValueError, match=r"no .*train/meta_expressions\.json, and none of the oth"):
+        read_splits(source, Options(splits=("train",)))
 
 
 def test_what_is_missing_is_named(source, tmp_path):
     (source / "train/Annotations/video1/00005.png").unlink()
     (source / "train/JPEGImages/video2/00010.jpg").unlink()
     (source / "valid/JPEGImages/late/00010.jpg").unlink()
-    (source / "valid/JPEGImages/tested/00000.jpg").unlink()
     cut(source / "train/JPEGImages/video0/00000.jpg")
     write(source / "train/meta.json",
           (source / "train/meta.json").read_text().replace("dog", "wolf"))
@@ -128,7 +135,6 @@ def test_what_is_missing_is_named(source, tmp_path):
         "train: missing masks: 1 (video1/00005.png)",
         "train: missing frames: 1 (video2/00010.jpg)",
         "valid: missing frames that the file of expressions lists: 1 (late/00010.jpg)",
-        "test: videos without frames: 1 of 1 (tested)",
         "files cut off or of another type: 1 of 22",
     ):
         assert fault in problems
