@@ -42,7 +42,9 @@ def get_config(variant: str = "a2d") -> ConfigDict:
 def _a2d() -> ConfigDict:
     config = ConfigDict()
     config.data = section(DatasetConfig, name="a2d_sentences", split="train", source="data/A2D")
-    config.clip = section(ClipConfig, length=1, stride=1, target=0, height=320, width=320)
+    config.clip = section(  # the pool of instances: the annotated frames, three to five of a video
+        ClipConfig, length=5, stride=1, target=2, annotated=True, height=320, width=320,
+    )
     config.text = section(TextConfig, tokenizer="words", length=20)
     config.model = section(CvlsConfig)
     epoch = 15_691 // 8  # samples and batch size

@@ -152,7 +152,7 @@ class ReferringSamples:
         sample = {
             "frames": frames[place],
             "masks": masks[place],
-            "masks_valid": annotated[place],
+            "masks_valid": annotated[place] & _counted(chosen, clip.target),
             "target": np.int32(clip.target),
             "object_id": np.int32(object_id),
             "tokens": tokens,
@@ -239,6 +239,18 @@ def _rows(dataset: Dataset, styles: tuple[str, ...], categories: tuple[str, ...]
             rows += [(number, named, read, frame)
                      for frame in shown[entry.expressions[named].object_id]]
     return rows
+
+
+def _counted(chosen: np.ndarray, target: int) -> np.ndarray:
+    """Returns bool [T]: False for frames that repeat another one of the clip.
+
+    Of a frame that fills several places one counts: the target's place, or else the first.
+    """
+    counted = np.zeros(len(chosen), bool)
+    counted[np.unique(chosen, return_index=True)[1]] = True
+    counted[chosen == chosen[target]] = False
+    counted[target] = True
+    return counted
 
 
 def _spread(frames: tuple[int, ...], count: int) -> tuple[int, ...]:

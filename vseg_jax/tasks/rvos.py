@@ -20,7 +20,7 @@ class Batch(TypedDict):
 
     frames: UInt8[Array, "B T H W 3"]   # RGB
     masks: UInt8[Array, "B T H W"]      # 0 background, object ids from 1, 255 void
-    masks_valid: Bool[Array, "B T"]     # which frames are annotated
+    masks_valid: Bool[Array, "B T"]     # which frames are annotated and repeat no other of the clip
     target: Int[Array, " B"]            # position in T of the frame to predict
     object_id: Int[Array, " B"]         # id in `masks` of the object referred to
     tokens: Int[Array, "B L"]

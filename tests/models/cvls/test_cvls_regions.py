@@ -2,8 +2,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from archives import A2D_SIZE, a2d
 from tiny_models import quick_jit
 
+from vseg_jax import config
+from vseg_jax.input_pipeline.builders import prepare
+from vseg_jax.input_pipeline.records import open_dataset
+from vseg_jax.input_pipeline.samples import ReferringSamples
+from vseg_jax.input_pipeline.settings import ClipConfig
+from vseg_jax.input_pipeline.text import WordTokenizer
 from vseg_jax.models.cvls.regions import Regions, frame_masks, hard_regions, pool, regions
 
 # One frame; the referent is 2, and 9 is an id above the limit.
@@ -139,3 +146,23 @@ def test_the_decoder_gets_no_gradient_from_being_selected():
 
     logits = logit(np.asarray(PROBABILITY))[None, None]
     np.testing.assert_array_equal(quick_jit(jax.grad(pooled))(logits), 0)
+
+
+def test_a_clip_of_a2d_pools_each_annotated_frame_once(tmp_path):
+    """The video has two annotated frames, of two objects and of one; the clip has five places."""
+    dataset = open_dataset(prepare("a2d_sentences", a2d(tmp_path / "a2d"), tmp_path / "p"), "train")
+    settings = config.load("cvls:a2d").clip
+    settings.height, settings.width = A2D_SIZE
+    samples = ReferringSamples(dataset, config.parse(ClipConfig, settings),
+                               WordTokenizer.from_texts(["a dog"], 4), train=False)
+    for i, frames in ((0, [0, 0, 0, 1, 1]), (1, [0, 0, 1, 1, 1])):  # the dog in either frame
+        sample = samples[i]
+        reds = sample["frames"][..., 0].mean((1, 2))
+        np.testing.assert_array_equal(reds > 100, np.array(frames) == 1)
+        batch = {name: jnp.asarray(sample[name])[None]
+                 for name in ("masks", "masks_valid", "object_id", "valid")}
+        cover = regions(batch, A2D_SIZE, 3).cover[0]
+        present = (cover.sum((-2, -1)) > 0).sum(0)
+        assert present.tolist() == [2, 2, 0, 0, 1]  # the dog, the background, the adult (id 3)
+        np.testing.assert_array_equal(cover[:, 0].sum((-2, -1)) > 0, sample["masks_valid"])
+        assert sample["masks_valid"][2]  # the target
