@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from vseg_jax.input_pipeline.transforms import Geometry
 from vseg_jax.models.base import Model, Prediction, Variables, reads_flow
 from vseg_jax.tasks.vis import Instances
 from vseg_jax.tasks.vos import SlotMasks
+from vseg_jax.training.checkpoints import path_name
 
 Images = Sequence[np.ndarray] | np.ndarray        # one per stream
 Masks = Sequence[np.ndarray | None] | np.ndarray  # one per stream, None for those without
@@ -74,11 +76,28 @@ class Engine:
         pictures = [g.frame(flow_to_image(f)) for g, f in zip(geometries, flow, strict=True)]
         return np.concatenate([images, np.stack(pictures)], axis=-1)
 
-    def start(self, inputs: np.ndarray, prompts: Any) -> Any:
+    def input_shape(self, streams: int, size: tuple[int, int]) -> jax.ShapeDtypeStruct:
+        """Returns the shape of what `inputs` returns for so many streams at a size."""
+        channels = 3 if self.flow is None else 6
+        return jax.ShapeDtypeStruct((streams, *size, channels), np.uint8)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A hash of the variables, which tells whether two engines have the same."""
+        digest = hashlib.blake2b(digest_size=16)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.variables):
+            array = np.asarray(leaf)
+            digest.update(f"{path_name(path)} {array.dtype} {array.shape} ".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    def start(self, inputs: np.ndarray | jax.Array, prompts: Any) -> Any:
         """Returns the streams' states after their first frames."""
         return _start(self.model, self.variables, inputs, prompts)
 
-    def first_step(self, inputs: np.ndarray, prompts: Any) -> tuple[Any, Outputs]:
+    def first_step(
+        self, inputs: np.ndarray | jax.Array, prompts: Any
+    ) -> tuple[Any, Outputs]:
         """Returns states and predictions after the first frames, for models that find objects."""
         return _first_step(self.model, self.variables, inputs, prompts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -151,6 +151,29 @@ class Places:
             for stream, now, frame in zip(streams, due, self.last, strict=True)]
         return (due, [int(n) + f for n, f in zip(numbers, firsts, strict=True)],
                 [frame for frame, _ in parts], [ids for _, ids in parts])
+
+    def saved(self) -> tuple[list[Any], dict[str, np.ndarray]]:
+        """Returns the streams as JSON values, and their frames by name."""
+        arrays = {f"last/{k}": frame for k, frame in enumerate(self.last)}
+        rows: list[Any] = []
+        for k, stream in enumerate(self.streams):
+            if stream is None:
+                rows.append(None)
+                continue
+            rows.append({"first": stream.first, "next": stream.next, "ended": stream.ended,
+                         "waiting": [list(ids) for _, ids in stream.waiting]})
+            arrays |= {f"waiting/{k}/{i}": frame for i, (frame, _) in enumerate(stream.waiting)}
+        return rows, arrays
+
+    def restore(self, rows: Sequence[Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes over what `saved` returned."""
+        for k, row in enumerate(rows):
+            self.last[k] = arrays[f"last/{k}"]
+            if row is not None:
+                waiting = [(arrays[f"waiting/{k}/{i}"], tuple(ids))
+                           for i, ids in enumerate(row["waiting"])]
+                self.streams[k] = Stream(row["first"], row["next"], row["ended"],
+                                         collections.deque(waiting))
 
 
 def check_frame(frame: Any, size: tuple[int, int] | None, number: int) -> None:

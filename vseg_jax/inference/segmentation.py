@@ -99,8 +99,14 @@ class PixelValues:
     for longest. An identity that is in every frame keeps its value.
     """
 
-    def __init__(self) -> None:
-        self._of: dict[int, int] = {}   # the identity not seen for longest comes first
+    def __init__(self, saved: Sequence[Sequence[int]] = ()) -> None:
+        """Continues from what `saved` returned."""
+        # The identity not seen for longest comes first.
+        self._of: dict[int, int] = {identity: value for identity, value in saved}
+
+    def saved(self) -> list[list[int]]:
+        """Returns [identity, value] of each, in the order in which they were last seen."""
+        return [[identity, value] for identity, value in self._of.items()]
 
     def assign(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Returns the values of a frame's identities (at most 254, all different)."""

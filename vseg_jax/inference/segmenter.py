@@ -31,6 +31,11 @@ Many videos advance together, in one program (`jax.vmap` of the model's `step`):
     session = segmenter.start_many([video[0] for video in videos])      # queries or masks: as many
     segmentations = session.step([video[1] for video in videos])        # one per video
     session.step([videos[0][2], None])    # the second one ends; `session.join` starts another there
+
+A session can be saved, and continued in another process:
+
+    session.save("session.npz")
+    session = segmenter.restore("session.npz")
 """
 
 from __future__ import annotations
@@ -197,6 +202,15 @@ class Segmenter:
         return Session(self.engine, [frame], None if query is None else [query],
                        None if mask is None else [mask], None if audio is None else [audio],
                        single=True, number=number)
+
+    def restore(self, path: str | os.PathLike) -> Session:
+        """Returns the session that `Session.save` wrote; its predictions continue bit by bit.
+
+        Raises:
+          ValueError: the file is missing, damaged, of another version, or was saved with another
+            model: another config, other weights, or another `short_side`.
+        """
+        return Session.restore(self.engine, path)
 
     def start_many(self, frames: Images, queries: Sequence[str] | None = None,
                    masks: Masks | None = None, audio: Sequence[Any] | None = None) -> Session:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from vseg_jax.inference import saved_session
 from vseg_jax.inference.engine import Engine, Images, Masks, Outputs
 from vseg_jax.inference.places import Places, check_frame
 from vseg_jax.inference.prompts import streams_of
@@ -27,6 +30,7 @@ class Session:
     Attributes:
       first: the segmentation of the first frame if the model predicts without delay (a list for
         several streams), else None: `step` returns it later. For mask prompts, it is the prompt.
+        None in a session that was restored.
       adaptation: the report of a model that adapts itself to the first frame, each array with a
         leading axis of streams; None for other models.
     """
@@ -261,6 +265,40 @@ class Session:
         """
         tracks = self._streams.summary(self._state)
         return tracks[0] if self._single else tracks
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the session into one file, atomically; `Segmenter.restore` continues from it.
+
+        The file, in numpy's format .npz, holds the model's state and ids, and the frames that still
+        wait for a segmentation.
+
+        Raises:
+          ValueError: what `push` returned has not been collected yet.
+        """
+        self._places.check_collected()
+        streams, arrays = self._places.saved()
+        header = {"single": self._single, "finished": self._finished, "streams": streams,
+                  "sizes": [list(g.crop[2:]) for g in self._streams.geometries],
+                  "task": self._streams.saved()}
+        saved_session.write(Path(path), self._engine, header, arrays, self._state)
+
+    @classmethod
+    def restore(cls, engine: Engine, path: str | os.PathLike) -> Session:
+        """Returns the session that `save` wrote; see `Segmenter.restore`."""
+        path = Path(path)
+        header, arrays = saved_session.read(path, engine)
+        session = cls.__new__(cls)
+        session._engine, session._single = engine, header["single"]
+        session._finished = header["finished"]
+        session._streams = streams_of(engine.model)(engine, [tuple(s) for s in header["sizes"]])
+        session._streams.restore(header["task"])
+        session._places = Places(len(header["streams"]), engine.model.delay)
+        session._places.restore(header["streams"], arrays)
+        session._state = saved_session.state_of(
+            path, header, arrays, session._streams.state_shapes())
+        session.first = None
+        session.adaptation = _adaptation_report(session._state, ())
+        return session
 
     def _check_open(self) -> None:
         if self._finished:

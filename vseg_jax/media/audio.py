@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,14 @@ _PATCH_SAMPLES = (PATCH - 1) * HOP + WINDOW  # that a log-mel patch covers
 
 
 class AudioStream:
-    """The most recent audio of one stream, as many samples as a log-mel patch covers."""
+    """The most recent audio of one stream, as many samples as a log-mel patch covers.
 
-    def __init__(self) -> None:
-        self._recent = np.zeros(0, np.float32)
+    Attributes:
+      recent: these samples, float32 [n].
+    """
+
+    def __init__(self, recent: Sequence[float] = ()) -> None:
+        self.recent = np.array(recent, np.float32)
 
     def push(
         self, samples: Float[np.ndarray, " n"] | None
@@ -47,10 +51,10 @@ class AudioStream:
           valid: False for a frame without audio, whose patch is silence.
         """
         if samples is None:
-            self._recent = self._recent[:0]
+            self.recent = self.recent[:0]
             return silent_patches(1)[0], np.False_
-        self._recent = np.concatenate([self._recent, samples])[-_PATCH_SAMPLES:]
-        return patch_ending_at(self._recent, len(self._recent) / SAMPLE_RATE), np.True_
+        self.recent = np.concatenate([self.recent, samples])[-_PATCH_SAMPLES:]
+        return patch_ending_at(self.recent, len(self.recent) / SAMPLE_RATE), np.True_
 
 
 def check_samples(samples: Any, frame: int) -> Float[np.ndarray, " n"] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
+import jax
 import numpy as np
 
 from vseg_jax.inference.engine import Engine, Images, Masks
@@ -150,6 +151,26 @@ class TaskStreams:
             ours, new = getattr(self, name), getattr(others, name)
             setattr(self, name, [new[k] if k in places else item for k, item in enumerate(ours)])
         return self.engine.select(np.isin(np.arange(len(self.ids)), places), theirs, state)
+
+    def saved(self) -> dict[str, Any]:
+        """Returns what the streams know besides the model's state, as values for JSON."""
+        return {"ids": [list(ids) for ids in self.ids]}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Takes over what `saved` returned."""
+        self.ids = [tuple(ids) for ids in saved["ids"]]
+
+    def prompt_shapes(self) -> Any:
+        """Returns the shapes of the prompts that start all streams."""
+        raise NotImplementedError
+
+    def state_shapes(self) -> Any:
+        """Returns the shapes of the model's state for all streams."""
+        return jax.eval_shape(self.engine.start, self.input_shape(), self.prompt_shapes())
+
+    def input_shape(self) -> jax.ShapeDtypeStruct:
+        """Returns the shape of the model's input for all streams."""
+        return self.engine.input_shape(len(self.geometries), self.geometries[0].size)
 
     def summary(self, state: Any) -> list[list[Track]]:
         """Returns the model's conclusions about each object over all frames, per stream.

@@ -48,6 +48,13 @@ class QueryStreams(TaskStreams):
         output = dataclasses.replace(jax.device_get(output), frame=np.zeros(len(frames), np.int32))
         return state, self.decode(output, frames, self.ids)
 
+    def prompt_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns the shapes of the tokens; see the base class."""
+        tokenizer: Any = required(self.engine.tokenizer, "tokenizer")
+        shape = (len(self.ids), tokenizer.length)
+        return {"tokens": jax.ShapeDtypeStruct(shape, np.int32),
+                "tokens_valid": jax.ShapeDtypeStruct(shape, np.bool_)}
+
     def decode(self, output: Prediction, frames: Images, ids: Ids) -> list[Segmentation]:
         """Returns the segmentations; see the base class."""
         return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from vseg_jax.inference.geometry import all_to_original, sigmoid
 from vseg_jax.inference.prompts.base import Ids, TaskStreams, given_names
 from vseg_jax.inference.segmentation import INSTANCES, PixelValues, Segmentation, Track
 from vseg_jax.media.audio import AudioStream, check_samples
-from vseg_jax.tasks.vis import Instances
+from vseg_jax.tasks.vis import PATCH, Instances
 
 
 class InstanceStreams(TaskStreams):
@@ -90,6 +91,33 @@ class InstanceStreams(TaskStreams):
             found = self.summary(state)
             self._tracks = [found[k] if k in places else kept
                             for k, kept in enumerate(self._tracks)]
+
+    def saved(self) -> dict[str, Any]:
+        """Returns the identities' pixel values and the recent audio, too."""
+        tracks = [None if of_stream is None else [dataclasses.astuple(t) for t in of_stream]
+                  for of_stream in self._tracks]
+        return {**super().saved(), "values": [values.saved() for values in self._values],
+                "audio": [stream.recent.tolist() for stream in self._audio], "tracks": tracks}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Takes over what `saved` returned."""
+        super().restore(saved)
+        self._values = [PixelValues(pairs) for pairs in saved["values"]]
+        self._audio = [AudioStream(samples) for samples in saved["audio"]]
+        self._tracks = [None if rows is None else [Track(*row) for row in rows]
+                        for rows in saved["tracks"]]
+
+    def prompt_shapes(self) -> dict[str, jax.ShapeDtypeStruct] | None:
+        """Returns the shapes of the audio, None for models without; see the base class."""
+        if not self.engine.uses_audio:
+            return None
+        count = len(self.ids)
+        return {"audio": jax.ShapeDtypeStruct((count, *PATCH), np.float32),
+                "audio_valid": jax.ShapeDtypeStruct((count,), np.bool_)}
+
+    def state_shapes(self) -> Any:
+        """Returns the shapes of the model's state for all streams."""
+        return jax.eval_shape(self.engine.first_step, self.input_shape(), self.prompt_shapes())[0]
 
     def summary(self, state: Any) -> list[list[Track]]:
         """Returns category and score of each identity, in order of the ids, per stream."""

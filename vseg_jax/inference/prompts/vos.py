@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from vseg_jax.inference.engine import Engine, Images, Masks
@@ -135,6 +136,21 @@ class MaskStreams(TaskStreams):
         if others.slots > self.slots:
             state, self.slots = self.engine.grow(state, others.slots), others.slots
         return super().adopt(state, others, theirs, places)
+
+    def saved(self) -> dict[str, Any]:
+        """Returns the number of slots, too."""
+        return {**super().saved(), "slots": self.slots}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Takes over what `saved` returned."""
+        super().restore(saved)
+        self.slots = saved["slots"]
+
+    def prompt_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns the shapes of `vseg_jax.tasks.vos.Prompt` for all streams."""
+        count, size = len(self.ids), self.geometries[0].size
+        return {"mask": jax.ShapeDtypeStruct((count, *size), np.uint8),
+                "named": jax.ShapeDtypeStruct((count, self.slots), np.bool_)}
 
     def decode(self, output: SlotMasks, frames: Images, ids: Ids) -> list[Segmentation]:
         """Returns the segmentations of the objects under their ids; empty slots are left out."""
