@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from flax.traverse_util import flatten_dict
 
 from vseg_jax import model_file
 from vseg_jax.atomic import atomic_folder, write_text
@@ -126,7 +127,8 @@ def _hint(saved: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     """Returns a line about the keys of the model in which two configs differ, or nothing."""
     if saved.get("system") != given["system"]:
         return f"\n  it is of the model {saved.get('system')}, the config of {given['system']}"
-    theirs, ours = json.loads(json.dumps([saved.get("model", {}), given["model"]]))
+    theirs, ours = (flatten_dict(json.loads(json.dumps(config.get("model", {}))), sep=".")
+                    for config in (saved, given))
     keys = [f"--config.model.{key}={value}" for key, value in theirs.items()
             if key in ours and ours[key] != value and not key.endswith("_weights")]
     return f"\n  it was written with {' '.join(keys)}" if keys else ""
