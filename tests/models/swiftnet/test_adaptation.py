@@ -142,6 +142,9 @@ def test_only_the_key_convolutions_are_adapted(variables, start):
     assert changed >= {f"params/{name}/key/kernel" for name in adaptation.KEYS}
     assert changed <= {f"params/{name}/key/{leaf}" for name in adaptation.KEYS
                        for leaf in ("kernel", "bias")}
+    grown, count = model.grow(state, 4), len(state.present)
+    np.testing.assert_array_equal(grown.adaptation.objects[:, :count], state.adaptation.objects)
+    np.testing.assert_array_equal(grown.adaptation.background[:, count:], 0)
     plain = start(variables, frames[0], prompt)
     assert plain.keys is None and plain.adaptation is None
     assert not np.array_equal(plain.memory.keys, state.memory.keys)

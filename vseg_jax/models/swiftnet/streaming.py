@@ -71,13 +71,19 @@ class State:
 def grow(state: State, slots: int) -> State:
     """Returns the state with more slots, of which the new ones are free."""
 
-    def padded(x: Array) -> Array:
-        return jnp.pad(x, [(0, slots - x.shape[0]), *[(0, 0)] * (x.ndim - 1)])
+    def padded(x: Array, axis: int = 0) -> Array:
+        widths = [(0, 0)] * x.ndim
+        widths[axis] = (0, slots - x.shape[axis])
+        return jnp.pad(x, widths)
 
-    m = state.memory
+    m, report = state.memory, state.adaptation
+    if report is not None:
+        report = report.replace(objects=padded(report.objects, 1),
+                                background=padded(report.background, 1))
     memory = m.replace(keys=padded(m.keys), values=padded(m.values), valid=padded(m.valid),
                        prompts=padded(m.prompts))
-    return state.replace(memory=memory, present=padded(state.present), due=padded(state.due))
+    return state.replace(memory=memory, present=padded(state.present), due=padded(state.due),
+                         adaptation=report)
 
 
 def remove(state: State, slots: Bool[Array, " N"]) -> State:
