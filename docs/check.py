@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # this checkout, wherever vseg_jax is installed from
 REPOSITORY = re.compile(
     r"https://(?:github\.com/vseg-jax/vseg_jax/(?:blob|tree)/main"
     r"|raw\.githubusercontent\.com/vseg-jax/vseg_jax/main)/([^\s)#\"]+)"
