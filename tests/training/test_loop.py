@@ -138,6 +138,41 @@ def test_a_best_checkpoint_from_before_a_kill_stays(tmp_path):
     assert [p.name for p in (tmp_path / "best/checkpoints").iterdir() if p.is_dir()] == ["6"]
 
 
+def best_steps(workdir):
+    return [p.name for p in (workdir / "best/checkpoints").iterdir() if p.is_dir()]
+
+
+def test_the_best_checkpoint_of_an_abandoned_run_is_removed(tmp_path):
+    """The first run ends before its first checkpoint, with a score that the second never has."""
+    config = dataclasses.replace(CONFIG, steps=4, evaluate_every=2, checkpoint_every=100)
+
+    def abandoned(variables, step):
+        if step == 4:
+            raise KeyboardInterrupt
+        return {"score": 0.9}
+
+    with pytest.raises(KeyboardInterrupt):
+        train(toy.Toy(), toy.batches(), dataclasses.replace(config, steps=8), tmp_path,
+              evaluate=abandoned, choose_by="score")
+    assert best_steps(tmp_path) == ["2"]
+    train(toy.Toy(), toy.batches(), config, tmp_path, choose_by="score",
+          evaluate=lambda variables, step: {"score": 0.1 * step})
+    assert best_steps(tmp_path) == ["4"]
+
+
+def test_a_resumed_run_that_chooses_by_another_score_forgets_the_old_one(tmp_path):
+    config = dataclasses.replace(CONFIG, steps=4, evaluate_every=4)
+
+    def evaluate(variables, step):
+        return {"large": 10.0 + step, "small": -0.1 * step}
+
+    train(toy.Toy(), toy.batches(), config, tmp_path, evaluate=evaluate, choose_by="large")
+    longer = dataclasses.replace(config, steps=12)
+    train(toy.Toy(), toy.batches(), longer, tmp_path, evaluate=evaluate, choose_by="small")
+    assert best_steps(tmp_path) == ["8"]   # and 12 is worse
+    assert load(tmp_path / "best")[1]["choose_by"] == "small"
+
+
 @pytest.mark.parametrize("stop_at", [5, 6, 12])
 def test_sigterm_saves_and_the_next_start_resumes_exactly(unbroken, tmp_path, stop_at):
     workdir, trained, _ = unbroken

@@ -5,12 +5,14 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from vseg_jax.config import shallow
 from vseg_jax.models.base import Model, Variables
@@ -74,7 +76,8 @@ def train(
         end, on all processes, with variables as `sharding.gather` leaves them; a value is a number
         or an image ([H, W, 3] or [N, H, W, 3]).
       choose_by: one of these names: the checkpoint of the evaluation with the highest value, the
-        first of equal ones, is kept in `workdir/best`, which can be used like a workdir.
+        first of equal ones, is kept in `workdir/best`, which can be used like a workdir. A run that
+        starts at step 0 removes one that an abandoned run left there.
       description: the resolved config as plain values, with `config` under "train"; saved, and
         compared when a run resumes.
       initial: variables to initialize from, in place of random and public ones.
@@ -99,6 +102,8 @@ def train(
             workdirs.check_config(workdir, about["config"])
         restored = checkpoints.restore(setup.sharded_shapes(), batches)
         state = restored[0] if restored else setup.initial_state(initial)
+        if not restored:
+            _remove_best(workdir)
         means = _RunningMeans(restored[1]["window"] if restored else {})
         workdirs.save_description(workdir, about)
         with Reporter(workdir, int(state.step), config.steps, config.batch_size * _frames(sample),
@@ -200,9 +205,16 @@ class _Run:
             raise ValueError(f"evaluation.choose_by is '{self.choose_by}', which the evaluation "
                              f"lacks; it has {', '.join(sorted(metrics))}")
         score = float(metrics[self.choose_by])
-        with Checkpoints(self.reporter.workdir / BEST, keep=1) as best:
-            if score > best.about().get("score", -np.inf):
-                best.save(step, state, batches, {**self.about, "window": {}, "score": score})
+        folder = self.reporter.workdir / BEST
+        with Checkpoints(folder, keep=1) as best:
+            before = best.about()
+        if before.get("choose_by") != self.choose_by:  # the two scores cannot be compared
+            _remove_best(self.reporter.workdir)
+            before = {}
+        if score > before.get("score", -np.inf):
+            with Checkpoints(folder, keep=1) as best:
+                best.save(step, state, batches, {
+                    **self.about, "window": {}, "score": score, "choose_by": self.choose_by})
 
     def _evaluate_if_missing(self, state: TrainState, batches: Any) -> None:
         """Evaluates a restored state whose run was killed between saving and evaluating."""
@@ -248,6 +260,14 @@ class _RunningMeans:
         means = {name: total / count for name, (total, count) in self.sums.items() if count}
         self.sums = {}
         return means
+
+
+def _remove_best(workdir: Path) -> None:
+    """Removes the best checkpoint, but no run that somebody keeps in a folder of this name."""
+    if jax.process_index() == 0 and not (workdir / BEST / "config.json").exists():
+        shutil.rmtree(workdir / BEST, ignore_errors=True)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("removed the best checkpoint")
 
 
 def _peek(batches: Any) -> dict[str, np.ndarray]:
