@@ -57,6 +57,9 @@ def test_the_dataset_that_chooses_a_checkpoint_is_evaluated():
     assert experiment.read(name, {}).evaluation.chooses == "dev"
     with pytest.raises(ValueError, match=r"choose_by is 'test/J&F'; .* \(dev, val\)"):
         experiment.read(name, {"evaluation.choose_by": "test/J&F"})
+    for short in ("dev", "dev/"):
+        with pytest.raises(ValueError, match=f"choose_by is '{short}'; .* and one of its scores"):
+            experiment.read(name, {"evaluation.choose_by": short})
 
 
 def test_the_follower_trains_on_nothing_that_it_is_scored_on():

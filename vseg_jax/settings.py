@@ -49,7 +49,8 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         present = {name: data for name, data in self.datasets.items() if data is not None}
         object.__setattr__(self, "datasets", present)
-        if self.choose_by and self.chooses not in present:
+        score = self.choose_by.partition("/")[2]
+        if self.choose_by and (self.chooses not in present or not score):
             raise ValueError(f"evaluation.choose_by is '{self.choose_by}'; it must be a dataset of "
                              f"the evaluation ({', '.join(present) or 'there is none'}), a slash "
                              "and one of its scores, or ''")

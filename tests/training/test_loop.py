@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import signal
 
@@ -35,6 +36,10 @@ def evaluation(variables, step):
 
 def lines(workdir):
     return [{k: v for k, v in line.items() if k not in SPEEDS} for line in read_metrics(workdir)]
+
+
+def best_steps(workdir):
+    return [p.name for p in (workdir / "best/checkpoints").iterdir() if p.is_dir()]
 
 
 def same(one, two):
@@ -113,11 +118,22 @@ def test_the_best_checkpoint_is_kept(tmp_path):
         variables, about = load(tmp_path / "best")
         assert same(variables, seen[6]) and about["config"]["train"]["ema"] == 0.9
     assert not same(load(tmp_path)[0], seen[6])
-    assert [p.name for p in (tmp_path / "best/checkpoints").iterdir() if p.is_dir()] == ["6"]
+    assert best_steps(tmp_path) == ["6"]
     with pytest.raises(ValueError, match="choose_by is 'other', which the evaluation lacks; it has "
                                          "score"):
         train(toy.Toy(), toy.batches(), config, tmp_path / "b", evaluate=evaluate,
               choose_by="other")
+    report, = (r for r in read_metrics(tmp_path / "b") if r["kind"] == "evaluation")
+    assert report["score"] == 0.5   # the evaluation is not lost
+
+
+def test_a_score_that_is_not_finite_chooses_nothing(tmp_path, caplog):
+    config = dataclasses.replace(CONFIG, steps=6, evaluate_every=2)
+    scores = {2: math.nan, 4: 0.5, 6: math.inf}
+    train(toy.Toy(), toy.batches(), config, tmp_path, choose_by="score",
+          evaluate=lambda variables, step: {"score": scores[step]})
+    assert best_steps(tmp_path) == ["4"]
+    assert "score is nan at step 2" in caplog.text and "score is inf at step 6" in caplog.text
 
 
 def test_a_best_checkpoint_from_before_a_kill_stays(tmp_path):
@@ -135,11 +151,7 @@ def test_a_best_checkpoint_from_before_a_kill_stays(tmp_path):
         train(toy.Toy(), toy.batches(), config, tmp_path, evaluate=evaluate, choose_by="score")
     (tmp_path / "checkpoints" / "8").rename(tmp_path / "8")
     train(toy.Toy(), toy.batches(), config, tmp_path, evaluate=evaluate, choose_by="score")
-    assert [p.name for p in (tmp_path / "best/checkpoints").iterdir() if p.is_dir()] == ["6"]
-
-
-def best_steps(workdir):
-    return [p.name for p in (workdir / "best/checkpoints").iterdir() if p.is_dir()]
+    assert best_steps(tmp_path) == ["6"]
 
 
 def test_the_best_checkpoint_of_an_abandoned_run_is_removed(tmp_path):

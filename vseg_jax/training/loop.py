@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -194,17 +195,20 @@ class _Run:
     def _evaluate(self, state: TrainState, step: int, batches: Any) -> None:
         if self.evaluate:
             metrics = self.evaluate(sharding.gather(state.averaged()), step)
-            if self.choose_by:
-                self._keep_best(state, step, batches, metrics)
+            lacking = self.choose_by and self.choose_by not in metrics
+            if self.choose_by and not lacking:
+                self._keep_best(state, step, batches, float(metrics[self.choose_by]))
             self.reporter.write(step, metrics, kind="evaluation")
+            if lacking:
+                raise ValueError(
+                    f"evaluation.choose_by is '{self.choose_by}', which the evaluation lacks; it "
+                    f"has {', '.join(sorted(metrics))}")
 
-    def _keep_best(
-        self, state: TrainState, step: int, batches: Any, metrics: dict[str, Any]
-    ) -> None:
-        if self.choose_by not in metrics:
-            raise ValueError(f"evaluation.choose_by is '{self.choose_by}', which the evaluation "
-                             f"lacks; it has {', '.join(sorted(metrics))}")
-        score = float(metrics[self.choose_by])
+    def _keep_best(self, state: TrainState, step: int, batches: Any, score: float) -> None:
+        if not np.isfinite(score):
+            logging.warning("%s is %s at step %d; this checkpoint cannot become the best one",
+                            self.choose_by, score, step)
+            return
         folder = self.reporter.workdir / BEST
         with Checkpoints(folder, keep=1) as best:
             before = best.about()
