@@ -1,8 +1,10 @@
 """The command line with a model of masks: a small run from training to an export."""
 
+import dataclasses
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from commandline import command, contents, quick_compilation, refused  # noqa: F401
@@ -10,6 +12,7 @@ from PIL import Image
 
 import vseg_jax
 from vseg_jax.export.stream import Stream
+from vseg_jax.inference import restore as restoring
 from vseg_jax.media.video import Video, VideoWriter
 
 pytest.importorskip("av")
@@ -198,6 +201,9 @@ def test_a_file_predicts_as_the_run_does_and_has_its_scores(trained, video, tmp_
     assert "already exists" in refused(*evaluate, tmp_path / "run")
     code, _, err = command(*evaluate, tmp_path / "scored")
     assert code == 0, err
+    before = (tmp_path / "scored/about.json").stat().st_mtime_ns
+    code, _, err = command(*evaluate, tmp_path / "scored")   # again, with the model that is there
+    assert code == 0 and (tmp_path / "scored/about.json").stat().st_mtime_ns == before, err
     scores = json.loads((tmp_path / "scored/evaluations/source.json").read_text())
     trained_scores = json.loads((trained[0] / "metrics.json").read_text())["source"]
     assert scores["J"] == pytest.approx(trained_scores["J"], abs=1e-6)
@@ -214,6 +220,34 @@ def test_a_file_predicts_as_the_run_does_and_has_its_scores(trained, video, tmp_
     assert "--half is for one file; end --output with .safetensors" in said(
         "--model", file, "--half", "--output", tmp_path / "folder")
     assert not (tmp_path / "o.safetensors").exists() and not (tmp_path / "folder").exists()
+
+
+def test_a_file_of_another_model_is_refused_before_anything_is_written(trained, tmp_path):
+    workdir, arguments, _ = trained
+    code, _, err = command("--workdir", workdir, "--mode=export", "--output",
+                           tmp_path / "m.safetensors")
+    assert code == 0, err
+    evaluate = [*arguments, "--mode=evaluate", "--model", tmp_path / "m.safetensors", "--workdir",
+                tmp_path / "scored"]
+    err = refused(*evaluate, "--config.model.width=8")
+    assert f"checkpoint {tmp_path / 'm.safetensors'} is of another model" in err
+    assert "--config.model.width=4" in err and not (tmp_path / "scored").exists()
+
+
+def test_a_folder_holds_the_same_model_or_another(trained, tmp_path):
+    """A model written to a new folder by `evaluate --model` is the same; with other arrays not."""
+    model = restoring.restore(trained[0])
+    other = dataclasses.replace(model, variables=jax.tree.map(lambda x: x + 1, model.variables))
+    for name, saved in (("same", model), ("other", other)):
+        (tmp_path / name).mkdir()
+        restoring.save(saved, tmp_path / name)
+    assert restoring.same(restoring.restore(tmp_path / "same"), model)
+    assert not restoring.same(restoring.restore(tmp_path / "other"), model)
+    assert "already exists" in refused(*trained[1], "--mode=evaluate", "--model", trained[0],
+                                       "--workdir", tmp_path / "other")
+    code, _, err = command(*trained[1], "--mode=evaluate", "--model", trained[0],
+                           "--workdir", tmp_path / "same")
+    assert code == 0, err
 
 
 def test_what_cannot_be_predicted(trained, video, tmp_path):

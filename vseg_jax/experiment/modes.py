@@ -19,7 +19,7 @@ from vseg_jax import model_file
 from vseg_jax.atomic import atomic_folder, write_text
 from vseg_jax.experiment import study
 from vseg_jax.experiment.build import batch_shapes, build_model, build_task, describe, read
-from vseg_jax.inference.restore import restore, save
+from vseg_jax.inference.restore import ABOUT, restore, same, save
 from vseg_jax.input_pipeline.loader import train_batches
 from vseg_jax.models.base import Variables
 from vseg_jax.settings import Settings
@@ -88,7 +88,8 @@ def evaluate(settings: Settings, workdir: str | Path, model_name: str | None = N
 
     Args:
       settings: must describe the model of the checkpoint.
-      workdir: of the run; or with `model_name`, a new folder, to which the model is written first.
+      workdir: of the run; or with `model_name`, a folder to which the model is written once it
+        fits `settings`: a new one, or one that holds this model already.
       model_name: what `vseg_jax.load` takes, for a model that is not a folder: a file, a shipped
         model, or one on the Hugging Face Hub.
 
@@ -101,18 +102,19 @@ def evaluate(settings: Settings, workdir: str | Path, model_name: str | None = N
     workdir = Path(workdir)
     runtime.enable_compilation_cache()
     model = build_model(settings)
-    if model_name:
-        with atomic_folder(workdir) as new:
-            save(restore(model_name), new)
-    restored = restore(workdir)
+    restored = restore(model_name or workdir)
     variables = restored.variables
     wanted = jax.eval_shape(model.init, jax.random.key(0), batch_shapes(settings, model))
     try:
         checkpoints.compare(checkpoints.describe(variables), checkpoints.describe(wanted),
-                            str(workdir))
+                            str(model_name or workdir))
     except ValueError as error:
         hint = _hint(restored.about["config"], describe(settings, model))
         raise ValueError(f"{error}{hint}") from error
+    # A folder with the same model is left by a call that failed later, such as at a dataset.
+    if model_name and not ((workdir / ABOUT).is_file() and same(restore(workdir), restored)):
+        with atomic_folder(workdir) as new:
+            save(restored, new)
     task = build_task(settings, model, workdir)
     folder = workdir / "evaluations"
     results = task.evaluate(variables, folder if settings.evaluation.save else None)

@@ -184,6 +184,20 @@ def save(restored: Restored, folder: Path) -> None:
         checkpointer.save((folder / VARIABLES).absolute(), dict(restored.variables))
 
 
+def same(one: Restored, other: Restored) -> bool:
+    """Returns whether two models have the same config, shapes, categories and arrays, bit by bit.
+
+    The tokenizers are not compared.
+    """
+    if one.categories != other.categories or \
+            json.dumps(_about(one), sort_keys=True) != json.dumps(_about(other), sort_keys=True):
+        return False
+    mine, others = share.flat(one.variables), share.flat(other.variables)
+    return mine.keys() == others.keys() and all(
+        np.asarray(array).tobytes() == np.asarray(others[name]).tobytes()
+        for name, array in mine.items())
+
+
 def save_file(restored: Restored, path: str | os.PathLike, *, half: bool = False,
               slim: bool = False) -> list[str]:
     """Writes a model as one `.safetensors` file, which `restore` reads; whole or not at all.
