@@ -1,6 +1,8 @@
 """Mask prompts: ids, objects that enter later, sizes, and masks that are refused."""
 
+import struct
 import tracemalloc
+import zlib
 
 import jax
 import numpy as np
@@ -88,6 +90,7 @@ def test_objects_of_a_mask_must_be_known_or_have_pixels(segmenter, video):
         (truth[1], [0], "has 0; ids are integers from 1 to 254"),
         (truth[1], ["1"], "has '1'; ids are integers"),
         (truth[1], 1, "objects of the mask of frame 1 is 1; give a list of ids"),
+        (truth[1], np.array(1), r"objects of the mask of frame 1 is array\(1\); give a list"),
         (None, [1], "there are objects but no mask for frame 1; give a mask"),
         (np.zeros(SIZE, np.uint8), None, "takes the ids of objects that are gone as `objects`"),
     ):
@@ -111,12 +114,40 @@ def test_an_object_is_removed_and_its_slot_and_id_are_free(segmenter, video):
     session.remove([2, 3])
     assert session.step(frames[4]).ids == () and not session.step(frames[4]).index.any()
     assert (session.step(frames[5], truth[5]).index == truth[5]).all(), "the ids may return"
-    for wrong in (7, 0):
-        with pytest.raises(ValueError, match=f"no object {wrong} to remove; those .*: 1, 2"):
-            session.remove(wrong)
     together = segmenter.start_many([frames[0]] * 2, masks=[truth[0]] * 2)
     together.remove(2, stream=1)
     assert [s.ids for s in together.step([frames[1]] * 2)] == [(1, 2), (1,)]
+
+
+def test_what_cannot_be_removed_is_named_and_changes_nothing(segmenter, video):
+    frames, truth = video
+    session = segmenter.start_many([frames[0]] * 2, masks=[truth[0]] * 2)
+    for ids, stream, said in (
+        (7, 0, "no object 7 to remove; those .*: 1, 2"),
+        ([1, 0], 0, "ids has 0; ids are integers from 1 to 254"),
+        (np.array(1), 0, r"ids is array\(1\); give a list of ids"),
+        (1, -1, "there is no stream -1; the session has 2, numbered from 0"),
+        (1, 2, "there is no stream 2; the session has 2"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            session.remove(ids, stream=stream)
+    assert [s.ids for s in session.step([frames[1]] * 2)] == [(1, 2)] * 2
+    session.step([None, frames[2]])
+    with pytest.raises(ValueError, match="stream 0 has ended"):
+        session.remove(1)
+    session.finish()
+    with pytest.raises(ValueError, match="this session is finished"):
+        session.remove(1, stream=1)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, np.array])
+def test_ids_may_be_any_collection(segmenter, video, kind):
+    frames, truth = video
+    session = segmenter.start_many([frames[0]], masks=[truth[0]])
+    [gone] = session.step(frames[1:2], [np.zeros(SIZE, np.uint8)], objects=[kind([1, 2])])
+    assert gone.ids == (1, 2) and not gone.index.any()
+    session.remove(kind([1, 2]))
+    assert session.step(frames[2:3])[0].ids == ()
 
 
 def test_slots_follow_the_number_of_objects(segmenter, video):
@@ -282,11 +313,20 @@ def test_masks_are_read_from_index_images_only(tmp_path):
         Image.new(mode, (5, 4)).save(tmp_path / "colors.png")
         with pytest.raises(ValueError, match=rf"of mode {mode}; a mask is an index PNG .*froma"):
             masks.read_masks(tmp_path / "colors.png")
-    (tmp_path / "colors.png").write_bytes(b"not an image")
-    with pytest.raises(ValueError, match=r"colors\.png cannot be read"):
-        masks.read_masks(tmp_path / "colors.png")
+    data = (tmp_path / "12.png").read_bytes()
+    gamma = b"gAMA\0\0"   # PIL raises another error for a part that is too short
+    short = struct.pack(">I", 2) + gamma + struct.pack(">I", zlib.crc32(gamma))
+    for damaged in (b"not an image", data[:-30], data[:33] + short + data[33:]):
+        (tmp_path / "colors.png").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"colors\.png cannot be read"):
+            masks.read_masks(tmp_path / "colors.png")
     with pytest.raises(ValueError, match="there is no mask"):
         masks.read_masks(tmp_path / "gone.png")
+    (tmp_path / "two.png").unlink()
+    (tmp_path / "colors.png").unlink()
+    Image.fromarray(mask).save(tmp_path / "012.png")
+    with pytest.raises(ValueError, match=r"012\.png and 12\.png, two masks of frame 12; leave one"):
+        masks.read_masks(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no PNG"):
         masks.read_masks(tmp_path / "empty")

@@ -180,6 +180,20 @@ def test_what_cannot_end_or_join_is_named():
         alone.step(None)
 
 
+@pytest.mark.parametrize("delay", [0, 1])
+def test_what_was_pushed_is_collected_before_anything_else(delay):
+    frames, _ = standin.square_frames(4, SIZE)
+    session = referrer(delay).start(frames[0], "red")
+    pushed = session.push([frames[1]])
+    for early in (lambda: session.step(frames[2]), session.finish,
+                  lambda: session.reset(frames[0], "red")):
+        with pytest.raises(ValueError, match="1 outputs of `push` have not been collected"):
+            early()
+    [second] = session.collect(pushed)
+    found = [s for s in (session.first, second, session.step(frames[2]), *session.finish()) if s]
+    same(found, list(referrer(delay).segment(frames[:3], "red")))
+
+
 def test_a_reset_session_starts_again():
     frames, truth = standin.square_frames(4, SIZE)
     segmenter = follower()

@@ -63,8 +63,9 @@ def test_messages_name_the_file_that_is_wrong(tmp_path):
     (tmp_path / "1.jpg").unlink()
     with pytest.raises(ValueError, match=r"1\.png is an image of mode I;16; frames have 8 bits"):
         list(open_video(tmp_path))
-    with pytest.raises(ValueError, match="fps is 0"):
-        open_video(tmp_path, 0.0)
+    for fps in (0.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"fps is {fps}; a video needs a positive, finite"):
+            open_video(tmp_path, fps)
     with pytest.raises(ValueError, match=r"no video file .*gone, nor a folder of images"):
         open_video(tmp_path / "gone")
 

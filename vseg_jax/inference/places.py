@@ -99,6 +99,15 @@ class Places:
                 raise ValueError(f"stream {k} has not ended; give None as its frame in `step`, "
                                  "until its last segmentation has come")
 
+    def check_running(self, place: int) -> None:
+        """Raises ValueError unless there is such a place, and its stream has not ended."""
+        if not 0 <= place < len(self):
+            raise ValueError(f"there is no stream {place}; the session has {len(self)}, numbered "
+                             "from 0")
+        stream = self.streams[place]
+        if stream is None or stream.ended:
+            raise ValueError(f"stream {place} has ended; `join` starts another one there")
+
     def ending(self, frames: Sequence[Any] | np.ndarray) -> list[int]:
         """Returns the places whose streams have frames no longer."""
         return [k for k, (frame, stream) in enumerate(zip(frames, self.streams, strict=True))

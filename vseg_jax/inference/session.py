@@ -91,8 +91,10 @@ class Session:
         more slots for objects compile new programs.
 
         Raises:
-          ValueError: the frame or the prompt cannot be used; the session is then as before.
+          ValueError: the frame or the prompt cannot be used, or what `push` returned has not been
+            collected yet; the session is then as before.
         """
+        self._places.check_collected()
         if self._single:
             queries, masks, samples = (None if x is None else [x] for x in (query, mask, audio))
             self._start([frame], queries, masks, samples)
@@ -126,28 +128,32 @@ class Session:
         Raises:
           ValueError: a frame, mask, flow field or audio array of the wrong type or size, or one
             that the model does not take; more objects than the model has slots; the stream or the
-            session has ended. The message says what is wanted.
+            session has ended; what `push` returned has not been collected yet. The message says
+            what is wanted.
         """
+        self._places.check_collected()
         if self._single:
             check_frame(frame, None, self._places.numbers[0])
             one = [None if x is None else [x] for x in (mask, flow, audio, objects)]
             return self.collect(self.push([frame], *one))[0]
         return self.collect(self.push(frame, mask, flow, audio, objects))
 
-    def remove(self, ids: int | Sequence[int], stream: int = 0) -> None:
+    def remove(self, ids: Any, stream: int = 0) -> None:
         """Removes objects; from the next frame on they are background.
 
         Their slots are free for other objects, and their ids may enter again. An object that has
         only left the picture need not be removed; it is found again when it comes back.
 
         Args:
-          ids: of the object or the objects.
+          ids: of the object, or a collection (list, set, array) of those of the objects.
           stream: the number of the stream that has them.
 
         Raises:
-          ValueError: the stream has no such object, or the model does not take mask prompts.
+          ValueError: the stream has no such object, or has ended; there is no such stream; the
+            session is finished; the model does not take mask prompts.
         """
-        ids = list(ids) if isinstance(ids, Sequence) else [ids]
+        self._check_open()
+        self._places.check_running(stream)
         self._state = self._streams.remove(self._state, ids, stream)
 
     def join(
@@ -202,7 +208,11 @@ class Session:
 
         Models that look ahead see the last frame again in place of the frames that never come, as
         in the clips that they were trained with.
+
+        Raises:
+          ValueError: what `push` returned has not been collected yet.
         """
+        self._places.check_collected()
         rest = []
         if not self._finished:
             rest = [self.collect(self.push([None] * len(self._places)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -46,8 +47,9 @@ class ImageFolder:
             if before.stem == after.stem:
                 raise ValueError(f"{self.path} holds {before.name} and {after.name}; name a folder "
                                  "that holds each frame once, and no masks")
-        if not fps > 0:
-            raise ValueError(f"fps is {fps}; a video needs a positive number of frames per second")
+        if not 0 < fps < math.inf:
+            raise ValueError(f"fps is {fps}; a video needs a positive, finite number of frames per "
+                             "second")
         self.fps = float(fps)
         self.names = tuple(f.stem for f in self._files)
         self.length = len(self._files)
@@ -85,6 +87,22 @@ def open_video(path: str | os.PathLike, fps: float | None = None) -> Video | Ima
     return video
 
 
+def read_image(file: Path) -> Image.Image:
+    """Returns an image, upright.
+
+    Raises:
+      ValueError: it cannot be read; names the path.
+    """
+    try:
+        with Image.open(file) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # PIL raises many kinds of errors for damaged PNGs.
+        raise ValueError(f"{file} cannot be read ({error}); it is damaged or not an image: copy or "
+                         "download it again") from error
+
+
 def _natural(file: Path) -> tuple[list[str | int], str]:
     """Returns a key that sorts numbers in names by value, and jpg and png of one name together."""
     parts = re.split(r"([0-9]+)", file.stem)   # text and numbers in turn, so that they compare
@@ -92,12 +110,8 @@ def _natural(file: Path) -> tuple[list[str | int], str]:
 
 
 def _read(file: Path) -> UInt8[np.ndarray, "H W 3"]:
-    try:
-        with Image.open(file) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"{file} is an image of mode {image.mode}; frames have 8 bits per "
-                                 "channel (RGB or gray)")
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError) as error:   # PIL raises SyntaxError for some damaged PNGs
-        raise ValueError(f"{file} cannot be read ({error}); it is damaged or not an image: copy or "
-                         "download it again") from error
+    image = read_image(file)
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"{file} is an image of mode {image.mode}; frames have 8 bits per channel "
+                         "(RGB or gray)")
+    return np.array(image.convert("RGB"))

@@ -110,7 +110,7 @@ class TaskStreams:
         """Returns the state with room for what `encode` returned."""
         return state
 
-    def remove(self, state: Any, ids: Sequence[int], stream: int) -> Any:
+    def remove(self, state: Any, ids: Any, stream: int) -> Any:
         """Returns the state of the model without these objects of a stream.
 
         Raises:

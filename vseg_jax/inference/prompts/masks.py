@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from vseg_jax.index_masks import VOID
+from vseg_jax.media.images import read_image
 
 _INDEX_PNG = ("a mask is an index PNG (gray or palette), 0 for background and an object's id on "
               "its pixels: PIL.Image.fromarray(index.astype('uint8')).save('mask.png')")
@@ -35,7 +35,7 @@ def read_masks(
 
     Raises:
       ValueError: the file does not exist, is not an image or has colors; a file in the folder does
-        not name a frame.
+        not name a frame, or two name the same one.
     """
     path = Path(path)
     if not path.is_dir():
@@ -48,20 +48,23 @@ def read_masks(
                   "by the number of their frame: 00000.png, 00030.png")
         raise ValueError(f"{path} holds {wrong[0] if wrong else 'no PNG'}; masks in a folder are "
                          f"named {wanted}")
-    return {numbers[f.stem] if names else int(f.stem): _read_png(f) for f in files}
+    of_frame: dict[int, Path] = {}
+    for file in files:
+        number = numbers[file.stem] if names else int(file.stem)
+        if number in of_frame:
+            raise ValueError(f"{path} holds {of_frame[number].name} and {file.name}, two masks of "
+                             f"frame {number}; leave one")
+        of_frame[number] = file
+    return {number: _read_png(file) for number, file in of_frame.items()}
 
 
 def _read_png(path: Path) -> UInt8[np.ndarray, "H W"]:
     if not path.is_file():
         raise ValueError(f"there is no mask {path}")
-    try:
-        with Image.open(path) as image:
-            mode, mask = image.mode, np.asarray(image)
-    except OSError as error:
-        raise ValueError(f"the mask {path} cannot be read ({error}); {_INDEX_PNG}") from error
-    if mode not in ("P", "L", "1"):
-        raise ValueError(f"the mask {path} is an image of mode {mode}; {_INDEX_PNG}")
-    return mask.astype(np.uint8)
+    image = read_image(path)
+    if image.mode not in ("P", "L", "1"):
+        raise ValueError(f"the mask {path} is an image of mode {image.mode}; {_INDEX_PNG}")
+    return np.asarray(image).astype(np.uint8)
 
 
 def check_mask(
@@ -97,8 +100,23 @@ def check_mask(
     return mask.astype(np.uint8)
 
 
+def id_list(ids: Any, name: str) -> list[int]:
+    """Returns any collection of ids as a list.
+
+    Raises:
+      ValueError: these are not ids; the message says that it is about `name`.
+    """
+    if not isinstance(ids, Collection) or (isinstance(ids, np.ndarray) and not ids.ndim):
+        raise ValueError(f"{name} is {ids!r}; give a list of ids")
+    wrong = [i for i in ids if isinstance(i, bool) or not isinstance(i, int | np.integer)
+             or not 0 < i < VOID]
+    if wrong:
+        raise ValueError(f"{name} has {wrong[0]!r}; ids are integers from 1 to 254")
+    return [int(i) for i in ids]
+
+
 def check_objects(
-    objects: Any, ids: tuple[int, ...], mask: UInt8[np.ndarray, "H W"], frame: int
+    objects: list[int], ids: tuple[int, ...], mask: UInt8[np.ndarray, "H W"], frame: int
 ) -> UInt8[np.ndarray, "H W"]:
     """Returns the mask without the objects that it does not speak for.
 
@@ -108,16 +126,9 @@ def check_objects(
       mask: checked.
 
     Raises:
-      ValueError: these are not ids, or one is unknown and has no pixel.
+      ValueError: one is unknown and has no pixel.
     """
-    if not isinstance(objects, Collection):
-        raise ValueError(f"objects of the mask of frame {frame} is {objects!r}; give a list of ids")
-    wrong = [i for i in objects if isinstance(i, bool) or not isinstance(i, int | np.integer)
-             or not 0 < i < VOID]
-    if wrong:
-        raise ValueError(f"objects of the mask of frame {frame} has {wrong[0]!r}; ids are integers "
-                         "from 1 to 254")
-    mask = np.where(np.isin(mask, list(objects)), mask, np.uint8(0))
+    mask = np.where(np.isin(mask, objects), mask, np.uint8(0))
     unknown = sorted(set(objects) - set(ids) - set(object_ids(mask)))
     if unknown:
         raise ValueError(f"object {unknown[0]} is unknown and has no pixel in the mask of frame "

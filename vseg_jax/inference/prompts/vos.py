@@ -109,10 +109,11 @@ class MaskStreams(TaskStreams):
             state = self.engine.grow(state, self.slots)
         return state
 
-    def remove(self, state: Any, ids: Sequence[int], stream: int) -> Any:
+    def remove(self, state: Any, ids: Any, stream: int) -> Any:
         """Returns the state without these objects; their slots are free; see the base class."""
+        ids = user_masks.id_list([ids] if isinstance(ids, int | np.integer) else ids, "ids")
         known = self.ids[stream]
-        unknown = [i for i in ids if i == 0 or i not in known]
+        unknown = [i for i in ids if i not in known]
         if unknown:
             shown = ", ".join(str(i) for i in known if i) or "none"
             raise ValueError(f"there is no object {unknown[0]!r} to remove; those of the stream: "
@@ -187,8 +188,9 @@ def _check(
         return np.zeros(size, np.uint8), ids, []
     mask = user_masks.check_mask(mask, size, frame, empty=objects is not None)
     if objects is not None:
+        objects = user_masks.id_list(objects, f"objects of the mask of frame {frame}")
         mask = user_masks.check_objects(objects, ids, mask, frame)
-    named = user_masks.object_ids(mask) if objects is None else list(objects)
+    named = user_masks.object_ids(mask) if objects is None else objects
     return mask, user_masks.add_ids(ids, mask, capacity), named
 
 
