@@ -1,5 +1,6 @@
 """Folders of images as videos: order, formats, and what is refused."""
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -68,6 +69,12 @@ def test_messages_name_the_file_that_is_wrong(tmp_path):
             open_video(tmp_path, fps)
     with pytest.raises(ValueError, match=r"no video file .*gone, nor a folder of images"):
         open_video(tmp_path / "gone")
+
+
+def test_of_16_bit_colors_the_upper_8_bits_are_read(tmp_path):
+    rgb = np.array([[[0x12FF, 0x3400, 0xFE80]]], np.uint16)
+    assert cv2.imwrite(str(tmp_path / "0.png"), rgb[..., ::-1])
+    assert next(iter(ImageFolder(tmp_path))).tolist() == [[[0x12, 0x34, 0xFE]]]
 
 
 def test_a_frame_rate_is_for_folders(tmp_path, monkeypatch):

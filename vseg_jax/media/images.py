@@ -21,6 +21,8 @@ _FRAMES = (".jpg", ".jpeg", ".png")
 class ImageFolder:
     """A folder of JPEG and PNG images as an iterable of uint8 [H, W, 3] RGB frames, upright.
 
+    Of 16-bit RGB the upper 8 bits of each channel are read; gray of more than 8 bits is refused.
+
     The order is that of the numbers in the names: 2.jpg comes before 10.jpg. Hidden files, and
     files of other types, are ignored.
 
@@ -32,7 +34,7 @@ class ImageFolder:
 
     Raises:
       ValueError: the folder holds no image, or two of one name; while iterating: an image cannot be
-        read, has more than 8 bits per channel, or another size than those before it.
+        read, is gray with more than 8 bits, or has another size than those before it.
     """
 
     def __init__(self, path: str | os.PathLike, fps: float = FPS) -> None:
