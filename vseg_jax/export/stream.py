@@ -17,8 +17,8 @@ them with shapes and dtypes:
 - models of masks: `probability` [S, N, H, W], `scores`, `frame`;
 - models that find objects by themselves: `logits`, `scores`, `frame`, `probabilities`
   [S, N, K + 1], the last of which is that of "no object", and `identities` [S, N], the same number
-  for the same object in all frames and negative for no object. The description's `categories` names
-  the K classes.
+  for the same object in all frames (and for objects that use the same slot at different times),
+  negative for no object. The description's `categories` names the K classes.
 
 `frame` is the number of the frame that is predicted; it is negative as long as a model with a delay
 has no prediction yet.

@@ -16,7 +16,8 @@ A model that finds objects by itself takes no prompt. Its overlay shows each obj
 identity. Its objects also have "category" and "value", the pixel value in the index PNG (the id, as
 long as that is at most 254). Its table also has "identities", the summary of each object over the
 video: {"id", "category", "score", "frames"}, where "frames" is the number of frames that show it
-(see `Session.summary` for long videos).
+(in a long video, objects that use the same slot at different times share an id, see
+`Session.summary`).
 """
 
 from __future__ import annotations

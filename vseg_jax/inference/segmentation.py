@@ -29,7 +29,8 @@ class Segmentation:
         `threshold`; under these, objects may overlap. "exclusive" assigns each pixel to the most
         probable of the objects and the background, whose probability is 1 - their sum.
       ids: of the objects. For mask prompts, the ids in the masks; for models that find objects by
-        themselves, identities: numbers from 1 that mean the same object in all frames; else 1 to N.
+        themselves, identities: numbers from 1 that mean the same object in all frames (in a long
+        video also objects that use the same slot at different times); else 1 to N.
       categories: the name of each object's category, for models that find objects; else ().
       values: 1 to 254, the objects' pixel values in `index`: their ids as long as these fit.
       threshold: see `protocol`.
@@ -92,7 +93,7 @@ class Track:
 
 
 class PixelValues:
-    """8-bit pixel values for identities, of which a long video has any number.
+    """8-bit pixel values for identities, of which a model can have any number.
 
     An identity up to 254 is its own value. If that value is taken, or the identity is larger, it
     gets the smallest free value, and if none is free, the value of the identity that was not seen

@@ -267,8 +267,8 @@ class Session:
     def summary(self) -> list[Any]:
         """Returns a `Track` for each object that the model has found, in order of their ids.
 
-        For several streams it is a list per stream. In a long video only the objects seen last are
-        included, as many as the model's state has room for.
+        For several streams it is a list per stream. Objects that use the same slot of the model at
+        different times of a long video have one id, and share a `Track`.
 
         Raises:
           ValueError: the model does not find objects by itself.

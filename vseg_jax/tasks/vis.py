@@ -62,8 +62,9 @@ class Instances:
       scores: [..., N] float in [0, 1], of the most probable category.
       frame: [...] int32, index of the frame.
       probabilities: [..., N, K + 1] float, of K categories and, last, of "no object".
-      identities: [..., N] int32, the same number for the same object in all frames of a stream;
-        negative where a slot has no object.
+      identities: [..., N] int32, the same number for the same object in all frames of a stream
+        (and for objects that use the same slot at different times); negative where a slot has no
+        object.
     """
 
     logits: Any
