@@ -113,6 +113,20 @@ def test_another_model_or_a_damaged_file_is_refused(tmp_path):
     np.savez(tmp_path / "later.npz", **{**arrays, "header": later})
     with pytest.raises(ValueError, match="has version 99, but this code reads version 1"):
         follower().restore(tmp_path / "later.npz")
+    for missing in ("state/0", "last/0"):
+        np.savez(tmp_path / "less.npz", **{k: v for k, v in arrays.items() if k != missing})
+        with pytest.raises(ValueError, match=f"is damaged .*{missing}"):
+            follower().restore(tmp_path / "less.npz")
+    for missing in ("single", "finished", "streams", "sizes", "task", "state"):
+        less = json.dumps({k: v for k, v in header.items() if k != missing}).encode()
+        np.savez(tmp_path / "less.npz", **{**arrays, "header": np.frombuffer(less, np.uint8)})
+        with pytest.raises(ValueError, match=f"is damaged .*{missing}"):
+            follower().restore(tmp_path / "less.npz")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + 10] = 77   # an unknown kind of compression
+    (tmp_path / "unknown.npz").write_bytes(data)
+    with pytest.raises(ValueError, match="is not a saved session, or is damaged"):
+        follower().restore(tmp_path / "unknown.npz")
     data = path.read_bytes()
     for damaged in (data[:-200], b"", b"no session", data[:300] + b"x" + data[301:]):
         path.write_bytes(damaged)

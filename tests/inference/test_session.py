@@ -132,6 +132,18 @@ def test_ending_and_joining_compile_nothing():
     assert before == standin_vos.TRACES
 
 
+def test_a_reset_with_fewer_objects_compiles_nothing():
+    frames, truth = standin.square_frames(2, SIZE)
+    model = standin_vos.Follower(standin_vos.FollowerConfig(objects=5))
+    session = Segmenter(model, standin_vos.variables()).start(frames[0], mask=truth[0])
+    session.step(frames[1])
+    before = dict(standin_vos.TRACES)
+    session.reset(frames[0], mask=truth[0] == 1)
+    second = session.step(frames[1])
+    assert second.ids == (1,) and (second.index == (truth[1] == 1)).all()
+    assert before == standin_vos.TRACES
+
+
 def test_a_stream_with_more_objects_joins():
     segmenter = follower()
     frames, truth = standin.square_frames(5, SIZE)

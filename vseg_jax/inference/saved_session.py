@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,8 @@ def read(path: Path, engine: Engine) -> tuple[dict[str, Any], dict[str, np.ndarr
     except FileNotFoundError as error:
         raise ValueError(f"there is no saved session {path}") from error
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError,
-            zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a saved session, or is damaged ({error}); it must be what "
-                         "Session.save wrote") from error
+            NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
+        raise damaged(path, error) from error
     if version != VERSION:
         raise ValueError(f"{path} has version {version}, but this code reads version {VERSION}; "
                          "start the session again")
@@ -74,6 +74,12 @@ def read(path: Path, engine: Engine) -> tuple[dict[str, Any], dict[str, np.ndarr
         raise ValueError(f"{path} was saved with another model; load the one that it was saved "
                          "with\n" + "\n".join(f"  {line}" for line in differing))
     return header, arrays
+
+
+def damaged(path: Path, error: Exception) -> ValueError:
+    """Returns the error for a file that is not what `write` wrote."""
+    return ValueError(f"{path} is not a saved session, or is damaged ({error}); it must be what "
+                      "Session.save wrote")
 
 
 def state_of(

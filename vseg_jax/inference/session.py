@@ -15,7 +15,7 @@ import numpy as np
 from vseg_jax.inference import saved_session
 from vseg_jax.inference.engine import Engine, Images, Masks, Outputs
 from vseg_jax.inference.places import Places, check_frame
-from vseg_jax.inference.prompts import streams_of
+from vseg_jax.inference.prompts import TaskStreams, streams_of
 from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.input_pipeline.transforms import Geometry
 from vseg_jax.media.video import size_text
@@ -60,7 +60,7 @@ class Session:
 
     def _start(
         self, frames: Images, queries: Sequence[str] | None, masks: Masks | None,
-        audio: Sequence[Any] | None, number: int = 0,
+        audio: Sequence[Any] | None, number: int = 0, before: TaskStreams | None = None,
     ) -> None:
         """Starts all streams; after an error, those of before are unchanged."""
         if not len(frames):
@@ -70,7 +70,9 @@ class Session:
         task.check_prompt(queries, masks)
         for frame in frames:
             check_frame(frame, None, number)
-        streams = task(self._engine, [frame.shape[:2] for frame in frames])
+        sizes = [frame.shape[:2] for frame in frames]
+        # After a reset there are as many slots as before, so that nothing compiles again.
+        streams = task(self._engine, sizes) if before is None else before.another(sizes)
         _check_one_size(streams.geometries)
         inputs = self._engine.inputs(frames, streams.geometries)
         self._state, first = streams.start(frames, inputs, queries, masks, audio)
@@ -97,9 +99,9 @@ class Session:
         self._places.check_collected()
         if self._single:
             queries, masks, samples = (None if x is None else [x] for x in (query, mask, audio))
-            self._start([frame], queries, masks, samples)
+            self._start([frame], queries, masks, samples, before=self._streams)
         else:
-            self._start(frame, query, mask, audio)
+            self._start(frame, query, mask, audio, before=self._streams)
 
     def step(self, frame: Any, mask: Any = None, flow: Any = None, audio: Any = None,
              objects: Any = None) -> Any:
@@ -298,14 +300,17 @@ class Session:
         path = Path(path)
         header, arrays = saved_session.read(path, engine)
         session = cls.__new__(cls)
-        session._engine, session._single = engine, header["single"]
-        session._finished = header["finished"]
-        session._streams = streams_of(engine.model)(engine, [tuple(s) for s in header["sizes"]])
-        session._streams.restore(header["task"])
-        session._places = Places(len(header["streams"]), engine.model.delay)
-        session._places.restore(header["streams"], arrays)
-        session._state = saved_session.state_of(
-            path, header, arrays, session._streams.state_shapes())
+        try:
+            session._engine, session._single = engine, header["single"]
+            session._finished = header["finished"]
+            session._streams = streams_of(engine.model)(engine, [tuple(s) for s in header["sizes"]])
+            session._streams.restore(header["task"])
+            session._places = Places(len(header["streams"]), engine.model.delay)
+            session._places.restore(header["streams"], arrays)
+            session._state = saved_session.state_of(
+                path, header, arrays, session._streams.state_shapes())
+        except (KeyError, IndexError, TypeError, AttributeError) as error:   # an entry is missing
+            raise saved_session.damaged(path, error) from error
         session.first = None
         session.adaptation = _adaptation_report(session._state, ())
         return session
