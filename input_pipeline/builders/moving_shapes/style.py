@@ -79,14 +79,19 @@ def _pale(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return first + mix * (second - first) + 5 * _field(rng, 3, height, width)
 
 
+def _muted(rng: np.random.Generator, low: float, high: float, spread: float) -> tuple[float, ...]:
+    """Returns a color for OpenCV: a gray level of the range, changed by up to `spread`."""
+    gray = rng.uniform(low, high)
+    return tuple(float(c) for c in gray + rng.uniform(-spread, spread, 3))
+
+
 def _clutter(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Returns a background of muted patches, strips and grain at several scales."""
     side = min(height, width)
     ground = rng.uniform(70, 170, 3) + 28 * _field(rng, 3, height, width, 3)
     canvas = np.clip(ground, 0, 255).astype(np.uint8)  # OpenCV draws soft edges in 8 bits only
     for _ in range(int(rng.integers(14, 22))):
-        gray = rng.uniform(45, 195)
-        color = tuple(float(c) for c in gray + rng.uniform(-26, 26, 3))
+        color = _muted(rng, 45, 195, 26)
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         angle = rng.uniform(0, 180)
         long, short = side * rng.uniform(0.15, 0.7), side * rng.uniform(0.03, 0.16)
@@ -170,8 +175,7 @@ def _confetti(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     side = min(height, width)
     canvas = np.full((height, width, 3), rng.uniform(50, 220, 3), np.uint8)
     for _ in range(int(rng.integers(25, 45))):
-        gray = rng.uniform(40, 220)
-        color = tuple(float(c) for c in gray + rng.uniform(-30, 30, 3))
+        color = _muted(rng, 40, 220, 30)
         center = (int(rng.uniform(0, width) * 16), int(rng.uniform(0, height) * 16))
         cv2.circle(canvas, center, int(side * rng.uniform(0.03, 0.12) * 16), color, -1,
                    cv2.LINE_AA, 4)
@@ -183,8 +187,7 @@ def _shards(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     side = min(height, width)
     canvas = np.full((height, width, 3), rng.uniform(40, 215, 3), np.uint8)
     for _ in range(int(rng.integers(20, 35))):
-        gray = rng.uniform(50, 205)
-        color = tuple(float(c) for c in gray + rng.uniform(-50, 50, 3))
+        color = _muted(rng, 50, 205, 50)
         angles = np.sort(rng.uniform(0, 2 * np.pi, 4))
         reach = side * rng.uniform(0.05, 0.25, (4, 1))
         corners = rng.uniform(0, 1, 2) * (width, height) + reach * np.stack(
