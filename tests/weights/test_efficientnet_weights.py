@@ -10,6 +10,7 @@ import pytest
 from pytorch_files import views, write_legacy
 
 from vseg_jax.backbones.efficientnet import EfficientNetLite
+from vseg_jax.models.qvim import Qvim, QvimConfig
 from vseg_jax.models.swiftnet.network import SwiftNetwork
 from vseg_jax.weights import efficientnet, swiftnet
 
@@ -59,3 +60,13 @@ def test_swiftnet_takes_it_as_its_encoder(public, tmp_path):
     kernel = variables["params"]["encoder"]["lite"]["block0_project"]["kernel"]
     assert np.all(kernel == public["_blocks.0._project_conv.weight"].ravel()[0])
     assert variables["params"]["memory_kv"] is like["params"]["memory_kv"]
+
+
+def test_qvim_takes_it_as_its_backbone(public, tmp_path):
+    path = write_legacy(tmp_path / "lite.pth", views(public))
+    model = Qvim(QvimConfig(backbone="efficientnet_lite0", backbone_weights=str(path),
+                            text="words", channels=8, decoder_channels=(4,) * 5, queue=8))
+    batch = {"frames": np.zeros((1, 1, 32, 32, 3)), "tokens": np.zeros((1, 5))}
+    loaded = model.pretrained(jax.eval_shape(model.init, jax.random.key(0), batch))
+    kernel = loaded["params"]["visual"]["lite"]["block15_project"]["kernel"]
+    assert np.all(kernel == public["_blocks.15._project_conv.weight"].ravel()[0])

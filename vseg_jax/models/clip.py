@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from vseg_jax.layers.window import State, push
 from vseg_jax.models.base import Batch, Prediction, Variables, one_object
 from vseg_jax.tasks.rvos import Prompt
-from vseg_jax.weights import bert, i3d, resnet
+from vseg_jax.weights import bert, efficientnet, i3d, resnet
 from vseg_jax.weights.convert import part, with_part
 
 HEADS = "contrast"  # parameters that only the contrastive loss reads
@@ -92,10 +92,11 @@ def smallest_inputs(
 
 
 def with_backbone_weights(config: Any, variables: Variables) -> Variables:
-    """Returns `variables` with the I3D or ResNet of `config.backbone_weights`, if it names one."""
+    """Returns `variables` with the backbone of `config.backbone_weights`, if it names one."""
     if not config.backbone_weights:
         return variables
-    name, load = ("i3d", i3d.load) if config.backbone == "i3d" else ("resnet", resnet.load)
+    loaders = {"i3d": ("i3d", i3d.load), "efficientnet_lite0": ("lite", efficientnet.load)}
+    name, load = loaders.get(config.backbone, ("resnet", resnet.load))
     name = f"visual/{name}"
     return with_part(variables, name, load(config.backbone_weights, part(variables, name)))
 

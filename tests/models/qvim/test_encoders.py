@@ -8,6 +8,7 @@ import pytest
 from tiny_models import given_modules, quick_jit
 from tiny_qvim import SMALL
 
+from vseg_jax.backbones.efficientnet import SCALES, EfficientNetLite
 from vseg_jax.backbones.i3d import I3D
 from vseg_jax.backbones.resnet import ResNet
 from vseg_jax.models.qvim.config import QvimConfig
@@ -81,6 +82,17 @@ def test_a_resnet_reads_each_frame_alone():
     for got, each in zip(maps, frame_maps, strict=True):
         wanted = each.reshape(2, 2, *each.shape[1:]).mean(1)
         np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_an_efficientnet_reads_its_own_colors_and_its_maps_get_one_scale():
+    maps = tuple(normal(4, 1, 1, 3) for _ in SCALES)
+    encoder = VisualEncoder(QvimConfig(**{**SMALL, "backbone": "efficientnet_lite0"}))
+    with given_modules(EfficientNetLite, maps) as seen:
+        got = encoder.apply({}, FRAMES, TARGET, train=False)
+    images = np.asarray(FRAMES, np.float32).reshape(4, 32, 32, 3)
+    np.testing.assert_allclose(seen[0], (images - 127) / 128, atol=1e-6)
+    for one, each, scale in zip(got, maps, (6.0, 8.5, 7.0, 6.0, 2.5), strict=True):
+        np.testing.assert_allclose(one, each.reshape(2, 2, 1, 1, 3).mean(1) / scale, rtol=1e-5)
 
 
 def test_feedback_by_hand():

@@ -7,6 +7,7 @@ from vseg_jax.config import parse, section, shallow
 from vseg_jax.configs.qvim import get_config
 from vseg_jax.models import build, load
 from vseg_jax.models.qvim import Qvim, QvimConfig
+from vseg_jax.models.qvim.config import ComparedConfig
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,8 @@ from vseg_jax.models.qvim import Qvim, QvimConfig
         ({"qfa_start": 1.0}, "share of the training"),
         ({"total_steps": 0}, "length of the training"),
         ({"qvim_feedback": True, "backbone": "resnet50"}, "needs backbone 'i3d'"),
+        ({"backbone": "efficientnet_lite0", "compared": ComparedConfig("dsu", "backbone")},
+         "compared.place is 'backbone', which needs a ResNet or I3D"),
     ],
 )
 def test_wrong_values_are_rejected(wrong, message):

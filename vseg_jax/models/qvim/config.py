@@ -113,21 +113,24 @@ class QvimConfig:
     clip_target: int = 4    # position of the predicted frame in the clip; inferred, from CSTM
 
     # Visual encoder (Section 3.2).
-    backbone: Literal["i3d", "resnet18", "resnet34", "resnet50", "resnet101"] = "i3d"  # ResNets
-    #                                         (frame by frame) are this library's addition
+    backbone: Literal["i3d", "resnet18", "resnet34", "resnet50", "resnet101",
+                      "efficientnet_lite0"] = "i3d"  # all but i3d see each frame alone and are this
+    #                                         library's addition; the last is for small machines
     i3d_width: float = 1.0                    # multiplies every channel number of I3D
     resnet_width: int = 64                    # channels of the ResNet's stem
     i3d_eps: float = 1e-3                     # of its normalization: 1e-3 with DeepMind's weights,
     #                                         1e-5 in the predecessors' code
     backbone_norm: Literal["batch", "frozen"] = "batch"  # inferred; frozen keeps loaded statistics
-    backbone_weights: str = ""                # checkpoint file that `pretrained` reads
+    backbone_weights: str = ""                # checkpoint file that `pretrained` reads, or
+    #                                         "package:efficientnet-lite0" (vseg_jax/packages.py)
     temporal_pool: Literal["mean", "middle"] = "mean"  # Section 3.2; middle: the target's slice
     qvim_feedback: bool = False               # adds each QVIM's output back into the backbone, as
     #                                         CSTM does; inferred
     # Text encoder (Section 3.2, A.2).
     text: Literal["bert", "words"] = "bert"   # words: a learned embedding, this library's addition
     bert: BertConfig = dataclasses.field(default_factory=BertConfig)
-    bert_weights: str = ""                    # Hugging Face folder that `pretrained` reads
+    bert_weights: str = ""                    # Hugging Face folder that `pretrained` reads, or
+    #                                         "package:all-minilm-l6-v2" (vseg_jax/packages.py)
     vocabulary: int = 2048                    # of `words`: number of word ids, with padding
     word_width: int = 300                     # of `words`; inferred
 
@@ -230,6 +233,11 @@ class QvimConfig:
         if self.qvim_feedback and self.compared.method == "isw":
             raise ValueError(
                 "isw measures the backbone's maps alone, which qvim_feedback changes; turn one off"
+            )
+        if self.compared.in_backbone and self.backbone == "efficientnet_lite0":
+            raise ValueError(
+                "compared.place is 'backbone', which needs a ResNet or I3D, got the backbone "
+                "'efficientnet_lite0'; use compared.place='interaction'"
             )
         if self.qvim_feedback and self.backbone != "i3d":
             raise ValueError(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from vseg_jax.backbones import efficientnet
 from vseg_jax.backbones.hooks import Change, unchanged
 from vseg_jax.backbones.i3d import ENDS, I3D
 from vseg_jax.backbones.resnet import ResNet
@@ -99,9 +100,17 @@ class VisualEncoder(nn.Module):
         self, frames: UInt8[Array, "B T H W 3"], dtype: DTypeLike, train: bool,
         change: Change | None,
     ) -> tuple[Float[Array, "B T _ _ _"], ...]:
-        """Returns the ResNet's stem and four stages of every frame, with the time axis."""
+        """Returns five maps of every frame, with the time axis: a ResNet's stem and stages, or the
+        maps of an EfficientNet-Lite0, divided by their usual scale."""
         c = self.config
-        images = imagenet_colors(frames.reshape(-1, *frames.shape[2:]), dtype)
+        images = frames.reshape(-1, *frames.shape[2:])
+        if c.backbone == "efficientnet_lite0":
+            mean, deviation = (jnp.asarray(color, dtype) for color in efficientnet.COLORS)
+            lite = efficientnet.EfficientNetLite(norm=c.backbone_norm, dtype=dtype, name="lite")
+            maps = lite((images.astype(dtype) / 255 - mean) / deviation, train=train)
+            return tuple(x.reshape(*frames.shape[:2], *x.shape[1:]) / scale
+                         for x, scale in zip(maps, efficientnet.SCALES, strict=True))
+        images = imagenet_colors(images, dtype)
         network = ResNet(
             int(c.backbone.removeprefix("resnet")), stem=True, width=c.resnet_width,
             norm=c.backbone_norm, dtype=dtype, name="resnet",
