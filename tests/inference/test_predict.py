@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import standin
-import standin_vos
 from PIL import Image
 
 from vseg_jax.inference.predict import predict_to_folder
@@ -115,8 +114,7 @@ def test_the_palette_is_that_of_davis():
         [0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [128, 64, 128], [224, 224, 192]]
 
 
-def test_mask_prompts_are_propagated_and_keep_their_ids(video, tmp_path):
-    follower = Segmenter(standin_vos.Follower(), standin_vos.variables())
+def test_mask_prompts_are_propagated_and_keep_their_ids(follower, video, tmp_path):
     _, truth = standin.square_frames(6, size=(48, 64), side=16)
     (tmp_path / "prompts").mkdir()
     overlay.save_index(tmp_path / "prompts" / "00000.png", (truth[0] == 1).astype(np.uint8))
@@ -143,9 +141,8 @@ def test_mask_prompts_are_propagated_and_keep_their_ids(video, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_a_folder_of_images_gives_files_with_the_images_names(tmp_path):
+def test_a_folder_of_images_gives_files_with_the_images_names(follower, tmp_path):
     frames, truth = standin.square_frames(4, size=(24, 32))
-    follower = Segmenter(standin_vos.Follower(), standin_vos.variables())
     for folder in ("cows", "prompts"):
         (tmp_path / folder).mkdir()
     for t, frame in enumerate(frames):   # every fifth frame, as in YouTube-VOS

@@ -17,21 +17,11 @@ from vseg_jax.inference.segmenter import Segmenter
 SIZE = (24, 32)
 
 
-@pytest.fixture(scope="module")
-def segmenter():
-    return Segmenter(standin_vos.Follower(), standin_vos.variables())
-
-
-@pytest.fixture(scope="module")
-def video():
-    return standin.square_frames(6, SIZE)
-
-
-def test_masks_are_propagated_under_their_own_ids(segmenter, video):
-    frames, truth = video
+def test_masks_are_propagated_under_their_own_ids(follower, squares):
+    frames, truth = squares
     ids = np.array([0, 9, 4], np.uint8)   # red is 9, blue 4
     with pytest.warns(UserWarning, match="ids have gaps: 4, 9"):
-        predictions = list(segmenter.segment(frames, mask=ids[truth[0]]))
+        predictions = list(follower.segment(frames, mask=ids[truth[0]]))
     assert [a.frame for a in predictions] == list(range(6))
     for t, prediction in enumerate(predictions):
         assert prediction.ids == (4, 9) and (prediction.image == frames[t]).all()
@@ -41,9 +31,9 @@ def test_masks_are_propagated_under_their_own_ids(segmenter, video):
     assert set(np.unique(predictions[0].probability)) == {0, 1}, "the mask prompt itself"
 
 
-def test_objects_enter_later_and_keep_their_ids(segmenter, video):
-    frames, truth = video
-    session = segmenter.start(frames[0], mask=truth[0] == 1)   # a bool mask is object 1
+def test_objects_enter_later_and_keep_their_ids(follower, squares):
+    frames, truth = squares
+    session = follower.start(frames[0], mask=truth[0] == 1)   # a bool mask is object 1
     assert session.first.ids == (1,) and (session.first.index == (truth[0] == 1)).all()
     assert (session.step(frames[1]).index == (truth[1] == 1)).all()
     with pytest.warns(UserWarning, match="ids have gaps: 1, 7"):
@@ -54,15 +44,15 @@ def test_objects_enter_later_and_keep_their_ids(segmenter, video):
     corrected = np.where(truth[4] == 1, 7, 0)   # a known id again: the red one is 7 from here
     assert (session.step(frames[4], corrected).index[truth[4] == 1] == 7).all()
     assert session.step(frames[5]).ids == (1, 7)
-    together = list(segmenter.segment(
+    together = list(follower.segment(
         frames, mask=truth[0] == 1, masks={2: np.where(truth[2] == 2, 2, 0)}))
     assert all((a.index == t).all() for a, t in zip(together[2:], truth[2:], strict=True))
     assert together[1].ids == (1,) and together[2].ids == (1, 2)
 
 
-def test_a_correction_is_the_whole_truth_about_the_objects_that_it_names(segmenter, video):
-    frames, truth = video
-    session = segmenter.start(frames[0], mask=truth[0])
+def test_a_correction_is_the_whole_truth_about_the_objects_that_it_names(follower, squares):
+    frames, truth = squares
+    session = follower.start(frames[0], mask=truth[0])
     part = (truth[1] == 1) & (np.arange(SIZE[0])[:, None] % 2 == 0)
     assert part.any()
     wanted = np.where((truth[1] == 1) & ~part, 0, truth[1])
@@ -74,7 +64,7 @@ def test_a_correction_is_the_whole_truth_about_the_objects_that_it_names(segment
     other = session.step(frames[4], np.where(truth[4] == 2, 0, 1), objects=[2])
     assert (other.index == np.where(truth[4] == 2, 0, truth[4])).all()
     assert (session.step(frames[5]).index == truth[5]).all(), "both are found again"
-    together = segmenter.start_many([frames[0]] * 3, masks=[truth[0]] * 3)
+    together = follower.start_many([frames[0]] * 3, masks=[truth[0]] * 3)
     nothing = np.zeros(SIZE, np.uint8)
     indices = [s.index for s in together.step(
         [frames[1]] * 3, [nothing, None, part], objects=[[2, 1], None, None])]
@@ -82,9 +72,9 @@ def test_a_correction_is_the_whole_truth_about_the_objects_that_it_names(segment
         assert (index == of_stream).all()
 
 
-def test_objects_of_a_mask_must_be_known_or_have_pixels(segmenter, video):
-    frames, truth = video
-    session = segmenter.start(frames[0], mask=truth[0])
+def test_objects_of_a_mask_must_be_known_or_have_pixels(follower, squares):
+    frames, truth = squares
+    session = follower.start(frames[0], mask=truth[0])
     for mask, objects, said in (
         (truth[1], [1, 7], "object 7 is unknown and has no pixel in the mask of frame 1"),
         (truth[1], [0], "has 0; ids are integers from 1 to 254"),
@@ -99,9 +89,9 @@ def test_objects_of_a_mask_must_be_known_or_have_pixels(segmenter, video):
     assert (session.step(frames[1]).index == truth[1]).all(), "a refused mask changes nothing"
 
 
-def test_an_object_is_removed_and_its_slot_and_id_are_free(segmenter, video):
-    frames, truth = video
-    session = segmenter.start(frames[0], mask=truth[0])
+def test_an_object_is_removed_and_its_slot_and_id_are_free(follower, squares):
+    frames, truth = squares
+    session = follower.start(frames[0], mask=truth[0])
     in_flight = session.push([frames[1]])
     session.remove(1)
     assert session.collect(in_flight)[0].ids == (1, 2), "the frame before it was removed"
@@ -114,14 +104,14 @@ def test_an_object_is_removed_and_its_slot_and_id_are_free(segmenter, video):
     session.remove([2, 3])
     assert session.step(frames[4]).ids == () and not session.step(frames[4]).index.any()
     assert (session.step(frames[5], truth[5]).index == truth[5]).all(), "the ids may return"
-    together = segmenter.start_many([frames[0]] * 2, masks=[truth[0]] * 2)
+    together = follower.start_many([frames[0]] * 2, masks=[truth[0]] * 2)
     together.remove(2, stream=1)
     assert [s.ids for s in together.step([frames[1]] * 2)] == [(1, 2), (1,)]
 
 
-def test_what_cannot_be_removed_is_named_and_changes_nothing(segmenter, video):
-    frames, truth = video
-    session = segmenter.start_many([frames[0]] * 2, masks=[truth[0]] * 2)
+def test_what_cannot_be_removed_is_named_and_changes_nothing(follower, squares):
+    frames, truth = squares
+    session = follower.start_many([frames[0]] * 2, masks=[truth[0]] * 2)
     for ids, stream, said in (
         (7, 0, "no object 7 to remove; those .*: 1, 2"),
         ([1, 0], 0, "ids has 0; ids are integers from 1 to 254"),
@@ -141,17 +131,17 @@ def test_what_cannot_be_removed_is_named_and_changes_nothing(segmenter, video):
 
 
 @pytest.mark.parametrize("kind", [list, tuple, set, np.array])
-def test_ids_may_be_any_collection(segmenter, video, kind):
-    frames, truth = video
-    session = segmenter.start_many([frames[0]], masks=[truth[0]])
+def test_ids_may_be_any_collection(follower, squares, kind):
+    frames, truth = squares
+    session = follower.start_many([frames[0]], masks=[truth[0]])
     [gone] = session.step(frames[1:2], [np.zeros(SIZE, np.uint8)], objects=[kind([1, 2])])
     assert gone.ids == (1, 2) and not gone.index.any()
     session.remove(kind([1, 2]))
     assert session.step(frames[2:3])[0].ids == ()
 
 
-def test_slots_follow_the_number_of_objects(segmenter, video):
-    frames, truth = video
+def test_slots_follow_the_number_of_objects(follower, squares):
+    frames, truth = squares
     model = standin_vos.Follower(standin_vos.FollowerConfig(objects=11))
     many = Segmenter(model, standin_vos.variables())
 
@@ -168,11 +158,11 @@ def test_slots_follow_the_number_of_objects(segmenter, video):
     again = many.start(frames[0], mask=truth[0] == 1)
     again.step(frames[1], np.where(truth[1] == 2, 2, 0))
     assert before == standin_vos.TRACES, "each size is compiled once"
-    assert slots(segmenter.start_many([frames[0]] * 2, masks=[truth[0], truth[0] == 1])) == 2
+    assert slots(follower.start_many([frames[0]] * 2, masks=[truth[0], truth[0] == 1])) == 2
 
 
-def test_short_side_changes_the_input_and_not_the_size_of_the_masks(video):
-    frames, truth = video
+def test_short_side_changes_the_input_and_not_the_size_of_the_masks(squares):
+    frames, truth = squares
     small = Segmenter(standin_vos.Follower(), standin_vos.variables(), short_side=12)
     assert small.geometry(24, 32).size == (12, 16) and small.geometry(33, 24).size == (16, 12)
     predictions = list(small.segment(frames, mask=truth[0]))
@@ -186,33 +176,33 @@ def test_short_side_changes_the_input_and_not_the_size_of_the_masks(video):
     assert (predictions[0].index == truth[0]).all(), "the mask prompt is not resized"
 
 
-def test_streams_together_are_streams_alone(segmenter):
+def test_streams_together_are_streams_alone(follower):
     videos = [standin.square_frames(5, SIZE, seed=k) for k in range(8)]
-    session = segmenter.start_many([f[0] for f, _ in videos], masks=[m[0] == 1 for _, m in videos])
+    session = follower.start_many([f[0] for f, _ in videos], masks=[m[0] == 1 for _, m in videos])
     predictions = [session.first]
     for t in range(1, 5):
         # In every second stream the blue square enters at frame 2.
         later = [np.where(m[2] == 2, 2, 0) if k % 2 else None for k, (_, m) in enumerate(videos)]
         predictions.append(session.step([f[t] for f, _ in videos], later if t == 2 else None))
     for k, (frames, truth) in enumerate(videos):
-        alone = segmenter.segment(frames, mask=truth[0] == 1,
-                                  masks={2: np.where(truth[2] == 2, 2, 0)} if k % 2 else None)
+        alone = follower.segment(frames, mask=truth[0] == 1,
+                                 masks={2: np.where(truth[2] == 2, 2, 0)} if k % 2 else None)
         for together, single in zip(predictions, alone, strict=True):
             assert together[k].ids == single.ids and together[k].frame == single.frame
             np.testing.assert_allclose(together[k].probability, single.probability, atol=1e-6)
     with pytest.raises(ValueError, match=r"2 sizes \(32 x 24, 20 x 30\)"):
-        segmenter.start_many([np.zeros((24, 32, 3), np.uint8), np.zeros((30, 20, 3), np.uint8)],
-                             masks=[np.ones((24, 32)) > 0, np.ones((30, 20)) > 0])
+        follower.start_many([np.zeros((24, 32, 3), np.uint8), np.zeros((30, 20, 3), np.uint8)],
+                            masks=[np.ones((24, 32)) > 0, np.ones((30, 20)) > 0])
     with pytest.raises(ValueError, match="1 masks for 8 streams"):
         session.step([f[0] for f, _ in videos], [None])
     with pytest.raises(ValueError, match="1 first frames and 2 masks"):
-        segmenter.start_many([videos[0][0][0]], masks=[videos[0][1][0]] * 2)
+        follower.start_many([videos[0][0][0]], masks=[videos[0][1][0]] * 2)
 
 
-def test_a_long_video_compiles_two_steps_and_keeps_memory_flat(segmenter, video):
-    frames, truth = video
+def test_a_long_video_compiles_two_steps_and_keeps_memory_flat(follower, squares):
+    frames, truth = squares
     second = np.where(truth[2] == 2, 2, 0)
-    list(segmenter.segment(frames, mask=truth[0] == 1, masks={2: second}))
+    list(follower.segment(frames, mask=truth[0] == 1, masks={2: second}))
     before, peaks = dict(standin_vos.TRACES), []
 
     def endless():
@@ -223,7 +213,7 @@ def test_a_long_video_compiles_two_steps_and_keeps_memory_flat(segmenter, video)
 
     tracemalloc.start()
     try:
-        count = sum(1 for _ in segmenter.segment(endless(), mask=truth[0] == 1, masks={
+        count = sum(1 for _ in follower.segment(endless(), mask=truth[0] == 1, masks={
             t: second for t in (2, 602, 1202)}))
     finally:
         tracemalloc.stop()
@@ -244,25 +234,25 @@ def test_a_long_video_compiles_two_steps_and_keeps_memory_flat(segmenter, video)
     (np.arange(24 * 32).reshape(SIZE) % 5,
      r"4 objects \(1, 2, 3, 4\), but the model was built for 3.*model\.objects"),
 ])
-def test_messages_about_bad_masks_say_what_is_wanted(segmenter, video, mask, said):
-    frames, truth = video
+def test_messages_about_bad_masks_say_what_is_wanted(follower, squares, mask, said):
+    frames, truth = squares
     with pytest.raises(ValueError, match=said):
-        segmenter.start(frames[0], mask=mask)
-    session = segmenter.start(frames[0], mask=truth[0])
+        follower.start(frames[0], mask=mask)
+    session = follower.start(frames[0], mask=truth[0])
     with pytest.raises(ValueError, match=said.replace("4 objects", "[45] objects")
                        .replace("frame 0", "frame 1")):
         session.step(frames[1], mask)
     assert (session.step(frames[1]).index == truth[1]).all(), "a refused mask changes nothing"
 
 
-def test_the_prompt_must_be_the_kind_that_the_model_takes(segmenter, video):
-    frames, truth = video
+def test_the_prompt_must_be_the_kind_that_the_model_takes(follower, squares):
+    frames, truth = squares
     with pytest.raises(ValueError, match=r"takes a mask prompt: give .* as mask, not query"):
-        segmenter.segment(frames, "red")
+        follower.segment(frames, "red")
     with pytest.raises(ValueError, match="takes a mask prompt"):
-        segmenter.start(frames[0])
+        follower.start(frames[0])
     with pytest.raises(ValueError, match="as mask, not query and mask"):
-        segmenter.start(frames[0], "red", truth[0])
+        follower.start(frames[0], "red", truth[0])
     queries = Segmenter(standin.Standin(), standin.variables(), standin.tokenizer(),
                         standin.CLIP)
     with pytest.raises(ValueError, match=r"takes a query: give .* as query, not mask"):
@@ -273,26 +263,26 @@ def test_the_prompt_must_be_the_kind_that_the_model_takes(segmenter, video):
         Segmenter(standin.Standin(), standin.variables(), short_side=8)
 
 
-def test_frames_of_another_size_and_masks_of_no_frame(segmenter, video):
-    frames, truth = video
+def test_frames_of_another_size_and_masks_of_no_frame(follower, squares):
+    frames, truth = squares
     with pytest.raises(ValueError, match="no frame"):
-        segmenter.segment([], mask=truth[0])
+        follower.segment([], mask=truth[0])
     with pytest.raises(ValueError, match="frame 1 is 31 x 24, those before it are 32 x 24"):
-        list(segmenter.segment([frames[0], frames[1][:, 1:]], mask=truth[0]))
+        list(follower.segment([frames[0], frames[1][:, 1:]], mask=truth[0]))
     with pytest.raises(ValueError, match="masks has the frame number -1; frames are numbered from"):
-        segmenter.segment(frames, masks={-1: truth[2]})
+        follower.segment(frames, masks={-1: truth[2]})
     with pytest.raises(ValueError, match="frame 1 is 31 x 24, those before it are 32 x 24"):
-        list(segmenter.segment([frames[0], frames[1][:, 1:]], masks={5: truth[0]}))
+        list(follower.segment([frames[0], frames[1][:, 1:]], masks={5: truth[0]}))
     with pytest.raises(ValueError, match="two masks for frame 0"):
-        segmenter.segment(frames, mask=truth[0], masks={0: truth[0]})
+        follower.segment(frames, mask=truth[0], masks={0: truth[0]})
     with pytest.raises(ValueError, match="the mask of frame 3 is 31 x 24, its frame 32 x 24"):
-        segmenter.segment(frames, masks={0: truth[0], 3: truth[3][:, 1:]})   # not iterated
+        follower.segment(frames, masks={0: truth[0], 3: truth[3][:, 1:]})   # not iterated
     with pytest.warns(UserWarning, match="masks of frames 50 were not used"):
-        list(segmenter.segment(frames, masks={0: truth[0], 50: truth[0]}))
+        list(follower.segment(frames, masks={0: truth[0], 50: truth[0]}))
     tiny = np.zeros(SIZE, np.uint8)
     tiny[1, 1] = 1
     with pytest.raises(ValueError, match=r"nothing is left of object 1 .* at 4 x 3; raise short"):
-        Segmenter(segmenter.model, segmenter.variables, short_side=3).start(frames[0], mask=tiny)
+        Segmenter(follower.model, follower.variables, short_side=3).start(frames[0], mask=tiny)
 
 
 def test_masks_are_read_from_index_images_only(tmp_path):

@@ -209,8 +209,9 @@ def test_what_was_pushed_is_collected_before_anything_else(delay):
 def test_a_reset_session_starts_again():
     frames, truth = standin.square_frames(4, SIZE)
     segmenter = follower()
-    session = segmenter.start(frames[2], mask=truth[2] == 1)
+    session = segmenter.start(frames[2], mask=truth[2])
     session.step(frames[3])
+    session.remove(1)
     session.finish()
     with pytest.raises(ValueError, match="finished; start a new one, or reset it"):
         session.step(frames[3])
