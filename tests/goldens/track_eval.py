@@ -12,11 +12,11 @@ are the means over the thresholds, as in TrackEval's tables.
 
 import argparse
 import importlib
-import json
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import json_cases
 import numpy as np
 
 SIZE = (24, 40)
@@ -26,13 +26,8 @@ class Masks(dict):
     """Masks of one object or track by frame."""
 
     def rows(self, frames: int) -> dict:
-        return {"segmentations": [code(self[t]) if t in self else None for t in range(frames)]}
-
-
-def code(mask: np.ndarray) -> dict:
-    flat = np.concatenate([[0], mask.T.ravel(), [2]])
-    return {"size": list(mask.shape),
-            "counts": np.diff(np.flatnonzero(flat[1:] != flat[:-1]), prepend=0).tolist()}
+        return {"segmentations": [json_cases.run_lengths(self[t]) if t in self else None
+                                  for t in range(frames)]}
 
 
 def box(top: float, left: float, side: int) -> np.ndarray:
@@ -117,16 +112,10 @@ def track_eval(references: Path):
         sys.modules[name] = package
     sys.modules["trackeval"].utils = importlib.import_module("trackeval.utils")
 
-    class NumpyWithOldNames:
-        float, int = float, int
-
-        def __getattr__(self, name):
-            return getattr(np, name)
-
     found = []
     for file, name in (("hota", "HOTA"), ("clear", "CLEAR"), ("identity", "Identity")):
         module = importlib.import_module(f"trackeval.metrics.{file}")
-        module.np = NumpyWithOldNames()
+        module.np = json_cases.NumpyWithOldNames()
         found.append(getattr(module, name)(*([] if name == "HOTA" else [{"PRINT_CONFIG": False}])))
     return found
 
@@ -135,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--references", type=Path, required=True)
     metrics = track_eval(parser.parse_args().references)
-    arrays = {}
+    cases = {}
     for name, videos in CASES.items():
         data = [track_eval_data(*video) for video in videos]
         hota, clear, identity = (
@@ -146,15 +135,11 @@ def main() -> None:
             "IDF1": float(identity["IDF1"]), "track_recall": float(clear["CLR_Re"]),
             "identity_switches": int(clear["IDSW"]),
         }
-        print(name, {key: round(value, 3) for key, value in scores.items()})
         rows = [{"truth": [o.rows(frames) for o in objects],
                  "predictions": [p.rows(frames) for p in tracks]}
                 for objects, tracks, frames in videos]
-        text = json.dumps({"size": SIZE, "videos": rows, "scores": scores})
-        arrays[name] = np.frombuffer(text.encode(), np.uint8)
-    path = Path(__file__).with_suffix(".npz")
-    np.savez_compressed(path, **arrays)
-    print(f"{path}: {path.stat().st_size} bytes")
+        cases[name] = {"size": SIZE, "videos": rows, "scores": scores}
+    json_cases.write(__file__, cases)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import json_cases
 import numpy as np
 
 KEYS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR1": 6, "AR10": 7}
@@ -41,9 +42,7 @@ def code(mask: np.ndarray, text: bool) -> dict:
 
         rle = coco.encode(mask)
         return {"size": list(rle["size"]), "counts": rle["counts"].decode()}
-    flat = np.concatenate([[0], mask.T.ravel(), [2]])
-    return {"size": list(mask.shape),
-            "counts": np.diff(np.flatnonzero(flat[1:] != flat[:-1]), prepend=0).tolist()}
+    return json_cases.run_lengths(mask)
 
 
 class SyntheticSet:
@@ -157,17 +156,7 @@ def official(references: Path) -> Callable[[dict, list], dict[str, float]]:
     ytvos, evaluation = (importlib.import_module(f"{package.__name__}.{name}")
                          for name in ("ytvos", "ytvoseval"))
 
-    class NumpyWithOldNames:
-        float = float
-
-        def __getattr__(self, name):
-            return getattr(np, name)
-
-        @staticmethod
-        def linspace(start, stop, number, endpoint=True):
-            return np.linspace(start, stop, int(number), endpoint=endpoint)
-
-    evaluation.np, ytvos.unicode = NumpyWithOldNames(), str
+    evaluation.np, ytvos.unicode = json_cases.NumpyWithOldNames(), str
 
     def evaluate(truth: dict, predictions: list) -> dict[str, float]:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -188,15 +177,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--references", type=Path, required=True)
     evaluate = official(parser.parse_args().references)
-    arrays = {}
-    for name, (truth, predictions) in cases().items():
-        stats = evaluate(truth, predictions)
-        print(name, {key: round(value, 3) for key, value in stats.items()})
-        text = json.dumps({"truth": truth, "predictions": predictions, "scores": stats})
-        arrays[name] = np.frombuffer(text.encode(), np.uint8)
-    path = Path(__file__).with_suffix(".npz")
-    np.savez_compressed(path, **arrays)
-    print(f"{path}: {path.stat().st_size} bytes")
+    json_cases.write(__file__, {
+        name: {"truth": truth, "predictions": predictions, "scores": evaluate(truth, predictions)}
+        for name, (truth, predictions) in cases().items()})
 
 
 if __name__ == "__main__":
