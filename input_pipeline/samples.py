@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -57,13 +58,17 @@ class ReferringSamples:
       styles: keeps only expressions of these styles; () keeps all.
       categories: keeps only expressions that name objects of these categories; () keeps all.
       shuffle_expressions: gives every sample the expression of another object of its clip (the next
-        named object, cyclically) and drops clips with a single named object. A model that uses the
-        expression must score far lower on these samples.
+        named object, cyclically) and drops clips with a single named object. If no clip has more
+        than one, a sample gets an expression of another video: of the one half of the videos
+        further on, cyclically. A model that uses the expression must score far lower on these
+        samples.
       frames: annotated frames taken for each expression, evenly spread over those that show its
         object (J-HMDB-Sentences is scored on 3); 0 takes all.
       flow: adds `flow` to the samples: for each frame the color image of the flow to the video's
         next frame. It is painted at the original size and then gets the frame's geometry and color,
         as in MMVT's public code. In a mirrored clip u is negated before painting.
+      first_video: number of the first record in `video`. In a mixture of datasets, no two videos
+        have the same number.
 
     Raises:
       ValueError: no sample is left, or `flow` is asked for and the dataset has none.
@@ -73,6 +78,7 @@ class ReferringSamples:
         self, dataset: Dataset, clip: ClipConfig, tokenizer: Tokenizer, *, train: bool,
         seed: int = 0, styles: tuple[str, ...] = (), categories: tuple[str, ...] = (),
         shuffle_expressions: bool = False, frames: int = 0, flow: bool = False,
+        first_video: int = 0,
     ):
         self.dataset = dataset
         self.clip = clip
@@ -80,6 +86,7 @@ class ReferringSamples:
         self.train = train
         self.seed = seed
         self.flow = flow
+        self.first_video = first_video
         rows = _rows(dataset, styles, categories, shuffle_expressions, frames)
         if not rows:
             raise ValueError(
@@ -87,16 +94,15 @@ class ReferringSamples:
                 f"{categories or 'any'}, shuffle_expressions={shuffle_expressions}"
             )
         if flow:  # fail here rather than in a loader worker
-            self._check_flow(*rows[0])
-        # record, expression that names the object, expression that the model gets, frame
+            self._check_flow(rows[0][0], rows[0][-1])
+        # record, expression that names the object, record and expression that the model gets, frame
         self._rows = np.array(rows, np.int32)
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def _check_flow(self, number: int, named: int, read: int, frame: int) -> None:
+    def _check_flow(self, number: int, frame: int) -> None:
         """Raises a ValueError unless a sample's record has the flow of the widest clip."""
-        del named, read
         clip, record = self.clip, self.dataset[number]
         stride = max(clip.stride, clip.stride_max if self.train else 0)
         frames = [frame] if clip.annotated else clip_frames(
@@ -108,8 +114,8 @@ class ReferringSamples:
     def texts(self) -> list[str]:
         """The distinct expressions that the model gets, sorted."""
         index = self.dataset.index
-        pairs = np.unique(self._rows[:, [0, 2]], axis=0)
-        return sorted({index[record].expressions[read].text for record, read in pairs})
+        pairs = np.unique(self._rows[:, 2:4], axis=0)
+        return sorted({index[source].expressions[read].text for source, read in pairs})
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
         """Returns sample `i`, with augmentation drawn from (seed, i)."""
@@ -120,10 +126,10 @@ class ReferringSamples:
     def sample(self, i: int, rng: np.random.Generator, step: int) -> dict[str, np.ndarray]:
         """Returns sample `i`, augmented with `rng`: a batch of `vseg_jax.tasks.rvos` without B."""
         del step  # augmentation does not change during training
-        number, named, read, frame = (int(v) for v in self._rows[i])
+        number, named, source, read, frame = (int(v) for v in self._rows[i])
         record, clip = self.dataset[number], self.clip
         object_id = record.expressions[named].object_id
-        text = record.expressions[read].text
+        text = self.dataset.index[source].expressions[read].text
         target_mask = read_mask(self.dataset, record, frame)
         if self.train:
             geometry = random_geometry(
@@ -157,7 +163,7 @@ class ReferringSamples:
             "object_id": np.int32(object_id),
             "tokens": tokens,
             "tokens_valid": valid,
-            "video": np.int32(number),
+            "video": np.int32(self.first_video + number),
             "sample": np.int32(i),
             "valid": np.bool_(True),
             "geometry": geometry.affine,
@@ -190,28 +196,52 @@ class ReferringSamples:
 
     def truth(self, i: int) -> Truth:
         """Returns the ground truth of sample `i`."""
-        number, named, read, frame = (int(v) for v in self._rows[i])
+        number, named, source, read, frame = (int(v) for v in self._rows[i])
         record = self.dataset[number]
         expression = record.expressions[named]
         category = next(o.category for o in record.objects if o.id == expression.object_id)
         return Truth(
             mask=read_mask(self.dataset, record, frame), object_id=expression.object_id,
-            video_id=record.video_id, frame=frame, text=record.expressions[read].text,
+            video_id=record.video_id, frame=frame,
+            text=self.dataset.index[source].expressions[read].text,
             differs_in=expression.differs_in, category=category,
         )
 
 
 def expression_pairs(
-    entry: IndexEntry, styles: tuple[str, ...] = (), categories: tuple[str, ...] = (),
+    index: Sequence[IndexEntry], styles: tuple[str, ...] = (), categories: tuple[str, ...] = (),
     shuffle: bool = False,
-) -> list[tuple[int, int]]:
-    """Returns a record's expressions, object by object, as pairs of numbers.
+) -> list[list[tuple[int, int, int]]]:
+    """Returns for each record its expressions, object by object, as three numbers.
 
-    The first of a pair is the expression that names the object, the second the one that the model
-    gets. They differ only with `shuffle`. See `ReferringSamples` for the arguments.
+    The first is that of the expression that names the object. The others are those of the record
+    and of the expression in it that the model gets. They differ from the record and the first only
+    with `shuffle`. See `ReferringSamples` for the arguments.
     """
+    kept = [_kept(entry, styles, categories) for entry in index]
+    filled = [number for number, found in enumerate(kept) if found]
+    over_videos = not any(len(found) > 1 for found in kept) and len(filled) > 1
+    pairs: list[list[tuple[int, int, int]]] = [[] for _ in index]
+    for place, number in enumerate(filled):
+        objects = list(kept[number].values())
+        for k, own in enumerate(objects):
+            source, others = number, own
+            if shuffle and over_videos:
+                source = filled[(place + len(filled) // 2) % len(filled)]
+                [others] = kept[source].values()
+            elif shuffle:
+                others = objects[(k + 1) % len(objects)] if len(objects) > 1 else []
+            pairs[number] += [(named, source, others[n % len(others)] if shuffle else named)
+                              for n, named in enumerate(own) if others]
+    return pairs
+
+
+def _kept(
+    entry: IndexEntry, styles: tuple[str, ...], categories: tuple[str, ...]
+) -> dict[int, list[int]]:
+    """Returns {object id: numbers of its expressions}, in order of the ids."""
     objects = {o.id: o for o in entry.objects}
-    kept: dict[int, list[int]] = {}  # object id -> its expressions
+    kept: dict[int, list[int]] = {}
     for e, expression in enumerate(entry.expressions):
         if expression.object_id == UNKNOWN_OBJECT:
             continue
@@ -220,23 +250,17 @@ def expression_pairs(
             not categories or category in categories
         ):
             kept.setdefault(expression.object_id, []).append(e)
-    if shuffle and len(kept) < 2:
-        return []
-    ids, pairs = sorted(kept), []
-    for k, object_id in enumerate(ids):
-        others = kept[ids[(k + 1) % len(ids)]]
-        pairs += [(named, others[n % len(others)] if shuffle else named)
-                  for n, named in enumerate(kept[object_id])]
-    return pairs
+    return dict(sorted(kept.items()))
 
 
 def _rows(dataset: Dataset, styles: tuple[str, ...], categories: tuple[str, ...],
-          shuffle: bool, frames: int) -> list[tuple[int, int, int, int]]:
+          shuffle: bool, frames: int) -> list[tuple[int, int, int, int, int]]:
     rows = []
+    pairs = expression_pairs(dataset.index, styles, categories, shuffle)
     for number, entry in enumerate(dataset.index):
         shown = {o.id: _spread(o.frames, frames) for o in entry.objects}
-        for named, read in expression_pairs(entry, styles, categories, shuffle):
-            rows += [(number, named, read, frame)
+        for named, source, read in pairs[number]:
+            rows += [(number, named, source, read, frame)
                      for frame in shown[entry.expressions[named].object_id]]
     return rows
 

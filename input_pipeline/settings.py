@@ -19,7 +19,8 @@ class DatasetConfig:
     categories: tuple[str, ...] = ()  # only expressions for such objects; () takes all
     weight: float = 1.0  # share of the samples when datasets are mixed
     frames: int = 0  # annotated frames per expression, evenly spread; 0 takes all
-    shuffle_expressions: bool = False  # each sample gets the expression of another object
+    shuffle_expressions: bool = False  # each sample gets the expression of another object, of its
+    # clip, or of another video if no clip of the dataset has two named objects
 
 
 @dataclasses.dataclass(frozen=True)

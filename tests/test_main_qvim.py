@@ -1,5 +1,6 @@
 """The paper's tasks of qvim on small made downloads: trained on one, scored on all, in one run."""
 
+import dataclasses
 import importlib
 import json
 import sys
@@ -11,6 +12,8 @@ from commandline import command, quick_compilation, refused  # noqa: F401
 from vseg_jax import experiment
 from vseg_jax.experiment import rvos
 from vseg_jax.experiment.data import open_evaluated
+from vseg_jax.input_pipeline.settings import DatasetConfig
+from vseg_jax.input_pipeline.text import UNKNOWN
 
 pytest.importorskip("av")
 pytest.importorskip("h5py")
@@ -65,8 +68,30 @@ def test_samples_that_a_task_is_trained_on(variant, downloads, tmp_path):
     settings = experiment.read(
         name, dict(flag.removeprefix("--config.").split("=", 1) for flag in flags))
     task = rvos.Task(settings, experiment.build_model(settings), tmp_path)
-    assert len(task.samples()) == SAMPLES[variant][0]
+    [(samples, weight)] = task.samples()
+    assert len(samples) == SAMPLES[variant][0] and weight == 1
     assert open_evaluated(settings).keys() == SAMPLES[variant][1].keys()
+
+
+def test_training_sets_are_mixed(downloads, tmp_path):
+    _, name, *flags = arguments(downloads, "a2d")
+    settings = experiment.read(
+        name, dict(flag.removeprefix("--config.").split("=", 1) for flag in flags))
+    more = DatasetConfig("refer_youtube_vos", "train", str(downloads / "RVOS"), weight=0.25,
+                         prepared=settings.data.prepared, options={"dev": 1})
+    settings = dataclasses.replace(settings, extra_datasets={"rvos": more})
+    task = rvos.Task(settings, experiment.build_model(settings), tmp_path)
+    mixed = task.samples()
+    assert [(len(samples), weight) for samples, weight in mixed] == [
+        (SAMPLES["a2d"][0], 1), (SAMPLES["rvos"][0], 0.25)]
+    first, second = ({int(s[i]["video"]) for i in range(len(s))} for s, _ in mixed)
+    assert not first & second
+    for samples, _ in mixed:   # both sets' words are known
+        for text in samples.texts:
+            tokens, valid = samples.tokenizer.encode(text)
+            assert valid.any() and UNKNOWN not in tokens
+    assert {name: role.unseen for name, role in task._roles().items()} == {
+        "a2d_test": False, "jhmdb": True, "a2r": False, "rvos_dev": False}
 
 
 @pytest.mark.slow

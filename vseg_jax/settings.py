@@ -69,7 +69,7 @@ class Settings:
     model: dict[str, Any]  # keys of the config of that model
     data: DatasetConfig  # for training
     train: TrainConfig
-    # More training datasets, mixed with `data` by their weights (mask propagation and instances).
+    # More training datasets, mixed with `data` by their weights.
     extra_datasets: dict[str, DatasetConfig] = dataclasses.field(default_factory=dict)
     clip: ClipConfig = dataclasses.field(default_factory=ClipConfig)
     propagation: PropagationConfig = dataclasses.field(default_factory=PropagationConfig)

@@ -179,6 +179,26 @@ def test_shuffled_expressions_name_another_object_of_the_clip(toys):
     )
 
 
+def test_without_a_second_named_object_expressions_come_from_other_videos(tmp_path):
+    def one(number, color):
+        record = toy_record(number, (color,))
+        record.expressions.append(Expression(f"the {color} one", 1, "full"))
+        return record
+
+    silent = dataclasses.replace(toy_record(9, ("red",)), expressions=[])
+    records = [one(0, "red"), silent, one(1, "green"), one(2, "blue"), one(3, "red")]
+    samples = samples_of(built(tmp_path, *records), shuffle_expressions=True, styles=("full",))
+    truths = [samples.truth(i) for i in range(0, len(samples), 3)]
+    assert [(t.video_id, t.text) for t in truths] == [   # of four videos the second next one
+        ("toy-0", "the blue one"), ("toy-1", "the red one"), ("toy-2", "the red one"),
+        ("toy-3", "the green one")]
+    expected, _ = samples.tokenizer.encode("the blue one")
+    np.testing.assert_array_equal(samples[0]["tokens"], expected)
+    assert samples[0]["video"] == 0 and samples[3]["object_id"] == 1
+    with pytest.raises(ValueError, match="no sample"):   # there is no other video
+        samples_of(built(tmp_path / "a", one(0, "red")), shuffle_expressions=True)
+
+
 def test_only_the_frames_of_the_clip_are_decoded_and_bad_ones_are_named(tmp_path):
     record = toy_record(0)
     record.frames[5] = b"\xff\xd8 cut off"

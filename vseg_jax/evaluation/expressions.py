@@ -33,7 +33,7 @@ from vseg_jax.metrics.davis import DavisMetric
 from vseg_jax.models.base import reads_flow
 
 PROTOCOL = "expressions"
-Pairs = list[tuple[int, int]]  # numbers of the scored expression and of the one used as query
+Pairs = list[tuple[int, str]]  # number of the scored expression, and the query
 
 
 def evaluate(
@@ -79,8 +79,7 @@ def evaluate(
         for i in mine:
             record, where = dataset[i], f"{dataset.name} video {dataset.index[i].video_id}"
             for k in range(0, len(pairs[i]), at_once):
-                scored, queried = zip(*pairs[i][k:k + at_once], strict=True)
-                queries = [record.expressions[number].text for number in queried]
+                scored, queries = zip(*pairs[i][k:k + at_once], strict=True)
                 for frame, masks in predictions(segmenter, record, queries, where, clock):
                     _score(metric, record, frame, scored, masks, where)
                     if run.folder:
@@ -172,8 +171,10 @@ def _masks(found: Sequence[Segmentation | None]) -> Iterator[tuple[int, list[np.
 def _select(dataset: Dataset, styles: tuple[str, ...], categories: tuple[str, ...],
             shuffle: bool) -> list[Pairs]:
     """Returns the expressions of each video that are evaluated."""
-    pairs = [expression_pairs(entry, styles, categories, shuffle) for entry in dataset.index]
-    for entry, selected in zip(dataset.index, pairs, strict=True):
+    index = dataset.index
+    pairs = [[(named, index[source].expressions[read].text) for named, source, read in found]
+             for found in expression_pairs(index, styles, categories, shuffle)]
+    for entry, selected in zip(index, pairs, strict=True):
         if selected and not entry.annotated:
             raise ValueError(f"{dataset.name} video {entry.video_id} has expressions but no "
                              "annotated frame; it cannot be scored")

@@ -13,7 +13,6 @@ import jax
 from vseg_jax.evaluation import expressions, frames, overview, region_scores, summary
 from vseg_jax.evaluation.showcase import write_example, write_grid
 from vseg_jax.experiment.base import BaseTask, Evaluate
-from vseg_jax.experiment.data import open_data
 from vseg_jax.inference.restore import TOKENIZER
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.records import Dataset
@@ -37,13 +36,19 @@ class Task(BaseTask):
         return rvos.batch_shapes(settings.train.batch_size, clip.length, clip.height, clip.width,
                                  settings.text.length, flow=reads_flow(model))
 
-    def samples(self) -> ReferringSamples:
-        """Returns the training samples; builds and saves the tokenizer where there is none."""
-        data = self._settings.data
-        dataset = open_data(data)
-        self._evaluated()
-        self._tokenizer = _tokenizer(self._settings, self._model, dataset, self._workdir)
-        return self._samples(data, dataset, train=True)
+    def samples(self) -> list[tuple[ReferringSamples, float]]:
+        """Returns the samples of every training dataset and their weights; builds and saves the
+        tokenizer where there is none."""
+        opened = self._open_training()
+        texts = {e.text for _, dataset in opened for entry in dataset.index
+                 for e in entry.expressions}
+        self._tokenizer = _tokenizer(self._settings, self._model, texts, self._workdir)
+        samples, videos = [], 0
+        for data, dataset in opened:
+            part = self._samples(data, dataset, train=True, first_video=videos)
+            samples.append((part, data.weight))
+            videos += len(dataset)
+        return samples
 
     def showcase(self, variables: Variables, path: Path) -> None:
         """Writes a video of clips in a grid with their expressions, a row for each dataset."""
@@ -88,13 +93,15 @@ class Task(BaseTask):
     def _roles(self) -> dict[str, summary.Role]:
         """Returns what each evaluated dataset is for."""
         datasets = {name: data for name, (data, _) in self._evaluated().items()}
+        settings = self._settings
+        trained = {_domain(data) for data in (settings.data, *settings.extra_datasets.values())}
         roles = {}
         for name, data in datasets.items():
             own = dataclasses.replace(data, shuffle_expressions=False)
             roles[name] = summary.Role(
                 next((other for other, candidate in datasets.items() if candidate == own), "")
                 if data.shuffle_expressions else None,
-                unseen=_domain(data) != _domain(self._settings.data))
+                unseen=_domain(data) not in trained)
         return roles
 
     def _segmenter(self, variables: Variables) -> Segmenter:
@@ -113,12 +120,13 @@ class Task(BaseTask):
             batch_size=evaluation.batch_size, protocol=evaluation.protocol,
             gt_roundtrip=evaluation.gt_roundtrip, save=save, workers=self._settings.workers)
 
-    def _samples(self, data: DatasetConfig, dataset: Dataset, *, train: bool) -> ReferringSamples:
+    def _samples(self, data: DatasetConfig, dataset: Dataset, *, train: bool,
+                 first_video: int = 0) -> ReferringSamples:
         return ReferringSamples(
             dataset, self._settings.clip, self._loaded_tokenizer(), train=train,
             seed=self._settings.train.seed, styles=data.styles, categories=data.categories,
             frames=data.frames, shuffle_expressions=data.shuffle_expressions,
-            flow=reads_flow(self._model),
+            flow=reads_flow(self._model), first_video=first_video,
         )
 
     def _loaded_tokenizer(self) -> Tokenizer:
@@ -132,12 +140,12 @@ def _domain(data: DatasetConfig) -> tuple[str, str]:
     return data.name, data.split.rpartition("_")[0]
 
 
-def _tokenizer(settings: Settings, model: Model, dataset: Dataset, workdir: Path) -> Tokenizer:
+def _tokenizer(settings: Settings, model: Model, texts: Collection[str],
+               workdir: Path) -> Tokenizer:
     """Returns the tokenizer of the workdir's checkpoints, or else a new one, which it saves."""
     folder = workdir / TOKENIZER
     if folder.is_dir() and any((workdir / "checkpoints").glob("[0-9]*")):
         return load_tokenizer(folder, settings.text.length)
-    texts = {e.text for entry in dataset.index for e in entry.expressions}
     tokenizer = tokenizer_of(settings, model, texts)
     if jax.process_index() == 0:
         shutil.rmtree(folder, ignore_errors=True)  # of a run that saved no checkpoint
