@@ -62,6 +62,9 @@ def test_tools_exist_and_take_arguments(name, capsys):
     assert list(inspect.signature(main).parameters) == ["arguments"]
     code, out, _ = said(capsys, *name.split(), "--help")
     assert code == 0 and out.startswith(f"usage: vseg {name}")
+    code, out, err = said(capsys, *name.split(), "--flga", "x")
+    assert code == 2 and not out and err.count("\n") == 1
+    assert err.startswith("error: ") and err.endswith(" --help)\n")
 
 
 @pytest.mark.parametrize(("arguments", "error"), [
@@ -71,6 +74,9 @@ def test_tools_exist_and_take_arguments(name, capsys):
     (["train", "quickstart"], "unknown arguments: quickstart (see vseg train --help)"),
     (["export", "--short_side=3"], "there is no flag --short_side; "),
     (["predict", "--short_side=x"], "argument --short_side: invalid int value: 'x'"),
+    (["models", "x"], "unrecognized arguments: x (see vseg models --help)"),
+    (["data", "verify"], "the following arguments are required: name (see vseg data verify --help"),
+    (["figures", "rcf", "slot"], "invalid choice: 'slot'"),
     (["train", "--workdir=x"], "--config is missing: "),
     (["evaluate", "--config=quickstart"], "--workdir is missing: folder of the run"),
     (["dry_run", "--config=quikstart"], "there is no config 'quikstart'; did you mean 'quickstart"),

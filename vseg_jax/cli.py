@@ -12,9 +12,9 @@ import dataclasses
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from vseg_jax import __version__, commands, urls
+from vseg_jax.arguments import Parser
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,13 +104,6 @@ def _run_tool(name: str, arguments: Sequence[str]) -> int:
         return module.main([*tool.arguments, *arguments]) or 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a wrong argument in one line, as all other user errors are."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
-
-
 def _parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
     """Parses the arguments of a command on a config or a run."""
     parser = _parser(name)
@@ -129,7 +122,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
     """Returns the parser of a command on a config or a run."""
     command = commands.COMMANDS[name]
     examples = "".join(f"  {line}\n" for line in command.examples)
-    parser = _Parser(
+    parser = Parser(
         prog=f"vseg {name}", allow_abbrev=False, description=command.summary,
         epilog=f"examples:\n{examples}\nDocumentation: {urls.DOCS}",
         formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from vseg_jax import urls
+from vseg_jax.arguments import Parser
 from vseg_jax.input_pipeline.builders import BUILDERS, prepare, verify
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns 0, 1 if `verify` found problems, 2 if the command failed."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vseg data",
         description="Checks official downloads and turns them into prepared datasets; "
                     f"see {urls.DATASETS}",

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from vseg_jax.arguments import Parser
 from vseg_jax.atomic import atomic_folder
 from vseg_jax.input_pipeline.records import Dataset, Record, decode_mask, open_dataset
 from vseg_jax.run_lengths import encode_rle
@@ -117,7 +118,7 @@ def _track(masks: list[np.ndarray], number: int) -> dict[str, list[Any]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns 0, or 2 if it failed."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vseg data as_youtube_vis", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -38,6 +38,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from vseg_jax.arguments import Parser
 from vseg_jax.binarize import foreground
 from vseg_jax.metrics.command import print_scores
 
@@ -291,8 +292,8 @@ def _read_mask(path: Path) -> np.ndarray:
 
 def main(arguments: Iterable[str] | None = None) -> int:
     """Runs the command of the module's docstring and returns its exit status."""
-    parser = argparse.ArgumentParser(prog="vseg metrics a2d", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="vseg metrics a2d", description=__doc__,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--predictions", required=True, help="folder that evaluate saved")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="default: that of the saved table")
     options = parser.parse_args(None if arguments is None else list(arguments))

@@ -37,6 +37,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from vseg_jax.arguments import Parser
 from vseg_jax.index_masks import VOID
 from vseg_jax.metrics.command import print_scores
 from vseg_jax.metrics.jf import score
@@ -353,8 +354,8 @@ def read_index(path: str | Path) -> UInt8[np.ndarray, "H W"]:
 
 def main(arguments: Iterable[str] | None = None) -> int:
     """Runs the command of the module's docstring and returns its exit status."""
-    parser = argparse.ArgumentParser(prog="vseg metrics davis", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="vseg metrics davis", description=__doc__,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--truth", required=True, help="folder of the ground-truth masks")
     parser.add_argument("--predictions", required=True, help="folder of the predicted masks")
     parser.add_argument("--sequences", help="file with the names to score, one per line")

@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 
+from vseg_jax.arguments import Parser
 from vseg_jax.metrics.command import print_scores
 from vseg_jax.metrics.track_matching import MOST, Group, curves
 from vseg_jax.run_lengths import Spans
@@ -281,9 +282,8 @@ def _read_json(path: str | Path) -> Any:
 
 def main(arguments: Iterable[str] | None = None) -> int:
     """Runs the command of the module's docstring and returns its exit status."""
-    parser = argparse.ArgumentParser(prog="vseg metrics youtube_vis",
-                                     description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="vseg metrics youtube_vis", description=__doc__,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--truth", required=True, help="annotation file (instances.json)")
     parser.add_argument("--predictions", required=True, help="results.json")
     parser.add_argument("--videos", help="file with ids or names to score, one per line")

@@ -16,14 +16,15 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from vseg_jax.arguments import Parser
 from vseg_jax.submission import FORMATS, check, find
 from vseg_jax.submission.base import count
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
     """Runs the command of the module's docstring and returns its exit status."""
-    parser = argparse.ArgumentParser(prog="vseg submission", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="vseg submission", description=__doc__,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     defaults = ", ".join(f"{name}: {format_.split}" for name, format_ in FORMATS.items())
     for name, path in (("check", "a folder or a zip"), ("write", "a new folder or zip")):

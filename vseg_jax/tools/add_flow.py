@@ -29,6 +29,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from vseg_jax.arguments import Parser
 from vseg_jax.atomic import atomic_file
 from vseg_jax.input_pipeline.records import (
     Dataset,
@@ -194,8 +195,8 @@ def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, or 2 for user errors."""
-    parser = argparse.ArgumentParser(prog="vseg flow", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="vseg flow", description=__doc__,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prepared", required=True, help="folder of one prepared dataset")
     parser.add_argument("--weights", help="RAFT's public weights; without them the flow is by DIS")
     parser.add_argument("--iterations", type=int, default=12, help="of RAFT")

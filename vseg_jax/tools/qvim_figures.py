@@ -24,6 +24,7 @@ import jax
 import numpy as np
 from scipy.special import expit
 
+from vseg_jax.arguments import Parser
 from vseg_jax.binarize import foreground
 from vseg_jax.inference.geometry import inside
 from vseg_jax.inference.restore import restore
@@ -183,8 +184,8 @@ def _opened(run: Path, arguments: argparse.Namespace) -> tuple[Qvim, Any, Referr
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line described at the top of this file."""
-    parser = argparse.ArgumentParser(prog="vseg figures qvim", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="vseg figures qvim", description=__doc__,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     for name, function in (("pointing", _pointing), ("augmented", _augmented)):
         command = commands.add_parser(name)

@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import expit
 
+from vseg_jax.arguments import Parser
 from vseg_jax.config import parse
 from vseg_jax.inference.restore import restore
 from vseg_jax.input_pipeline.instances import InstanceSamples
@@ -212,8 +213,8 @@ def _latency(arguments: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="vseg figures rcf", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="vseg figures rcf", description=__doc__,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     for name, function in (("slots", _slots), ("attention", _attention), ("lipschitz", _lipschitz)):
         command = commands.add_parser(name)

@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from vseg_jax import urls, zoo
+from vseg_jax.arguments import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `vseg models` and returns its exit status."""
-    parser = argparse.ArgumentParser(prog="vseg models", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="vseg models", description=__doc__,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print all that is known as JSON")
     options = parser.parse_args(None if arguments is None else list(arguments))
     rows = [zoo.describe(name) for name in zoo.names()]
