@@ -6,6 +6,7 @@ from tiny_swiftnet import build, make_clip, quick_jit
 
 from vseg_jax.models.swiftnet import adaptation
 from vseg_jax.models.swiftnet.config import SwiftnetConfig
+from vseg_jax.models.swiftnet.copies import changed_copies, warp
 
 P, C, K = 24, 6, 4
 MASKS = (jnp.arange(P) < 8).astype(jnp.float32)[None].at[0, 8].set(0.4)
@@ -30,7 +31,7 @@ def run(masks=MASKS, present=(True,), **changes):
 
 
 @pytest.mark.parametrize("scale", ["backbone", "none"])
-@pytest.mark.parametrize("reduction", ["mean_i", "sum"])
+@pytest.mark.parametrize("reduction", ["mean_i", "sum", "object"])
 def test_losses_are_equation_3(scale, reduction):
     config = SwiftnetConfig(affinity_scale=scale, reduction=reduction)
     query, reference = keys_of_features(KEYS)
@@ -41,22 +42,63 @@ def test_losses_are_equation_3(scale, reduction):
     m = np.asarray(MASKS[0])
     l_obj = sum((1 - m[i]) * m[j] * affinity[i, j] for i in range(P) for j in range(P))
     l_bg = sum(m[i] * (1 - m[j]) * affinity[i, j] for i in range(P) for j in range(P))
-    size = P if reduction == "mean_i" else 1
+    outside, inside = {"mean_i": (P, P), "sum": (1, 1), "object": ((1 - m).sum(), m.sum())}[
+        reduction]
     got = adaptation.losses(config, query, reference, MASKS)
-    np.testing.assert_allclose(np.ravel(got), [l_obj / size, l_bg / size], rtol=1e-4)
+    np.testing.assert_allclose(np.ravel(got), [l_obj / outside, l_bg / inside], rtol=1e-4)
+
+
+def test_the_reduction_by_object_by_hand():
+    """Equal keys read all four places alike, 1.5 of which are the object: h = 3/8 everywhere."""
+    masks, empty = jnp.array([[1.0, 0.5, 0, 0], [0, 0, 0, 0]]), jnp.zeros((4, K))
+    both = {
+        reduction: adaptation.losses(
+            SwiftnetConfig(reduction=reduction), empty, jnp.stack([empty] * 2), masks)
+        for reduction in ("sum", "mean_i", "object")
+    }
+    np.testing.assert_allclose(both["sum"], [[2.5 * 3 / 8, 0], [1.5 * 5 / 8, 0]], atol=1e-7)
+    np.testing.assert_allclose(both["mean_i"], np.array(both["sum"]) / 4, atol=1e-7)
+    np.testing.assert_allclose(both["object"], [[3 / 8, 0], [5 / 8, 0]], atol=1e-7)
+
+
+@pytest.mark.parametrize("reduction", ["mean_i", "object"])
+def test_queries_that_show_nothing_change_no_mean(reduction):
+    """A copy equal to the frame, and pixels beyond a border, which have no weight."""
+    config = SwiftnetConfig(reduction=reduction)
+    query, reference = keys_of_features(KEYS)
+    once = adaptation.losses(config, query, reference, MASKS)
+    more = jnp.concatenate([query, query, 9 * query])
+    regions = adaptation.Regions(*(jnp.concatenate([x, x, 0 * x], axis=1)
+                                   for x in (1 - MASKS, MASKS)))
+    np.testing.assert_allclose(
+        adaptation.losses(config, more, reference, MASKS, regions), once, rtol=1e-5)
 
 
 def test_adaptation_lowers_both_losses():
     keys, report = run()
     total = report.objects[:, 0] * report.background[0, 0] / report.objects[0, 0]
-    total += report.background[:, 0]
-    assert total[0] == pytest.approx(2 * float(report.background[0, 0]))  # both losses start equal
+    total += report.background[:, 0]   # alpha L_obj + L_bg, up to a factor
     assert report.objects.shape == (51, 1)
     assert total[-1] < 0.5 * total[0] and (np.diff(total) < 1e-3).all()
     assert not report.collapsed
-    again = adaptation.losses(SwiftnetConfig(), *keys_of_features(keys), MASKS)
-    np.testing.assert_allclose(
-        np.ravel(again), [report.objects[-1, 0], report.background[-1, 0]], rtol=1e-5)
+    # The report is in shares of the largest losses: of the background's and of the object's pixels.
+    for used, place in ((KEYS, 0), (keys, -1)):
+        shares = adaptation.losses(
+            SwiftnetConfig(reduction="object"), *keys_of_features(used), MASKS)
+        np.testing.assert_allclose(
+            np.ravel(shares), [report.objects[place, 0], report.background[place, 0]], rtol=1e-5)
+
+
+def test_a_step_of_the_reduction_by_object_is_larger_by_the_inverse_of_the_objects_share():
+    """alpha takes the background's size out, so only that of the object is left."""
+    steps = {
+        reduction: jax.tree.map(jnp.subtract, run(
+            adaptation_steps=1, adaptation_rate=1e-2, reduction=reduction)[0], KEYS)
+        for reduction in ("mean_i", "object")
+    }
+    factor = P / float(MASKS.sum())
+    jax.tree.map(lambda m, o: np.testing.assert_allclose(o, factor * m, rtol=1e-2, atol=1e-6),
+                 steps["mean_i"], steps["object"])
 
 
 def test_a_step_is_plain_gradient_descent_with_alpha_constant():
@@ -82,12 +124,14 @@ def test_the_printed_sum_collapses_and_the_trained_keys_are_kept(rate):
 
 
 def test_collapse_is_distinguished_from_success():
-    config = SwiftnetConfig(reduction="sum")
     m = float(MASKS.sum())
+    largest = adaptation.bounds(
+        SwiftnetConfig(reduction="sum"), adaptation.Regions(1 - MASKS, MASKS))
+    np.testing.assert_allclose(np.ravel(largest), [P - m, m], rtol=1e-6)
 
     def collapsed(obj, bg):
         before, after = ((jnp.asarray([a]), jnp.asarray([b])) for a, b in ((5.0, 4.0), (obj, bg)))
-        return bool(adaptation.collapsed(config, before, after, MASKS, jnp.asarray([True])))
+        return bool(adaptation.collapsed(largest, before, after, jnp.asarray([True])))
 
     assert collapsed(0.0, m) and collapsed(P - m, 0.0)       # the trivial minima
     assert collapsed(6.0, 0.0) and collapsed(0.0, 4.5)       # half-way to them
@@ -123,12 +167,19 @@ def test_masks_are_downscaled_by_area():
     assert adaptation.small_masks(masks, (2, 2))[0, 0] < 1
 
 
-def test_only_the_key_convolutions_are_adapted(variables, start):
+@pytest.fixture(scope="module")
+def adapted(variables):
+    """(model, state) after two steps."""
+    frames, masks = make_clip()
+    model = build(adaptation_steps=2, adaptation_rate=1e-3)
+    return model, quick_jit(model.start)(variables, frames[0], {"mask": masks[0]})
+
+
+def test_only_the_key_convolutions_are_adapted(variables, start, adapted):
     frames, masks = make_clip()
     prompt = {"mask": masks[0]}
     copy = jax.tree.map(np.array, variables)
-    model = build(adaptation_steps=2, adaptation_rate=1e-3)
-    state = quick_jit(model.start)(variables, frames[0], prompt)
+    model, state = adapted
     jax.tree.map(np.testing.assert_array_equal, variables, copy)
     assert not state.adaptation.collapsed
     used = adaptation.with_keys(variables, state.keys)
@@ -149,3 +200,53 @@ def test_only_the_key_convolutions_are_adapted(variables, start):
     assert plain.keys is None and plain.adaptation is None
     assert not np.array_equal(plain.memory.keys, state.memory.keys)
     np.testing.assert_allclose(plain.memory.values, state.memory.values, rtol=1e-5, atol=1e-5)
+
+
+def test_the_geometry_of_copies_by_hand():
+    planes = jnp.arange(24.0).reshape(1, 4, 6)
+    still = {"turn": jnp.array(0.0), "scale": jnp.array(1.0), "shift": jnp.zeros(2),
+             "mirrored": jnp.array(False)}
+    mirrored = warp(planes, **still | {"mirrored": jnp.array(True)})
+    np.testing.assert_allclose(mirrored, planes[:, :, ::-1], atol=1e-4)
+    moved = warp(planes, **still | {"shift": jnp.array([0.25, 1 / 3])})   # a row and two columns
+    np.testing.assert_allclose(moved[0, 1:, 2:], planes[0, :-1, :-2], atol=1e-4)
+    assert not moved[0, 0].any() and not moved[0, :, :2].any()
+    square = planes[:, :, :4]
+    turned = warp(square, **still | {"turn": jnp.array(np.pi / 2)})   # clockwise
+    np.testing.assert_allclose(turned[0], np.rot90(square[0], -1), atol=1e-4)
+    ones = jnp.ones((1, 8, 8))
+    assert warp(ones, **still | {"scale": jnp.array(0.5)}).sum() == pytest.approx(16, rel=0.1)
+
+
+def test_the_masks_of_copies_fit_their_frames():
+    frame = np.full((32, 48, 3), 60, np.uint8)
+    masks = np.zeros((2, 32, 48), np.float32)
+    for mask, gray, place in ((masks[0], 160, np.s_[8:20, 6:20]), (masks[1], 110, np.s_[4:9, 30:])):
+        mask[place], frame[place] = 1, gray
+    frames, shown, copied = changed_copies(jnp.asarray(frame), jnp.asarray(masks), 3)
+    again, _, _ = changed_copies(jnp.asarray(frame), jnp.asarray(masks), 3)
+    np.testing.assert_array_equal(frames, again)
+    assert frames.shape == (3, 32, 48, 3) and frames.dtype == np.uint8
+    assert shown.shape == (1, 3, 32, 48) and copied.shape == (2, 3, 32, 48)
+    frames, shown, copied = np.array(frames, float), np.array(shown)[0], np.array(copied)
+    for copy in range(3):
+        background = (copied[:, copy].sum(0) == 0) & (shown[copy] > 0.999)
+        gain = np.median(frames[copy][background], axis=0) / 60
+        assert (np.abs(gain - 1) <= 0.21).all() and np.ptp(gain) > 0.01   # not gray alone
+        for mask, gray in ((copied[0, copy], 160), (copied[1, copy], 110)):
+            assert 50 < mask.sum() < 400
+            np.testing.assert_allclose(
+                frames[copy][mask > 0.999] - gray * gain, 0, atol=4)
+        assert not frames[copy][shown[copy] == 0].any()
+    assert not np.array_equal(copied[:, 0], copied[:, 1])
+
+
+def test_copies_of_the_first_frame_are_the_query(variables, adapted):
+    frames, masks = make_clip()
+    model = build(adaptation_steps=2, adaptation_rate=1e-3, adaptation_copies=2)
+    copied = quick_jit(model.start)(variables, frames[0], {"mask": masks[0]})
+    same, report = adapted[1], copied.adaptation
+    assert report.objects.shape == same.adaptation.objects.shape
+    assert np.isfinite(report.objects).all() and report.objects[0].any()
+    assert not np.allclose(report.objects[0], same.adaptation.objects[0], rtol=1e-3)
+    np.testing.assert_allclose(copied.memory.values, same.memory.values, rtol=1e-5, atol=1e-5)

@@ -1,15 +1,15 @@
 """First-frame adaptation: tunes the two key convolutions to one video (Sections 3.2, 3.3, 4.1).
 
-The first frame is both query and memory. The inputs of the key convolutions (the query's r4, and
-the fused map of frame and mask) do not depend on them and are computed once; a step computes keys
-and affinities only. This is part of inference: it needs only the user's mask, and the model's
-variables do not change.
+The first frame is both query and memory; in a variant of ours, changed copies of it are the query
+(`copies.py`). The inputs of the key convolutions (the query's r4, and the fused map of frame and
+mask) do not depend on them and are computed once; a step computes keys and affinities only. This is
+part of inference: it needs only the user's mask, and the model's variables do not change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,18 +22,34 @@ from vseg_jax.models.base import Variables
 from vseg_jax.models.swiftnet.config import SwiftnetConfig
 
 KEYS = ("memory_kv", "query_kv")  # only the parameter `key` of each is adapted
-EPS = 1e-7        # of alpha's denominator
+EPS = 1e-7        # of denominators
 TOLERANCE = 1e-3  # a loss below this share of its upper bound has vanished
 
 Keys = Mapping[str, Any]
 Losses = tuple[jax.Array, jax.Array]  # L_obj and L_bg, [N] each
-# Maps parameters of the key convolutions to the keys [P, K] and [N, P, K] of the first frame.
+# Maps parameters of the key convolutions to the keys of the query [Q, K] and memory [N, P, K].
 KeysOf = Callable[[Keys], tuple[jax.Array, jax.Array]]
+
+
+class Regions(NamedTuple):
+    """What the query's pixels show: 1 - m_i and m_i of Eq. 3, if the first frame is the query.
+
+    Attributes:
+      background: [N, Q], in [0, 1], the share of a pixel that shows anything but the object.
+      objects: [N, Q], the share that shows it; both are 0 beyond the border of a copy.
+    """
+
+    background: jax.Array
+    objects: jax.Array
 
 
 @struct.dataclass
 class Adaptation:
     """A report of the S steps.
+
+    The losses are shares of their largest values, in [0, 1] for any reduction: how much of what the
+    background reads is the object, and the reverse. If both are near 0 before the first step, there
+    is nothing to adapt.
 
     Attributes:
       objects: [S + 1, N], L_obj of Eq. 3 before each step and after the last; 0 in empty slots.
@@ -62,8 +78,8 @@ def with_keys(variables: Variables, keys: Keys | None) -> Variables:
     return {**variables, "params": params}
 
 
-def small_masks(masks: Float[Array, "N H W"], size: tuple[int, int]) -> Float[Array, "N P"]:
-    """Returns the masks at the map's size, in [0, 1].
+def small_masks(masks: Float[Array, "N *C H W"], size: tuple[int, int]) -> Float[Array, "N P"]:
+    """Returns the masks at the map's size, in [0, 1]; the pixels of C frames one after another.
 
     The paper says that "mask values are floats" (Section 3.3), but not how masks are downscaled;
     the mean over each cell's area is inferred.
@@ -89,17 +105,38 @@ def heat_map(
 
 def losses(
     config: SwiftnetConfig,
-    query: Float[Array, "P K"],
+    query: Float[Array, "Q K"],
     reference: Float[Array, "N P K"],
     masks: Float[Array, "N P"],
-) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
+    regions: Regions | None = None,
+) -> Losses:
     """Computes L_obj and L_bg of Eq. 3 for each object, with the affinity of Eq. 1.
 
-    Affinities sum to 1 over j, so both follow from the heat map.
+    Affinities sum to 1 over j, so both follow from the heat map. The first frame is the query
+    unless `regions` are those of another one.
     """
+    regions = regions or Regions(1 - masks, masks)
     heat = heat_map(config, query, reference, masks)
-    size = masks.shape[-1] if config.reduction == "mean_i" else 1
-    return ((1 - masks) * heat).sum(-1) / size, (masks * (1 - heat)).sum(-1) / size
+    size = _sizes(config, regions)
+    return ((regions.background * heat).sum(-1) / size.background,
+            (regions.objects * (1 - heat)).sum(-1) / size.objects)
+
+
+def _sizes(config: SwiftnetConfig, regions: Regions) -> Regions:
+    """Returns what the sums over i of both losses are divided by, [N] each."""
+    sums = Regions(*(x.sum(-1) for x in regions))
+    if config.reduction == "sum":
+        return Regions(*map(jnp.ones_like, sums))
+    if config.reduction == "mean_i":
+        sums = Regions(sums.background + sums.objects, sums.background + sums.objects)
+    return Regions(*(jnp.maximum(x, EPS) for x in sums))
+
+
+def bounds(config: SwiftnetConfig, regions: Regions) -> Losses:
+    """Returns the largest values of L_obj and of L_bg: a region reads what it never should."""
+    background, objects = (
+        x.sum(-1) / size for x, size in zip(regions, _sizes(config, regions), strict=True))
+    return background, objects
 
 
 def adapt(
@@ -108,6 +145,7 @@ def adapt(
     keys_of_frame: KeysOf,
     masks: Float[Array, "N P"],
     present: Bool[Array, " N"],
+    regions: Regions | None = None,
 ) -> tuple[Keys, Adaptation]:
     """Returns the adapted parameters of the key convolutions, and a report.
 
@@ -118,13 +156,15 @@ def adapt(
     Args:
       config: steps, rate and how the losses are computed.
       keys: the trained parameters.
-      keys_of_frame: maps parameters to the first frame's keys, as query and as memory.
+      keys_of_frame: maps parameters to the keys of the query and of the memory.
       masks: see `small_masks`.
       present: slots with an object; the others have no weight.
+      regions: of a query other than the first frame, see `losses`.
     """
+    regions = regions or Regions(1 - masks, masks)
 
     def both(keys: Keys) -> Losses:
-        each = losses(config, *keys_of_frame(keys), masks)
+        each = losses(config, *keys_of_frame(keys), masks, regions)
         return tuple(jnp.where(present, x, 0) for x in each)
 
     first = both(keys)
@@ -140,29 +180,31 @@ def adapt(
 
     adapted, curves = lax.scan(step, keys, None, length=config.adaptation_steps)
     last = both(adapted)
-    curves = [jnp.concatenate([c, x[None]]) for c, x in zip(curves, last, strict=True)]
-    bad = collapsed(config, first, last, masks, present)
+    largest = bounds(config, regions)
+    curves = [jnp.concatenate([c, x[None]]) / jnp.maximum(most, EPS)
+              for c, x, most in zip(curves, last, largest, strict=True)]
+    bad = collapsed(largest, first, last, present)
     adapted = jax.tree.map(lambda new, old: jnp.where(bad, old, new), adapted, keys)
     return adapted, Adaptation(*curves, bad)
 
 
 def collapsed(
-    config: SwiftnetConfig,
-    before: Losses,
-    after: Losses,
-    masks: Float[Array, "N P"],
-    present: Bool[Array, " N"],
+    largest: Losses, before: Losses, after: Losses, present: Bool[Array, " N"]
 ) -> Bool[Array, ""]:
     """Returns whether the adaptation failed for any object (inferred; not in the paper).
 
-    The sum of both losses has trivial minima: all affinity on the background gives L_obj = 0 and
-    L_bg = sum m, all of it on the object L_bg = 0 and L_obj = sum (1 - m). It failed if one loss
+    The sum of both losses has trivial minima: with all affinity on the background L_obj is 0 and
+    L_bg as large as it can be, with all of it on the object the reverse. It failed if one loss
     vanished and the other rose, or if their weighted sum rose or is not finite.
+
+    Args:
+      largest: see `bounds`.
+      before: L_obj and L_bg before the first step.
+      after: the same after the last step.
+      present: slots with an object.
     """
-    size = masks.shape[-1] if config.reduction == "mean_i" else 1
     (obj, bg), (obj_0, bg_0) = after, before
-    no_obj = obj <= TOLERANCE * (1 - masks).sum(-1) / size
-    no_bg = bg <= TOLERANCE * masks.sum(-1) / size
+    no_obj, no_bg = (x <= TOLERANCE * most for x, most in zip(after, largest, strict=True))
     one_sided = (no_obj & (bg > bg_0)) | (no_bg & (obj > obj_0))
     lower = _alpha(obj_0, bg_0) * obj + bg <= 2 * bg_0 + EPS
     return (present & (one_sided | ~lower)).any()

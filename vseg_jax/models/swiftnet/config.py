@@ -66,10 +66,16 @@ class SwiftnetConfig:
     # First-frame adaptation (Sections 3.2, 3.3, 4.1).
     adaptation_steps: int = 0           # Section 4.1: 50; 0 is the paper's "without adaptation"
     adaptation_rate: float = 1.0        # Section 4.1; plain gradient descent is inferred
-    reduction: Literal["mean_i", "sum"] = "mean_i"  # over query pixels i. Eq. 3 prints the sum,
-    #                                     which collapses in one step at rate 1; mean_i is inferred
+    reduction: Literal["mean_i", "sum", "object"] = "mean_i"  # over query pixels i. Eq. 3 prints
+    #                                     the sum, which collapses in one step at rate 1; mean_i is
+    #                                     inferred; "object" is the mean of L_obj over the
+    #                                     background and of L_bg over the object, so that the step
+    #                                     does not shrink with a small object (ours)
     affinity_scale: Literal["backbone", "none"] = "backbone"  # 1 / sqrt(channels), with which the
     #                                     keys were trained, or Eq. 1 as printed
+    adaptation_copies: int = 0          # the query is this many turned, scaled and recolored copies
+    #                                     of the first frame (copies.py; ours); 0: the frame itself,
+    #                                     as in the paper
 
     def __post_init__(self):
         if self.depth not in (18, 50):
@@ -98,7 +104,7 @@ class SwiftnetConfig:
                 f"share is {self.share}; it must be in (0, 1], or None for the network's default"
             )
         for name in ("tied_key_gain", "vat_frame", "vat_pixels", "adaptation_steps",
-                     "adaptation_rate"):
+                     "adaptation_rate", "adaptation_copies"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         if self.backbone_weights and self.network_weights:

@@ -24,6 +24,7 @@ from vseg_jax.models.swiftnet import adaptation
 from vseg_jax.models.swiftnet import memory as mem
 from vseg_jax.models.swiftnet.aggregation import aggregate, others, probabilities
 from vseg_jax.models.swiftnet.config import SwiftnetConfig
+from vseg_jax.models.swiftnet.copies import changed_copies
 from vseg_jax.models.swiftnet.encoders import STRIDE, Features
 from vseg_jax.tasks.slots import slot_masks
 from vseg_jax.tasks.vos import Prompt, SlotMasks, corrected, index, named_masks
@@ -147,7 +148,7 @@ class Stream:
         fused = self._fuse(features, image, masks)
         keys, report = None, None
         if c.adaptation_steps:
-            keys, report = self._adapt(features, fused, masks, present)
+            keys, report = self._adapt(frame, features, fused, masks, present)
         key, value = self._with_keys(keys)._memorize(fused)
         last = None
         if c.trigger == "vat":
@@ -227,9 +228,16 @@ class Stream:
         return tuple(x.reshape(fused.shape[1], -1, x.shape[-1]) for x in (key, value))
 
     def _adapt(
-        self, features: Features, fused: Float[Array, "1 N _ _ C"], masks: Float[Array, "N H W"],
-        present: Bool[Array, " N"],
+        self, frame: UInt8[Array, "H W 3"], features: Features, fused: Float[Array, "1 N _ _ C"],
+        masks: Float[Array, "N H W"], present: Bool[Array, " N"],
     ) -> tuple[adaptation.Keys, adaptation.Adaptation]:
+        size, regions = fused.shape[2:4], None
+        if self.config.adaptation_copies:
+            frames, shown, copied = changed_copies(frame, masks, self.config.adaptation_copies)
+            features = self._apply(prepare(frames), method="encode")
+            regions = adaptation.Regions(*(
+                adaptation.small_masks(pad_masks(x), size) for x in (shown - copied, copied)))
+
         def keys_of_frame(keys: adaptation.Keys) -> tuple[jax.Array, jax.Array]:
             # The values that come with the keys are unused and dropped by the compiler.
             adapted = self._with_keys(keys)
@@ -239,14 +247,14 @@ class Stream:
 
         if jax.default_backend() == "cpu":
             keys_of_frame = _keys_by_products(features.r4, fused[0])
-        small = adaptation.small_masks(pad_masks(masks), fused.shape[2:4])
+        small = adaptation.small_masks(pad_masks(masks), size)
         return adaptation.adapt(
-            self.config, adaptation.keys_of(self.variables), keys_of_frame, small, present
+            self.config, adaptation.keys_of(self.variables), keys_of_frame, small, present, regions
         )
 
 
 def _keys_by_products(
-    r4: Float[Array, "1 h w C"], fused: Float[Array, "N h w C"]
+    r4: Float[Array, "B h w C"], fused: Float[Array, "N h w C"]
 ) -> adaptation.KeysOf:
     """Returns the same keys from matrix products.
 
