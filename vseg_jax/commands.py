@@ -43,7 +43,7 @@ OPTIONS = {
         "trained model: a name that `vseg models` lists, a folder or .safetensors file that `vseg "
         "export` or `vseg import` wrote, a workdir, or hf://OWNER/NAME@REVISION", metavar="MODEL"),
     "video": Option(
-        "video to segment: a file, or a folder of .jpg and .png images", metavar="PATH"),
+        "video to segment: a file, or a folder of images", metavar="PATH"),
     "fps": Option(
         "with a folder of images: frames per second of overlay.mp4; default: 25",
         metavar="NUMBER", kind=float),

@@ -3,7 +3,8 @@
 Layout: `JPEGImages/<resolution>/<sequence>/<%05d>.jpg` (from 00000),
 `Annotations/<resolution>/<sequence>/<%05d>.png`, and lists of the splits, either pairs of paths
 (`ImageSets/480p/train.txt`, the 2016 download) or names of sequences
-(`ImageSets/2016/train.txt` and `ImageSets/2017/train.txt`, the 2017 download).
+(`ImageSets/2016/train.txt` and `ImageSets/2017/train.txt`, the 2017 download). Your own videos in
+this layout may have frames of any start, step and number of digits, and PNGs as frames.
 
 2016: one object, masks 0/255 (or the masks of 2017, whose objects are merged). 2017: palette masks
 whose index is the object's id. test-dev and test-challenge have a mask of the first frame only.
@@ -15,7 +16,8 @@ and settings without the val sequences.
 from __future__ import annotations
 
 import dataclasses
-import json
+import difflib
+import warnings
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -26,6 +28,7 @@ from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
+from vseg_jax.text_files import read_json, read_text
 
 SPLITS = ("train", "val", "test-dev", "test-challenge")
 HOLDOUT = "holdout"
@@ -40,7 +43,8 @@ FPS = 24.0
 class Options:
     """Options of DAVIS."""
 
-    year: Literal[2016, 2017] = 2017  # 2016: one object per sequence
+    # 2016: one object per sequence; 0: your own videos in the layout of 2017, in any number
+    year: Literal[2016, 2017, 0] = 2017
     resolution: str = "480p"  # folder below JPEGImages, Annotations and ImageSets (2016)
     queries: str = ""  # JSON file: {sequence: {style: [texts] or {object id: [texts]}}}
     holdout: tuple[str, ...] = ()  # sequences of train that are the split "holdout" instead
@@ -70,6 +74,8 @@ class Builder(VideoBuilder):
                 "again, or remove the sequences from the list"
             )
         queries = read_queries(Path(self.options.queries)) if self.options.queries else {}
+        if unknown := _unknown(queries, lists, self.options.queries):
+            warnings.warn(unknown, stacklevel=2)
         return {
             split: (record(s, self.options, queries.get(s.name, {})) for s in found)
             for split, found in lists.items()
@@ -79,23 +85,46 @@ class Builder(VideoBuilder):
 def verify(
     source: Path, options: Options, official: dict[int, dict[str, int]] = OFFICIAL
 ) -> list[str]:
-    """Returns the problems of a download: counts, missing files, truncated files."""
+    """Returns the problems of a download: counts, missing and damaged files, bad masks, queries."""
     try:
         lists = read_lists(source, options)
         _held_out(lists, options.holdout)
-        if options.queries:
-            read_queries(Path(options.queries))
+        queries = read_queries(Path(options.queries)) if options.queries else {}
     except ValueError as error:
         return [str(error)]
-    problems = []
+    unknown = _unknown(queries, lists, options.queries)
+    problems = [unknown] if unknown else []
     for split, found in lists.items():
-        count = official[options.year].get(split)
+        count = official.get(options.year, {}).get(split)
         if count is not None and len(found) != count:
             problems.append(f"{split} lists {len(found)} sequences; the official list has {count}")
         problems += _missing(split, found)
         paths = [p for s in found for p in (*s.frames, *s.masks) if p is not None and p.is_file()]
         problems += files.broken(paths, split)
+        problems += [f"{split}: {fault}" for s in found if (fault := _fault(s, options, queries))]
     return problems
+
+
+def _fault(sequence: Sequence, options: Options, queries: dict) -> str:
+    """Returns why a sequence whose files are all whole cannot be read, or ''."""
+    if not all(files.is_whole(p) for p in (*sequence.frames, *sequence.masks) if p is not None):
+        return ""   # listed already
+    try:
+        record(sequence, options, queries.get(sequence.name, {}))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _unknown(queries: dict, lists: dict[str, list[Sequence]], path: str) -> str:
+    """Returns a problem that names the sequences of the queries that no list has, or ''."""
+    listed = {s.name for found in lists.values() for s in found}
+    lost = [name for name in queries if name not in listed]
+    if not lost:
+        return ""
+    near = difflib.get_close_matches(lost[0], listed, 1)
+    return (f"{path} has expressions of sequences that no list names: {files.first_names(lost)}"
+            + (f"; did you mean {near[0]}?" if near else "; they are not used"))
 
 
 def read_lists(source: Path, options: Options) -> dict[str, list[Sequence]]:
@@ -104,7 +133,7 @@ def read_lists(source: Path, options: Options) -> dict[str, list[Sequence]]:
     Raises:
       ValueError: no list, a line that cannot be read (names path and line), or an empty list.
     """
-    names = [str(options.year)] if options.year == 2017 else [options.resolution, "2016"]
+    names = [options.resolution, "2016"] if options.year == 2016 else ["2017"]
     folders = [source / "ImageSets" / name for name in names]
     folder = next((f for f in folders if any((f / f"{s}.txt").is_file() for s in SPLITS)), None)
     if folder is None:
@@ -145,7 +174,7 @@ def _held_out(
 def _read_list(path: Path, source: Path, options: Options) -> list[Sequence]:
     pairs: dict[str, list[tuple[Path, Path]]] = {}
     names: dict[str, None] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split()
         if len(words) == 2 and words[0].endswith(".jpg") and words[1].endswith(".png"):
             frame, mask = (source / word.lstrip("/") for word in words)
@@ -171,11 +200,13 @@ def _sequence(name: str, split: str, source: Path, options: Options) -> Sequence
     """Returns a sequence that is listed by name; its frames are those found in its folders."""
     images = source / "JPEGImages" / options.resolution / name
     annotations = source / "Annotations" / options.resolution / name
-    numbers = sorted({*files.numbered(images, ".jpg"), *files.numbered(annotations, ".png")})
-    frames = [images / f"{n:05d}.jpg" for n in numbers]
-    masks: list[Path | None] = [annotations / f"{n:05d}.png" for n in numbers]
+    found, annotated = files.numbered(images, *files.FRAMES), files.numbered(annotations, ".png")
+    numbers = sorted({*found, *annotated})
+    frames = [found.get(n, images / f"{n:05d}.jpg") for n in numbers]
+    masks: list[Path | None] = [annotated.get(n, annotations / f"{n:05d}.png") for n in numbers]
     if split.startswith("test"):  # only the first frame is annotated
-        masks = [m if i == 0 or m.is_file() else None for i, m in enumerate(masks)]
+        masks = [m if i == 0 or n in annotated else None
+                 for i, (n, m) in enumerate(zip(numbers, masks, strict=True))]
     return Sequence(name, frames, masks)
 
 
@@ -183,14 +214,15 @@ def _missing(split: str, found: list[Sequence]) -> list[str]:
     problems = []
     if absent := [s.name for s in found if not any(f.is_file() for f in s.frames)]:
         problems.append(f"{split}: sequences without frames: "
-                        f"{files.first_names(absent, len(found))}")
+                        f"{files.first_names(absent, len(found))} in folders of .jpg or .png "
+                        "files that are named by numbers")
     present = [s for s in found if s.name not in set(absent)]
     frames = [f for s in present for f in s.frames]
     if lost := [f for f in frames if not f.is_file()]:
         problems.append(f"{split}: missing frames: {files.first_names(lost, len(frames))}")
     for s in present:
         numbers = [files.whole_number(f.stem, str(f), "the file's name") for f in s.frames]
-        if holes := files.gaps(numbers, 0):
+        if holes := files.gaps(numbers):
             problems.append(f"{split}: {s.name} lacks frames: {files.first_names(holes)}")
     masks = [m for s in present for m in s.masks if m is not None]
     if lost := [m for m in masks if not m.is_file()]:
@@ -205,11 +237,9 @@ def read_queries(path: Path) -> dict[str, dict[str, list[str] | dict[str, list[s
       ValueError: no such file, not JSON, or the wrong form; names the path and the sequence.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise ValueError(f"the queries file {path} cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise ValueError(f"the queries file {path} is not JSON: {error}") from error
     form = "{sequence: {style: [texts] or {object id: [texts]}}}"
     if not isinstance(content, dict):
         raise ValueError(f"the queries file {path} should hold {form}")
@@ -239,6 +269,9 @@ def record(sequence: Sequence, options: Options, queries: dict) -> records.Recor
         ids |= {int(i) for i in np.flatnonzero(np.bincount(mask.ravel(), minlength=256))}
         masks.append(records.encode_mask(mask))
     objects = sorted(ids - {0, VOID})
+    if not objects:
+        raise ValueError(f"{sequence.name} has no object: no mask has another value than 0 and 255 "
+                         f"({sequence.masks[0]}, ...); write objects as 1, 2, ...")
     return records.Record(
         video_id=sequence.name, frames=frames, masks=masks, height=size[0], width=size[1], fps=FPS,
         objects=[records.Object(i) for i in objects],
@@ -249,8 +282,7 @@ def record(sequence: Sequence, options: Options, queries: dict) -> records.Recor
 def read_mask(path: Path, single: bool) -> np.ndarray:
     """Returns a mask file as an index mask uint8 [H, W].
 
-    With `single` everything that is not black is object 1. Otherwise palette indices or gray values
-    are ids; gray masks with only 0 and 255 hold one object.
+    With `single` everything that is not black is object 1. Otherwise see `files.read_mask`.
     """
     if not single:
         return files.read_mask(path)

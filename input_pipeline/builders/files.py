@@ -6,18 +6,21 @@ import csv
 import hashlib
 import importlib
 import io
-import json
+import itertools
 import types
 from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
-from vseg_jax import urls
+from vseg_jax import text_files, urls
 from vseg_jax.index_masks import VOID
+from vseg_jax.input_pipeline.mask_files import index_of
+from vseg_jax.text_files import read_text
 
+FRAMES = (".jpg", ".jpeg", ".png")  # endings of frames, in capitals too
 SHOWN = 3  # names that a message lists; of the rest it gives only the number
 
 
@@ -54,12 +57,10 @@ def read_rows(
       ValueError: no such file, not UTF-8, another header, a row with more or fewer columns.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         raise ValueError(
             f"{path} cannot be read ({error.strerror}); see {urls.DATASETS}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}); download it again") from error
     reader = csv.reader(io.StringIO(text))
     for row in reader:
         where = f"{path}, line {reader.line_num}"
@@ -83,13 +84,12 @@ def read_json(path: Path) -> Any:
       ValueError: no such file, or not JSON; names the path and the position.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return text_files.read_json(path)
     except OSError as error:
         raise ValueError(
             f"{path} cannot be read ({error.strerror}); see {urls.DATASETS}") from error
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); it may be cut off: extract or download "
-                         "it again") from error
+        raise ValueError(f"{error}; it may be cut off: extract or download it again") from error
 
 
 def whole_number(text: str, where: str, what: str) -> int:
@@ -109,7 +109,7 @@ def tidy(text: str, where: str) -> str:
 
 
 def read_image(path: Path) -> tuple[bytes, Image.Image]:
-    """Returns the bytes of an image file and the fully decoded image.
+    """Returns the bytes of an image file and the fully decoded image, turned as its EXIF says.
 
     Uses Pillow because it keeps palette indices and rejects truncated files; OpenCV does neither.
 
@@ -120,6 +120,8 @@ def read_image(path: Path) -> tuple[bytes, Image.Image]:
         data = path.read_bytes()
         image = Image.open(io.BytesIO(data))
         image.load()
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read as an image ({error}); extract or download it again"
@@ -128,23 +130,13 @@ def read_image(path: Path) -> tuple[bytes, Image.Image]:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Returns the index mask uint8 [H, W] of a palette or gray PNG.
-
-    A gray mask with only 0 and 255 holds one object, which gets the id 1.
+    """Returns the index mask uint8 [H, W] of an image file; see `index_of`.
 
     Raises:
-      ValueError: it cannot be read, or has colors instead of indices; names the path.
+      ValueError: it cannot be read, or is not an index mask; names the path.
     """
     _, image = read_image(path)
-    if image.mode not in ("P", "L", "1"):
-        raise ValueError(
-            f"{path} has the mode {image.mode}; index masks are palette or gray PNGs of 8 bits "
-            "(extract it again; programs that save it in color lose the ids)"
-        )
-    values = np.asarray(image).astype(np.uint8)
-    if image.mode == "L" and not ((values > 0) & (values < 255)).any():
-        return (values > 0).astype(np.uint8)
-    return values
+    return index_of(image, str(path))
 
 
 def check_ids(path: Path, mask: np.ndarray, known: Container[int]) -> None:
@@ -171,13 +163,14 @@ def is_whole(path: Path) -> bool:
             tail = file.read()
     except OSError:
         return False
-    if path.suffix == ".png":
+    suffix = path.suffix.lower()
+    if suffix == ".png":
         return head == b"\x89PNG\r\n\x1a\n" and b"IEND" in tail
-    if path.suffix == ".jpg":
+    if suffix in (".jpg", ".jpeg"):
         return head[:2] == b"\xff\xd8" and tail.rstrip(b"\0").endswith(b"\xff\xd9")
-    if path.suffix == ".h5":
+    if suffix == ".h5":
         return head == b"\x89HDF\r\n\x1a\n"
-    if path.suffix == ".mp4":
+    if suffix == ".mp4":
         return head[4:] == b"ftyp"
     return bool(head)
 
@@ -190,21 +183,38 @@ def broken(paths: Sequence[Path], split: str = "") -> list[str]:
     return []
 
 
-def numbered(folder: Path, suffix: str) -> dict[int, Path]:
+def numbered(folder: Path, *suffixes: str) -> dict[int, Path]:
     """Returns {number: path} of the files in a folder that are named by numbers, in order.
 
+    Numbers may have any zeros in front, suffixes any case; hidden files are ignored.
+
     Raises:
-      ValueError: a file with this suffix is not named by a number.
+      ValueError: a file with such a suffix is not named by a number, or two have one number.
     """
-    paths = [p for p in folder.glob(f"*{suffix}") if not p.name.startswith(".")]
-    found = {whole_number(p.stem, str(p), "the file's name"): p for p in paths}
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        number = whole_number(path.stem, str(path), "the file's name")
+        if number in found:
+            raise ValueError(f"{folder} holds {found[number].name} and {path.name}, two files with "
+                             f"the number {number}; leave one")
+        found[number] = path
     return dict(sorted(found.items()))
 
 
-def gaps(numbers: Iterable[int], first: int) -> list[int]:
-    """Returns the numbers that are missing from a sequence that should start at `first`."""
-    present = set(numbers)
-    return [n for n in range(first, max(present, default=first)) if n not in present]
+def gaps(numbers: Iterable[int], first: int | None = None) -> list[int]:
+    """Returns the numbers that are missing from a sequence that should start at `first`.
+
+    None takes any start and the smallest step between numbers: 1, 2, 3 and 0, 5, 10 lack nothing.
+    """
+    present = sorted(set(numbers))
+    if first is None:
+        first = min(present, default=0)
+        step = min((b - a for a, b in itertools.pairwise(present)), default=1)
+    else:
+        step = 1
+    return sorted(set(range(first, max(present, default=first), step)) - set(present))
 
 
 def draw(names: Iterable[str], count: int, seed: int) -> list[str]:

@@ -22,6 +22,7 @@ from vseg_jax import urls
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
+from vseg_jax.text_files import read_text
 
 FPS = 30.0  # of HMDB-51, the origin of the clips
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -127,7 +128,7 @@ def read_listing(source: Path) -> list[Video]:
 def read_samples(path: Path) -> dict[str, set[int]]:
     """Returns {video: frame numbers from 1} of a list in one of the forms of `Options.samples`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except OSError as error:
         raise ValueError(f"the sample list {path} cannot be read ({error.strerror})") from error
     samples: dict[str, set[int]] = {}

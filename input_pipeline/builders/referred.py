@@ -73,7 +73,8 @@ def read(source: Path, split: str, objects: Path | None = None) -> list[Referred
         video = known.get(name, youtube_vos.Video(name, {}, {}, {}, {}))
         if split != "train" or not known:
             video = dataclasses.replace(
-                video, frames=files.numbered(_folder(source, split, "JPEGImages", name), ".jpg"),
+                video, frames=files.numbered(_folder(source, split, "JPEGImages", name),
+                                             *files.FRAMES),
                 masks=files.numbered(_folder(source, split, "Annotations", name), ".png"))
         videos.append(_referred(path, video, listed[name], split == "train", texts.get(name)))
     return videos

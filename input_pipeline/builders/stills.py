@@ -3,7 +3,7 @@
 Layout: `images/**/<name>.{jpg,jpeg,png}` and `masks/**/<name>.png` with the same names, including
 subfolders. Several sets can lie side by side, in subfolders or told apart by how their names begin.
 Masks are palette or gray PNGs whose values are the objects' ids (1 to 254, 255 void);
-gray masks with only 0 and 255 hold one object. The first stage of training mask propagation
+see `mask_files.index_of` for other forms. The first stage of training mask propagation
 generates its clips from them (`PropagationConfig.stills`).
 """
 
@@ -19,8 +19,6 @@ from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
-
-SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +45,19 @@ class Builder(VideoBuilder):
 
 
 def verify(source: Path, options: Options) -> list[str]:
-    """Returns the problems of a folder: images without mask or vice versa, truncated files."""
+    """Returns the problems of a folder: images without mask or vice versa, damaged or bad files."""
     try:
         images, masks = read_folders(source, options)
     except ValueError as error:
         return [str(error)]
     problems = _missing(images, masks)
-    paths = [*images.values(), *masks.values()]
-    return problems + files.broken(paths)
+    problems += files.broken([*images.values(), *masks.values()])
+    for path in filter(files.is_whole, masks.values()):
+        try:
+            files.read_mask(path)
+        except ValueError as error:
+            problems.append(str(error))
+    return problems
 
 
 def read_folders(source: Path, options: Options) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -67,7 +70,7 @@ def read_folders(source: Path, options: Options) -> tuple[dict[str, Path], dict[
     folder = source / options.images
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+        if path.suffix.lower() in files.FRAMES and not path.name.startswith("."):
             name = path.relative_to(folder).with_suffix("").as_posix()
             if not name.startswith(sets):
                 continue
@@ -77,12 +80,13 @@ def read_folders(source: Path, options: Options) -> tuple[dict[str, Path], dict[
             found[name] = path
     if lost := [name for name in sets if not any(path.startswith(name) for path in found)]:
         which = f" whose path begins with '{lost[0]}'" if options.sets else ""
-        raise ValueError(f"there is no image ({', '.join(SUFFIXES)}){which} in {folder}; the "
+        raise ValueError(f"there is no image ({', '.join(files.FRAMES)}){which} in {folder}; the "
                          "options 'images' and 'masks' name the folders below the source, 'sets' "
                          "how the images' paths begin")
     folder = source / options.masks
     masks = {path.relative_to(folder).with_suffix("").as_posix(): path
-             for path in sorted(folder.rglob("*.png")) if not path.name.startswith(".")}
+             for path in sorted(folder.rglob("*"))
+             if path.suffix.lower() == ".png" and not path.name.startswith(".")}
     return found, {name: path for name, path in masks.items() if name.startswith(sets)}
 
 

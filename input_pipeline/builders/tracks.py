@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,7 @@ def _read(path: Path, images: Path) -> tuple[list[Video], tuple[records.Category
         categories = tuple(sorted((records.Category(operator.index(c["id"]), str(c["name"]))
                                    for c in content["categories"]), key=lambda c: c.id))
         names = {c.id: c.name for c in categories}
+        _check_ids(content.get("annotations") or (), path)
         tracks: dict[Any, list[Track]] = {}
         for k, entry in enumerate(content.get("annotations") or ()):
             where = f"{path}, annotation {entry.get('id', k)}"
@@ -109,6 +110,14 @@ def _read(path: Path, images: Path) -> tuple[list[Video], tuple[records.Category
     if len(names) != len(categories) or len(set(names.values())) != len(names):
         raise ValueError(f"{path} lists a category twice: {[(c.id, c.name) for c in categories]}")
     return sorted(videos, key=lambda video: video.name), categories
+
+
+def _check_ids(annotations: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Raises a ValueError if two annotations have one id."""
+    counts = Counter(entry["id"] for entry in annotations)
+    if twice := [number for number, count in counts.items() if count > 1]:
+        raise ValueError(f"{path} has two annotations with the id {twice[0]!r} "
+                         f"({len(twice)} of {len(counts)} ids are used more than once)")
 
 
 def _track(entry: Mapping[str, Any], names: Mapping[int, str], where: str) -> Track:
@@ -219,6 +228,7 @@ def faults(found: Annotations, counts: Mapping[str, int], names: Sequence[str] =
         if odd := [fault for v, t in tracks if (fault := _fault(v, t))]:
             problems.append(f"{split}: objects with bad run-length codes: {len(odd)} of "
                             f"{len(tracks)}, the first: {odd[0]}")
+        problems += [f"{split}: {fault}" for v in videos if (fault := _too_many(v))]
         if odd := [_name(v, t) for v, t in tracks if not any(t.codes)]:
             problems.append(f"{split}: objects that no frame shows (all null): "
                             f"{files.first_names(odd, len(tracks))}; they are left out")
@@ -227,6 +237,15 @@ def faults(found: Annotations, counts: Mapping[str, int], names: Sequence[str] =
 
 def _name(video: Video, track: Track) -> str:
     return f"{video.name} annotation {track.number}"
+
+
+def _too_many(video: Video) -> str:
+    """Returns the error of a video with more objects than an index mask can name, or ''."""
+    count = sum(any(t.codes) and not t.crowd for t in video.tracks)
+    if count < VOID:
+        return ""
+    return (f"{video.file}, video {video.number} ({video.name}) has {count} objects; an index mask "
+            f"names at most {VOID - 1}: leave some out, or cut the video in parts")
 
 
 def _fault(video: Video, track: Track) -> str:
@@ -250,6 +269,8 @@ def record(video: Video, fps: float = 0.0, audio: bytes = b"") -> records.Record
     objects: their pixels are void unless an object covers them. Objects that no frame shows are
     left out.
     """
+    if fault := _too_many(video):
+        raise ValueError(fault)
     frames, masks = [], []
     tracks = [t for t in video.tracks if any(t.codes) and not t.crowd]
     crowds = [t for t in video.tracks if any(t.codes) and t.crowd]

@@ -139,7 +139,7 @@ def _video(path: Path, name: str, entry: dict) -> Video:
         raise ValueError(f'{where} should be {{"objects": {{id: {{"category": ..., "frames": '
                          f"[...]}}}}}}; {error!r}") from error
     return Video(
-        name=name, frames=files.numbered(path.parent / "JPEGImages" / name, ".jpg"),
+        name=name, frames=files.numbered(path.parent / "JPEGImages" / name, *files.FRAMES),
         masks=files.numbered(path.parent / "Annotations" / name, ".png"),
         objects=objects, shown=shown,
     )

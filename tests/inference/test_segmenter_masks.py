@@ -299,10 +299,9 @@ def test_masks_are_read_from_index_images_only(tmp_path):
     assert masks.read_masks(tmp_path / "two.png")[0].max() == 1
     with pytest.raises(ValueError, match=r"holds two\.png; masks in a folder are named by the num"):
         masks.read_masks(tmp_path)
-    for mode in ("RGB", "RGBA", "LA", "I;16"):
-        Image.new(mode, (5, 4)).save(tmp_path / "colors.png")
-        with pytest.raises(ValueError, match=rf"of mode {mode}; a mask is an index PNG .*froma"):
-            masks.read_masks(tmp_path / "colors.png")
+    Image.new("RGB", (5, 4), (9, 8, 7)).save(tmp_path / "colors.png")
+    with pytest.raises(ValueError, match=r"the mask .*colors\.png has the mode RGB and colors"):
+        masks.read_masks(tmp_path / "colors.png")
     data = (tmp_path / "12.png").read_bytes()
     gamma = b"gAMA\0\0"   # PIL raises another error for a part that is too short
     short = struct.pack(">I", 2) + gamma + struct.pack(">I", zlib.crc32(gamma))
@@ -320,3 +319,25 @@ def test_masks_are_read_from_index_images_only(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no PNG"):
         masks.read_masks(tmp_path / "empty")
+
+
+def test_masks_in_a_folder_are_named_as_people_name_them(tmp_path):
+    def frames(*files, names=()):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        for file in files:
+            Image.fromarray(np.ones((4, 5), np.uint8)).save(folder / file, format="PNG")
+        for other in ("._0.png", ".hidden.png", "notes.txt", "Thumbs.db"):
+            (folder / other).write_text("not a mask")
+        return sorted(masks.read_masks(folder, names))
+
+    assert frames("0.png", "00005.PNG", "10.Png") == [0, 5, 10]
+    assert frames("mask 1_0.png", "mask 1_12.png") == [0, 12]
+    assert frames("größe-003.png") == [3]
+    images = ("frame_0001", "frame_0002", "frame_0010")
+    assert frames("frame_0002.png", names=images) == [1]
+    assert frames("mask_10.png", "mask_2.png", names=images) == [1, 2]
+    for files, names, wrong in ((("0.png", "a_1.png"), (), "a_1"), (("3.png",), images, "3"),
+                                (("1.png",), ("a1", "b1"), "1")):
+        with pytest.raises(ValueError, match=rf"holds {wrong}\.png; masks in a folder are named"):
+            frames(*files, names=names)

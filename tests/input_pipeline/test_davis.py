@@ -22,7 +22,7 @@ def build(source, tmp_path, split, **options):
 def test_2016_from_pairs_of_paths(tmp_path):
     source = davis_2016(tmp_path / "davis", {"train": ["cow"], "val": ["dog", "goat"]})
     content = {"_about": "a remark", "dog": {"plain": ["a  dog "], "free": ["the pet"]},
-            "not-here": {"plain": ["x"]}}
+            }
     dataset = build(source, tmp_path, "val", year=2016, queries=queries(tmp_path, content))
     assert [entry.video_id for entry in dataset.index] == ["dog", "goat"]
     record = dataset[0]
@@ -172,3 +172,79 @@ def test_bad_queries(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as error:
         prepare("davis", source, tmp_path / "prepared", {"queries": path})
     assert path in str(error.value)
+
+
+def test_files_named_in_other_ways(tmp_path):
+    source = davis_2017(tmp_path / "davis", {"val": ["car", "dogs-jump"]}, frames=3)
+    images, masks = (source / folder / "480p" for folder in ("JPEGImages", "Annotations"))
+    for t in range(3):   # from 5, every fifth, without zeros, in capitals
+        (images / f"car/{t:05d}.jpg").rename(images / f"car/{5 * t + 5}.JPG")
+        (masks / f"car/{t:05d}.png").rename(masks / f"car/{5 * t + 5:04d}.PNG")
+        Image.open(images / f"dogs-jump/{t:05d}.jpg").save(images / f"dogs-jump/{t:05d}.png")
+        (images / f"dogs-jump/{t:05d}.jpg").unlink()
+    for folder in (images, masks):
+        (folder / "car/._5.png").write_text("hidden")
+    (source / "ImageSets/2017/val.txt").write_bytes("\ufeffcar\r\ndogs-jump\r\n".encode())
+    dataset = build(source, tmp_path, "val", year=0)
+    assert [e.video_id for e in dataset.index] == ["car", "dogs-jump"]
+    assert dataset[0].frames[1] == (images / "car/10.JPG").read_bytes()
+    assert [e.annotated for e in dataset.index] == [(0, 1, 2)] * 2
+    assert verify("davis", source, {"year": "0"}) == []
+    (images / "car/10.JPG").unlink()
+    (masks / "car/0010.PNG").unlink()
+    (masks / "car/0012.PNG").write_bytes((masks / "car/0005.PNG").read_bytes())
+    problems = "\n".join(verify("davis", source, {"year": "0"}))
+    assert "missing frames: 1 of 6" in problems and "car lacks frames" in problems
+    (masks / "car/005.png").write_bytes((masks / "car/0005.PNG").read_bytes())
+    assert "holds 0005.PNG and 005.png, two files with the number 5" in \
+        verify("davis", source, {"year": "0"})[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_text_files_of_windows(tmp_path, encoding):
+    source = davis_2017(tmp_path / "davis", {"val": ["car"]})
+    (source / "ImageSets/2017/val.txt").write_text("car\r\n", encoding=encoding)
+    path = tmp_path / "queries.json"
+    path.write_text('{"car": {"plain": {"1": ["großes Auto"]}}}', encoding=encoding)
+    record = build(source, tmp_path, "val", queries=str(path))[0]
+    assert [e.text for e in record.expressions] == ["großes Auto"]
+    (source / "ImageSets/2017/val.txt").write_bytes("müll".encode("latin-1"))
+    assert "val.txt is not UTF-8 text" in davis.verify(source, davis.Options(), {2017: {}})[0]
+
+
+def test_frames_turned_by_a_camera(tmp_path):
+    source = davis_2017(tmp_path / "davis", {"val": ["car"]}, frames=1)
+    exif = Image.Exif()
+    exif[0x0112] = 6   # to be turned by 90 degrees
+    path = source / "JPEGImages/480p/car/00000.jpg"
+    Image.open(path).transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    record = build(source, tmp_path, "val")[0]
+    assert (record.height, record.width) == (16, 24)
+    assert decode_image(record.frames[0], "car").shape == (16, 24, 3)
+
+
+def test_bad_masks_and_queries_are_found_by_verify_and_prepare(tmp_path):
+    source = davis_2017(tmp_path / "davis", {"val": ["car"]})
+    mask = source / "Annotations/480p/car/00001.png"
+
+    def found(match, **options):
+        problems = davis.verify(source, davis.Options(**options), {2017: {}})
+        assert len(problems) == 1 and match in problems[0]
+        return problems[0]
+
+    soft = np.where(box((16, 24), 0, 0), 255, 0).astype(np.uint8)
+    soft[0, :3] = 20, 90, 160
+    Image.fromarray(soft).save(mask)
+    with pytest.raises(ValueError, match="smooth edges"):
+        prepare("davis", source, tmp_path / "prepared")
+    found("00001.png has the values 20, 90, 160 at the edges of white")
+    for t in range(2):
+        Image.new("P", (24, 16)).save(mask.with_name(f"{t:05d}.png"))
+    found("val: car has no object: no mask has another value than 0 and 255")
+    davis_2017(source, {"val": ["car"]})
+    path = queries(tmp_path, {"cars": {"plain": {"1": ["x"]}}})
+    found("expressions of sequences that no list names: 1 (cars); did you mean car?", queries=path)
+    with pytest.warns(UserWarning, match="no list names: 1 .cars.; did you mean car?"):
+        prepare("davis", source, tmp_path / "prepared", {"queries": path})
+    path = queries(tmp_path, {"car": {"plain": {"3": ["x"]}}})
+    found("there is no object 3", queries=path)

@@ -111,6 +111,7 @@ def test_another_folder_and_two_years_mixed(tmp_path):
     (lambda c: c["videos"][0].pop("height"), "video 7: not the form .* KeyError"),
     (lambda c: c["videos"][0].update(height="12"), "video 7: not the form .* TypeError"),
     (lambda c: c["videos"].append(c["videos"][0]), r"lists videos twice: 1 of 4 \(vid0\)"),
+    (lambda c: c["annotations"].append(c["annotations"][0]), "two annotations with the id"),
     (lambda c: c["annotations"][0].pop("segmentations"), "annotation 100: not the form .* KeyErr"),
     (lambda c: c["annotations"][0].update(segmentations=[None] * 5),
      "annotation 100 has 5 segmentations, but its video has 3 frames; expected is one per frame"),
@@ -124,6 +125,22 @@ def test_damaged_annotations(tmp_path, edit, message):
     source = youtube_vis(tmp_path / "vis")
     change(source, edit)
     with pytest.raises(ValueError, match=message):
+        prepare("youtube_vis", source, tmp_path / "data", {"dev": 0})
+
+
+def test_more_objects_than_a_mask_can_name(tmp_path):
+    source = youtube_vis(tmp_path / "vis", train=1)
+    code = runs(box(OVIS_SIZE, 0, 0, 4))
+
+    def edit(content):
+        first = content["annotations"][0]
+        content["annotations"] = [
+            first | {"id": k, "segmentations": [code, None, None]} for k in range(255)]
+
+    change(source, edit)
+    [problem] = builder.verify(source, builder.Options(), {"train": 1, "valid": 1})
+    assert "(vid0) has 255 objects; an index mask names at most 254" in problem
+    with pytest.raises(ValueError, match="has 255 objects"):
         prepare("youtube_vis", source, tmp_path / "data", {"dev": 0})
 
 

@@ -92,7 +92,7 @@ def test_what_is_missing_is_named(source, tmp_path):
      r"video1/00005\.png is 16x20 .* is 16x24"),
     (lambda s: palette_png(s / "train/Annotations/video1/00005.png", 7 * box((16, 24), 0, 0)),
      r"video1/00005\.png has the ids \[7\]"),
-    (lambda s: Image.new("RGB", (24, 16)).save(s / "train/Annotations/video1/00005.png"),
+    (lambda s: Image.new("RGB", (24, 16), "red").save(s / "train/Annotations/video1/00005.png"),
      "has the mode RGB"),
     (lambda s: cut(s / "train/meta.json"), r"train/meta\.json is not JSON"),
     (lambda s: write(s / "train/meta.json", "[]"), r"train/meta\.json should hold"),

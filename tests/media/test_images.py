@@ -14,7 +14,7 @@ def save(path, value, size=(4, 6), mode="RGB"):
 
 
 def test_images_come_in_the_order_of_their_numbers(tmp_path):
-    names = ["10.PNG", "2.png", "1.jpg", "002.jpeg", "frame_1.png", "Frame_12.JPG", "frame_3.png"]
+    names = ["10.PNG", "2.png", "1.jpg", "002.jpeg", "frame_1.TIF", "Frame_12.JPG", "frame_3.webp"]
     for value, name in enumerate(names):
         save(tmp_path / name, 20 * value)
     for other in (".hidden.png", "notes.txt", "._2.png", "Thumbs.db"):

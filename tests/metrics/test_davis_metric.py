@@ -300,6 +300,17 @@ def test_masks_of_davis_2016(tmp_path):
     assert read_index(tmp_path / "void" / "00000.png").max() == 255
 
 
+def test_hidden_files_and_lists_of_windows(folders, capsys, tmp_path):
+    truth, predictions = folders
+    (truth / "void" / "._00000.png").write_text("hidden")
+    arguments = ["--truth", truth, "--predictions", predictions, "--sequences"]
+    for encoding in ("utf-8-sig", "utf-16"):
+        (tmp_path / "list.txt").write_text("void\r\n", encoding=encoding)
+        assert main([str(a) for a in (*arguments, tmp_path / "list.txt")]) == 0
+    (tmp_path / "list.txt").write_bytes("müll".encode("latin-1"))
+    assert "list.txt is not UTF-8 text" in run(capsys, *arguments, tmp_path / "list.txt")
+
+
 def test_expressions_lie_a_folder_deeper(tmp_path):
     masks = np.stack([square(2, 2, value=255)] * 3)
     for folder in ("truth", "predictions"):

@@ -51,7 +51,7 @@ def predict_to_folder(
 
     Args:
       segmenter: the model to use.
-      video: path of a video file or of a folder of .jpg and .png images.
+      video: path of a video file or of a folder of images.
       output: path of the folder; it must not exist, or be empty.
       query: the referring expression, for models that take a query.
       mask: for models that take mask prompts: the first frame's index PNG, or a folder of index

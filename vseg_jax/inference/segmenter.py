@@ -140,7 +140,7 @@ class Segmenter:
         as the model looks ahead.
 
         Args:
-          video: a file, a folder of .jpg and .png images, uint8 RGB frames [T, H, W, 3], or any
+          video: a file, a folder of images, uint8 RGB frames [T, H, W, 3], or any
             iterable of frames [H, W, 3].
           query: a referring expression that names the object; one that is too long is cut, with a
             warning.

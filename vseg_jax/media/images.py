@@ -15,13 +15,14 @@ from PIL import Image, ImageOps
 from vseg_jax.media.video import Video, size_text
 
 FPS = 25.0  # of images, which do not say it
-_FRAMES = (".jpg", ".jpeg", ".png")
+_FRAMES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 class ImageFolder:
-    """A folder of JPEG and PNG images as an iterable of uint8 [H, W, 3] RGB frames, upright.
+    """A folder of images as an iterable of uint8 [H, W, 3] RGB frames, upright.
 
-    Of 16-bit RGB the upper 8 bits of each channel are read; gray of more than 8 bits is refused.
+    The images are JPEG, PNG, BMP, TIFF or WebP files, whatever the case of their endings. Of 16-bit
+    RGB the upper 8 bits of each channel are read; gray of more than 8 bits is refused.
 
     The order is that of the numbers in the names: 2.jpg comes before 10.jpg. Hidden files, and
     files of other types, are ignored.
@@ -44,7 +45,7 @@ class ImageFolder:
         self._files = sorted(files, key=_natural)
         if not files:
             raise ValueError(f"the folder {self.path} holds no image; a video is a file, or a "
-                             "folder of .jpg and .png images, one per frame")
+                             "folder of images (.jpg, .png, ...), one per frame")
         for before, after in zip(self._files, self._files[1:], strict=False):
             if before.stem == after.stem:
                 raise ValueError(f"{self.path} holds {before.name} and {after.name}; name a folder "

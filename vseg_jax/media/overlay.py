@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from vseg_jax.index_masks import VOID
+from vseg_jax.index_masks import VOID, palette
 
 # Distinct from one another in hue and lightness, and from most natural scenes.
 COLORS = np.array([
@@ -164,18 +164,6 @@ def _lines(text: str, font: ImageFont.FreeTypeFont, room: int) -> list[str]:
                 lines.append("")
             lines[-1] += letter
     return lines
-
-
-@functools.cache
-def palette() -> tuple[int, ...]:
-    """Returns the palette of DAVIS' and PASCAL VOC's index PNGs in PIL's layout: r, g, b, r, ..."""
-    values = []
-    for index in range(256):
-        for channel in range(3):
-            # Bits `channel`, `channel` + 3, ... of the index become the channel's highest bits.
-            value = sum(((index >> (3 * place + channel)) & 1) << (7 - place) for place in range(3))
-            values.append(value)
-    return tuple(values)
 
 
 def save_index(path: str | os.PathLike, index: UInt8[np.ndarray, "H W"]) -> None:

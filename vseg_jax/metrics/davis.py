@@ -41,6 +41,7 @@ from vseg_jax.arguments import Parser
 from vseg_jax.index_masks import VOID
 from vseg_jax.metrics.command import print_scores
 from vseg_jax.metrics.jf import score
+from vseg_jax.text_files import read_text
 
 BINS = 4   # of the decay: quarters of the frames
 
@@ -285,7 +286,7 @@ def score_folders(
             raise ValueError(f"{folder} is not a folder; it must hold <sequence>/<frame>.png")
     if sequences is None:
         sequences = sorted({path.parent.relative_to(truth).as_posix()
-                            for path in truth.rglob("*.png")} - {"."})
+                            for path in truth.rglob("[!.]*.png")} - {"."})
     sequences = list(sequences)
     if not sequences:
         raise ValueError(f"{truth} holds no sequence; it must have {truth}/<sequence>/<frame>.png")
@@ -320,7 +321,7 @@ def _prediction(path: Path, truth: np.ndarray, truth_path: Path) -> np.ndarray:
 
 
 def _frames(folder: Path) -> list[Path]:
-    paths = sorted(folder.glob("*.png"))
+    paths = sorted(folder.glob("[!.]*.png"))   # without the hidden files of macOS
     if not paths:
         raise ValueError(f"the ground truth has no mask in {folder}; it must hold <frame>.png")
     return paths
@@ -365,7 +366,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     options = parser.parse_args(None if arguments is None else list(arguments))
 
     def score_saved() -> dict[str, Any]:
-        names = Path(options.sequences).read_text().split() if options.sequences else None
+        names = read_text(options.sequences).split() if options.sequences else None
         return score_folders(options.truth, options.predictions, sequences=names,
                              protocol=options.protocol,
                              official_overflow=options.official_overflow)

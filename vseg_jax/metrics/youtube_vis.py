@@ -36,6 +36,7 @@ from vseg_jax.arguments import Parser
 from vseg_jax.metrics.command import print_scores
 from vseg_jax.metrics.track_matching import MOST, Group, curves
 from vseg_jax.run_lengths import Spans
+from vseg_jax.text_files import read_text
 
 AREAS = {  # pixels; both ends belong to a range
     "all": (0.0, 1e10), "small": (0.0, 128.0**2), "medium": (128.0**2, 256.0**2),
@@ -275,7 +276,7 @@ def _by_video(
 
 def _read_json(path: str | Path) -> Any:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as JSON: {error}") from None
 
@@ -290,7 +291,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     options = parser.parse_args(None if arguments is None else list(arguments))
 
     def score_saved() -> dict[str, float]:
-        videos = Path(options.videos).read_text().split() if options.videos else None
+        videos = read_text(options.videos).split() if options.videos else None
         return score_files(options.truth, options.predictions, videos)
 
     return print_scores(score_saved)

@@ -8,6 +8,7 @@ enter. `ids` are those of the objects in the slots; 0 is a slot that is free aga
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -17,54 +18,74 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vseg_jax.index_masks import VOID
+from vseg_jax.input_pipeline.mask_files import RECIPE, index_of
 from vseg_jax.media.images import read_image
-
-_INDEX_PNG = ("a mask is an index PNG (gray or palette), 0 for background and an object's id on "
-              "its pixels: PIL.Image.fromarray(index.astype('uint8')).save('mask.png')")
 
 
 def read_masks(
     path: str | os.PathLike, names: Sequence[str] = ()
 ) -> dict[int, UInt8[np.ndarray, "H W"]]:
-    """Returns masks by frame number: of a PNG for frame 0, of a folder from its `<number>.png`.
+    """Returns masks by frame number: of a file for frame 0, of a folder from its PNGs.
+
+    The PNGs of a folder end in the number of their frame: 00030.png, or mask_30.png if the names of
+    all begin alike. Hidden files are ignored.
 
     Args:
       path: the file or folder.
       names: of the frames, if they are images; each mask in a folder then has the name of its
-        image.
+        image, or ends in the same number.
 
     Raises:
-      ValueError: the file does not exist, is not an image or has colors; a file in the folder does
-        not name a frame, or two name the same one.
+      ValueError: the file does not exist or is not an index mask; a file in the folder does not
+        name a frame, or two name the same one.
     """
     path = Path(path)
     if not path.is_dir():
-        return {0: _read_png(path)}
-    files = sorted(path.glob("*.png"))
-    numbers = {name: number for number, name in enumerate(names)}
-    wrong = [f.name for f in files if (f.stem not in numbers if names else not f.stem.isdecimal())]
+        return {0: _read_file(path)}
+    files = sorted(f for f in path.iterdir()
+                   if f.suffix.lower() == ".png" and not f.name.startswith("."))
+    numbers = _frame_numbers([f.stem for f in files], names)
+    wrong = [f.name for f, number in zip(files, numbers, strict=True) if number is None]
     if wrong or not files:
         wanted = (f"as the image of their frame: {names[0]}.png" if names else
                   "by the number of their frame: 00000.png, 00030.png")
         raise ValueError(f"{path} holds {wrong[0] if wrong else 'no PNG'}; masks in a folder are "
                          f"named {wanted}")
     of_frame: dict[int, Path] = {}
-    for file in files:
-        number = numbers[file.stem] if names else int(file.stem)
+    for file, number in zip(files, numbers, strict=True):
+        assert number is not None
         if number in of_frame:
             raise ValueError(f"{path} holds {of_frame[number].name} and {file.name}, two masks of "
                              f"frame {number}; leave one")
         of_frame[number] = file
-    return {number: _read_png(file) for number, file in of_frame.items()}
+    return {number: _read_file(file) for number, file in of_frame.items()}
 
 
-def _read_png(path: Path) -> UInt8[np.ndarray, "H W"]:
+def _frame_numbers(stems: Sequence[str], names: Sequence[str]) -> list[int | None]:
+    """Returns the frame that each mask's name means, None where it means none; see `read_masks`."""
+    ends = _end_numbers(stems)
+    if not names:
+        return ends
+    by_name = {name: frame for frame, name in enumerate(names)}
+    of_images = _end_numbers(names)
+    by_end: dict[int | None, int] = {}
+    if len({*of_images} - {None}) == len(names):   # numbered throughout
+        by_end = {number: frame for frame, number in enumerate(of_images)}
+    return [by_name.get(stem, by_end.get(end)) for stem, end in zip(stems, ends, strict=True)]
+
+
+def _end_numbers(names: Sequence[str]) -> list[int | None]:
+    """Returns the number at the end of each name; None where the text before it is not that of the
+    others (of the shortest one)."""
+    parts = [re.fullmatch(r"(.*?)([0-9]+)", name) for name in names]
+    shortest = min((part[1] for part in parts if part), key=len, default="")
+    return [int(part[2]) if part and part[1] == shortest else None for part in parts]
+
+
+def _read_file(path: Path) -> UInt8[np.ndarray, "H W"]:
     if not path.is_file():
         raise ValueError(f"there is no mask {path}")
-    image = read_image(path)
-    if image.mode not in ("P", "L", "1"):
-        raise ValueError(f"the mask {path} is an image of mode {image.mode}; {_INDEX_PNG}")
-    return np.asarray(image).astype(np.uint8)
+    return index_of(read_image(path), f"the mask {path}")
 
 
 def check_mask(
@@ -81,7 +102,7 @@ def check_mask(
     mask, name = np.asarray(mask), f"the mask of frame {frame}"
     if mask.ndim != 2:
         colors = "; this is an image with colors" if mask.ndim == 3 else ""
-        raise ValueError(f"{name} is {mask.dtype} {mask.shape}{colors}: {_INDEX_PNG}")
+        raise ValueError(f"{name} is {mask.dtype} {mask.shape}{colors}: {RECIPE}")
     if mask.dtype.kind not in "biu":
         raise ValueError(f"{name} is {mask.dtype}; a mask holds integers: 0 for background and an "
                          "object's id on its pixels")
