@@ -112,6 +112,9 @@ def test_adaptation_and_static_memory_are_switches_of_the_evaluation(trained):
                                "--config.evaluation.save=True")
         assert code == 0, err
         assert len(list(saved.glob(f"{folders}/*.png"))) == 2 * 4
+        adapted = json.loads(saved.with_suffix(".json").read_text())["adaptation"]
+        assert (adapted is None) == (folders == "*/1")
+        assert not adapted or 0 < adapted["L_obj"]["before"] < 1
     assert json.loads(saved.with_suffix(".json").read_text())["protocol"] == "ovis"
 
 

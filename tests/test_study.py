@@ -83,7 +83,7 @@ def test_studies_with_cells_in_common_share_a_workdir(tmp_path):
     assert sorted(p.name for p in tmp_path.glob("*.md")) == ["few.md", "more.md"]
 
 
-@pytest.mark.parametrize("column", ["unseen/iou", "test/preserved"])
+@pytest.mark.parametrize("column", ["unseen/iou", "test/preserved", "test/preserved/before"])
 def test_a_dataset_left_out_or_a_score_of_nothing_leaves_its_column_empty(tmp_path, column):
     study = StudyConfig(STUDY.rows, {**STUDY.columns, "other": column}, baseline="plain")
     assert "| plain | 3 | 51.0 ± 1.0 |  |" in run("few", study, tmp_path, {}, Runs())

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -205,6 +206,41 @@ def test_videos_without_ground_truth():
     np.testing.assert_array_equal(predictions["two"][2], squares(3, (2,))[2])
     [first, _] = propagation.predict_videos(Follower(), dataset, entering=False, progress=False)
     assert {i for _, index in first[1] for i in np.unique(index)} == {0, 1}
+
+
+def test_the_score_of_each_object_and_its_video():
+    result = evaluate(Follower(copies=True), [
+        record("still", squares(4, (1, 2), step=0)), record("one", squares(4, (1,)))])
+    assert result["sample_iou"] == pytest.approx([1, 1, (36 / 60 + 24 / 72) / 2], abs=1e-5)
+    assert result["sample_video"] == [0, 0, 1] and result["adaptation"] is None
+
+
+class Adapted(Follower):
+    """Streams with a report on two steps; that of the second stream collapsed."""
+
+    def start_many(self, frames, queries=None, masks=None):
+        session = super().start_many(frames, queries, masks)
+        curves = np.zeros((len(frames), 3, 4))   # streams, steps and slots, of which some are empty
+        curves[0, :, :2] = np.array([[0.5, 0.3], [0.9, 0.9], [0.1, 0.2]])
+        curves[1:, :, 0] = 0.2, 0.1, 0.0
+        session.adaptation = SimpleNamespace(
+            objects=curves, background=curves / 2, collapsed=np.arange(len(frames)) == 1)
+        return session
+
+
+def test_the_losses_of_the_adaptation_by_hand(capsys):
+    davis = evaluate(Adapted(), [record("one", squares(4))])
+    assert davis["adaptation"] == {
+        "L_obj": {"before": pytest.approx(0.4), "after": pytest.approx(0.15)},
+        "L_bg": {"before": pytest.approx(0.2), "after": pytest.approx(0.075)}, "collapsed": 0}
+    alone = evaluate(Adapted(), [record("one", squares(4))], protocol="ovis")["adaptation"]
+    # The trained keys of the second object are used, so nothing has changed for it.
+    assert alone["L_obj"] == {"before": pytest.approx(0.35), "after": pytest.approx(0.15)}
+    assert alone["collapsed"] == 0.5
+    region_scores.report({"toy-val": davis})
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "toy-val: adaptation to the first frame: L_obj 40.0 -> 15.0, L_bg 20.0 -> 7.5, "
+        "collapsed 0.0")
 
 
 def test_a_table_of_results(capsys):

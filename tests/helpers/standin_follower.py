@@ -27,6 +27,8 @@ class Follower(Segmenter):
 
 
 class Streams:
+    adaptation = None
+
     def __init__(self, owner, frames, masks):
         self.owner, self.known, self.masks = owner, [{} for _ in frames], masks
         self._learn(frames, masks)

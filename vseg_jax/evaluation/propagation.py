@@ -12,14 +12,14 @@ Scores are those of `vseg_jax.metrics.davis`, over the annotated frames at their
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from vseg_jax.evaluation import runner
+from vseg_jax.evaluation import adaptation, runner
 from vseg_jax.evaluation.region_scores import gather_scores
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.records import (
@@ -60,9 +60,11 @@ def evaluate(
       progress: whether to show a progress bar.
 
     Returns:
-      `protocol`; `DavisMetric.result()`; and from `Clock`, for all objects of a video together,
-      `frames_per_second` (from each video's third frame on), `seconds_per_frame` (their median) and
-      `seconds_to_start` (the median over videos); None where there was no such frame.
+      `protocol`; `DavisMetric.result()`; `sample_iou` and `sample_video`, J of each object and the
+      number of its video; `adaptation`, see `vseg_jax.evaluation.adaptation.means`; and from
+      `Clock`, for all objects of a video together, `frames_per_second` (from each video's third
+      frame on), `seconds_per_frame` (their median) and `seconds_to_start` (the median over videos);
+      None where there was no such frame.
 
     Raises:
       ValueError: a video has no object in its first mask or no frame to score, or more objects than
@@ -74,6 +76,7 @@ def evaluate(
     for entry in dataset.index:
         _check(entry, protocol, f"{dataset.name} video {entry.video_id}", scored=True)
     metric, clock = DavisMetric(protocol, skip_absent=skip_absent), runner.Clock()
+    adapted: list[adaptation.Row] = []
     work = [(i, streams) for i in runner.shard(len(dataset))
             for streams in _streams(dataset.index[i], protocol, at_once)]
     total = sum(dataset.index[i].length for i, _ in work)
@@ -81,15 +84,25 @@ def evaluate(
         for i, streams in work:
             record, where = dataset[i], f"{dataset.name} video {dataset.index[i].video_id}"
             prompts = _prompts(dataset.index[i], record, streams, protocol, where)
-            for frame, masks in propagate(segmenter, record, prompts, where, clock):
+            for frame, masks in propagate(segmenter, record, prompts, where, clock, adapted):
                 for number, mask in zip(streams, masks, strict=True):
                     _score(metric, record, frame, number, mask, where)
                     if run.folder:
                         _save(run.folder / record.video_id, frame, number, mask)
                 run.bar.update()
-        result = {"protocol": protocol, **gather_scores(metric, clock, dataset.index)}
+        scores = gather_scores(metric, clock, dataset.index)
+        result = {"protocol": protocol, **scores, **_samples(scores["sequences"], dataset.index),
+                  "adaptation": adaptation.means(adapted)}
         run.write(result)
     return result
+
+
+def _samples(sequences: Mapping[str, Any], index: Sequence[IndexEntry]) -> dict[str, list]:
+    """Returns J of each object and the number of its video."""
+    objects = [(i, found["J"]["mean"]) for i, entry in enumerate(index)
+               for found in sequences[entry.video_id].values()]
+    return {"sample_iou": [round(j, 5) for _, j in objects],
+            "sample_video": [i for i, _ in objects]}
 
 
 def predict_videos(
@@ -123,7 +136,7 @@ def predict_videos(
 
 def propagate(
     segmenter: Segmenter, record: Record, prompts: dict[int, list[np.ndarray]], where: str,
-    clock: runner.Clock | None = None,
+    clock: runner.Clock | None = None, adapted: list[adaptation.Row] | None = None,
 ) -> Iterator[tuple[int, list[UInt8[np.ndarray, "H W"]]]]:
     """Yields each frame's number and the index masks of all streams, empty before the first prompt.
 
@@ -133,6 +146,7 @@ def propagate(
       prompts: frame number -> index mask for each stream; all streams start at the first of them.
       where: the video, for error messages.
       clock: gets the time of each prediction.
+      adapted: gets `vseg_jax.evaluation.adaptation.rows` of the first frame.
 
     Raises:
       ValueError: a frame cannot be decoded, or the model cannot take a mask.
@@ -150,6 +164,8 @@ def propagate(
             if session is None:
                 session = segmenter.start_many(images, masks=prompts[t])
                 predictions = session.first
+                if adapted is not None:
+                    adapted += adaptation.rows(session.adaptation, prompts[t])
             else:
                 predictions = session.step(images, prompts.get(t))
         except ValueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vseg_jax.evaluation import adaptation
 from vseg_jax.evaluation.runner import Clock, gather, print_table
 from vseg_jax.input_pipeline.records import IndexEntry
 from vseg_jax.metrics.davis import DavisMetric
@@ -28,7 +29,7 @@ def gather_scores(
 
 
 def report(results: Mapping[str, Mapping[str, Any]]) -> None:
-    """Prints a table of {dataset: scores of an evaluation}, in percent."""
+    """Prints a table of {dataset: scores of an evaluation}, in percent; and of an adaptation."""
     print_table(HEADINGS, {
         name: [100 * result["J&F"],
                *(100 * result[letter][key]
@@ -36,3 +37,6 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> None:
                result["frames_per_second"]]
         for name, result in results.items()
     })
+    for name, result in results.items():
+        if adapted := result.get("adaptation"):
+            print(f"{name}: {adaptation.text(adapted)}")

@@ -107,11 +107,17 @@ def _head(headings: list[str]) -> str:
 
 
 def _look_up(scores: Any, path: str, file: Path) -> float:
-    """Returns the value at a path; NaN where its dataset was not evaluated or nothing counts."""
+    """Returns the value at a path; NaN where its dataset was not evaluated or nothing counts.
+
+    Raises:
+      ValueError: the scores of the dataset lack the path, or it is not that of a number.
+    """
     dataset, *_ = path.split("/")
     if dataset not in scores:
         return math.nan
     for key in path.split("/"):
+        if scores is None:   # nothing of this kind was measured
+            return math.nan
         if not isinstance(scores, Mapping) or key not in scores:
             known = ", ".join(scores) if isinstance(scores, Mapping) else scores
             raise ValueError(f"{file} has no '{path}': at '{key}' there is {known}")
