@@ -37,6 +37,7 @@ BUILDERS = {
     "avis": "vseg_jax.input_pipeline.builders.avis",
     "coco": "vseg_jax.input_pipeline.builders.coco",
     "stills": "vseg_jax.input_pipeline.builders.stills",
+    "cutouts": "vseg_jax.input_pipeline.builders.cutouts",
 }
 
 

@@ -48,6 +48,7 @@ class Options:
     resolution: str = "480p"  # folder below JPEGImages, Annotations and ImageSets (2016)
     queries: str = ""  # JSON file: {sequence: {style: [texts] or {object id: [texts]}}}
     holdout: tuple[str, ...] = ()  # sequences of train that are the split "holdout" instead
+    sequences: tuple[str, ...] = ()  # only these of all splits; () takes all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Builder(VideoBuilder):
 
     def splits(self) -> dict[str, Iterable[records.Record]]:
         """Returns the records of every split; see `VideoBuilder.splits`."""
-        lists = _held_out(read_lists(self.source, self.options), self.options.holdout)
+        listed = _held_out(read_lists(self.source, self.options), self.options.holdout)
+        lists = _only(listed, self.options.sequences)
         problems = [p for split, found in lists.items() for p in _missing(split, found)]
         if problems:
             raise ValueError(
@@ -74,7 +76,7 @@ class Builder(VideoBuilder):
                 "again, or remove the sequences from the list"
             )
         queries = read_queries(Path(self.options.queries)) if self.options.queries else {}
-        if unknown := _unknown(queries, lists, self.options.queries):
+        if unknown := _unknown(queries, listed, self.options.queries):
             warnings.warn(unknown, stacklevel=2)
         return {
             split: (record(s, self.options, queries.get(s.name, {})) for s in found)
@@ -88,7 +90,7 @@ def verify(
     """Returns the problems of a download: counts, missing and damaged files, bad masks, queries."""
     try:
         lists = read_lists(source, options)
-        _held_out(lists, options.holdout)
+        _only(_held_out(lists, options.holdout), options.sequences)
         queries = read_queries(Path(options.queries)) if options.queries else {}
     except ValueError as error:
         return [str(error)]
@@ -169,6 +171,22 @@ def _held_out(
     if not rest:
         raise ValueError("the option 'holdout' names all sequences of train; leave some to train")
     return {**lists, "train": rest, HOLDOUT: [s for s in train if s.name in names]}
+
+
+def _only(lists: dict[str, list[Sequence]], names: tuple[str, ...]) -> dict[str, list[Sequence]]:
+    """Returns the named sequences alone, without splits that have none of them.
+
+    Raises:
+      ValueError: no split has such a sequence.
+    """
+    if not names:
+        return lists
+    known = sorted({s.name for found in lists.values() for s in found})
+    if lost := [name for name in names if name not in known]:
+        raise ValueError(f"the option 'sequences' names {', '.join(lost)}, which no list has; "
+                         f"there are {', '.join(known)}")
+    return {split: kept for split, found in lists.items()
+            if (kept := [s for s in found if s.name in names])}
 
 
 def _read_list(path: Path, source: Path, options: Options) -> list[Sequence]:

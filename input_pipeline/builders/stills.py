@@ -38,10 +38,8 @@ class Builder(VideoBuilder):
 
     def splits(self) -> dict[str, Iterable[records.Record]]:
         """Returns the records of every split; see `VideoBuilder.splits`."""
-        images, masks = read_folders(self.source, self.options)
-        if problems := _missing(images, masks):
-            raise ValueError(f"the stills in {self.source} are incomplete: {'; '.join(problems)}")
-        return {"train": (record(name, path, masks[name]) for name, path in images.items())}
+        pairs = read_pairs(self.source, self.options)
+        return {"train": (record(name, *paths) for name, paths in pairs.items())}
 
 
 def verify(source: Path, options: Options) -> list[str]:
@@ -88,6 +86,18 @@ def read_folders(source: Path, options: Options) -> tuple[dict[str, Path], dict[
              for path in sorted(folder.rglob("*"))
              if path.suffix.lower() == ".png" and not path.name.startswith(".")}
     return found, {name: path for name, path in masks.items() if name.startswith(sets)}
+
+
+def read_pairs(source: Path, options: Options) -> dict[str, tuple[Path, Path]]:
+    """Returns {name: (image, mask)}.
+
+    Raises:
+      ValueError: see `read_folders`; an image without a mask, or a mask without an image.
+    """
+    images, masks = read_folders(source, options)
+    if problems := _missing(images, masks):
+        raise ValueError(f"the stills in {source} are incomplete: {'; '.join(problems)}")
+    return {name: (path, masks[name]) for name, path in images.items()}
 
 
 def _missing(images: dict[str, Path], masks: dict[str, Path]) -> list[str]:

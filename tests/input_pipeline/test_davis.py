@@ -58,6 +58,16 @@ def test_training_sequences_kept_aside(tmp_path):
     assert "which the list of train lacks" in problems[0]
 
 
+def test_some_sequences_of_a_download(tmp_path):
+    source = davis_2017(tmp_path / "davis", {"train": ["cow"], "val": ["dogs-jump", "car"]})
+    assert [e.video_id for e in build(source, tmp_path, "val", sequences=("car",)).index] == ["car"]
+    with pytest.raises(ValueError, match="train"):   # a split without any of them is left out
+        build(source, tmp_path, "train", sequences=("car",))
+    with pytest.raises(ValueError, match=r"'sequences' names dog, .* there are car, cow, dogs"):
+        build(source, tmp_path, "val", sequences=("dog", "car"))
+    assert "which no list has" in davis.verify(source, davis.Options(sequences=("dog",)))[0]
+
+
 def test_2017_palette_ids_and_first_frame_only_in_test_dev(tmp_path):
     source = davis_2017(tmp_path / "davis", {"val": ["dogs-jump"], "test-dev": ["car"]})
     content = {"dogs-jump": {"plain": {"1": ["left dog"], "2": ["right dog", "the last"]}}}
