@@ -22,8 +22,8 @@ from vseg_jax.models.cvls.filter import LEAKY_SLOPE
 
 BUILT = {
     "backbone_norm": "batch", "sem": True, "fpn": True, "fpn_upsample": "bilinear",
-    "text_attention": "tanh", "lcf": True, "ccl": True, "rhic": True, "rhic_wrong_only": False,
-    "pos_weight": 1.0, "dtype": "float32",
+    "text_attention": "tanh", "normalize": True, "lcf": True, "ccl": True, "rhic": True,
+    "rhic_wrong_only": False, "pos_weight": 1.0, "dtype": "float32",
 }
 
 
@@ -152,11 +152,11 @@ class Cvls(nn.Module):
         """Maps frames [B, T, H, W, 3] to logits [B T, H, W] and [B T, h, w], F and l."""
         mean, deviation = (torch.tensor(x) for x in IMAGENET)
         x = ((frames.flatten(0, 1).float() / 255 - mean) / deviation).permute(0, 3, 1, 2)
-        sentence = self.text(tokens, valid)
+        sentence = scaled(self.text(tokens, valid), 1)
         gate = self.filter["squeeze"](sentence)
         gate = self.filter["excite"](F.leaky_relu(gate, LEAKY_SLOPE)).sigmoid()
         times = frames.shape[1]
-        features = self.pyramid(self.visual["resnet"](x))
+        features = scaled(self.pyramid(self.visual["resnet"](x)), 1)
         features = features * gate.repeat_interleave(times, 0)[..., None, None]
         coarse = self.decoder(features, sentence.repeat_interleave(times, 0))
         return resize(coarse, frames.shape[2:4])[:, 0], coarse[:, 0], features, sentence
@@ -195,6 +195,11 @@ class Cvls(nn.Module):
             queries, objects.view(*shape, c.projection_dim), (area > 0).view(shape), c.tau
         )
         return (1 - c.lambda_ccl) * each[seen].mean() + c.lambda_ccl * contrast
+
+
+def scaled(x: Tensor, axis: int) -> Tensor:
+    """Divides by the root mean square over the channels, as Flax's RMSNorm without a scale."""
+    return x * (x.square().mean(axis, keepdim=True) + 1e-6).rsqrt()
 
 
 def hardest(cover: Tensor, degree: Tensor, share: float) -> Tensor:

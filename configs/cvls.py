@@ -71,8 +71,8 @@ def _davis() -> ConfigDict:
     )
     config.text.tokenizer = "words"
     config.model = section(
-        CvlsConfig, backbone_norm="frozen", vocabulary=256, word_width=64, lstm_width=64,
-        channels=64, projection_hidden=128, projection_dim=64,
+        CvlsConfig, backbone_norm="frozen", vocabulary=256, word_width=64, word_init="normal",
+        lstm_width=64, channels=64, projection_hidden=128, projection_dim=64,
     )
     config.train.groups = (("^visual/", 0.0),)
     return config
@@ -83,7 +83,8 @@ def _shapes() -> ConfigDict:
     config.clip = section(ClipConfig, length=2, stride=3, target=0, height=48, width=48)
     config.model = section(
         CvlsConfig, backbone="resnet18", resnet_width=16, vocabulary=256, word_width=64,
-        lstm_width=32, channels=32, max_objects=8, projection_hidden=64, projection_dim=32,
+        word_init="normal", lstm_width=32, channels=32, max_objects=8, projection_hidden=64,
+        projection_dim=32,
     )
     return config
 

@@ -153,3 +153,11 @@ def test_outputs_and_gradients_equal_pytorch(name):
     np.testing.assert_allclose(states, golden["states"], atol=1e-5)
     np.testing.assert_allclose(last, golden["last"], atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), ours, gradients)
+
+
+def test_words_start_as_one_hot_vectors():
+    words = WordEmbedding(5, 3, one_hot=True)
+    vectors, _ = words.init_with_output(jax.random.key(0), jnp.arange(5)[None])
+    np.testing.assert_array_equal(
+        vectors[0], [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    )

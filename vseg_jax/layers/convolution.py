@@ -19,6 +19,8 @@ from jaxtyping import Array, Float
 Triple = tuple[int, int, int]
 # He et al. 2015 for layers followed by a ReLU, as torchvision's ResNet initializes.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# For layers without one, which keeps the variance; the public code of FPN initializes so.
+fan_in_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 # PyTorch's default for convolutions and linear layers, which public code mostly leaves as it is.
 torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
@@ -31,6 +33,7 @@ class Conv1x1(nn.Module):
       strides: one for each axis between the batch and the channels, or () for 1 everywhere.
       use_bias: whether to add a bias.
       dtype: of the computation; parameters stay float32.
+      kernel_init: initializer of the kernel.
 
     Parameters: `kernel` [in, out], `bias` [out].
     """
@@ -39,11 +42,12 @@ class Conv1x1(nn.Module):
     strides: tuple[int, ...] = ()
     use_bias: bool = True
     dtype: DTypeLike = jnp.float32
+    kernel_init: nn.initializers.Initializer = he_normal
 
     @nn.compact
     def __call__(self, x: Float[Array, "B *S C"]) -> Float[Array, "B *R D"]:
         """Returns the map; strides take every n-th position from the first on."""
-        kernel = self.param("kernel", he_normal, (x.shape[-1], self.features))
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         if any(s > 1 for s in self.strides):
             x = x[(slice(None), *(slice(None, None, s) for s in self.strides))]
         out = matrix_product(x.astype(self.dtype), kernel.astype(self.dtype))

@@ -25,17 +25,21 @@ State = tuple[Array, ...]
 
 
 class WordEmbedding(nn.Module):
-    """A learned vector for every word, initialized from the standard normal distribution.
+    """A learned vector for every word.
 
     Attributes:
       vocabulary_size: number of words, including padding and unknown.
       features: size of a word vector.
       dtype: of the vectors; the table is float32.
+      one_hot: whether word i starts as the unit vector along axis i (modulo `features`: the words
+        of a larger vocabulary start alike in pairs); else it is drawn from the standard normal
+        distribution.
     """
 
     vocabulary_size: int
     features: int
     dtype: Any = jnp.float32
+    one_hot: bool = False
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L C"]:
@@ -44,9 +48,14 @@ class WordEmbedding(nn.Module):
             self.vocabulary_size,
             self.features,
             dtype=self.dtype,
-            embedding_init=nn.initializers.normal(1.0),
+            embedding_init=_one_hot if self.one_hot else nn.initializers.normal(1.0),
             name="words",
         )(tokens)
+
+
+def _one_hot(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+    del key  # nothing is drawn
+    return jax.nn.one_hot(jnp.arange(shape[0]) % shape[1], shape[1], dtype=dtype)
 
 
 class Gru(nn.Module):

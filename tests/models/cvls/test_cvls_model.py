@@ -120,7 +120,7 @@ def two_expressions():
 
 def test_it_learns_a_synthetic_clip(loss_and_gradient, variables):
     batch = two_expressions()
-    optimizer = optax.adam(5e-3)
+    optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, 300))
     state = optimizer.init(variables["params"])
 
     @quick_jit

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 
 import jax
@@ -5,14 +6,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_cvls import SMALL, build, make_batch
-from tiny_models import quick_jit, shapes
+from tiny_models import given_modules, quick_jit, shapes
 
 from vseg_jax.layers.coordinates import append_coordinates
 from vseg_jax.layers.resize import bilinear
 from vseg_jax.models.cvls.config import CvlsConfig
-from vseg_jax.models.cvls.encoders import Pyramid, SelfGuidedAttention
+from vseg_jax.models.cvls.encoders import (
+    LanguageEncoder,
+    Pyramid,
+    SelfGuidedAttention,
+    VisualEncoder,
+)
 from vseg_jax.models.cvls.filter import ChannelFilter
-from vseg_jax.models.cvls.network import Network
+from vseg_jax.models.cvls.network import Decoder, Network
 
 CONFIG = CvlsConfig(**SMALL)
 
@@ -72,6 +78,36 @@ def test_the_filter_gates_what_is_decoded_and_contrasted(model, variables):
     assert np.abs(with_it.logits - without.logits).max() > 1e-4
 
 
+def test_the_sentence_has_its_share_of_the_first_prediction(predict, variables):
+    """Another sentence changes the logits of a frame about as much as another place does."""
+    batch = make_batch()
+    batch["frames"] = np.repeat(batch["frames"][:1], 2, axis=0)
+    batch["tokens"] = np.array([[2, 3, 4, 5, 0], [6, 7, 8, 9, 10]], np.int32)
+    batch["tokens_valid"] = batch["tokens"] > 0
+    one, other = predict(variables, batch).logits[:, 0]
+    assert np.sqrt(np.square(one - other).mean()) > 0.3 * np.std(one)
+
+
+def test_features_and_sentence_meet_at_one_scale():
+    """Every vector is divided by its root mean square, here 5 / 2 and 13 / 2."""
+    tokens = jnp.ones((1, 3), jnp.int32)
+    inputs = jnp.zeros((1, 1, 4, 4, 3), jnp.uint8), jnp.zeros((1, 1), jnp.int32), tokens, tokens > 0
+    outputs = {VisualEncoder: (), Pyramid: jnp.asarray([[[[[3.0, 4, 0, 0]]]]]),
+               LanguageEncoder: jnp.asarray([[0, 5.0, 0, -12]]), Decoder: jnp.ones((1, 1, 1, 1, 1))}
+    with contextlib.ExitStack() as stack:
+        for module, output in outputs.items():
+            stack.enter_context(given_modules(module, output))
+        out, plain = (
+            Network(dataclasses.replace(CONFIG, lcf=False, normalize=switch)).apply(
+                {}, *inputs, train=False, method="full"
+            ) for switch in (True, False)
+        )
+    np.testing.assert_allclose(out.features[0, 0, 0, 0], [1.2, 1.6, 0, 0], rtol=1e-5)
+    np.testing.assert_allclose(out.sentence[0], [0, 10 / 13, 0, -24 / 13], rtol=1e-5)
+    np.testing.assert_array_equal(plain.features, outputs[Pyramid])
+    np.testing.assert_array_equal(plain.sentence, outputs[LanguageEncoder])
+
+
 def levels(seed=0):
     keys = jax.random.split(jax.random.key(seed), 4)
     sizes, widths = (8, 4, 2, 1), (4, 8, 16, 32)
@@ -125,7 +161,7 @@ FULL = shapes(build(), make_batch())
         ({"sem": False}, None, "['pyramid']['sem_"),
         ({"fpn": False, "fpn_upsample": "nearest", "rhic": False, "rhic_ratio": (4, 1),
           "lambda_ccl": 0.5, "tau": 1.0, "max_objects": 9, "pos_weight": 2.0,
-          "dtype": "bfloat16"}, None, None),
+          "normalize": False, "word_init": "one_hot", "dtype": "bfloat16"}, None, None),
         ({"text_attention": "linear"}, "['attention']['hidden']", None),
         ({"lcf_reduction": 4}, None, "['filter']"),
         ({"vocabulary": 30}, None, "['embedding']"),

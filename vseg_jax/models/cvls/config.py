@@ -39,9 +39,14 @@ class CvlsConfig:
     # Linguistic encoder (Section 3.3).
     vocabulary: int = 2048              # number of word ids, with padding and unknown
     word_width: int = 1000              # Section 4.2
+    word_init: Literal["one_hot", "normal"] = "one_hot"  # of the learned word vectors; Section 4.2
     lstm_width: int = 1000              # per direction; the sentence feature has 2000 (Section 4.2)
     text_attention: Literal["tanh", "linear"] = "tanh"  # scores of Eq. 8: w tanh(W h + b), or W h
     #                                   alone; inferred
+
+    normalize: bool = True              # F at each position, and l, get the same length before they
+    #                                   meet; inferred, from the public code of the works that the
+    #                                   paper compares with. Off: l starts almost unheard
 
     # Language-relevant channel filter (Section 3.2, Eq. 5).
     lcf: bool = True                    # Table 3

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from vseg_jax.backbones.i3d import I3D
 from vseg_jax.backbones.resnet import ResNet
-from vseg_jax.layers.convolution import Conv1x1
+from vseg_jax.layers.convolution import Conv1x1, fan_in_uniform
 from vseg_jax.layers.coordinates import append_coordinates
 from vseg_jax.layers.normalization import imagenet_colors
 from vseg_jax.layers.precision import at_least_float32
@@ -29,7 +29,9 @@ class LanguageEncoder(nn.Module):
     ) -> Float[Array, "B C"]:
         c = self.config
         dtype = jnp.dtype(c.dtype)
-        words = WordEmbedding(c.vocabulary, c.word_width, dtype, name="embedding")(tokens)
+        words = WordEmbedding(
+            c.vocabulary, c.word_width, dtype, one_hot=c.word_init == "one_hot", name="embedding",
+        )(tokens)
         states, _ = Lstm(c.lstm_width, True, dtype, name="lstm")(words, valid)
         sentence = SelfGuidedAttention(c, name="attention")(states, valid)
         return nn.Dense(c.channels, dtype=dtype, name="project")(sentence)
@@ -115,9 +117,12 @@ class Pyramid(nn.Module):
         c = self.config
         dtype = jnp.dtype(c.dtype)
 
+        def linear(x: jax.Array, name: str) -> jax.Array:
+            conv = Conv1x1(c.channels, dtype=dtype, kernel_init=fan_in_uniform, name=name)
+            return conv(x)
+
         def lateral(i: int) -> jax.Array:
-            x = append_coordinates(levels[i]) if c.sem else levels[i]
-            return Conv1x1(c.channels, dtype=dtype, name=f"sem_{i + 1}")(x)
+            return linear(append_coordinates(levels[i]) if c.sem else levels[i], f"sem_{i + 1}")
 
         enhanced = [lateral(i) for i in range(LEVELS)]
         if c.fpn:
@@ -126,7 +131,7 @@ class Pyramid(nn.Module):
                 enhanced[i] = enhanced[i] + above
         size = enhanced[0].shape[2:4]
         joined = [enhanced[0], *(_resize(x, size, c.fpn_upsample) for x in enhanced[1:])]
-        return Conv1x1(c.channels, dtype=dtype, name="join")(jnp.concatenate(joined, axis=-1))
+        return linear(jnp.concatenate(joined, axis=-1), "join")
 
 
 def _resize(x: jax.Array, size: tuple[int, int], how: str) -> jax.Array:

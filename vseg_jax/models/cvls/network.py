@@ -25,7 +25,8 @@ class Output(NamedTuple):
     Attributes:
       logits: before the sigmoid, at the size of the input.
       coarse: logits at the size of F, a quarter of the input's.
-      features: F, filtered if LCF is on; the contrast pools them.
+      features: F, filtered if LCF is on; the contrast pools them. With `normalize` F before the
+        filter and `sentence` have a root mean square of 1 over their channels.
       sentence: l.
     """
 
@@ -48,12 +49,14 @@ class Network(nn.Module):
         if c.lcf:
             self.filter = ChannelFilter(c)
         self.decoder = Decoder(c)
+        self.scaled = nn.RMSNorm(use_scale=False, dtype=jnp.dtype(c.dtype))
 
     def encode_query(
         self, tokens: Int[Array, "B L"], valid: Bool[Array, "B L"]
     ) -> Float[Array, "B C"]:
         """Encodes the expression; a stream does this once."""
-        return self.text(tokens, valid)
+        sentence = self.text(tokens, valid)
+        return self.scaled(sentence) if self.config.normalize else sentence
 
     def __call__(
         self,
@@ -65,6 +68,8 @@ class Network(nn.Module):
     ) -> Output:
         """Segments the frames at these positions of each clip."""
         features = self.pyramid(self.visual(frames, positions, train=train))
+        if self.config.normalize:
+            features = self.scaled(features)
         if self.config.lcf:
             features = features * self.filter(sentence)[:, None, None, None]
         coarse = self.decoder(features, sentence)
