@@ -16,6 +16,7 @@ from vseg_jax.models.mmvt import Mmvt, MmvtConfig
         ({"dropout": 1.0}, r"in \[0, 1\)"),
         ({"align_limit": 1.0}, "a logit is infinite"),
         ({"filter_size": 2}, "an odd side"),
+        ({"transformer": False, "staged": True}, "is a kind of transformer"),
         ({"network_weights": "a.pth", "bert_weights": "b"}, "leave the others empty"),
     ],
 )
@@ -48,10 +49,12 @@ SEGMENTATION = {"loss", "iou", "segmentation"}
         (L, {**L, "align": "cosine_kl"}, set(), {"vision_language", "vision_flow"}),
         (T, {**T, "lgff": "dynamic_filter"}, {"levels"}, set()),
         (L, {**L, "coarse_mask": True}, {"coarse"}, {"coarse"}),
+        (L, {**L, "staged": True}, {"mix"}, set()),
         (A, {**A, "bug_compat_mask": True, "bug_compat_gate": True}, set(),
          {"vision_language", "flow_language", "vision_flow"}),
     ],
-    ids=["+M", "+T", "+L", "+A", "cosine_kl", "dynamic_filter", "coarse_mask", "compat"],
+    ids=["+M", "+T", "+L", "+A", "cosine_kl", "dynamic_filter", "coarse_mask", "staged",
+         "compat"],
 )
 def test_a_switch_changes_its_own_parts_and_terms(before, after, parts, terms):
     """Climbs the steps of the ablation, and tries the summary's variants."""

@@ -12,6 +12,7 @@ from vseg_jax.layers.resize import bilinear
 from vseg_jax.losses.masks import binary_cross_entropy
 from vseg_jax.models.mmvt import alignment
 from vseg_jax.models.mmvt.network import Output
+from vseg_jax.models.mmvt.transformer import Mixed
 
 RANDOM = np.random.default_rng(0)
 
@@ -26,9 +27,10 @@ OUTPUT = Output(
     embeddings=alignment.Embeddings(
         unit(normal(2, 8, 8, 4)), unit(normal(2, 8, 8, 4)), unit(normal(2, 4))
     ),
-    vision=normal(2, 3, 2, 2, 8),
-    flow=normal(2, 3, 2, 2, 8),
-    words=normal(2, 3, 4, 8),
+    mixed=Mixed(
+        words=normal(2, 3, 4, 8), encoded=normal(2, 3, 2, 2, 8), vision=normal(2, 3, 2, 2, 8),
+        flow=normal(2, 3, 2, 2, 8), out=normal(2, 2, 2, 8),
+    ),
     valid=jnp.asarray([[True, True, False, False], [True] * 4]),
 )
 
@@ -52,9 +54,9 @@ def terms(align, batch, limit):
             jnp.ones((2, 64)), limit=limit, chunk=64,
         )
     elif align == "cosine_kl":
-        vision, flow = (x.reshape(2, 12, 8) for x in (OUTPUT.vision, OUTPUT.flow))
-        words, valid = OUTPUT.words.reshape(2, 12, 8), jnp.tile(OUTPUT.valid, (1, 3))
-        out["vision_language"] = alignment.cosine_loss(vision, words, valid)
+        words, encoded, vision, flow = (x.reshape(2, 12, 8) for x in OUTPUT.mixed[:4])
+        valid = jnp.tile(OUTPUT.valid, (1, 3))
+        out["vision_language"] = alignment.cosine_loss(encoded, words, valid)
         out["vision_flow"] = alignment.symmetric_divergence(vision, flow)
     return out
 

@@ -33,6 +33,9 @@ class MmvtConfig:
     # The steps of the ablation: B has all four off; +M, +T, +L, +A turn them on one by one.
     motion: bool = True       # M: the second stream, over pictures of the optical flow
     transformer: bool = True  # T; off: the query is concatenated to the coarsest map (inferred)
+    staged: bool = False      # the summary's transformer: an encoder of all modalities, a temporal
+    #                           encoder of both streams, a decoder; off: the public code's, whose
+    #                           layers attend in turn within frames and in time (frames alone)
     lgff: Literal["official", "dynamic_filter", "none"] = "official"  # L, language-guided feature
     #                           fusion; dynamic_filter is the summary's; none: a plain decoder
     align: Literal["official", "cosine_kl", "none"] = "official"  # A, the alignment losses;
@@ -60,7 +63,7 @@ class MmvtConfig:
 
     # Transformer and decoder.
     channels: int = 256      # of every token, and of the decoder
-    layers: int = 4
+    layers: int = 4          # of the transformer; if it is staged, of each of its three parts
     heads: int = 4           # the summary uses 8
     head_width: int = 64
     hidden: int = 128        # of the layers' MLPs
@@ -103,6 +106,8 @@ class MmvtConfig:
             )
         if self.filter_size % 2 == 0:
             raise ValueError(f"filter_size is {self.filter_size}; filters have an odd side")
+        if self.staged and not self.transformer:
+            raise ValueError("staged=True is a kind of transformer, but transformer is False")
         parts = self.backbone_weights or self.flow_weights or self.bert_weights
         if self.network_weights and parts:
             raise ValueError(

@@ -15,7 +15,7 @@ from vseg_jax.models.mmvt.alignment import Align, Embeddings
 from vseg_jax.models.mmvt.config import LEVELS, STRIDE, MmvtConfig
 from vseg_jax.models.mmvt.encoders import Aspp, Merge, Place, Stream, TextEncoder, Words
 from vseg_jax.models.mmvt.fusion import CoarseMask, Fused, Head, Level
-from vseg_jax.models.mmvt.transformer import Transformer
+from vseg_jax.models.mmvt.transformer import Mixed, StagedTransformer, Transformer, at
 
 
 class Query(NamedTuple):
@@ -37,16 +37,14 @@ class Output(NamedTuple):
       logits: the predicted logits, at the size of the input.
       coarse: the logits of the first stage at stride 16, if there is one.
       embeddings: for the alignment losses of the public code, if they are on.
-      vision, flow, words: tokens after the transformer; without one, its inputs.
+      mixed: tokens of the whole clip.
       valid: which words exist.
     """
 
     logits: Float[Array, "B H W"]
     coarse: Float[Array, "B h w"] | None
     embeddings: Embeddings | None
-    vision: Float[Array, "B T h w C"]
-    flow: Float[Array, "B T h w C"] | None
-    words: Float[Array, "B T L C"]
+    mixed: Mixed
     valid: Bool[Array, "B L"]
 
 
@@ -71,7 +69,8 @@ class Network(nn.Module):
             self.flow_place = Place(c.channels, dtype)
         self.words = Words(c.channels, dtype)
         if c.transformer:
-            self.mix = Transformer(
+            transformer = StagedTransformer if c.staged else Transformer
+            self.mix = transformer(
                 c.layers, c.heads, c.head_width, c.hidden, c.dropout, c.bug_compat_mask, dtype
             )
         else:
@@ -154,10 +153,8 @@ class Network(nn.Module):
         coarse = None
         if self.config.coarse_mask:
             coarse = self.coarse(at(vision, target), words, query.valid)
-        mixed, vision, flow, below = self._mix(
-            words, query.valid, vision, flow, target, train=train
-        )
-        fused = self._decode(vision_maps, flow_maps, target, words, query.valid, below)
+        mixed = self._mix(words, query.valid, vision, flow, target, train=train)
+        fused = self._decode(vision_maps, flow_maps, target, words, query.valid, mixed.out)
         logits = _resize(self.head(fused[-1].out, train=train), size)
         if coarse is not None:
             coarse = at_least_float32(coarse)
@@ -166,10 +163,10 @@ class Network(nn.Module):
         if self.config.align == "official":
             embeddings = self.align(
                 tuple(f.vision for f in fused),
-                None if flow is None else tuple(f.flow for f in fused),
+                None if flow_maps is None else tuple(f.flow for f in fused),
                 query.words[:, 0],
             )
-        return Output(logits, coarse, embeddings, vision, flow, mixed, query.valid)
+        return Output(logits, coarse, embeddings, mixed, query.valid)
 
     def _encode(self, stream: Stream, pictures: jax.Array, *, train: bool) -> Maps:
         """Returns the maps of a stream for all pictures [B, T, ...]."""
@@ -185,19 +182,15 @@ class Network(nn.Module):
         target: Int[Array, " B"],
         *,
         train: bool,
-    ) -> tuple[
-        Float[Array, "B T L C"], Float[Array, "B T h w C"], Float[Array, "B T h w C"] | None,
-        Float[Array, "B h w C"],
-    ]:
-        """Mixes the tokens of words, frames and flow; also returns the decoder's coarsest map."""
+    ) -> Mixed:
+        """Mixes the tokens of words, frames and flow."""
         if self.config.transformer:
-            mixed, vision, flow = self.mix(words, valid, vision, flow, train=train)
-            return mixed, vision, flow, at(vision, target)
-        mixed = jnp.broadcast_to(words[:, None], (*vision.shape[:2], *words.shape[1:]))
-        below = self.merge(
+            return self.mix(words, valid, vision, flow, target, train=train)
+        out = self.merge(
             at(vision, target), None if flow is None else at(flow, target), words[:, 0]
         )
-        return mixed, vision, flow, below
+        words = jnp.broadcast_to(words[:, None], (*vision.shape[:2], *words.shape[1:]))
+        return Mixed(words, vision, vision, flow, out)
 
     def _decode(
         self,
@@ -216,11 +209,6 @@ class Network(nn.Module):
             fused.append(level(vision, flow, words, valid, below))
             below = fused[-1].out
         return fused
-
-
-def at(x: jax.Array, target: jax.Array) -> jax.Array:
-    """Returns `x` [B, T, ...] at the position `target` [B] of each sample."""
-    return jnp.take_along_axis(x, target.reshape(-1, *(1,) * (x.ndim - 1)), axis=1)[:, 0]
 
 
 def _tokens(

@@ -67,12 +67,14 @@ def _align(
 
 def _summary(output: Output) -> dict[str, Array]:
     """Compares frame and query by cosine, frame and flow by divergence, over the whole clip."""
-    batch, frames, _, _, width = output.vision.shape
-    vision = output.vision.reshape(batch, -1, width)
-    words = output.words.reshape(batch, -1, width)
+    mixed = output.mixed
+    batch, frames, *_, width = mixed.vision.shape
+    encoded, words, vision = (
+        x.reshape(batch, -1, width) for x in (mixed.encoded, mixed.words, mixed.vision)
+    )
     valid = jnp.tile(output.valid, (1, frames))
-    terms = {"vision_language": alignment.cosine_loss(vision, words, valid)}
-    if output.flow is not None:
-        flow = output.flow.reshape(batch, -1, width)
+    terms = {"vision_language": alignment.cosine_loss(encoded, words, valid)}
+    if mixed.flow is not None:
+        flow = mixed.flow.reshape(batch, -1, width)
         terms["vision_flow"] = alignment.symmetric_divergence(vision, flow)
     return terms
