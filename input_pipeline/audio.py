@@ -19,6 +19,8 @@ WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms, 10 ms
 BANDS, LOWEST, HIGHEST = 64, 125.0, 7500.0  # mel bands between these frequencies, Hz
 PATCH = 96  # frames, 0.96 s
 OFFSET = 0.01  # added before the logarithm
+GAP = 0.05  # seconds without samples, from which a recording was interrupted
+LONGEST_GAP = 600.0  # seconds; a longer one is a wrong time stamp
 HIGHEST_RATE = 768_000  # Hz; a file whose header claims more is damaged
 UNKNOWN = 2**31 - 2**16  # bytes; a WAV header with this length or more was written before the data
 
@@ -65,27 +67,42 @@ class NonFiniteAudioError(ValueError):
     """Decoded samples are NaN or infinite."""
 
 
-def decode(container: Any, stream: Any) -> Iterator[tuple[float, np.ndarray]]:
-    """Decodes an audio stream of an open PyAV container, mono at 16 kHz.
+def decode(
+    container: Any, stream: Any, rate: int = SAMPLE_RATE, layout: str | None = None
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Decodes an audio stream of an open PyAV container; gaps between its frames become silence.
+
+    Args:
+      container: open.
+      stream: of it.
+      rate: of the result, Hz.
+      layout: of the result's channels ("stereo"); None averages those of the stream.
 
     Yields:
-      The time of the stream's first decoded frame, seconds, and the next samples, float32 [n].
+      The time of the stream's first decoded frame, seconds, and the next samples, float32 [n], or
+      [channels, n] with a `layout`.
 
     Raises:
       NonFiniteAudioError: a sample is NaN or infinite.
     """
     import av
 
-    resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
-    start = None
+    resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+    start, end = None, 0.0
     for frame in itertools.chain(container.decode(stream), [None]):  # None flushes the resampler
         if start is None:
-            start = 0.0 if frame is None or frame.time is None else frame.time
+            start = end = 0.0 if frame is None or frame.time is None else frame.time
+        gap = 0.0 if frame is None or frame.time is None else frame.time - end
         for part in resampler.resample(frame):
-            samples = part.to_ndarray().mean(axis=0)
+            samples = part.to_ndarray()
+            if gap > GAP:
+                silence = np.zeros((len(samples), round(min(gap, LONGEST_GAP) * rate)), np.float32)
+                samples, gap, end = np.concatenate([silence, samples], axis=1), 0.0, end + gap
             if not np.isfinite(samples).all():
                 raise NonFiniteAudioError("non-finite samples")
-            yield start, samples
+            yield start, samples if layout else samples.mean(axis=0)
+        if frame is not None:
+            end += frame.samples / frame.sample_rate
 
 
 def fault(stream: Any) -> str:

@@ -59,6 +59,7 @@ OPTIONS = {
         default=False, kind=bool),
     "probabilities": Option(
         "also write the probabilities of each frame's objects (.npz)", default=False, kind=bool),
+    "no_overlay": Option("do not draw overlay.mp4", default=False, kind=bool),
     "raft": Option(
         "for a model that uses optical flow: weights of RAFT; without them DIS computes the flow",
         metavar="FILE"),
@@ -102,7 +103,7 @@ COMMANDS = {
         "Segments a video: index PNGs, overlay.mp4 and predictions.json.",
         ("output", "video"),
         ("model", "workdir", "query", "mask", "short_side", "fps", "both_directions",
-         "probabilities", "raft", "distributed"),
+         "probabilities", "no_overlay", "raft", "distributed"),
         ('vseg predict --workdir runs/davis --video clip.mp4 --query "a dog running" '
          "--output masks",
          "vseg predict --workdir runs/swiftnet --video clip.mp4 --mask first.png --output masks",
@@ -176,7 +177,8 @@ def run(command: str, options: Options, overrides: Overrides) -> None:
             _source(options), options["video"], options["output"], query=options["query"],
             mask=options["mask"], short_side=options["short_side"], fps=options["fps"],
             both_directions=options["both_directions"],
-            probabilities=options["probabilities"], changes=_model_changes(command, overrides),
+            probabilities=options["probabilities"], drawn=not options["no_overlay"],
+            changes=_model_changes(command, overrides),
             raft=options["raft"] or "")
     elif command == "export":
         experiment.export(

@@ -36,6 +36,7 @@ def test_masks_video_and_table(segmenter, video, tmp_path):
     assert sorted(p.name for p in out.iterdir()) == ["masks", "overlay.mp4", "predictions.json"]
     assert (table["height"], table["width"], table["fps"]) == (48, 64, 12.5)
     assert [row["frame"] for row in table["frames"]] == list(range(6))
+    assert [row["time"] for row in table["frames"]] == pytest.approx([0.08 * t for t in range(6)])
     _, truth = standin.square_frames(6, size=(48, 64), side=16)
     for row, index in zip(table["frames"], truth, strict=True):
         with Image.open(out / row["mask"]) as image:
@@ -51,6 +52,19 @@ def test_masks_video_and_table(segmenter, video, tmp_path):
         assert mask[top:bottom, left].any() and mask[top, left:right].any()
     drawn = list(Video(out / "overlay.mp4"))
     assert len(drawn) == 6 and drawn[0].shape == (48, 64, 3)
+
+
+def test_uneven_times_are_those_of_the_overlay_and_the_table(segmenter, tmp_path):
+    times = [0.0, 0.05, 0.6, 0.7]
+    with VideoWriter(tmp_path / "a.mp4", 20.0) as writer:
+        for frame, start in zip(standin.square_frames(4, (48, 64), 16)[0], times, strict=True):
+            writer.add(frame, start, start + 0.1)
+    table = predict_to_folder(segmenter, tmp_path / "a.mp4", tmp_path / "out",
+                              query="the red square", progress=False)
+    assert [row["time"] for row in table["frames"]] == pytest.approx(times)
+    assert table["fps"] == pytest.approx(4 / 0.8)
+    drawn = Video(tmp_path / "out" / "overlay.mp4")
+    assert len(list(drawn)) == 4 and drawn.times == pytest.approx([*times, 0.8])
 
 
 def test_a_failed_prediction_leaves_no_files(segmenter, video, tmp_path):
@@ -171,8 +185,11 @@ def test_a_folder_of_images_gives_files_with_the_images_names(follower, tmp_path
     assert not (tmp_path / "no").exists()
 
 
-def test_the_probabilities_of_a_query(segmenter, video, tmp_path):
-    predict_to_folder(segmenter, video, tmp_path, query="red", probabilities=True, progress=False)
+def test_the_probabilities_of_a_query_without_an_overlay(segmenter, video, tmp_path):
+    predict_to_folder(segmenter, video, tmp_path, query="red", probabilities=True, drawn=False,
+                      progress=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "masks", "predictions.json", "probabilities"]
     files = sorted((tmp_path / "probabilities").iterdir())
     for prediction, file in zip(segmenter.segment(video, "red"), files, strict=True):
         with np.load(file) as soft:

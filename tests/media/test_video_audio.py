@@ -49,11 +49,13 @@ def samples():
 
 
 def cut(path, frames):
-    return list(itertools.islice(audio.audio_of_video(Video(path)), frames))
+    video = Video(path)
+    return [samples for _, samples in
+            itertools.islice(zip(video, audio.audio_of_video(video), strict=False), frames)]
 
 
 def test_each_frame_gets_its_part_of_the_videos_audio(samples, tmp_path):
-    path = write(tmp_path / "video.mkv", samples)
+    path = write(tmp_path / "video.mkv", samples, frames=40)
     parts = cut(path, 40)
     assert {len(p) for p in parts[:35]} == {1600} and not any(len(p) for p in parts[35:])
     np.testing.assert_allclose(np.concatenate(parts), samples, atol=1e-4)
@@ -104,3 +106,22 @@ def test_a_model_without_audio_does_not_open_the_audio_track(samples, tmp_path):
         warnings.simplefilter("error")
         predictions = list(without.segment(write(tmp_path / "silent.mkv")))
     assert len(predictions) == 20
+
+
+def test_gaps_in_a_recording_are_silent(tmp_path):
+    path, tone = tmp_path / "gap.mkv", np.full((1, 3200), 16000, np.int16)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=FPS)
+        video.width, video.height, video.pix_fmt = 32, 24, "yuv420p"
+        track = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for _ in range(10):
+            picture = np.zeros((24, 32, 3), np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(video.encode())
+        for start in (0, 9600):   # 0.2 s of tone, and again after 0.6 s
+            frame = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 16000, start
+            container.mux(track.encode(frame))
+        container.mux(track.encode())
+    loud = [float(np.abs(part).max(initial=0)) > 0.1 for part in cut(path, 10)]
+    assert loud == [True, True] + [False] * 4 + [True, True] + [False] * 2

@@ -138,7 +138,7 @@ def _hint(saved: Mapping[str, Any], given: Mapping[str, Any]) -> str:
 
 def predict(model: str | Path, video: str, output: str | Path, *, query: str | None = None,
             mask: str | None = None, short_side: int | None = None, fps: float | None = None,
-            both_directions: bool = False, probabilities: bool = False,
+            both_directions: bool = False, probabilities: bool = False, drawn: bool = True,
             changes: Mapping[str, Any] | None = None, raft: str = "") -> None:
     """Segments a video and writes masks, an overlay video and a table of scores.
 
@@ -147,7 +147,7 @@ def predict(model: str | Path, video: str, output: str | Path, *, query: str | N
       video: file or folder of images to segment.
       output: folder to write.
       query: the prompt of a referring model; see `vseg_jax.inference.predict`, also for `fps`,
-        `both_directions` and `probabilities`.
+        `both_directions`, `probabilities` and `drawn`.
       mask: the mask prompt, a file or a folder.
       short_side: see `vseg_jax.load`.
       changes: see `vseg_jax.load`.
@@ -169,7 +169,7 @@ def predict(model: str | Path, video: str, output: str | Path, *, query: str | N
         flow = raft_estimator(raft).pairs
     loaded = segmenter.load(model, short_side, changes, flow)
     predict_to_folder(loaded, video, output, query=query, mask=mask, fps=fps,
-                      both_directions=both_directions, probabilities=probabilities)
+                      both_directions=both_directions, probabilities=probabilities, drawn=drawn)
     print(f"wrote {output}")
 
 

@@ -4,10 +4,11 @@ The folder holds
 
 - `masks/00000.png` ...: index PNGs with DAVIS' palette, at the video's size, with the ids of the
   mask prompts. Those of a folder of images have the images' names;
-- `overlay.mp4`;
+- `overlay.mp4`, with the sound of the video and each frame at its time;
 - `predictions.json`: {"video", "query" or "mask", "fps", "height", "width", "frames": [{"frame",
-  "mask", "objects": [{"id", "score", "area", "box"}]}]}. Areas are in pixels; boxes are [left, top,
-  right, bottom] in pixel edges, None for an empty mask;
+  "time", "mask", "objects": [{"id", "score", "area", "box"}]}]}. "time" is when the frame is shown,
+  in seconds from the beginning of the video, and "fps" the average rate. Areas are in pixels; boxes
+  are [left, top, right, bottom] in pixel edges, None for an empty mask;
 - where it is asked for, `probabilities/00000.npz` ..., named as the masks: `probability`, float16
   [N, height, width] in [0, 1], of the N objects of the frame, and their `ids`, int32 [N]. With mask
   prompts the background has the rest, 1 - their sum; without, each object is apart from the others.
@@ -22,6 +23,7 @@ video: {"id", "category", "score", "frames"}, where "frames" is the number of fr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -38,14 +40,16 @@ from vseg_jax.inference.prompts.masks import read_masks
 from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.media import overlay
+from vseg_jax.media.audio import sound_of_video
 from vseg_jax.media.images import ImageFolder, open_video
-from vseg_jax.media.video import VideoWriter
+from vseg_jax.media.video import Video, VideoWriter
 
 
 def predict_to_folder(
     segmenter: Segmenter, video: str | os.PathLike, output: str | os.PathLike, *,
     query: str | None = None, mask: str | os.PathLike | None = None, fps: float | None = None,
-    both_directions: bool = False, probabilities: bool = False, progress: bool = True,
+    both_directions: bool = False, probabilities: bool = False, drawn: bool = True,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Segments every frame of a video and writes a new folder, atomically.
 
@@ -60,6 +64,7 @@ def predict_to_folder(
       fps: frames per second of a folder of images; see `vseg_jax.media.open_video`.
       both_directions: see `Segmenter.segment`.
       probabilities: whether to write `probabilities/`, too.
+      drawn: whether to draw `overlay.mp4`.
       progress: whether to show a progress bar.
 
     Returns:
@@ -73,23 +78,25 @@ def predict_to_folder(
     names = source.names if isinstance(source, ImageFolder) else ()
     masks = {} if mask is None else read_masks(mask, names)
     prompt = {"mask": Path(mask).name} if mask is not None else {"query": query} if query else {}
-    table = {"video": Path(video).resolve().name, **prompt, "fps": source.fps}
+    table: dict[str, Any] = {"video": Path(video).resolve().name, **prompt}
     rows: list[dict[str, Any]] = []
     with atomic_folder(Path(output)) as folder:
         for name in ("masks", *(["probabilities"] if probabilities else [])):
             (folder / name).mkdir()
-        predictions = segmenter.segment(source, query, masks=masks,
-                                        both_directions=both_directions)
-        with VideoWriter(folder / "overlay.mp4", source.fps) as writer:
+        predictions = segmenter.segment(
+            source, query, masks=masks, both_directions=both_directions)
+        with _writer(folder, source, drawn) as writer:
             for segmentation in tqdm(predictions, total=source.length or None, desc="predict",
                                      unit=" frames", disable=not progress):
                 number = segmentation.frame
                 name = names[number] if names else f"{number:05d}"
-                writer.add(overlay.draw(segmentation.image, segmentation.index, query or "",
-                                        instance_labels(segmentation)))
-                rows.append(_write(segmentation, folder, name, probabilities))
+                start, end = source.times[number:number + 2]
+                if writer:
+                    writer.add(_drawn(segmentation, query or ""), start, end)
+                rows.append(_write(segmentation, folder, name, start, probabilities))
         height, width = segmentation.index.shape
-        table |= {"height": height, "width": width, "frames": rows}
+        table |= {"fps": round(len(rows) / (end - source.times[0]), 6), "height": height,
+                  "width": width, "frames": rows}
         if segmenter.categories:
             table["identities"] = [
                 {**dataclasses.asdict(track), "score": round(track.score, 6)}
@@ -99,8 +106,23 @@ def predict_to_folder(
     return table
 
 
+def _writer(
+    folder: Path, source: Video | ImageFolder, drawn: bool
+) -> contextlib.AbstractContextManager[VideoWriter | None]:
+    """Returns what writes `overlay.mp4`, or None in its place."""
+    if not drawn:
+        return contextlib.nullcontext()
+    sound = sound_of_video(source) if isinstance(source, Video) else None
+    return VideoWriter(folder / "overlay.mp4", source.fps, sound)
+
+
+def _drawn(segmentation: Segmentation, caption: str) -> np.ndarray:
+    return overlay.draw(segmentation.image, segmentation.index, caption,
+                        instance_labels(segmentation))
+
+
 def _write(
-    segmentation: Segmentation, folder: Path, name: str, probabilities: bool
+    segmentation: Segmentation, folder: Path, name: str, time: float, probabilities: bool
 ) -> dict[str, Any]:
     """Writes the files of a frame and returns its row of the table."""
     mask = f"masks/{name}.png"
@@ -110,7 +132,8 @@ def _write(
             folder / f"probabilities/{name}.npz",
             probability=segmentation.probability.astype(np.float16),
             ids=np.array(segmentation.ids, np.int32))
-    return {"frame": segmentation.frame, "mask": mask, "objects": _objects(segmentation)}
+    return {"frame": segmentation.frame, "time": round(time, 6), "mask": mask,
+            "objects": _objects(segmentation)}
 
 
 def instance_labels(segmentation: Segmentation) -> dict[int, str]:

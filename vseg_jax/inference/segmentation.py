@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,7 +62,7 @@ class Segmentation:
             return self.probability > self.threshold
         return foreground(self.probability, self.protocol)
 
-    @property
+    @functools.cached_property
     def index(self) -> UInt8[np.ndarray, "H W"]:
         """The index mask: 0 for background, else an object's value; where objects overlap, that of
         the most probable one."""

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from vseg_jax.input_pipeline.audio import (
     silent_patches,
 )
 from vseg_jax.input_pipeline.records import SAMPLE_RATE
-from vseg_jax.media.video import Video, require_av
+from vseg_jax.media.video import SOUND_RATE, Video, require_av
 
 _PATCH_SAMPLES = (PATCH - 1) * HOP + WINDOW  # that a log-mel patch covers
 
@@ -85,9 +85,14 @@ def split_by_frame(
       chunks: audio samples at 16 kHz in pieces of any length; read no further than needed.
       fps: frames per second.
     """
-    chunks, held, start = iter(chunks), np.zeros(0, np.float32), 0
-    for t in itertools.count():
-        end = round((t + 1) / fps * SAMPLE_RATE)
+    return _split(iter(chunks), ((t + 1) / fps for t in itertools.count()))
+
+
+def _split(chunks: Iterator[np.ndarray], ends: Iterator[float]) -> Iterator[np.ndarray]:
+    """Yields the samples before each of the times `ends`, in seconds, and after the one before."""
+    held, start = np.zeros(0, np.float32), 0
+    for seconds in ends:
+        end = max(start, round(seconds * SAMPLE_RATE))
         parts = [held]
         while sum(map(len, parts)) < end - start:
             chunk = next(chunks, None)
@@ -100,38 +105,75 @@ def split_by_frame(
 
 
 def audio_of_video(video: Video) -> Iterator[Float[np.ndarray, " n"]] | None:
-    """Returns the samples of each frame of a video file, read on demand.
+    """Returns the samples of each frame of a video file, while it is on screen (`Video.times`).
+
+    Take those of a frame after the frame itself has been read from `iter(video)`.
 
     Returns None, with a warning, if the file has no audio track that can be used.
     """
-    av = require_av()
-    with av.open(os.fspath(video.path)) as container:
-        streams = container.streams.audio
-        reason = fault(streams[0]) if streams else "has no audio track"
-        with contextlib.suppress(av.error.FFmpegError):  # `_decoded` warns about it
-            if not reason and next(container.decode(streams[0]), None) is None:
-                reason = "has an audio track without samples"
+    reason = _fault(video, fault)
     if reason:
         warnings.warn(f"{video.path} {reason}; the model gets silence", stacklevel=2)
         return None
-    return split_by_frame(_decoded(video), video.fps)
+
+    def samples() -> Iterator[np.ndarray]:   # begins when the first frame has been read
+        first = video.times[0]
+        ends = (video.times[t + 1] - first for t in itertools.count())
+        yield from _split(_decoded(video, first, SAMPLE_RATE, None, "the model gets"), ends)
+
+    return samples()
 
 
-def _decoded(video: Video) -> Iterator[np.ndarray]:
-    """Yields mono float32 samples at 16 kHz, beginning at the time of the first picture."""
+def sound_of_video(video: Video) -> Iterator[Float[np.ndarray, "2 n"]] | None:
+    """Returns the sound of a video file in stereo at `SOUND_RATE`, for `VideoWriter`.
+
+    Returns None if the file has no audio track that can be decoded.
+    """
+    def unknown(stream: Any) -> str:
+        return "" if stream.codec_context else "has audio of a kind that cannot be decoded"
+
+    if _fault(video, unknown):
+        return None
+    return _decoded(video, 0.0, SOUND_RATE, "stereo", "the overlay has")
+
+
+def _fault(video: Video, fault: Callable[[Any], str]) -> str:
+    """Returns why the audio of a video cannot be used, or ''.
+
+    Args:
+      video: the file.
+      fault: returns what is wrong with a stream.
+    """
     av = require_av()
     with av.open(os.fspath(video.path)) as container:
-        picture, stream = container.streams.video[0], container.streams.audio[0]
-        skipped = None   # samples before the first picture that still have to be dropped
+        stream = container.streams.best("audio")
+        reason = fault(stream) if stream else "has no audio track"
+        with contextlib.suppress(av.error.FFmpegError):  # `_decoded` warns about it
+            if not reason and next(container.decode(stream), None) is None:
+                reason = "has an audio track without samples"
+    return reason
+
+
+def _decoded(
+    video: Video, first: float, rate: int, layout: str | None, who: str
+) -> Iterator[np.ndarray]:
+    """Yields samples from a time on, in seconds from the beginning of the file; see `decode`.
+
+    `who` gets silence after a fault, for the warning.
+    """
+    av = require_av()
+    with av.open(os.fspath(video.path)) as container:
+        origin = (container.start_time or 0) / av.time_base
+        skipped = None   # samples before `first` that still have to be dropped
         try:
-            for start, samples in decode(container, stream):
+            for start, samples in decode(container, container.streams.best("audio"), rate, layout):
                 if skipped is None:
-                    late = start - float((picture.start_time or 0) * picture.time_base)
-                    skipped = max(0, round(-late * SAMPLE_RATE))
-                    yield np.zeros(max(0, round(late * SAMPLE_RATE)), np.float32)
-                yield samples[skipped:]
-                skipped = max(0, skipped - len(samples))
+                    late = start - origin - first
+                    skipped = max(0, round(-late * rate))
+                    yield np.zeros((*samples.shape[:-1], max(0, round(late * rate))), np.float32)
+                yield samples[..., skipped:]
+                skipped = max(0, skipped - samples.shape[-1])
         except (av.error.FFmpegError, ValueError) as error:
             warnings.warn(f"the audio of {video.path} cannot be decoded further "
-                          f"({getattr(error, 'strerror', error)}); the model gets silence from "
-                          "there on", stacklevel=2)
+                          f"({getattr(error, 'strerror', error)}); {who} silence from there on",
+                          stacklevel=2)

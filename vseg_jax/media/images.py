@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from vseg_jax.media.video import Video, size_text
+from vseg_jax.media.video import AnimatedImage, Video, size_text
 
 FPS = 25.0  # of images, which do not say it
 _FRAMES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -32,6 +32,7 @@ class ImageFolder:
       fps: frames per second.
       names: of the images, in order, without suffix.
       length: number of images.
+      times: when they are shown, in seconds; image t from times[t] to times[t + 1].
 
     Raises:
       ValueError: the folder holds no image, or two of one name; while iterating: an image cannot be
@@ -56,6 +57,7 @@ class ImageFolder:
         self.fps = float(fps)
         self.names = tuple(f.stem for f in self._files)
         self.length = len(self._files)
+        self.times = [t / self.fps for t in range(self.length + 1)]
 
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         shape = None
@@ -83,7 +85,7 @@ def open_video(path: str | os.PathLike, fps: float | None = None) -> Video | Ima
     """
     if Path(path).is_dir():
         return ImageFolder(path, FPS if fps is None else fps)
-    video = Video(path)
+    video = (AnimatedImage if Path(path).suffix.lower() == ".webp" else Video)(path)
     if fps is not None:
         raise ValueError(f"fps is {fps}, but {path} has a frame rate of its own; leave fps out (it "
                          "is for folders of images)")
