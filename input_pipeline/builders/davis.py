@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import warnings
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -133,7 +134,8 @@ def read_lists(source: Path, options: Options) -> dict[str, list[Sequence]]:
     """Returns the sequences of every split that has a list.
 
     Raises:
-      ValueError: no list, a line that cannot be read (names path and line), or an empty list.
+      ValueError: no list, a line that cannot be read (names path and line), an empty list, or a
+        sequence in two lists.
     """
     names = [options.resolution, "2016"] if options.year == 2016 else ["2017"]
     folders = [source / "ImageSets" / name for name in names]
@@ -150,6 +152,13 @@ def read_lists(source: Path, options: Options) -> dict[str, list[Sequence]]:
         path = folder / f"{split}.txt"
         if path.is_file():
             lists[split] = _read_list(path, source, options)
+    for first, second in itertools.combinations(lists, 2):
+        shared = {s.name for s in lists[first]} & {s.name for s in lists[second]}
+        if shared:
+            raise ValueError(
+                f"{folder}: {first}.txt and {second}.txt both list "
+                f"{files.first_names(sorted(shared))}; a sequence belongs to one split: extract "
+                "the lists of the archive again")
     return lists
 
 

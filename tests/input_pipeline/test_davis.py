@@ -68,6 +68,14 @@ def test_some_sequences_of_a_download(tmp_path):
     assert "which no list has" in davis.verify(source, davis.Options(sequences=("dog",)))[0]
 
 
+def test_a_sequence_in_two_lists(tmp_path):
+    source = davis_2016(tmp_path / "davis", {"train": ["cow", "dog"], "val": ["dog"]})
+    message = r"train\.txt and val\.txt both list 1 \(dog\)"
+    with pytest.raises(ValueError, match=message):
+        build(source, tmp_path, "train", year=2016)
+    assert "a sequence belongs to one split" in verify("davis", source, {"year": 2016})[0]
+
+
 def test_2017_palette_ids_and_first_frame_only_in_test_dev(tmp_path):
     source = davis_2017(tmp_path / "davis", {"val": ["dogs-jump"], "test-dev": ["car"]})
     content = {"dogs-jump": {"plain": {"1": ["left dog"], "2": ["right dog", "the last"]}}}
