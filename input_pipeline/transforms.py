@@ -169,11 +169,14 @@ def random_affine(
     return translation(height / 2, width / 2) @ matrix
 
 
-def warp_frame(rgb: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Warps a frame uint8 [h, w, 3] to `size` (height, width) by a 3x3 matrix of pixel edges.
+def warp_frame(
+    rgb: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int | None = None
+) -> np.ndarray:
+    """Warps a frame uint8 [h, w, C] to `size` (height, width) by a 3x3 matrix of pixel edges.
 
-    Beyond its border the frame is mirrored, as its mask is in `warp_mask`. A frame that shrinks to
-    half its sides or less is first averaged over whole blocks of pixels.
+    Beyond its border the frame is mirrored, as its mask is in `warp_mask`, or filled with `border`
+    in all channels. A frame that shrinks to half its sides or less is first averaged over whole
+    blocks of pixels.
     """
     shrinks = int(1 / np.sqrt(abs(np.linalg.det(matrix[:2, :2]))) + 1e-6)
     if shrinks > 1:
@@ -181,8 +184,9 @@ def warp_frame(rgb: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np
         rgb = cv2.resize(rgb, (-(-width // shrinks), -(-height // shrinks)),
                          interpolation=cv2.INTER_AREA)
         matrix = matrix @ scaling(height / rgb.shape[0], width / rgb.shape[1])
+    mode = cv2.BORDER_REFLECT if border is None else cv2.BORDER_CONSTANT
     return cv2.warpAffine(rgb, _centers(matrix), size[::-1], flags=cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_REFLECT)
+                          borderMode=mode, borderValue=(border or 0,) * 4)
 
 
 def warp_mask(

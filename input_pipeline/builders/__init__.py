@@ -38,6 +38,7 @@ BUILDERS = {
     "coco": "vseg_jax.input_pipeline.builders.coco",
     "stills": "vseg_jax.input_pipeline.builders.stills",
     "cutouts": "vseg_jax.input_pipeline.builders.cutouts",
+    "refer_stills": "vseg_jax.input_pipeline.builders.refer_stills",
 }
 
 

@@ -3,14 +3,15 @@
 Layout: `images/**/<name>.{jpg,jpeg,png}` and `masks/**/<name>.png` with the same names, including
 subfolders. Several sets can lie side by side, in subfolders or told apart by how their names begin.
 Masks are palette or gray PNGs whose values are the objects' ids (1 to 254, 255 void);
-see `mask_files.index_of` for other forms. The first stage of training mask propagation
-generates its clips from them (`PropagationConfig.stills`).
+see `mask_files.index_of` for other forms. A file `categories.json` may name the objects:
+{image: {object id: category}}. The first stage of training mask propagation generates its clips
+from stills (`PropagationConfig.stills`), and `refer_stills` clips with expressions.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
+
+CATEGORIES = "categories.json"
+Categories = dict[int, str]  # of the objects of an image, by their ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +43,16 @@ class Builder(VideoBuilder):
     def splits(self) -> dict[str, Iterable[records.Record]]:
         """Returns the records of every split; see `VideoBuilder.splits`."""
         pairs = read_pairs(self.source, self.options)
-        return {"train": (record(name, *paths) for name, paths in pairs.items())}
+        categories = read_categories(self.source, pairs, self.options)
+        return {"train": (record(name, *paths, categories.get(name, {}))
+                          for name, paths in pairs.items())}
 
 
 def verify(source: Path, options: Options) -> list[str]:
     """Returns the problems of a folder: images without mask or vice versa, damaged or bad files."""
     try:
         images, masks = read_folders(source, options)
+        read_categories(source, images, options)
     except ValueError as error:
         return [str(error)]
     problems = _missing(images, masks)
@@ -109,15 +116,66 @@ def _missing(images: dict[str, Path], masks: dict[str, Path]) -> list[str]:
     return problems
 
 
-def record(name: str, image_path: Path, mask_path: Path) -> records.Record:
+def read_categories(
+    source: Path, images: Collection[str], options: Options
+) -> dict[str, Categories]:
+    """Returns {image: {object id: category}} of the file `categories.json`; {} if there is none.
+
+    Args:
+      source: folder of the stills.
+      images: names of the images that are used.
+      options: those that `sets` leaves out may be in the file, too.
+
+    Raises:
+      ValueError: the file has another form, an empty name, or an image that does not exist; names
+        the image.
+    """
+    path = source / CATEGORIES
+    if not path.is_file():
+        return {}
+    content = files.read_json(path)
+    form = f'{path} should hold {{image: {{"1": category, ...}}}}'
+    if not isinstance(content, dict):
+        raise ValueError(f"{form}, got {type(content).__name__}")
+    found = {}
+    for name, entry in content.items():
+        where = f"{path}, '{name}'"
+        if not isinstance(entry, dict) or not all(isinstance(v, str) for v in entry.values()):
+            raise ValueError(f"{form}, got {entry!r} for '{name}'")
+        if not all(v.strip() for v in entry.values()):
+            raise ValueError(f"{where}: a category is empty; name it, or leave the object out")
+        if name.startswith(options.sets or ("",)):
+            found[name] = {files.whole_number(key, where, "an object's id"): files.tidy(v, where)
+                           for key, v in entry.items()}
+    if lost := [name for name in found if name not in images]:
+        raise ValueError(f"{path} names images that are not in {source / options.images}: "
+                         f"{files.first_names(lost, len(found))}")
+    return found
+
+
+def object_ids(mask: np.ndarray, categories: Categories, name: str) -> list[int]:
+    """Returns the ids of the objects in an index mask.
+
+    Raises:
+      ValueError: `categories` names another id; the message names the image.
+    """
+    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    ids = [int(i) for i in values if i not in (0, VOID)]
+    if unknown := sorted(categories.keys() - set(ids)):
+        raise ValueError(f"{CATEGORIES}, '{name}' has categories of the objects {unknown}, but the "
+                         f"mask has the objects {ids}")
+    return ids
+
+
+def record(name: str, image_path: Path, mask_path: Path, categories: Categories) -> records.Record:
     """Reads one image and its mask."""
     data, _ = files.read_image(image_path)
     size = records.decode_image(data, str(image_path)).shape[:2]  # rotated as its EXIF says
     mask = files.read_mask(mask_path)
     files.check_size(mask_path, mask.shape, size, image_path)
-    ids = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
     return records.Record(
         video_id=name, frames=[data], masks=[records.encode_mask(mask)],
         height=size[0], width=size[1],
-        objects=[records.Object(int(i)) for i in ids if i not in (0, VOID)],
+        objects=[records.Object(i, categories.get(i, ""))
+                 for i in object_ids(mask, categories, name)],
     )

@@ -28,6 +28,28 @@ def test_each_image_is_a_record(source, tmp_path):
     assert len(samples) == 2 and samples[0]["objects"].sum() >= 1
 
 
+def test_categories(source, tmp_path):
+    (source / "categories.json").write_text('{"a": {"2": " giant  panda "}}')
+    dataset = open_dataset(prepare("stills", source, tmp_path / "data"), "train")
+    assert [[(o.id, o.category) for o in e.objects] for e in dataset.index] == [
+        [(2, "giant panda")], [(1, "")]]
+    only = open_dataset(prepare("stills", source, tmp_path / "data", {"sets": "more/"}), "train")
+    assert only.index[0].objects[0].category == ""   # the file may name images of other sets
+
+
+@pytest.mark.parametrize("content, message", [
+    ("[]", r"should hold \{image: .* got list"), ('{"a": "dog"}', "got 'dog' for 'a'"),
+    ('{"a": {"2": " "}}', "'a': a category is empty"), ("{", "categories.json is not JSON"),
+    ('{"a": {"x": "dog"}}', "'a': an object's id should be a whole number, got 'x'"),
+    ('{"c": {"1": "dog"}}', r"names images that are not in .*images: 1 of 1 \(c\)"),
+    ('{"a": {"1": "dog"}}', r"'a' has categories of the objects \[1\], but .* objects \[2\]"),
+])
+def test_damaged_categories_are_named(source, tmp_path, content, message):
+    (source / "categories.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        prepare("stills", source, tmp_path / "data")
+
+
 def test_folders_of_other_names_and_gray_masks(source, tmp_path):
     (source / "masks").rename(source / "truth")
     Image.fromarray(255 * box((10, 14), 1, 1).astype(np.uint8)).save(source / "truth/a.png")
