@@ -48,6 +48,8 @@ TOOLS = {
                                 "vseg_jax.metrics.youtube_vis"),
     "flow": Tool("Adds optical flow to a prepared dataset, by RAFT or DIS.",
                  "vseg_jax.tools.add_flow"),
+    "saliency": Tool("Scores the largest moving object, a baseline without expressions.",
+                     "vseg_jax.tools.saliency"),
     "submission check": Tool("Checks a submission for an evaluation server.",
                              "vseg_jax.submission.__main__", ("check",)),
     "submission write": Tool("Predicts a test split and writes the submission.",
