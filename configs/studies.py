@@ -43,6 +43,21 @@ Variants:
   audio  rcf on look-alikes whose category only audio reveals, without and with audio. Three seeds.
   audio_references  Table X: the same with one to five references. It has the runs of `audio`.
 
+  adaptation  swiftnet's first-frame adaptation on look-alikes: with and without it, with a static
+        and an updated memory, by steps, rate and reduction, and with our changes. Each seed trains
+        one model, which all rows evaluate. The one test: does adaptation as in the paper raise the
+        static memory on synthetic videos of an unseen domain? Five seeds. It reads data/stills and
+        data/DAVIS.
+  adaptation_ovis, adaptation_davis  Tables 1 and 2 of swiftnet's paper, from a trained model and
+        without any training:
+
+            vseg study --config studies:adaptation_ovis --workdir runs/adaptation_ovis \\
+              --config.init_from=runs/swiftnet_2 \\
+              --config.evaluation.datasets.vos25.source=/data/OVIS
+            vseg study --config studies:adaptation_davis --workdir runs/adaptation_davis \\
+              --config.init_from=runs/swiftnet_2 \\
+              --config.evaluation.datasets.davis_val.source=/data/DAVIS
+
   a2d, rvos  Tables 1 to 3 at the paper's size, trained as `qvim:a2d` (A2J, A2R) and `qvim:rvos`
         (R2A), with the compared methods also inside the backbone (`..._backbone`); `vseg cost` of
         either gives Table 4 and needs no data. We have not run them.
@@ -55,7 +70,7 @@ Variants:
 import functools
 import itertools
 
-from vseg_jax.configs import qvim
+from vseg_jax.configs import _adaptation, qvim
 from vseg_jax.configs._common import variant_of
 from vseg_jax.settings import EndpointConfig, RowConfig, StudyConfig
 
@@ -370,6 +385,8 @@ VARIANTS = {
     "recipe": _recipe, "references": _references, "fusion": _fusion, "tokens": _tokens,
     "queries": _queries, "order": _order, "weight": _weight,
     "audio": _audio, "audio_references": functools.partial(_audio, (1, 2, 3, 4, 5)),
+    "adaptation": _adaptation.look_alikes, "adaptation_ovis": _adaptation.ovis,
+    "adaptation_davis": _adaptation.davis,
     **{variant: functools.partial(_paper, variant) for variant in TASKS},
     **{f"{variant}_layers": functools.partial(_layers, variant) for variant in TASKS},
     **{f"{variant}_modalities": functools.partial(_modalities, variant) for variant in TASKS},

@@ -29,7 +29,8 @@ Variants:
               vseg evaluate --config swiftnet:stm --workdir stm \\
                 --config.extra_datasets.davis.source=/data/DAVIS
 
-  ovis    The evaluation of the paper's Table 1, of single objects of 25 videos of OVIS:
+  ovis    The evaluation of the paper's Table 1, of single objects of 25 videos of OVIS; the study
+          `studies:adaptation_ovis` is the whole table:
 
               vseg evaluate --config swiftnet:ovis --workdir runs/swiftnet_2 \\
                 --config.evaluation.datasets.vos25.source=/data/OVIS
@@ -45,6 +46,21 @@ Variants:
               vseg train --config swiftnet:follow2 --workdir runs/follow_2 \\
                 --config.init_from=runs/follow_1/best --config.data.source=/data/DAVIS \\
                 --config.extra_datasets.stills.source=/data/stills
+
+  adaptation  A test of first-frame adaptation for two CPU cores: a ResNet-18 of half its width,
+          from scratch, whose two key convolutions start and are trained apart, as in the paper. It
+          learns from stills and from synthetic videos of the source domain. It is tested, one
+          object at a time, on three sets of look-alikes: synthetic ones of the target domain that
+          differ from their distractors in texture alone (`shapes`), cut-outs of stills beside
+          distractors of another hue (`cutouts`), and dogs-jump of DAVIS 2017 (`dogs`). It has not
+          been run.
+
+              vseg study --config studies:adaptation --workdir runs/adaptation \\
+                --config.data.source=/data/stills \\
+                --config.evaluation.datasets.dogs.source=/data/DAVIS
+
+          The names of the stills must tell apart the sets to train on (`data.options.sets`) and
+          those of the test (`evaluation.datasets.cutouts.options`).
 
   shapes  Synthetic videos only; a ResNet-18 with a quarter of its width, from scratch. A small
           config for trials; its settings have not been tuned, nor has it been run to the end.
@@ -209,6 +225,49 @@ def _groups(encoder: float) -> tuple[tuple[str, float], ...]:
             ("^(aggregation|memory_kv|query_kv|aspp)/", 0.3))
 
 
+# Sets of stills, by how the names of their images begin: of PASCAL VOC, COCO, Weizmann Horse and
+# others to train on, of Clothing Co-Parsing, PennFudan and BSDS500 for the test.
+TRAINED = ("voc_", "coco_", "horse_", "human_")
+CUT_OUT, BACKGROUNDS = ("ccp_", "penn_"), ("bsds_",)
+
+
+def _adaptation() -> ConfigDict:
+    shapes = {"height": 192, "width": 192, "flow": False, "audio": False}
+    config = ConfigDict()
+    config.data = section(
+        DatasetConfig, name="stills", split="train", source="data/stills", weight=0.5,
+        options={"sets": TRAINED},
+    )
+    config.extra_datasets = ConfigDict({"shapes": section(
+        DatasetConfig, name="moving_shapes", split="source_train", weight=0.5,
+        options={**shapes, "length": 20, "train": 300, "test": 1, "splits": ("source_train",)},
+    )})
+    config.clip = section(ClipConfig, height=192, width=192)
+    config.propagation = section(
+        PropagationConfig, objects=1, skip_max=4, skip_every=6000, stills_zoom=(1.0, 1.7), color=0.2
+    )
+    config.model = section(SwiftnetConfig, depth=18, width=32, objects=1)
+    config.train = section(
+        TrainConfig, steps=6000, batch_size=8, learning_rate=5e-4, schedule="cosine", warmup=200,
+        clip_norm=1.0, ema=0.998, groups=(("/key/", 0.1),), log_every=50, checkpoint_every=500,
+    )
+    config.workers = 0
+    config.evaluation = section(EvaluationConfig, protocol="ovis", short_side=192, datasets={
+        "shapes": DatasetConfig(name="moving_shapes", split="target_test", options={
+            **shapes, "length": 36, "train": 1, "test": 25, "splits": ("target_test",),
+            "actors": (4, 6), "differs": (0.0, 0.0, 0.0, 1.0, 0.0),
+        }),
+        "cutouts": DatasetConfig(name="cutouts", split="test", options={
+            "objects": CUT_OUT, "backgrounds": BACKGROUNDS,
+        }),
+        "dogs": DatasetConfig(name="davis", split="val", source="data/DAVIS", options={
+            "sequences": ("dogs-jump",),
+        }),
+    })
+    link(config.data, [config.evaluation.datasets.cutouts], "source")
+    return config
+
+
 def _shapes() -> ConfigDict:
     config = ConfigDict()
     options = {
@@ -237,5 +296,5 @@ def _shapes() -> ConfigDict:
 
 VARIANTS = {
     "stage1": _stage1, "stage2": _stage2, "stm": _stm, "swiftnet18": _swiftnet18, "ovis": _ovis,
-    "follow1": _follow1, "follow2": _follow2, "shapes": _shapes,
+    "follow1": _follow1, "follow2": _follow2, "adaptation": _adaptation, "shapes": _shapes,
 }

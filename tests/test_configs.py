@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vseg_jax import experiment
+from vseg_jax.input_pipeline.builders.moving_shapes.scene import ATTRIBUTES
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -71,6 +72,19 @@ def test_the_follower_trains_on_nothing_that_it_is_scored_on():
     for dataset in (second.data, *second.evaluation.datasets.values()):
         assert dataset.options == {"year": 2016, "holdout": ("boat",)}
     assert first.evaluation.datasets["dev"].split == "holdout" and first.data.name == "stills"
+
+
+def test_the_test_of_adaptation_is_of_look_alikes_that_are_not_trained_on():
+    settings = experiment.read(f"{CONFIGS / 'swiftnet.py'}:adaptation", {"data.source": "/stills"})
+    scored = settings.evaluation.datasets
+    tested = {*scored["cutouts"].options["objects"], *scored["cutouts"].options["backgrounds"]}
+    assert not tested & set(settings.data.options["sets"])
+    assert scored["cutouts"].source == settings.data.source == "/stills"
+    assert settings.extra_datasets["shapes"].split == "source_train"
+    assert scored["shapes"].split == "target_test"
+    differs = scored["shapes"].options["differs"]
+    assert [name for name, weight in zip(ATTRIBUTES, differs, strict=True) if weight] == ["texture"]
+    assert settings.model["tied_key_gain"] == 0 and settings.model["adaptation_steps"] == 0
 
 
 def test_one_source_serves_all_splits_of_a_dataset():

@@ -118,6 +118,39 @@ def test_adaptation_and_static_memory_are_switches_of_the_evaluation(trained):
     assert json.loads(saved.with_suffix(".json").read_text())["protocol"] == "ovis"
 
 
+STUDY = """
+from vseg_jax.settings import RowConfig, StudyConfig
+
+
+def get_study():
+    changes = {{"plain": {{}}, "adapted": {{"model.adaptation_steps": 1}}}}
+    return StudyConfig(
+        rows={{name: RowConfig("{config}", row, trains=False) for name, row in changes.items()}},
+        columns={{"J": "target/J/mean", "L_obj": "target/adaptation/L_obj/before"}}, seeds=(0,),
+        paired={{"adapted": "plain"}})
+"""
+
+
+def test_the_rows_of_a_study_evaluate_a_trained_model(trained, tmp_path):
+    """As in the studies of the paper's tables, with nothing trained."""
+    workdir, (_, config, _, _, *options), _ = trained
+    (tmp_path / "table.py").write_text(STUDY.format(config=config))
+    study = ["--mode=study", "--config", tmp_path / "table.py", "--workdir", tmp_path / "run",
+             *options, "--config.evaluation.datasets.source=None"]
+    assert "row 'plain' is not trained; name the trained model" in refused(*study)
+    code, out, err = command(*study, f"--config.init_from={workdir}")
+    assert code == 0, err
+    scores = json.loads((tmp_path / "run/plain/0/scores.json").read_text())["scores"]["target"]
+    trained_scores = json.loads((workdir / "metrics.json").read_text())["target"]
+    assert scores["J"] == pytest.approx(trained_scores["J"], abs=1e-6)
+    assert scores["sample_iou"] == pytest.approx(trained_scores["sample_iou"], abs=1e-6)
+    assert not list((tmp_path / "run").rglob("checkpoints")) and "starting at step" not in out + err
+    plain, adapted = (line for line in out.splitlines() if line.endswith(" |") and line.startswith(
+        ("| plain | 1", "| adapted | 1")))
+    assert plain.endswith("|  |") and not adapted.endswith("|  |")
+    assert "| target | against | difference |" in out and "| adapted | plain | " in out
+
+
 def test_prediction_keeps_the_ids_of_the_masks(trained, video, tmp_path):
     video, masks = video
     code, out, err = command("--workdir", trained[0], "--mode=predict", "--video", video,

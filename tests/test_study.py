@@ -136,7 +136,10 @@ def test_a_column_that_the_scores_lack_is_named(tmp_path):
     ({"rows": {"a": RowConfig("x.py", init_from="b")}}, "'a' is initialized from 'b'; it must be"),
     ({"rows": {name: RowConfig("x.py", init_from=start) for name, start in
                {"a": "b", "b": "c", "c": ""}.items()}, "baseline": ""},
-     r"a row that has no init_from itself \(c\)"),
+     r"a row that is trained and has no init_from itself \(c\)"),
+    ({"rows": {"a": RowConfig("x.py", init_from="b"), "b": RowConfig("x.py", trains=False)},
+      "baseline": ""}, "'a' is initialized from 'b'; it must be a row that is trained"),
+    ({"paired": {"better": "best"}}, "'best' .* is not one of the rows"),
     ({"endpoint": EndpointConfig("test", "better", ("best",))}, "'best' .* is not one of the rows"),
     ({"endpoint": EndpointConfig("test", "better", ("plain",)), "seeds": (3,)},
      "at least two seeds"),
@@ -200,11 +203,30 @@ def test_the_columns_of_the_papers_tables():
     assert {path.split("/")[1] for path in study.columns.values()} <= metric.result().keys()
 
 
+def test_the_study_of_adaptation_trains_one_model_per_seed():
+    _, study = load(f"{STUDIES}:adaptation")
+    assert [title for title, row in study.rows.items() if row.trains] == ["updated"]
+    found = {title: experiment.read(row.config, {k: str(v) for k, v in row.changes.items()}).model
+             for title, row in study.rows.items()}
+    tested, [rival] = found[study.endpoint.row], study.endpoint.rivals
+    assert (tested["adaptation_steps"], tested["adaptation_rate"], tested["reduction"]) == (
+        50, 1, "mean_i")
+    for title, other in study.paired.items():   # only the adaptation differs
+        keys = {key for key, value in found[title].items() if found[other][key] != value}
+        assert keys <= {"adaptation_steps", "adaptation_rate", "adaptation_copies", "reduction",
+                        "affinity_scale"} and found[other]["adaptation_steps"] == 0
+    assert study.paired[study.endpoint.row] == rival and len(study.seeds) == 5
+    _, table = load(f"{STUDIES}:adaptation_ovis")
+    assert not any(row.trains for row in table.rows.values())
+
+
 @pytest.mark.slow
 def test_every_cell_of_the_librarys_studies_can_be_trained():
     """Shapes only; models that differ in nothing are traced once."""
     traced = set()
-    for _, settings in cells().values():
+    for (_, title), (study, settings) in cells().items():
+        if not study.rows[title].trains:
+            continue
         model = experiment.build_model(settings)
         text = json.dumps(experiment.describe(settings, model)["model"])
         if text in traced:

@@ -1,5 +1,7 @@
 """The primary endpoint of a study: its bootstrap, Holm's correction, and the verdict."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from studies import STUDY, Runs
@@ -17,15 +19,16 @@ def test_an_endpoint_compares_a_row_with_others(rivals):
 class Sampled(Runs):
     """As `Runs`, with the IoU of each of 40 samples, two per clip; "better" gains 0.1 in each."""
 
-    def __call__(self, config, changes, folder):
-        settings, start = super().__call__(config, changes, folder)
+    def __call__(self, config, changes, folder, trains):
+        settings, start = super().__call__(config, changes, folder, trains)
 
         def sampled():
             scores = start()
             noise = np.random.default_rng(int(changes["train.seed"])).normal(0, 0.2, 40)
             iou = 0.5 + noise + (0.1 + 0.02 * noise if config == "better.py" else 0)
             return scores | {"wild": {"sample_iou": iou.tolist(),
-                                      "sample_video": [k // 2 for k in range(40)]}}
+                                      "sample_video": [k // 2 for k in range(40)],
+                                      "mean": float(iou.mean())}}
 
         return settings, sampled
 
@@ -53,6 +56,34 @@ def test_an_incomplete_study_has_no_verdict(tmp_path):
     table = (tmp_path / "few.md").read_text()
     assert "when the last of its runs is complete; 1 are missing." in table
     assert "above" not in table and "+10" not in table
+
+
+def test_differences_by_sample(tmp_path):
+    """Of a dataset with samples; the other one has none."""
+    study = dataclasses.replace(STUDY, columns={**STUDY.columns, "wild": "wild/mean"},
+                                paired={"better": "plain"})
+
+    class Few(Sampled):
+        """Two objects of one clip; one gains 0.3, one loses 0.1."""
+
+        def __call__(self, config, changes, folder, trains):
+            settings, start = Runs.__call__(self, config, changes, folder, trains)
+            better, seed = config == "better.py", int(changes["train.seed"])
+            iou = [0.5 + better * (0.3 + 0.01 * seed), 0.5 - better * 0.1]
+            return settings, lambda: start() | {
+                "wild": {"sample_iou": iou, "sample_video": [0, 0], "mean": 0.5}}
+
+    table = run("few", study, tmp_path / "few", {}, Few())
+    assert "| wild | against |" in table and "| test | against |" not in table
+    line = next(x for x in table.splitlines() if x.startswith("| better | plain |"))
+    cells = [cell.strip() for cell in line.split("|")[3:-1]]
+    assert cells[0] == "+10.5" and cells[2:] == ["50", "3"]
+    low, high = map(float, cells[1].split(" to "))
+    assert low < 10.5 < high   # over the seeds alone: there is one clip
+    one = dataclasses.replace(study, seeds=(0,))
+    assert "| better | plain | +10.0 |  | 50 | 1 |" in run("few", one, tmp_path / "1", {}, Few())
+    many = run("few", one, tmp_path / "2", {}, Sampled())
+    assert "| better | plain | +10." in many and " to " in many   # over the clips alone
 
 
 def test_scores_without_samples_have_no_interval(tmp_path):

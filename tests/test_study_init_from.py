@@ -38,6 +38,22 @@ def test_a_moved_study_is_complete_and_a_new_start_is_noticed(tmp_path):
         run("few", study, tmp_path / "new", {}, Runs())
 
 
+def test_rows_that_do_not_train_evaluate_the_model_of_another(tmp_path):
+    rows = {name: dataclasses.replace(row, trains=name == "warmup")
+            for name, row in WARM.rows.items()}
+    runs = Runs()
+    run("few", dataclasses.replace(WARM, rows=rows), tmp_path, {}, runs)
+    assert runs.evaluated == [(f"{name}.py", seed) for seed in (0, 1)
+                              for name in ("plain", "better")]
+    assert [cell for cell in runs.trained if cell not in runs.evaluated] == [
+        ("warmup.py", 0), ("warmup.py", 1)]
+    alone = dataclasses.replace(WARM, rows={"plain": RowConfig("plain.py", trains=False)})
+    with pytest.raises(ValueError, match="row 'plain' is not trained; name the trained model"):
+        run("few", alone, tmp_path / "alone", {}, runs)
+    run("few", alone, tmp_path / "alone", {"init_from": "elsewhere"}, runs)
+    assert runs.starts[-2:] == ["elsewhere"] * 2 and runs.evaluated[-1] == ("plain.py", 1)
+
+
 @pytest.mark.parametrize("completed", [False, True], ids=["killed", "completed"])
 def test_a_row_waits_for_its_start_in_another_process(tmp_path, monkeypatch, completed):
     run("few", dataclasses.replace(WARM, seeds=(0,)), tmp_path / "other", {}, Runs())
@@ -73,7 +89,7 @@ def test_a_killed_process_leaves_no_cell_behind(tmp_path):
         "from studies import WARM\n"
         "from vseg_jax.experiment.study import run, runs\n"
         "runs.WAIT, folder, killed = 0.05, Path(sys.argv[1]), len(sys.argv) > 2\n"
-        "def train(config, changes, cell):\n"
+        "def train(config, changes, cell, trains):\n"
         "    def start():\n"
         "        (folder / 'started').touch()\n"
         "        assert not changes.get('init_from') or (\n"

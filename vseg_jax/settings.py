@@ -90,11 +90,14 @@ class RowConfig:
       changes: {key below the config: value}, as `--config.key=value` sets them.
       init_from: another row of the study; the run of each seed is initialized from the variables
         of that row's run with the same seed. Empty for none.
+      trains: whether the runs train. If not, they evaluate the model that they are initialized
+        from: that of the row `init_from`, or the one that the key `init_from` of the config names.
     """
 
     config: str
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     init_from: str = ""
+    trains: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +131,8 @@ class StudyConfig:
       baseline: the row that the others are tested against, each column by itself; "" for no test.
       endpoint: the only test of the study, in place of those against the baseline; or None.
       lines: {legend: {tick: row}}; the figure then has lines over the ticks in place of bars.
+      paired: {row: another row}; the report then has the difference of the two in the IoU of each
+        sample, with an interval, on each dataset of the columns.
     """
 
     rows: Mapping[str, RowConfig]
@@ -136,6 +141,7 @@ class StudyConfig:
     baseline: str = ""
     endpoint: EndpointConfig | None = None
     lines: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    paired: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.rows or not self.columns or not self.seeds:
@@ -144,6 +150,7 @@ class StudyConfig:
             if not re.fullmatch(r"[\w.+-]+", name):
                 raise ValueError(f"row '{name}' cannot name a folder; use letters, digits and _.+-")
         named = [row for line in self.lines.values() for row in line.values()]
+        named += [row for pair in self.paired.items() for row in pair]
         if self.baseline:
             named.append(self.baseline)
         if self.endpoint is not None:
@@ -152,10 +159,12 @@ class StudyConfig:
                 raise ValueError("an endpoint needs at least two seeds")
         for row in named:
             if row not in self.rows:
-                raise ValueError(f"'{row}' (baseline, line or endpoint) is not one of the rows "
-                                 f"({', '.join(self.rows)})")
-        starts = [name for name, config in self.rows.items() if not config.init_from]
+                raise ValueError(f"'{row}' (baseline, line, pair or endpoint) is not one of the "
+                                 f"rows ({', '.join(self.rows)})")
+        starts = [name for name, config in self.rows.items()
+                  if config.trains and not config.init_from]
         for name, config in self.rows.items():
             if config.init_from and config.init_from not in starts:
                 raise ValueError(f"row '{name}' is initialized from '{config.init_from}'; it must "
-                                 f"be a row that has no init_from itself ({', '.join(starts)})")
+                                 "be a row that is trained and has no init_from itself "
+                                 f"({', '.join(starts)})")

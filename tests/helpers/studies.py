@@ -15,17 +15,22 @@ WARM = StudyConfig(
 
 
 class Runs:
-    """Stands in for training: an IoU that follows from row and seed; may be killed in a cell."""
+    """Stands in for training: an IoU that follows from row and seed; may be killed in a cell.
+
+    `trained` collects the cells that are run, and `evaluated` those of rows that do not train.
+    """
 
     def __init__(self, killed_at=None):
-        self.trained, self.starts, self.killed_at = [], [], killed_at
+        self.trained, self.evaluated, self.starts, self.killed_at = [], [], [], killed_at
 
-    def __call__(self, config, changes, folder):
+    def __call__(self, config, changes, folder, trains):
         def start():
             if len(self.trained) == self.killed_at:
                 (folder / "metrics.json").write_text("{}")   # of an incomplete run
                 raise KeyboardInterrupt
-            self.trained.append((config, int(changes["train.seed"])))
+            cell = config, int(changes["train.seed"])
+            self.trained.append(cell)
+            self.evaluated += [] if trains else [cell]
             self.starts.append(changes.get("init_from"))
             seed = int(changes["train.seed"])
             gain = float(changes.get("model.gain", 0))

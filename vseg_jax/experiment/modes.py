@@ -19,9 +19,9 @@ from vseg_jax import model_file
 from vseg_jax.atomic import atomic_folder, write_text
 from vseg_jax.experiment import study
 from vseg_jax.experiment.build import batch_shapes, build_model, build_task, describe, read
-from vseg_jax.inference.restore import ABOUT, restore, same, save
+from vseg_jax.inference.restore import ABOUT, Restored, restore, same, save
 from vseg_jax.input_pipeline.loader import train_batches
-from vseg_jax.models.base import Variables
+from vseg_jax.models.base import Model, Variables
 from vseg_jax.settings import Settings
 from vseg_jax.training import checkpoints, loop, reports, runtime
 
@@ -102,27 +102,32 @@ def evaluate(settings: Settings, workdir: str | Path, model_name: str | None = N
     workdir = Path(workdir)
     runtime.enable_compilation_cache()
     model = build_model(settings)
-    restored = restore(model_name or workdir)
-    variables = restored.variables
-    wanted = jax.eval_shape(model.init, jax.random.key(0), batch_shapes(settings, model))
-    try:
-        checkpoints.compare(checkpoints.describe(variables), checkpoints.describe(wanted),
-                            str(model_name or workdir))
-    except ValueError as error:
-        hint = _hint(restored.about["config"], describe(settings, model))
-        raise ValueError(f"{error}{hint}") from error
+    restored = _fitting(settings, model, str(model_name or workdir))
     # A folder with the same model is left by a call that failed later, such as at a dataset.
     if model_name and not ((workdir / ABOUT).is_file() and same(restore(workdir), restored)):
         with atomic_folder(workdir) as new:
             save(restored, new)
     task = build_task(settings, model, workdir)
     folder = workdir / "evaluations"
-    results = task.evaluate(variables, folder if settings.evaluation.save else None)
+    results = task.evaluate(restored.variables, folder if settings.evaluation.save else None)
     folder.mkdir(exist_ok=True)
     for name, result in results.items():
         write_text(folder / f"{name}.json", _json(result))
     task.report(results)
     return results
+
+
+def _fitting(settings: Settings, model: Model, name: str) -> Restored:
+    """Returns a trained model; raises ValueError where it is not the one of the settings."""
+    restored = restore(name)
+    wanted = jax.eval_shape(model.init, jax.random.key(0), batch_shapes(settings, model))
+    try:
+        checkpoints.compare(
+            checkpoints.describe(restored.variables), checkpoints.describe(wanted), name)
+    except ValueError as error:
+        hint = _hint(restored.about["config"], describe(settings, model))
+        raise ValueError(f"{error}{hint}") from error
+    return restored
 
 
 def _hint(saved: Mapping[str, Any], given: Mapping[str, Any]) -> str:
@@ -209,11 +214,21 @@ def dry_run(settings: Settings) -> dict[str, Any]:
 def run_study(name_and_variant: str, workdir: str | Path, overrides: Mapping[str, str]) -> None:
     """Trains and evaluates the missing cells of a study; prints and writes its table."""
 
+    def evaluate_start(settings: Settings, folder: Path) -> dict[str, Any]:
+        runtime.enable_compilation_cache()
+        model = build_model(settings)
+        start = _fitting(settings, model, settings.init_from)
+        task = build_task(settings, model, folder)
+        results = task.evaluate(start.variables)
+        task.report(results)
+        return results
+
     def cell(
-        name: str, changes: Mapping[str, str], folder: Path
+        name: str, changes: Mapping[str, str], folder: Path, trains: bool
     ) -> tuple[dict[str, Any], Callable[[], dict[str, Any]]]:
         settings = read(name, changes)
-        return describe(settings, build_model(settings)), lambda: train(settings, folder)
+        run = train if trains else evaluate_start
+        return describe(settings, build_model(settings)), lambda: run(settings, folder)
 
     print(study.run(*study.load(name_and_variant), workdir, overrides, cell))
 

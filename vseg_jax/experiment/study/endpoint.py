@@ -8,6 +8,8 @@ alike. The mean difference is therefore resampled over seeds and over clips at o
 of a pair in the same resample (a bootstrap of two crossed factors, as in Owen, "The pigeonhole
 bootstrap", 2007). With few seeds the plain percentiles are too narrow, so each resample is divided
 by its own standard error (bootstrap-t; Efron and Tibshirani, 1993, section 12.5).
+
+Any study can list such differences without a test (`differences`).
 """
 
 from __future__ import annotations
@@ -80,17 +82,18 @@ def _estimate(
 ) -> tuple[Float[np.ndarray, " R"], Float[np.ndarray, " R"]]:
     """Returns the mean and its standard error under each row of weights.
 
-    The error is that of seeds and clips as two crossed factors. The part of the difference that
-    belongs to a seed and a clip together counts twice, which makes it a little too large.
+    The error is that of seeds and clips as two crossed factors; with one seed, or one clip, that of
+    the other alone. The part of the difference that belongs to a seed and a clip together counts
+    twice, which makes it a little too large.
     """
     seeds, clips = sums.shape
     of_seed = (clip_weights @ sums.T) / (clip_weights @ counts.T)   # [R, seeds]
     mean = (seed_weights * of_seed).mean(1)
-    over_seeds = (seed_weights * (of_seed - mean[:, None])**2).sum(1) / (seeds - 1) / seeds
+    over_seeds = (seed_weights * (of_seed - mean[:, None])**2).sum(1) / max(seeds - 1, 1) / seeds
     of_clip = seed_weights @ counts   # [R, clips]
     total = (clip_weights * of_clip).sum(1)
     residuals = seed_weights @ sums - mean[:, None] * of_clip
-    over_clips = (clip_weights * residuals**2).sum(1) / total**2 * clips / (clips - 1)
+    over_clips = (clip_weights * residuals**2).sum(1) / total**2 * clips / max(clips - 1, 1)
     return mean, np.sqrt(over_seeds + over_clips)
 
 
@@ -114,19 +117,28 @@ def compare(
     Raises:
       ValueError: the two were not evaluated on the same samples.
     """
-    videos = {seed: np.asarray(scores["sample_video"]) for seed, scores in row.items()}
-    for seed in row:
-        if not np.array_equal(videos[seed], rival[seed]["sample_video"]):
-            raise ValueError(f"seed {seed}: the two rows were not evaluated on the same samples")
-    clips = np.unique(np.concatenate(list(videos.values())))
-    sums, counts = np.zeros((2, len(row), len(clips)))
-    for k, (seed, video) in enumerate(videos.items()):
+    pairs = _pair(row, rival)
+    clips = np.unique(np.concatenate([video for video, _ in pairs]))
+    sums, counts = np.zeros((2, len(pairs), len(clips)))
+    for k, (video, gains) in enumerate(pairs):
         where = np.searchsorted(clips, video)
-        differences = (np.asarray(row[seed]["sample_iou"], float)
-                       - np.asarray(rival[seed]["sample_iou"], float))
-        sums[k] = np.bincount(where, differences, len(clips))
+        sums[k] = np.bincount(where, gains, len(clips))
         counts[k] = np.bincount(where, minlength=len(clips))
     return bootstrap(sums, counts)
+
+
+def _pair(
+    row: Mapping[int, Mapping[str, Any]], rival: Mapping[int, Mapping[str, Any]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns, for each seed, the clip and the difference in IoU of each sample; see `compare`."""
+    pairs = []
+    for seed, scores in row.items():
+        video = np.asarray(scores["sample_video"])
+        if not np.array_equal(video, rival[seed]["sample_video"]):
+            raise ValueError(f"seed {seed}: the two rows were not evaluated on the same samples")
+        iou, other = (np.asarray(s["sample_iou"], float) for s in (scores, rival[seed]))
+        pairs.append((video, iou - other))
+    return pairs
 
 
 def verdict(study: StudyConfig, workdir: Path) -> str:
@@ -152,6 +164,45 @@ def verdict(study: StudyConfig, workdir: Path) -> str:
         return f"{head} It is not tested: the scores lack the IoU of each sample.\n"
     found = {rival: compare(scores[endpoint.row], scores[rival]) for rival in endpoint.rivals}
     return head + "\n\n" + _table(endpoint, found, len(study.seeds))
+
+
+def differences(study: StudyConfig, workdir: Path) -> str:
+    """Returns how each row of `study.paired` differs from the other one; a table per dataset.
+
+    Descriptive: the intervals are those of each difference by itself. It has the seeds that are
+    complete in both rows, and the datasets whose scores have the IoU of each sample.
+    """
+    text = ""
+    for dataset in dict.fromkeys(path.split("/")[0] for path in study.columns.values()):
+        lines = "".join(filter(None, (
+            _difference(study, workdir, dataset, *pair) for pair in study.paired.items())))
+        if lines:
+            text += (f"\n| {dataset} | against | difference | 95 % interval | worse | seeds |\n"
+                     f"{'|---' * 6}|\n{lines}")
+    return text and (
+        f"{text}\nDifferences of the mean IoU on the same samples (frames with an expression, or "
+        "objects of a video), in percentage points. Intervals: paired bootstrap over seeds and "
+        "clips, or over those of the two that are more than one. Worse: percentage of the samples "
+        "whose IoU is lower than in the other row.\n")
+
+
+def _difference(study: StudyConfig, workdir: Path, dataset: str, row: str, rival: str) -> str:
+    """Returns a line of `differences`; "" where there is nothing to compare."""
+    both: dict[int, list[Mapping[str, Any]]] = {}
+    for seed in study.seeds:
+        paths = [workdir / name / str(seed) / SCORES for name in (row, rival)]
+        if all(path.is_file() for path in paths):
+            found = [json.loads(path.read_text())["scores"].get(dataset, {}) for path in paths]
+            if all(key in scores for scores in found for key in SAMPLES):
+                both[seed] = found
+    if not both:
+        return ""
+    of_rows = [{seed: found[k] for seed, found in both.items()} for k in (0, 1)]
+    c = compare(*of_rows)
+    gains = np.concatenate([gain for _, gain in _pair(*of_rows)])
+    interval = f"{100 * c.low:+.1f} to {100 * c.high:+.1f}" if c.low < c.high else ""
+    return (f"| {row} | {rival} | {100 * c.difference:+.1f} | {interval} | "
+            f"{100 * (gains < 0).mean():.0f} | {len(both)} |\n")
 
 
 def _table(endpoint: EndpointConfig, found: Mapping[str, Comparison], seeds: int) -> str:

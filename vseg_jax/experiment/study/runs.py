@@ -6,7 +6,8 @@ completed runs only. Tables are named after the study, so that studies with cell
 share a workdir. Several processes can share it too; each takes cells that no other is running.
 
 A row can be initialized from another row: its cell then waits for the cell of that row and the same
-seed. While another process runs that cell, this process takes other cells, and at last waits.
+seed. While another process runs that cell, this process takes other cells, and at last waits. A row
+that does not train only evaluates the model that it is initialized from.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 from vseg_jax import config
 from vseg_jax.atomic import write_text
 from vseg_jax.experiment.study import table
-from vseg_jax.experiment.study.endpoint import SCORES, verdict
+from vseg_jax.experiment.study.endpoint import SCORES, differences, verdict
 from vseg_jax.experiment.study.plot import plot
 from vseg_jax.experiment.study.table import collect, cost_table, score_table
 from vseg_jax.settings import RowConfig, StudyConfig
@@ -31,8 +32,8 @@ from vseg_jax.settings import RowConfig, StudyConfig
 LOCK = "lock"  # file of a cell, locked while a process runs it
 WAIT = 5.0     # seconds between two looks at a cell that another process runs
 Scores = dict[str, Any]
-# (config, overrides, workdir) -> (settings as plain values, function that trains and scores)
-Train = Callable[[str, Mapping[str, str], Path], tuple[Any, Callable[[], Scores]]]
+# (config, overrides, workdir, whether to train) -> (settings as plain values, function that scores)
+Prepare = Callable[[str, Mapping[str, str], Path, bool], tuple[Any, Callable[[], Scores]]]
 Count = Callable[[str, Mapping[str, str]], Mapping[str, Any]]
 
 
@@ -47,7 +48,7 @@ def load(name_and_variant: str) -> tuple[str, StudyConfig]:
 
 
 def run(name: str, study: StudyConfig, workdir: str | Path, overrides: Mapping[str, str],
-        train: Train) -> str:
+        prepare: Prepare) -> str:
     """Runs the missing cells, seed by seed, and writes the table after each.
 
     Args:
@@ -55,17 +56,19 @@ def run(name: str, study: StudyConfig, workdir: str | Path, overrides: Mapping[s
       study: rows and seeds.
       workdir: folder of all cells.
       overrides: changes to the config of every cell, see `vseg_jax.config.load`.
-      train: (config, overrides, workdir) -> (the settings as plain values, a function that trains
-        and returns the scores; empty where the run was interrupted).
+      prepare: (config, overrides, workdir, whether to train) -> (the settings as plain values, a
+        function that trains, or only evaluates, and returns the scores; empty where the run was
+        interrupted).
 
     Returns:
       The table, in Markdown.
 
     Raises:
-      ValueError: a cell's config cannot be used, or a cell was run with other settings.
+      ValueError: a cell's config cannot be used, a cell was run with other settings, or a row does
+        not train and has no trained model.
     """
     workdir = Path(workdir)
-    cells = _cells(study, workdir, overrides, train)
+    cells = _cells(study, workdir, overrides, prepare)
     while cells:
         left = []
         for cell in cells:
@@ -76,7 +79,7 @@ def run(name: str, study: StudyConfig, workdir: str | Path, overrides: Mapping[s
                     left.append(cell)
                     continue
                 print(f"{name}: {cell.title}, seed {cell.seed}", flush=True)
-                scores = cell.train()
+                scores = cell.run()
                 if not scores:
                     return report(name, study, workdir)
                 write_text(cell.folder / SCORES,
@@ -101,7 +104,7 @@ class _Cell:
       title, seed: the row and the seed.
       folder: working directory of the run.
       settings: as plain values; what a complete cell must have been run with.
-      train: trains and returns the scores; empty where the run was interrupted.
+      run: returns the scores; empty where the run was interrupted.
       starts_from: the folder of the cell that this one is initialized from, or None.
     """
 
@@ -109,7 +112,7 @@ class _Cell:
     seed: int
     folder: Path
     settings: Any
-    train: Callable[[], Scores]
+    run: Callable[[], Scores]
     starts_from: Path | None = None
 
     def can_start(self) -> bool:
@@ -118,7 +121,7 @@ class _Cell:
 
 
 def _cells(study: StudyConfig, workdir: Path, overrides: Mapping[str, str],
-           train: Train) -> list[_Cell]:
+           prepare: Prepare) -> list[_Cell]:
     """Returns all cells, seed by seed; those that others are initialized from come first."""
     titles = sorted(study.rows, key=lambda title: bool(study.rows[title].init_from))
     cells: dict[tuple[str, int], _Cell] = {}
@@ -130,7 +133,10 @@ def _cells(study: StudyConfig, workdir: Path, overrides: Mapping[str, str],
             start = cells[row.init_from, seed] if row.init_from else None
             if start is not None:
                 changes["init_from"] = str(start.folder)
-            settings, function = train(row.config, changes, folder)
+            if not (row.trains or changes.get("init_from")):
+                raise ValueError(f"the row '{title}' is not trained; name the trained model that "
+                                 "it evaluates: --config.init_from=...")
+            settings, function = prepare(row.config, changes, folder, row.trains)
             settings = json.loads(json.dumps(settings))
             if start is not None:   # what the run starts from matters, and not where it lies
                 settings["init_from"] = start.settings
@@ -149,6 +155,8 @@ def report(name: str, study: StudyConfig, workdir: Path) -> str:
     text = score_table(study, cells)
     if study.endpoint is not None:
         text += "\n" + verdict(study, workdir)
+    if study.paired:
+        text += differences(study, workdir)
     write_text(workdir / f"{name}.md", text)
     rows = [[title, seed, *values] for title, of_row in cells.items()
             for seed, values in of_row.items()]
