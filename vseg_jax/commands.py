@@ -49,7 +49,8 @@ OPTIONS = {
         metavar="NUMBER", kind=float),
     "query": Option("referring expression of the object to segment", metavar="TEXT"),
     "mask": Option(
-        "mask prompt: index PNG of the first frame, or a folder of them named by frame number",
+        "mask prompt: index PNG of the first frame; a folder of them named by frame number; or a "
+        "folder of such folders named by object id, whose masks speak for that object only",
         metavar="PATH"),
     "short_side": Option(
         "with a mask prompt: shorter side in pixels at which the model sees the frames; 0 = the "

@@ -89,5 +89,5 @@ def test_flow_that_does_not_fit_is_named():
         plain.start(frames[0], "red").step(frames[1], flow=field)
     with pytest.raises(ValueError, match=r"flow to frame 1 has shape \(24, 31, 2\)"):
         segmenter().start(frames[0], "red").step(frames[1], flow=field[:, 1:])
-    with pytest.raises(ValueError, match="2 flow fields for 1 streams"):
+    with pytest.raises(ValueError, match="2 flow fields for 1 stream; give one per stream"):
         segmenter().start_many([frames[0]], ["red"]).push([frames[1]], None, [field, field])

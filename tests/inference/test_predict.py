@@ -185,6 +185,23 @@ def test_a_folder_of_images_gives_files_with_the_images_names(follower, tmp_path
     assert not (tmp_path / "no").exists()
 
 
+def test_masks_in_folders_of_objects_speak_for_one_object_each(follower, squares, tmp_path):
+    frames, truth = squares
+    nothing = np.zeros_like(truth[0])
+    for name, mask in (("1/00000", truth[0] == 1), ("2/00000", truth[0] == 2), ("1/3", nothing)):
+        file = tmp_path / "prompts" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask * np.uint8(255)).save(file)
+    (tmp_path / "clip").mkdir()
+    for t, frame in enumerate(frames[:4]):
+        Image.fromarray(frame).save(tmp_path / "clip" / f"{t}.png")
+    table = predict_to_folder(follower, tmp_path / "clip", tmp_path / "out",
+                              mask=tmp_path / "prompts", progress=False)
+    for t, row in enumerate(table["frames"]):
+        index = np.asarray(Image.open(tmp_path / "out" / row["mask"]))
+        assert (index == (truth[t] if t < 3 else np.where(truth[t] == 1, 0, truth[t]))).all()
+
+
 def test_the_probabilities_of_a_query_without_an_overlay(segmenter, video, tmp_path):
     predict_to_folder(segmenter, video, tmp_path, query="red", probabilities=True, drawn=False,
                       progress=False)

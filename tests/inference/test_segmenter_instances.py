@@ -191,7 +191,7 @@ def test_messages_about_bad_audio_say_what_is_wanted(samples, said):
     with pytest.raises(ValueError, match=said):
         session.step(frames[1], audio=samples)
     assert session.step(frames[1], audio=np.zeros(0)).frame == 1, "refused audio changes nothing"
-    with pytest.raises(ValueError, match="2 audio arrays for 1 streams"):
+    with pytest.raises(ValueError, match="2 audio arrays for 1 stream; give one per stream"):
         audio_model.start_many([frames[0]], audio=[tone(1)] * 2)
     with pytest.warns(UserWarning, match="no audio was given; the model gets silence"):
         list(audio_model.segment(frames))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from typing import IO
 
 import numpy as np
 
 from vseg_jax.inference.places import check_frame
-from vseg_jax.inference.prompts.masks import object_ids
+from vseg_jax.inference.prompts.masks import Prompt, in_order, object_ids
 from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.inference.session import Session
 
@@ -24,52 +24,57 @@ class Backward:
     that have had their first mask come from the pass forward, the others from this one. Where the
     probabilities of both sum to more than 1, they are divided by the sum (inferred).
 
-    Frames and predictions of this part of the video are kept in temporary files, so that memory
-    does not grow with its length.
+    Frames and predictions of this part of the video are kept in a file, so that memory does not
+    grow with its length.
     """
 
     def __init__(
         self, start: Callable[..., Session], frames: Iterator[np.ndarray],
-        masks: Mapping[int, np.ndarray],
+        prompts: Mapping[int, Prompt], spool: Spool,
     ) -> None:
         """Reads the frames up to the last first mask, and segments them.
 
         Args:
           start: see `vseg_jax.inference.predictions.Predictions`.
           frames: of the video, from frame 0.
-          masks: checked mask prompts by frame number.
+          prompts: checked mask prompts by frame number.
+          spool: empty.
         """
-        self._frames, self._probability = Spool(), Spool()
+        self._spool = spool
         self._found: dict[int, tuple[tuple[int, ...], np.ndarray, int]] = {}
-        last = max(_first_masks(masks).values())
+        last = max(_first_masks(prompts).values())
         size: tuple[int, int] | None = None
         for number, frame in enumerate(itertools.islice(frames, last + 1)):
             check_frame(frame, size, number)
             size = frame.shape[:2]
-            self._frames.add(frame)
+            spool.add(frame)
+        self._count = len(spool)
         # The video may be shorter than the masks say.
-        first = _first_masks({n: m for n, m in masks.items() if n < len(self._frames)})
+        prompts = {number: prompt for number, prompt in prompts.items() if number < self._count}
+        first = _first_masks(prompts)
         last = max(first.values(), default=0)
         if not last:
             return
-        session = start(self._frames[last], masks[last], None, last)
+        given = in_order((n, prompts[n]) for n in sorted(prompts, reverse=True) if n <= last)
+        session = start(spool[last], given[last].mask, None, last, -1)
         for number in reversed(range(last)):
-            found = session.step(self._frames[number], masks.get(number))
+            mask, objects = given.get(number, (None, None))
+            found = session.step(spool[number], mask, objects=objects)
             earlier = [i for i in first if i in found.ids and first[i] > number]
             places = [found.ids.index(i) for i in earlier]
-            place = self._probability.add(found.probability[places].astype(np.float16))
+            place = spool.add(found.probability[places].astype(np.float16))
             self._found[number] = tuple(earlier), found.scores[places], place
 
     def frames(self) -> Iterator[np.ndarray]:
         """Yields the frames that have been read, from frame 0."""
-        return (self._frames[number] for number in range(len(self._frames)))
+        return (self._spool[number] for number in range(self._count))
 
     def added_to(self, segmentation: Segmentation) -> Segmentation:
         """Returns the segmentation of a frame with the objects whose first masks come later."""
         if segmentation.frame not in self._found:
             return segmentation
         ids, scores, place = self._found[segmentation.frame]
-        probability = np.concatenate([segmentation.probability, self._probability[place]])
+        probability = np.concatenate([segmentation.probability, self._spool[place]])
         probability /= np.maximum(probability.sum(axis=0), 1)
         return dataclasses.replace(
             segmentation, probability=probability, ids=(*segmentation.ids, *ids), values=(),
@@ -77,10 +82,11 @@ class Backward:
 
 
 class Spool:
-    """Arrays in a temporary file, which is deleted with this object."""
+    """Arrays in a file."""
 
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the object lives
+    def __init__(self, file: IO[bytes]) -> None:
+        """Takes an empty file, open for writing and reading."""
+        self._file = file
         self._starts: list[int] = []
 
     def __len__(self) -> int:
@@ -97,10 +103,10 @@ class Spool:
         return np.load(self._file, allow_pickle=False)
 
 
-def _first_masks(masks: Mapping[int, np.ndarray]) -> dict[int, int]:
+def _first_masks(prompts: Mapping[int, Prompt]) -> dict[int, int]:
     """Returns {id: number of the first frame whose mask has it}, in the order of entering."""
     first: dict[int, int] = {}
-    for number in sorted(masks):
-        for i in object_ids(masks[number]):
+    for number in sorted(prompts):
+        for i in object_ids(prompts[number].mask):
             first.setdefault(i, number)
     return first

@@ -21,7 +21,7 @@ class Stream:
 
     Attributes:
       first: number of its first frame.
-      next: number of its next frame.
+      next: number of its next frame; a stream may go backward in its video.
       ended: steps since its last frame; 0 while frames come.
       waiting: its frames without a segmentation so far, with the ids of the prompts at their time.
     """
@@ -41,12 +41,14 @@ class Places:
 
     Attributes:
       delay: frames by which the model's predictions are late.
+      direction: what is added to the number of a frame for that of the next one: 1, or -1 for
+        streams that go backward in their videos.
       streams: per place; None where it is free.
       last: per place the last frame that the model has seen.
     """
 
-    def __init__(self, count: int, delay: int) -> None:
-        self.delay = delay
+    def __init__(self, count: int, delay: int, direction: int = 1) -> None:
+        self.delay, self.direction = delay, direction
         self.streams: list[Stream | None] = [None] * count
         self.last: list[Frame] = [np.zeros((0, 0, 3), np.uint8)] * count
         # For each push that is not collected: the streams that it has a prediction for.
@@ -62,16 +64,10 @@ class Places:
 
     def start(self, place: int, frame: Frame, ids: Ids, number: int, *, waits: bool) -> None:
         """Puts a stream into a place; `waits` if its first frame has no segmentation yet."""
-        stream = Stream(number, number + 1)
+        stream = Stream(number, number + self.direction)
         if waits:
             stream.waiting.append((frame, ids))
         self.streams[place], self.last[place] = stream, frame
-
-    def check_counts(self, **given: Any) -> None:
-        """Raises ValueError unless there is one item per place, or None for all of them."""
-        for name, items in given.items():
-            if items is not None and len(items) != len(self):
-                raise ValueError(f"{len(items)} {name.replace('_', ' ')} for {len(self)} streams")
 
     def check_next(self, frames: Sequence[Any] | np.ndarray, sizes: Sequence[tuple[int, int]],
                    *prompts: Any) -> None:
@@ -125,7 +121,7 @@ class Places:
         for k, (frame, stream) in enumerate(zip(frames, self.streams, strict=True)):
             if stream is not None and frame is not None:
                 stream.waiting.append((frame, ids[k]))
-                stream.next += 1
+                stream.next += self.direction
                 self.last[k] = frame
             elif stream is not None:
                 stream.ended += 1
@@ -158,7 +154,7 @@ class Places:
         parts: list[tuple[Frame, Ids]] = [
             stream.waiting.popleft() if stream is not None and now else (frame, ())
             for stream, now, frame in zip(streams, due, self.last, strict=True)]
-        return (due, [int(n) + f for n, f in zip(numbers, firsts, strict=True)],
+        return (due, [f + self.direction * int(n) for n, f in zip(numbers, firsts, strict=True)],
                 [frame for frame, _ in parts], [ids for _, ids in parts])
 
     def saved(self) -> tuple[list[Any], dict[str, np.ndarray]]:
@@ -183,6 +179,14 @@ class Places:
                            for i, ids in enumerate(row["waiting"])]
                 self.streams[k] = Stream(row["first"], row["next"], row["ended"],
                                          collections.deque(waiting))
+
+
+def check_counts(streams: int, **given: Any) -> None:
+    """Raises ValueError unless there is one item per stream, or None for all of them."""
+    for name, items in given.items():
+        if items is not None and len(items) != streams:
+            raise ValueError(f"{len(items)} {name.replace('_', ' ')} for {streams} "
+                             f"stream{'s' * (streams != 1)}; give one per stream")
 
 
 def check_frame(frame: Any, size: tuple[int, int] | None, number: int) -> None:

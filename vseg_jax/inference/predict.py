@@ -36,7 +36,7 @@ from jaxtyping import Bool
 from tqdm import tqdm
 
 from vseg_jax.atomic import atomic_folder
-from vseg_jax.inference.prompts.masks import read_masks
+from vseg_jax.inference.prompts.files import read_masks
 from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.media import overlay
@@ -58,9 +58,10 @@ def predict_to_folder(
       video: path of a video file or of a folder of images.
       output: path of the folder; it must not exist, or be empty.
       query: the referring expression, for models that take a query.
-      mask: for models that take mask prompts: the first frame's index PNG, or a folder of index
-        PNGs, each named by the number of its frame (00000.png, 00030.png) or as its image, for
-        objects that enter later. Frames before the first mask have no object.
+      mask: for models that take mask prompts: the first frame's index PNG; a folder of index PNGs,
+        each named by the number of its frame (00000.png, 00030.png) or as its image, for objects
+        that enter later or are corrected; or a folder of such folders, each named by the id of an
+        object (1/00000.png), whose masks speak for that object only.
       fps: frames per second of a folder of images; see `vseg_jax.media.open_video`.
       both_directions: see `Segmenter.segment`.
       probabilities: whether to write `probabilities/`, too.
@@ -76,16 +77,16 @@ def predict_to_folder(
     """
     source = open_video(video, fps)
     names = source.names if isinstance(source, ImageFolder) else ()
-    masks = {} if mask is None else read_masks(mask, names)
+    masks, objects = ({}, {}) if mask is None else read_masks(mask, names)
     prompt = {"mask": Path(mask).name} if mask is not None else {"query": query} if query else {}
     table: dict[str, Any] = {"video": Path(video).resolve().name, **prompt}
     rows: list[dict[str, Any]] = []
     with atomic_folder(Path(output)) as folder:
         for name in ("masks", *(["probabilities"] if probabilities else [])):
             (folder / name).mkdir()
-        predictions = segmenter.segment(
-            source, query, masks=masks, both_directions=both_directions)
-        with _writer(folder, source, drawn) as writer:
+        predictions = segmenter.segment(source, query, masks=masks, objects=objects,
+                                        both_directions=both_directions)
+        with contextlib.closing(predictions), _writer(folder, source, drawn) as writer:
             for segmentation in tqdm(predictions, total=source.length or None, desc="predict",
                                      unit=" frames", disable=not progress):
                 number = segmentation.frame

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import collections
 import itertools
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from vseg_jax.inference.backward import Backward
+from vseg_jax.inference.backward import Backward, Spool
 from vseg_jax.inference.places import check_frame
-from vseg_jax.inference.prompts.masks import check_mask
+from vseg_jax.inference.prompts.masks import check_prompts, in_order
 from vseg_jax.inference.segmentation import EXCLUSIVE, Segmentation, Track
 from vseg_jax.inference.session import Session
 
-Start = Callable[[np.ndarray, np.ndarray | None, Any, int], Session]
+Start = Callable[[np.ndarray, np.ndarray | None, Any, int, int], Session]
 
 
 class Predictions(Iterator[Segmentation]):
@@ -28,15 +29,17 @@ class Predictions(Iterator[Segmentation]):
 
     def __init__(
         self, start: Start, frames: Iterator[np.ndarray], masks: Mapping[int, np.ndarray],
-        audio: Iterator[Any], *, both_directions: bool = False,
+        objects: Mapping[int, Collection[int]], audio: Iterator[Any], *,
+        both_directions: bool = False,
     ) -> None:
         """Reads the first frame; also segments it, unless the first mask is that of a later one.
 
         Args:
-          start: returns a session of one stream from its first frame, its mask or None, its audio
-            and its number.
+          start: returns a session of one stream from its first frame, its mask or None, its audio,
+            its number, and 1 or -1 for frames in reverse order. It does not warn of gaps in ids.
           frames: of the video.
           masks: mask prompts by frame number. Frames before the first of them have no object.
+          objects: see `Segmenter.segment`.
           audio: what comes with each of `frames`; does not end before them.
           both_directions: see `Segmenter.segment`.
 
@@ -47,18 +50,25 @@ class Predictions(Iterator[Segmentation]):
         if first is None:
             raise ValueError("the video has no frame; give at least one")
         check_frame(first, None, 0)
-        masks = {number: check_mask(mask, first.shape[:2], number)   # now, not when its frame comes
-                 for number, mask in masks.items()}
+        # Now, not when their frames come.
+        self._prompts = check_prompts(masks, objects, first.shape[:2])
+        self._in_order = in_order(sorted(self._prompts.items()))
         self._start, self._audio = start, audio
         self._session: Session | None = None
-        if 0 in masks or not masks:
-            self._session = start(first, masks.get(0), next(audio), 0)
+        if 0 in self._in_order or not self._in_order:
+            mask, _ = self._in_order.get(0, (None, None))
+            self._session = start(first, mask, next(audio), 0, 1)
         frames = itertools.chain([first], frames)
-        self._segmentations = (self._in_both_directions(frames, masks) if both_directions
-                               else self._forward(frames, masks))
+        self._segmentations = (self._in_both_directions(frames) if both_directions
+                               else self._forward(frames))
 
     def __next__(self) -> Segmentation:
         return next(self._segmentations)
+
+    def close(self) -> None:
+        """Ends the iteration; needed only to delete the temporary file of `both_directions` early.
+        """
+        self._segmentations.close()
 
     def summary(self) -> list[Track]:
         """Returns category and score of each object found so far; see `Session.summary`."""
@@ -67,16 +77,16 @@ class Predictions(Iterator[Segmentation]):
         return self._session.summary()
 
     def _in_both_directions(
-        self, frames: Iterator[np.ndarray], masks: Mapping[int, np.ndarray]
-    ) -> Iterator[Segmentation]:
-        backward = Backward(self._start, frames, masks)
-        for segmentation in self._forward(itertools.chain(backward.frames(), frames), masks):
-            yield backward.added_to(segmentation)
+        self, frames: Iterator[np.ndarray]
+    ) -> Generator[Segmentation, None, None]:
+        with tempfile.TemporaryFile() as file:
+            backward = Backward(self._start, frames, self._prompts, Spool(file))
+            for segmentation in self._forward(itertools.chain(backward.frames(), frames)):
+                yield backward.added_to(segmentation)
 
-    def _forward(
-        self, frames: Iterator[np.ndarray], masks: Mapping[int, np.ndarray]
-    ) -> Iterator[Segmentation]:
-        session, first, count = self._session, min(masks, default=0), 0
+    def _forward(self, frames: Iterator[np.ndarray]) -> Generator[Segmentation, None, None]:
+        session, prompts, count = self._session, self._in_order, 0
+        first = min(prompts, default=0)
         size: tuple[int, int] | None = None
         waiting: collections.deque[Any] = collections.deque()
         for number, frame in enumerate(frames):
@@ -90,22 +100,22 @@ class Predictions(Iterator[Segmentation]):
             if number == first:
                 if session is None:
                     check_frame(frame, size, number)
-                    session = self._start(frame, masks[first], next(self._audio), first)
+                    session = self._start(frame, prompts[first].mask, next(self._audio), first, 1)
                     self._session = session
                 if session.first is not None:
                     yield session.first
                 continue
             assert session is not None   # it starts at `first`
-            mask = masks.get(number)
-            waiting.append(session.push([frame], None if mask is None else [mask],
-                                        audio=[next(self._audio)]))
+            mask, objects = prompts.get(number, (None, None))
+            waiting.append(session.push(
+                [frame], [mask], audio=[next(self._audio)], objects=[objects]))
             if len(waiting) > 1:
                 yield from (s for s in session.collect(waiting.popleft()) if s)
         if session is not None:
             for outputs in waiting:
                 yield from (s for s in session.collect(outputs) if s)
             yield from session.finish()
-        unused = [str(number) for number in sorted(masks) if number >= count]
+        unused = [str(number) for number in sorted(self._prompts) if number >= count]
         if unused:
             warnings.warn(f"masks of frames {', '.join(unused)} were not used: the video has no "
                           "such frames", stacklevel=2)

@@ -43,7 +43,7 @@ from __future__ import annotations
 import itertools
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,8 +131,9 @@ class Segmenter:
     def segment(
         self, video: str | os.PathLike | np.ndarray | Iterable[np.ndarray],
         query: str | None = None, *, mask: np.ndarray | None = None,
-        masks: Mapping[int, np.ndarray] | None = None, audio: Iterable[np.ndarray] | None = None,
-        both_directions: bool = False,
+        masks: Mapping[int, np.ndarray] | None = None,
+        objects: Mapping[int, Collection[int]] | None = None,
+        audio: Iterable[np.ndarray] | None = None, both_directions: bool = False,
     ) -> Predictions:
         """Yields the segmentation of every frame of a video, in order, as soon as it is computed.
 
@@ -148,16 +149,21 @@ class Segmenter:
           masks: further ones by frame number, for objects that enter later or are corrected (see
             `Session.step`); may hold frame 0 in place of `mask`. Frames before the first mask have
             no object.
+          objects: by frame number, the ids of the objects that the mask of the frame speaks for, by
+            default all that have a pixel in it; see `Session.step`. An object may also be said to
+            be absent from frames before its first mask, for `both_directions`.
           audio: for models that use audio: of each frame the samples since the previous one, float
             [n] in [-1, 1], mono, 16 kHz (see `vseg_jax.media.split_by_frame`). The default for a
             file is its own audio track. Without any audio the model gets silence, with a warning.
           both_directions: for models that take mask prompts: also follow objects backward in time,
             so that they are found in the frames before their first masks, too. These frames are
-            first segmented in reverse order, and kept in a temporary file (TMPDIR) meanwhile.
+            first segmented in reverse order, and kept in a temporary file (TMPDIR) until the end of
+            the iteration, or `Predictions.close`.
 
         Raises:
           ValueError: the file or folder does not exist, the video has no frame, the query is empty,
-            or a mask cannot be used; while iterating: a frame is not an image or changes size.
+            or a mask or its objects cannot be used; while iterating: a frame is not an image or
+            changes size.
         """
         masks = _by_number(mask, masks)
         self._task.check_prompt(query, masks or None)
@@ -166,10 +172,12 @@ class Segmenter:
         if isinstance(video, (str, os.PathLike)):
             video = open_video(video)
 
-        def start(frame: np.ndarray, mask: np.ndarray | None, audio: Any, number: int) -> Session:
-            return self._start(frame, query, mask, audio, number)
+        def start(frame: np.ndarray, mask: np.ndarray | None, audio: Any, number: int,
+                  direction: int) -> Session:
+            return self._start(frame, query, mask, audio, number=number, direction=direction,
+                               warn_of_gaps=False)
 
-        return Predictions(start, iter(video), masks, self._audio(video, audio),
+        return Predictions(start, iter(video), masks, objects or {}, self._audio(video, audio),
                            both_directions=both_directions)
 
     def _audio(self, video: Any, audio: Iterable[np.ndarray] | None) -> Iterator[Any]:
@@ -198,10 +206,10 @@ class Segmenter:
         return self._start(frame, query, mask, audio)
 
     def _start(self, frame: np.ndarray, query: str | None, mask: np.ndarray | None, audio: Any,
-               number: int = 0) -> Session:
+               **settings: Any) -> Session:
         return Session(self.engine, [frame], None if query is None else [query],
                        None if mask is None else [mask], None if audio is None else [audio],
-                       single=True, number=number)
+                       single=True, **settings)
 
     def restore(self, path: str | os.PathLike) -> Session:
         """Returns the session that `Session.save` wrote; its predictions continue bit by bit.

@@ -14,7 +14,7 @@ import numpy as np
 
 from vseg_jax.inference import saved_session
 from vseg_jax.inference.engine import Engine, Images, Masks, Outputs
-from vseg_jax.inference.places import Places, check_frame
+from vseg_jax.inference.places import Places, check_counts, check_frame
 from vseg_jax.inference.prompts import TaskStreams, streams_of
 from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.input_pipeline.transforms import Geometry
@@ -41,7 +41,7 @@ class Session:
     def __init__(
         self, engine: Engine, frames: Images, queries: Sequence[str] | None = None,
         masks: Masks | None = None, audio: Sequence[Any] | None = None, *, single: bool = False,
-        number: int = 0,
+        number: int = 0, direction: int = 1, warn_of_gaps: bool = True,
     ) -> None:
         """Starts the streams with their first frames and prompts, one per stream.
 
@@ -53,14 +53,17 @@ class Session:
           audio: see `Segmenter.start_many`.
           single: whether the session takes and returns single items in place of lists of one.
           number: of the first frames, where these are not the first ones of their videos.
+          direction: -1 if the frames come in reverse order.
+          warn_of_gaps: whether to warn if the ids of mask prompts have gaps.
         """
         self._engine = engine
         self._single = single
-        self._start(frames, queries, masks, audio, number)
+        self._start(frames, queries, masks, audio, number, direction, warn_of_gaps)
 
     def _start(
         self, frames: Images, queries: Sequence[str] | None, masks: Masks | None,
-        audio: Sequence[Any] | None, number: int = 0, before: TaskStreams | None = None,
+        audio: Sequence[Any] | None, number: int = 0, direction: int = 1,
+        warn_of_gaps: bool = True, before: TaskStreams | None = None,
     ) -> None:
         """Starts all streams; after an error, those of before are unchanged."""
         if not len(frames):
@@ -68,16 +71,18 @@ class Session:
         task, count = streams_of(self._engine.model), len(frames)
         task.check_engine(self._engine)
         task.check_prompt(queries, masks)
+        check_counts(count, queries=queries, masks=masks, audio_arrays=audio)
         for frame in frames:
             check_frame(frame, None, number)
         sizes = [frame.shape[:2] for frame in frames]
         # After a reset there are as many slots as before, so that nothing compiles again.
         streams = task(self._engine, sizes) if before is None else before.another(sizes)
+        streams.warn_of_gaps = warn_of_gaps
         _check_one_size(streams.geometries)
         inputs = self._engine.inputs(frames, streams.geometries)
-        self._state, first = streams.start(frames, inputs, queries, masks, audio)
+        self._state, first = streams.start(frames, inputs, queries, masks, audio, number)
         self._streams = streams
-        self._places = Places(count, self._engine.model.delay)
+        self._places = Places(count, self._engine.model.delay, direction)
         for k in range(count):
             self._places.start(k, frames[k], streams.ids[k], number, waits=first is None)
         self._finished = False
@@ -180,8 +185,8 @@ class Session:
         """
         self._check_open()
         self._places.check_collected()
-        self._places.check_counts(
-            first_frames=frames, queries=queries, masks=masks, audio_arrays=audio)
+        check_counts(len(self._places), first_frames=frames, queries=queries, masks=masks,
+                     audio_arrays=audio)
         places = [k for k, frame in enumerate(frames) if frame is not None]
         self._places.check_free(places)
         for k in places:
@@ -237,8 +242,8 @@ class Session:
         """
         self._check_open()
         places, geometries = self._places, self._streams.geometries
-        places.check_counts(frames=frames, masks=masks, flow_fields=flow, audio_arrays=audio,
-                            lists_of_objects=objects)
+        check_counts(len(places), frames=frames, masks=masks, flow_fields=flow,
+                     audio_arrays=audio, lists_of_objects=objects)
         places.check_next(frames, [g.crop[2:] for g in geometries], masks, flow, audio, objects)
         if flow is not None:
             self._check_flow(flow)

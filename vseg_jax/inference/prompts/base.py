@@ -31,6 +31,7 @@ class TaskStreams:
       ids: per stream, the ids of the objects in its prompts so far; () where prompts have no ids.
         Replaced and never modified, because frames in flight keep the ids of their time.
       per_stream: the attributes that are lists with an item for each stream.
+      warn_of_gaps: whether to warn if the ids in the prompts so far have gaps.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("clip",)
@@ -42,6 +43,7 @@ class TaskStreams:
         self.engine = engine
         self.geometries = [self.geometry(engine, *size) for size in sizes]
         self.ids: Ids = [()] * len(sizes)
+        self.warn_of_gaps = True
 
     @classmethod
     def check_engine(cls, engine: Engine) -> None:
@@ -65,7 +67,7 @@ class TaskStreams:
 
     def start(
         self, frames: Images, inputs: np.ndarray, queries: Sequence[str] | None,
-        masks: Masks | None, audio: Sequence[Any] | None,
+        masks: Masks | None, audio: Sequence[Any] | None, number: int = 0,
     ) -> tuple[Any, list[Segmentation] | None]:
         """Starts the streams.
 
@@ -73,6 +75,7 @@ class TaskStreams:
           frames: the first frames, checked.
           inputs: the same as the model's input.
           queries, masks, audio: the prompts, one per stream; `check_prompt` has accepted them.
+          number: of the first frames in their videos, for messages.
 
         Returns:
           state: of the model, with a leading axis of streams.
@@ -193,10 +196,3 @@ def given_names(query: Any, mask: Any) -> str:
     """Returns which of the two prompts are given: "query and mask", "query", "mask" or ""."""
     return " and ".join(
         name for name, value in (("query", query), ("mask", mask)) if value is not None)
-
-
-def check_counts(frames: Images, prompts: Masks | Sequence[str], name: str) -> None:
-    """Raises ValueError unless there is one prompt per first frame."""
-    if len(frames) != len(prompts):
-        raise ValueError(f"{len(frames)} first frames and {len(prompts)} {name}; give as many of "
-                         "each: one per stream")

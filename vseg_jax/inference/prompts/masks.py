@@ -1,4 +1,4 @@
-"""Index masks that users give: read, checked, and their ids mapped to a model's slots.
+"""Index masks that users give: checked, and their ids mapped to a model's slots.
 
 An index mask is [H, W]: 0 is background, the other values (1 to 254) are the ids of the objects on
 whose pixels they stand. A model has slots, 1 to N; objects take them in the order in which they
@@ -7,85 +7,15 @@ enter. `ids` are those of the objects in the slots; 0 is a slot that is free aga
 
 from __future__ import annotations
 
-import os
-import re
 import warnings
-from collections.abc import Collection, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from vseg_jax.index_masks import VOID
-from vseg_jax.input_pipeline.mask_files import RECIPE, index_of
-from vseg_jax.media.images import read_image
-
-
-def read_masks(
-    path: str | os.PathLike, names: Sequence[str] = ()
-) -> dict[int, UInt8[np.ndarray, "H W"]]:
-    """Returns masks by frame number: of a file for frame 0, of a folder from its PNGs.
-
-    The PNGs of a folder end in the number of their frame: 00030.png, or mask_30.png if the names of
-    all begin alike. Hidden files are ignored.
-
-    Args:
-      path: the file or folder.
-      names: of the frames, if they are images; each mask in a folder then has the name of its
-        image, or ends in the same number.
-
-    Raises:
-      ValueError: the file does not exist or is not an index mask; a file in the folder does not
-        name a frame, or two name the same one.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        return {0: _read_file(path)}
-    files = sorted(f for f in path.iterdir()
-                   if f.suffix.lower() == ".png" and not f.name.startswith("."))
-    numbers = _frame_numbers([f.stem for f in files], names)
-    wrong = [f.name for f, number in zip(files, numbers, strict=True) if number is None]
-    if wrong or not files:
-        wanted = (f"as the image of their frame: {names[0]}.png" if names else
-                  "by the number of their frame: 00000.png, 00030.png")
-        raise ValueError(f"{path} holds {wrong[0] if wrong else 'no PNG'}; masks in a folder are "
-                         f"named {wanted}")
-    of_frame: dict[int, Path] = {}
-    for file, number in zip(files, numbers, strict=True):
-        assert number is not None
-        if number in of_frame:
-            raise ValueError(f"{path} holds {of_frame[number].name} and {file.name}, two masks of "
-                             f"frame {number}; leave one")
-        of_frame[number] = file
-    return {number: _read_file(file) for number, file in of_frame.items()}
-
-
-def _frame_numbers(stems: Sequence[str], names: Sequence[str]) -> list[int | None]:
-    """Returns the frame that each mask's name means, None where it means none; see `read_masks`."""
-    ends = _end_numbers(stems)
-    if not names:
-        return ends
-    by_name = {name: frame for frame, name in enumerate(names)}
-    of_images = _end_numbers(names)
-    by_end: dict[int | None, int] = {}
-    if len({*of_images} - {None}) == len(names):   # numbered throughout
-        by_end = {number: frame for frame, number in enumerate(of_images)}
-    return [by_name.get(stem, by_end.get(end)) for stem, end in zip(stems, ends, strict=True)]
-
-
-def _end_numbers(names: Sequence[str]) -> list[int | None]:
-    """Returns the number at the end of each name; None where the text before it is not that of the
-    others (of the shortest one)."""
-    parts = [re.fullmatch(r"(.*?)([0-9]+)", name) for name in names]
-    shortest = min((part[1] for part in parts if part), key=len, default="")
-    return [int(part[2]) if part and part[1] == shortest else None for part in parts]
-
-
-def _read_file(path: Path) -> UInt8[np.ndarray, "H W"]:
-    if not path.is_file():
-        raise ValueError(f"there is no mask {path}")
-    return index_of(read_image(path), f"the mask {path}")
+from vseg_jax.input_pipeline.mask_files import RECIPE
 
 
 def check_mask(
@@ -116,8 +46,8 @@ def check_mask(
     if low < 0 or high > VOID:
         raise ValueError(f"{name} has the value {low if low < 0 else high}; ids are 1 to 254")
     if high == 0 and not empty:
-        raise ValueError(f"{name} has no object: every pixel is 0; write the object as 1 "
-                         "(Session.step takes the ids of objects that are gone as `objects`)")
+        raise ValueError(f"{name} has no object: every pixel is 0; write the object as 1 (name "
+                         "objects that are gone in `objects`, or give a folder for each object)")
     return mask.astype(np.uint8)
 
 
@@ -136,53 +66,120 @@ def id_list(ids: Any, name: str) -> list[int]:
     return [int(i) for i in ids]
 
 
-def check_objects(
-    objects: list[int], ids: tuple[int, ...], mask: UInt8[np.ndarray, "H W"], frame: int
-) -> UInt8[np.ndarray, "H W"]:
-    """Returns the mask without the objects that it does not speak for.
+class Prompt(NamedTuple):
+    """A mask and the ids of the objects that it speaks for; it has pixels of no others."""
+
+    mask: UInt8[np.ndarray, "H W"]
+    objects: list[int]
+
+
+def check_prompt(mask: Any, objects: Any, size: tuple[int, int], frame: int) -> Prompt:
+    """Returns what a user gave for frame number `frame`, which has `size` (height, width).
 
     Args:
-      objects: ids that the mask of frame number `frame` speaks for.
-      ids: of the slots.
-      mask: checked.
+      mask: see `check_mask`.
+      objects: the ids that it speaks for; None: those that it has. Pixels of others are removed.
+      size: see `check_mask`.
+      frame: see `check_mask`.
 
     Raises:
-      ValueError: one is unknown and has no pixel.
+      ValueError: the mask or the ids cannot be used.
     """
-    mask = np.where(np.isin(mask, objects), mask, np.uint8(0))
+    mask = check_mask(mask, size, frame, empty=objects is not None)
+    if objects is None:
+        return Prompt(mask, object_ids(mask))
+    objects = id_list(objects, f"objects of the mask of frame {frame}")
+    return Prompt(np.where(np.isin(mask, objects), mask, np.uint8(0)), objects)
+
+
+def check_prompts(
+    masks: Mapping[int, Any], objects: Mapping[int, Any], size: tuple[int, int]
+) -> dict[int, Prompt]:
+    """Returns the prompts of a whole video by frame number.
+
+    Warns if the ids of all of them have gaps.
+
+    Args:
+      masks: by frame number.
+      objects: by frame number; see `check_prompt`.
+      size: (height, width) of the frames.
+
+    Raises:
+      ValueError: see `check_prompt`; or no mask has a pixel of an object.
+    """
+    prompts = {n: check_prompt(mask, objects.get(n), size, n) for n, mask in masks.items()}
+    if missing := sorted(set(objects) - set(masks)):
+        raise no_mask(missing[0])
+    ids = {i for prompt in prompts.values() for i in object_ids(prompt.mask)}
+    for number, prompt in prompts.items():
+        check_known(prompt.objects, ids, prompt.mask, number)
+    warn_of_gaps(ids)
+    return prompts
+
+
+def in_order(prompts: Iterable[tuple[int, Prompt]]) -> dict[int, Prompt]:
+    """Returns the prompts for a session that gets them in this order.
+
+    What they say about objects that have not entered, which is that these are absent, is left out.
+    """
+    known: set[int] = set()
+    found = {}
+    for number, (mask, objects) in prompts:
+        known.update(object_ids(mask))
+        if said := [i for i in objects if i in known]:
+            found[number] = Prompt(mask, said)
+    return found
+
+
+def no_mask(frame: int) -> ValueError:
+    """Returns the error for objects without a mask."""
+    return ValueError(f"there are objects but no mask for frame {frame}; give a mask, whose pixels "
+                      "are 0 where none of these objects is")
+
+
+def check_known(
+    objects: Collection[int], ids: Collection[int], mask: UInt8[np.ndarray, "H W"], frame: int
+) -> None:
+    """Raises ValueError if one of the objects is not in `ids`, and has no pixel in the mask."""
     unknown = sorted(set(objects) - set(ids) - set(object_ids(mask)))
     if unknown:
         raise ValueError(f"object {unknown[0]} is unknown and has no pixel in the mask of frame "
                          f"{frame}; an object enters with its pixels")
-    return mask
 
 
 def add_ids(
-    ids: tuple[int, ...], mask: UInt8[np.ndarray, "H W"], capacity: int
+    ids: tuple[int, ...], mask: UInt8[np.ndarray, "H W"], capacity: int, frame: int
 ) -> tuple[int, ...]:
-    """Returns the ids of slots 1, 2, ...: the known ones, and the new ones of a mask.
+    """Returns the ids of slots 1, 2, ...: the known ones, and the new ones of a frame's mask.
 
-    New ones take the slots that are free again, then further ones. Warns if the ids are not 1, 2,
-    ... without a gap, because such a mask is often a photograph.
+    New ones take the slots that are free again, then further ones.
 
     Raises:
       ValueError: there are more ids than the model has slots.
     """
     new = [i for i in object_ids(mask) if i not in ids]
     slots = [i or (new.pop(0) if new else 0) for i in ids] + new
-    before, found = ([i for i in x if i] for x in (ids, slots))
+    found = [i for i in slots if i]
     if len(found) > capacity:
         shown = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
         raise ValueError(
-            f"{len(found)} objects ({shown}), but the model was built for {capacity}: give fewer, "
-            "remove() those that are gone, or build it with a higher model.objects (a grayscale "
-            "image is not an index mask)"
+            f"{len(found)} objects ({shown}) with the mask of frame {frame}, but the model was "
+            f"built for {capacity}: give fewer, remove() those that are gone, or build it with a "
+            "higher model.objects (a grayscale image is not an index mask)"
         )
-    gaps, had_gaps = (sorted(x) != list(range(1, len(x) + 1)) for x in (found, before))
-    if gaps and not had_gaps:
-        warnings.warn(f"the objects' ids have gaps: {', '.join(map(str, sorted(found)))}; they are "
-                      "kept (a grayscale image is not an index mask)", stacklevel=2)
     return tuple(slots)
+
+
+def warn_of_gaps(ids: Iterable[int], before: Iterable[int] = ()) -> None:
+    """Warns if the ids are not 1, 2, ... without a gap: such a mask is often a photograph.
+
+    Zeros are not counted. If the ids `before` had gaps, the warning has been given.
+    """
+    found, found_before = (sorted(i for i in x if i) for x in (ids, before))
+    gaps, had_gaps = (x != list(range(1, len(x) + 1)) for x in (found, found_before))
+    if gaps and not had_gaps:
+        warnings.warn(f"the objects' ids have gaps: {', '.join(map(str, found))}; they are kept (a "
+                      "grayscale image is not an index mask)", stacklevel=2)
 
 
 def object_ids(mask: UInt8[np.ndarray, "H W"]) -> list[int]:

@@ -12,12 +12,7 @@ import numpy as np
 
 from vseg_jax.inference.engine import Images, Masks
 from vseg_jax.inference.geometry import all_to_original, sigmoid
-from vseg_jax.inference.prompts.base import (
-    Ids,
-    TaskStreams,
-    check_counts,
-    required,
-)
+from vseg_jax.inference.prompts.base import Ids, TaskStreams, required
 from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.models.base import Prediction
 
@@ -31,12 +26,11 @@ class QueryStreams(TaskStreams):
 
     def start(
         self, frames: Images, inputs: np.ndarray, queries: Sequence[str] | None,
-        masks: Masks | None, audio: Sequence[Any] | None,
+        masks: Masks | None, audio: Sequence[Any] | None, number: int = 0,
     ) -> tuple[Any, list[Segmentation] | None]:
         """Starts the streams; see the base class."""
         assert queries is not None   # see check_prompt
-        check_counts(frames, queries, "queries")
-        self.encode(None, audio, [0] * len(frames))
+        self.encode(None, audio, [number] * len(frames))
         tokenizer: Any = required(self.engine.tokenizer, "tokenizer")
         encoded = [tokenizer.encode(q) for q in queries]
         tokens, valid = (np.stack(arrays) for arrays in zip(*encoded, strict=True))

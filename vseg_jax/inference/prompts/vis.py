@@ -47,10 +47,11 @@ class InstanceStreams(TaskStreams):
 
     def start(
         self, frames: Images, inputs: np.ndarray, queries: Sequence[str] | None,
-        masks: Masks | None, audio: Sequence[Any] | None,
+        masks: Masks | None, audio: Sequence[Any] | None, number: int = 0,
     ) -> tuple[Any, list[Segmentation] | None]:
         """Starts the streams with the predictions for their first frames."""
-        state, output = self.engine.first_step(inputs, self.encode(None, audio, [0] * len(frames)))
+        prompts = self.encode(None, audio, [number] * len(frames))
+        state, output = self.engine.first_step(inputs, prompts)
         return state, self.decode(jax.device_get(output), frames, self.ids)
 
     def encode(
@@ -62,8 +63,6 @@ class InstanceStreams(TaskStreams):
             return super().encode(masks, audio, numbers, objects)
         super().encode(masks, None, numbers, objects)
         audio = [None] * len(self._audio) if audio is None else audio
-        if len(audio) != len(self._audio):
-            raise ValueError(f"{len(audio)} audio arrays for {len(self._audio)} streams")
         samples = [check_samples(one, n) for one, n in zip(audio, numbers, strict=True)]
         pushed = [stream.push(one) for stream, one in zip(self._audio, samples, strict=True)]
         patches, valid = (np.stack(arrays) for arrays in zip(*pushed, strict=True))

@@ -11,7 +11,7 @@ import numpy as np
 from vseg_jax.inference.engine import Engine, Images, Masks
 from vseg_jax.inference.geometry import all_to_original
 from vseg_jax.inference.prompts import masks as user_masks
-from vseg_jax.inference.prompts.base import Ids, TaskStreams, check_counts
+from vseg_jax.inference.prompts.base import Ids, TaskStreams
 from vseg_jax.inference.segmentation import EXCLUSIVE, Segmentation
 from vseg_jax.input_pipeline.transforms import Geometry
 from vseg_jax.media.video import size_text
@@ -45,12 +45,11 @@ class MaskStreams(TaskStreams):
 
     def start(
         self, frames: Images, inputs: np.ndarray, queries: Sequence[str] | None,
-        masks: Masks | None, audio: Sequence[Any] | None,
+        masks: Masks | None, audio: Sequence[Any] | None, number: int = 0,
     ) -> tuple[Any, list[Segmentation] | None]:
         """Starts the streams; the first segmentations are the mask prompts themselves."""
         assert masks is not None   # see check_prompt
-        check_counts(frames, masks, "masks")
-        numbers = [0] * len(frames)
+        numbers = [number] * len(frames)
         super().encode(None, audio, numbers)
         prompts = self._encode(masks, numbers)
         self.slots = prompts["named"].shape[1]
@@ -95,6 +94,9 @@ class MaskStreams(TaskStreams):
             small.append(user_masks.to_slots(geometry.mask(mask), ids))
             named.append(of_mask)
             _check_kept(mask, small[-1], ids, frame)
+        if self.warn_of_gaps:
+            for ids, before in zip(known, self.ids, strict=True):
+                user_masks.warn_of_gaps(ids, before)
         self.ids = known
         slots = max(self.slots, _slots(max(map(len, known)), capacity))
         speaks = np.zeros((len(known), slots), bool)
@@ -183,15 +185,11 @@ def _check(
     size = geometry.crop[2:]
     if mask is None:
         if objects is not None:
-            raise ValueError(f"there are objects but no mask for frame {frame}; give a mask, whose "
-                             "pixels are 0 where none of these objects is")
+            raise user_masks.no_mask(frame)
         return np.zeros(size, np.uint8), ids, []
-    mask = user_masks.check_mask(mask, size, frame, empty=objects is not None)
-    if objects is not None:
-        objects = user_masks.id_list(objects, f"objects of the mask of frame {frame}")
-        mask = user_masks.check_objects(objects, ids, mask, frame)
-    named = user_masks.object_ids(mask) if objects is None else objects
-    return mask, user_masks.add_ids(ids, mask, capacity), named
+    mask, named = user_masks.check_prompt(mask, objects, size, frame)
+    user_masks.check_known(named, ids, mask, frame)
+    return mask, user_masks.add_ids(ids, mask, capacity, frame), named
 
 
 def _check_kept(mask: np.ndarray, small: np.ndarray, ids: tuple[int, ...], frame: int) -> None:
