@@ -67,7 +67,7 @@ def test_streams_with_frames_in_flight_continue(tmp_path):
         segmenter.restore(tmp_path / "a.npz").step([one[0], other[0]])
 
 
-def test_identities_values_and_audio_continue(tmp_path):
+def test_identities_and_audio_continue(tmp_path):
     segmenter = Segmenter(
         standin_vis.Finder(standin_vis.FinderConfig(audio=True, first=400)),
         standin_vis.variables(), clip=standin_vis.CLIP, categories=standin_vis.NAMES)

@@ -10,7 +10,7 @@ import pytest
 import standin_vis
 from standin_vis import Finder, FinderConfig
 
-from vseg_jax.inference.segmentation import PixelValues, Segmentation, Track
+from vseg_jax.inference.segmentation import Segmentation, Track
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.audio import patch_ending_at
 
@@ -70,18 +70,14 @@ def test_identities_beyond_eight_bits():
     frames, truth = standin_vis.video(2)
     predictions = list(build(first=400).segment(frames))
     assert [a.ids for a in predictions] == [(401, 402)] * 2
-    assert predictions[0].values == predictions[1].values == (1, 2)
-    assert (predictions[1].index == truth[1]).all()
+    assert predictions[0].values == predictions[1].values == (147, 148)
+    assert (predictions[1].index == np.array([0, 147, 148])[truth[1]]).all()
     assert predictions[1].masks.sum() == (truth[1] > 0).sum()
-    values = PixelValues()
-    assert values.assign((3, 254, 255)) == (3, 254, 1)
-    assert values.assign((1, 255)) == (2, 1), "1 is taken"
-    for i in range(256, 256 + 250):
-        assert values.assign((i, 255))[1] == 1, "an identity that stays in sight keeps its value"
-    assert values.assign((3,)) == (3,), "254 others were seen since: all values are in use"
-    returned = values.assign((600, 601, 255, 3))
-    assert returned[2:] == (1, 3) and len(set(returned)) == 4
-    assert returned[:2] == (254, 2), "the values of the identities 254 and 1, not seen for longest"
+    for ids, values in (((3, 254, 257), (3, 254, 4)), ((508, 254, 762, 1), (2, 254, 3, 1)),
+                        (tuple(range(1, 258)), (*range(1, 255), 0, 0, 0))):
+        nothing = np.zeros((len(ids), 1, 1), np.float32)
+        found = Segmentation(0, np.zeros((1, 1, 3), np.uint8), nothing, nothing[:, 0, 0], ids=ids)
+        assert found.values == values
 
 
 def test_streams_together_are_streams_alone(segmenter):

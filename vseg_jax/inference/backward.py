@@ -77,7 +77,7 @@ class Backward:
         probability = np.concatenate([segmentation.probability, self._spool[place]])
         probability /= np.maximum(probability.sum(axis=0), 1)
         return dataclasses.replace(
-            segmentation, probability=probability, ids=(*segmentation.ids, *ids), values=(),
+            segmentation, probability=probability, ids=(*segmentation.ids, *ids),
             scores=np.concatenate([segmentation.scores, scores]))
 
 

@@ -143,7 +143,8 @@ def instance_labels(segmentation: Segmentation) -> dict[int, str]:
     It is empty for models whose objects are given by prompts.
     """
     return {value: f"{category.replace('_', ' ')} {number}" for value, category, number
-            in zip(segmentation.values, segmentation.categories, segmentation.ids, strict=False)}
+            in zip(segmentation.values, segmentation.categories, segmentation.ids, strict=False)
+            if value}
 
 
 def _objects(segmentation: Segmentation) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -33,7 +32,6 @@ class Segmentation:
         themselves, identities: numbers from 1 that mean the same object in all frames (in a long
         video also objects that use the same slot at different times); else 1 to N.
       categories: the name of each object's category, for models that find objects; else ().
-      values: 1 to 254, the objects' pixel values in `index`: their ids as long as these fit.
       threshold: see `protocol`.
     """
 
@@ -44,14 +42,25 @@ class Segmentation:
     protocol: str = "legacy"
     ids: tuple[int, ...] = ()
     categories: tuple[str, ...] = ()
-    values: tuple[int, ...] = ()
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
         if not self.ids:
             object.__setattr__(self, "ids", tuple(range(1, len(self.scores) + 1)))
-        if not self.values:
-            object.__setattr__(self, "values", self.ids)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The objects' pixel values in `index`, 1 to 254: their ids.
+
+        An id above 254 counts on from 1, up to a value that is free in this frame. If none is, its
+        value is 0, and the object is not in `index`.
+        """
+        values = {i: i for i in self.ids if i <= _LARGEST}
+        for i in self.ids:
+            if i > _LARGEST:
+                free = ((i + k - 1) % _LARGEST + 1 for k in range(_LARGEST))
+                values[i] = next((v for v in free if v not in values.values()), 0)
+        return tuple(values[i] for i in self.ids)
 
     @property
     def masks(self) -> Bool[np.ndarray, "N H W"]:
@@ -66,7 +75,7 @@ class Segmentation:
     def index(self) -> UInt8[np.ndarray, "H W"]:
         """The index mask: 0 for background, else an object's value; where objects overlap, that of
         the most probable one."""
-        if not self.values:
+        if not self.ids:
             return np.zeros(self.image.shape[:2], np.uint8)
         if self.protocol == EXCLUSIVE:
             weighed, background = self.probability, 1 - self.probability.sum(axis=0)
@@ -91,37 +100,3 @@ class Track:
     category: str
     score: float
     frames: int
-
-
-class PixelValues:
-    """8-bit pixel values for identities, of which a model can have any number.
-
-    An identity up to 254 is its own value. If that value is taken, or the identity is larger, it
-    gets the smallest free value, and if none is free, the value of the identity that was not seen
-    for longest. An identity that is in every frame keeps its value.
-    """
-
-    def __init__(self, saved: Sequence[Sequence[int]] = ()) -> None:
-        """Continues from what `saved` returned."""
-        # The identity not seen for longest comes first.
-        self._of: dict[int, int] = {identity: value for identity, value in saved}
-
-    def saved(self) -> list[list[int]]:
-        """Returns [identity, value] of each, in the order in which they were last seen."""
-        return [[identity, value] for identity, value in self._of.items()]
-
-    def assign(self, ids: Sequence[int]) -> tuple[int, ...]:
-        """Returns the values of a frame's identities (at most 254, all different)."""
-        self._of.update({i: self._of.pop(i) for i in ids if i in self._of})   # move to the end
-        for i in ids:
-            if i not in self._of:
-                self._of[i] = self._free(i)
-        return tuple(self._of[i] for i in ids)
-
-    def _free(self, identity: int) -> int:
-        if len(self._of) == _LARGEST:
-            return self._of.pop(next(iter(self._of)))
-        taken = set(self._of.values())
-        if identity <= _LARGEST and identity not in taken:
-            return identity
-        return next(v for v in range(1, _LARGEST + 1) if v not in taken)

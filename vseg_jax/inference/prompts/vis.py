@@ -12,7 +12,7 @@ import numpy as np
 from vseg_jax.inference.engine import Engine, Images, Masks
 from vseg_jax.inference.geometry import all_to_original, sigmoid
 from vseg_jax.inference.prompts.base import Ids, TaskStreams, given_names
-from vseg_jax.inference.segmentation import INSTANCES, PixelValues, Segmentation, Track
+from vseg_jax.inference.segmentation import INSTANCES, Segmentation, Track
 from vseg_jax.media.audio import AudioStream, check_samples
 from vseg_jax.tasks.vis import PATCH, Instances
 
@@ -21,11 +21,10 @@ class InstanceStreams(TaskStreams):
     """Streams of a model that finds, classifies and tracks objects by itself."""
 
     needs = ("clip", "categories")
-    per_stream = ("geometries", "ids", "_values", "_audio", "_tracks")
+    per_stream = ("geometries", "ids", "_audio", "_tracks")
 
     def __init__(self, engine: Engine, sizes: Sequence[tuple[int, int]]) -> None:
         super().__init__(engine, sizes)
-        self._values = [PixelValues() for _ in sizes]
         self._audio = [AudioStream() for _ in sizes]
         self._tracks: list[list[Track] | None] = [None] * len(sizes)   # of streams that have ended
 
@@ -80,8 +79,7 @@ class InstanceStreams(TaskStreams):
             segmentations.append(Segmentation(
                 int(output.frame[k]), image, probability,
                 output.scores[k][found].astype(np.float32), INSTANCES, identities,
-                tuple(names[c] for c in classes), self._values[k].assign(identities),
-                self.engine.model.config.mask_threshold))
+                tuple(names[c] for c in classes), self.engine.model.config.mask_threshold))
         return segmentations
 
     def end(self, state: Any, places: Sequence[int]) -> None:
@@ -92,16 +90,15 @@ class InstanceStreams(TaskStreams):
                             for k, kept in enumerate(self._tracks)]
 
     def saved(self) -> dict[str, Any]:
-        """Returns the identities' pixel values and the recent audio, too."""
+        """Returns the recent audio and the tracks of streams that have ended, too."""
         tracks = [None if of_stream is None else [dataclasses.astuple(t) for t in of_stream]
                   for of_stream in self._tracks]
-        return {**super().saved(), "values": [values.saved() for values in self._values],
-                "audio": [stream.recent.tolist() for stream in self._audio], "tracks": tracks}
+        return {**super().saved(), "audio": [s.recent.tolist() for s in self._audio],
+                "tracks": tracks}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Takes over what `saved` returned."""
         super().restore(saved)
-        self._values = [PixelValues(pairs) for pairs in saved["values"]]
         self._audio = [AudioStream(samples) for samples in saved["audio"]]
         self._tracks = [None if rows is None else [Track(*row) for row in rows]
                         for rows in saved["tracks"]]
