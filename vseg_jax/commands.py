@@ -62,7 +62,8 @@ OPTIONS = {
         "also write the probabilities of each frame's objects (.npz)", default=False, kind=bool),
     "no_overlay": Option("do not draw overlay.mp4", default=False, kind=bool),
     "raft": Option(
-        "for a model that uses optical flow: weights of RAFT; without them DIS computes the flow",
+        "for a model that uses optical flow: weights of RAFT; without them OpenCV's DIS computes "
+        "the flow, with a note",
         metavar="FILE"),
     "size": Option(
         "for a model with mask prompts: size of the exported program's frames; default: that of "

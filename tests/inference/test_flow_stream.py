@@ -4,12 +4,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import standin
+from PIL import Image
 from standin import Standin
 
+from vseg_jax.experiment import modes
+from vseg_jax.inference import segmenter as segmenters
 from vseg_jax.inference.segmenter import Segmenter
-from vseg_jax.input_pipeline.flow import dis_flow, flow_to_image
+from vseg_jax.input_pipeline.flow import dis_flow, dis_flows, flow_to_image
 from vseg_jax.input_pipeline.transforms import plain_geometry
 from vseg_jax.models.base import Prediction
+from vseg_jax.tools import flow_estimators
 
 
 class Mover(Standin):
@@ -85,9 +89,28 @@ def test_flow_that_does_not_fit_is_named():
     frames, _ = standin.square_frames(2)
     field = np.zeros((*frames.shape[1:3], 2), np.float32)
     plain = Segmenter(Standin(), standin.variables(), standin.tokenizer(), standin.CLIP)
+    with pytest.raises(ValueError, match=r"reads no optical flow; leave out `flow` \(--raft\)"):
+        Segmenter(Standin(), standin.variables(), standin.tokenizer(), standin.CLIP, flow=dis_flows)
     with pytest.raises(ValueError, match="reads no optical flow"):
         plain.start(frames[0], "red").step(frames[1], flow=field)
     with pytest.raises(ValueError, match=r"flow to frame 1 has shape \(24, 31, 2\)"):
         segmenter().start(frames[0], "red").step(frames[1], flow=field[:, 1:])
     with pytest.raises(ValueError, match="2 flow fields for 1 stream; give one per stream"):
         segmenter().start_many([frames[0]], ["red"]).push([frames[1]], None, [field, field])
+
+
+def test_predict_notes_once_that_dis_computes_the_flow(monkeypatch, capsys, tmp_path):
+    pytest.importorskip("av")
+    (tmp_path / "clip").mkdir()
+    for t, frame in enumerate(standin.square_frames(3)[0]):
+        Image.fromarray(frame).save(tmp_path / "clip" / f"{t}.png")
+    monkeypatch.setattr(modes.runtime, "enable_compilation_cache", lambda: None)
+    monkeypatch.setattr(segmenters, "load", lambda model, side, changes, flow: segmenter(flow))
+    monkeypatch.setattr(flow_estimators, "raft_estimator",
+                        lambda weights: flow_estimators.dis_estimator())
+    for raft, notes in (("", 1), ("raft-small.pth", 0)):
+        modes.predict("run", str(tmp_path / "clip"), tmp_path / f"out{notes}", query="red",
+                      raft=raft)
+        out = capsys.readouterr().out
+        assert out.count("note: OpenCV's DIS computes the optical flow") == notes
+        assert out.count("--raft") == notes and f"wrote {tmp_path}" in out

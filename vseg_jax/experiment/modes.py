@@ -173,6 +173,9 @@ def predict(model: str | Path, video: str, output: str | Path, *, query: str | N
 
         flow = raft_estimator(raft).pairs
     loaded = segmenter.load(model, short_side, changes, flow)
+    if loaded.engine.flow is not None and flow is None:
+        print("note: OpenCV's DIS computes the optical flow; if the model was trained with RAFT's, "
+              "name its weights with --raft")
     predict_to_folder(loaded, video, output, query=query, mask=mask, fps=fps,
                       both_directions=both_directions, probabilities=probabilities, drawn=drawn)
     print(f"wrote {output}")

@@ -50,6 +50,8 @@ class Engine:
         clip: ClipConfig | None = None, protocol: str = "legacy", short_side: int = 0,
         flow: FlowFunction | None = None, categories: Sequence[str] = (),
     ) -> None:
+        if flow is not None and not reads_flow(model):
+            raise ValueError("this model reads no optical flow; leave out `flow` (--raft)")
         self.model = model
         self.variables = jax.device_put(variables)
         self.tokenizer = tokenizer
