@@ -244,7 +244,8 @@ def _adaptation() -> ConfigDict:
     )})
     config.clip = section(ClipConfig, height=192, width=192)
     config.propagation = section(
-        PropagationConfig, objects=1, skip_max=4, skip_every=6000, stills_zoom=(1.0, 1.7), color=0.2
+        PropagationConfig, length=2, final_length=3, final_from=4500, objects=1, skip_max=4,
+        skip_every=6000, stills_zoom=(1.0, 1.7), color=0.2,
     )
     config.model = section(SwiftnetConfig, depth=18, width=32, objects=1)
     config.train = section(
