@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.records import (
     Dataset,
     Expression,
@@ -89,6 +90,10 @@ def variables(seed=0):
 
 def tokenizer(length=4):
     return WordTokenizer(WORDS, length)
+
+
+def segmenter(delay=1):
+    return Segmenter(Standin(delay=delay), variables(), tokenizer(), CLIP)
 
 
 class MemoryDataset(Dataset):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.settings import ClipConfig
 from vseg_jax.tasks.vis import Instances
 
@@ -117,6 +118,10 @@ class Finder:
 
 def variables():
     return Finder().init(jax.random.key(0), None)
+
+
+def segmenter(**changes):
+    return Segmenter(Finder(FinderConfig(**changes)), variables(), clip=CLIP, categories=NAMES)
 
 
 def video(frames=6, size=(24, 32), green=()):

@@ -10,6 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.tasks import vos
 from vseg_jax.tasks.slots import slot_masks
 
@@ -81,3 +82,7 @@ class Follower:
 
 def variables():
     return Follower().init(jax.random.key(0), None)
+
+
+def segmenter(**settings):
+    return Segmenter(Follower(), variables(), **settings)

@@ -4,13 +4,11 @@ import pytest
 import standin
 import standin_vos
 
-from vseg_jax.inference.segmenter import Segmenter
-
 
 @pytest.fixture(scope="session")
 def follower():
     """Follows the objects of mask prompts by their colors; has three slots."""
-    return Segmenter(standin_vos.Follower(), standin_vos.variables())
+    return standin_vos.segmenter()
 
 
 @pytest.fixture(scope="session")

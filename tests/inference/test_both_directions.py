@@ -75,7 +75,7 @@ def test_both_directions_with_a_mask_of_frame_0_or_none_in_the_video(follower, s
     with pytest.raises(ValueError, match="frame 1 is 31 x 24, those before it are 32 x 24"):
         list(follower.segment([frames[0], frames[1][:, 1:]], masks={1: truth[1]},
                               both_directions=True))
-    queries = Segmenter(standin.Standin(), standin.variables(), standin.tokenizer(), standin.CLIP)
+    queries = standin.segmenter()
     with pytest.raises(ValueError, match="both_directions is for models that take mask prompts"):
         queries.segment(frames, "red", both_directions=True)
 
@@ -170,7 +170,7 @@ def test_a_mask_of_the_video_speaks_for_the_objects_that_are_named(follower, squ
             follower.segment(frames, masks=masks, objects=objects)
     with pytest.raises(ValueError, match="takes a mask prompt"):
         follower.segment(frames, masks={2: nothing}, objects={2: []})
-    queries = Segmenter(standin.Standin(), standin.variables(), standin.tokenizer(), standin.CLIP)
+    queries = standin.segmenter()
     with pytest.raises(ValueError, match="there are objects but no mask for frame 0"):
         queries.segment(frames, "red", objects={0: [1]})
 

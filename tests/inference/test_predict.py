@@ -8,7 +8,6 @@ import standin
 from PIL import Image
 
 from vseg_jax.inference.predict import predict_to_folder
-from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.media import overlay
 from vseg_jax.media.video import Video, VideoWriter
 
@@ -17,7 +16,7 @@ pytest.importorskip("av")
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return Segmenter(standin.Standin(), standin.variables(), standin.tokenizer(), standin.CLIP)
+    return standin.segmenter()
 
 
 @pytest.fixture(scope="module")

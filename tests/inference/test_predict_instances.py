@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import standin_vis
 from PIL import Image
-from standin_vis import Finder, FinderConfig
 
 from vseg_jax.inference.predict import predict_to_folder
-from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.media import overlay
 from vseg_jax.media.video import Video, VideoWriter
 
@@ -25,13 +23,9 @@ def video(tmp_path_factory):
     return path
 
 
-def build(**changes):
-    return Segmenter(Finder(FinderConfig(**changes)), standin_vis.variables(),
-                     clip=standin_vis.CLIP, categories=standin_vis.NAMES)
-
-
 def test_every_object_has_its_row_its_value_and_its_label(video, tmp_path):
-    table = predict_to_folder(build(first=400), video, tmp_path / "out", progress=False)
+    table = predict_to_folder(
+        standin_vis.segmenter(first=400), video, tmp_path / "out", progress=False)
     assert json.loads((tmp_path / "out/predictions.json").read_text()) == table
     assert "query" not in table and "mask" not in table
     assert [[(o["id"], o["category"], o["value"]) for o in row["objects"]]
@@ -58,9 +52,11 @@ def test_prompts_are_refused(video, tmp_path):
     overlay.save_index(tmp_path / "first.png", np.ones((96, 128), np.uint8))
     for prompt in ({"query": "a dog"}, {"query": ""}, {"mask": tmp_path / "first.png"}):
         with pytest.raises(ValueError, match=r"by itself: leave out (query|mask)"):
-            predict_to_folder(build(), video, tmp_path / "out", progress=False, **prompt)
+            predict_to_folder(
+                standin_vis.segmenter(), video, tmp_path / "out", progress=False, **prompt)
     with pytest.warns(UserWarning, match=r"squares\.mp4 has no audio track; the model gets sil"):
-        table = predict_to_folder(build(audio=True), video, tmp_path / "out", progress=False)
+        table = predict_to_folder(
+            standin_vis.segmenter(audio=True), video, tmp_path / "out", progress=False)
     assert len(table["frames"]) == 6
 
 

@@ -48,7 +48,7 @@ def test_a_stream_of_masks_continues_bit_by_bit(tmp_path, changes):
 
 
 def test_streams_with_frames_in_flight_continue(tmp_path):
-    segmenter = Segmenter(standin.Standin(), standin.variables(), standin.tokenizer(), standin.CLIP)
+    segmenter = standin.segmenter()
     one, other = (standin.square_frames(5, size, seed=1)[0] for size in (SIZE, (30, 20)))
     session = segmenter.start_many([one[0], other[0]], ["red", "blue"])
     session.step([one[1], other[1]])
@@ -68,9 +68,7 @@ def test_streams_with_frames_in_flight_continue(tmp_path):
 
 
 def test_identities_and_audio_continue(tmp_path):
-    segmenter = Segmenter(
-        standin_vis.Finder(standin_vis.FinderConfig(audio=True, first=400)),
-        standin_vis.variables(), clip=standin_vis.CLIP, categories=standin_vis.NAMES)
+    segmenter = standin_vis.segmenter(audio=True, first=400)
     frames = standin_vis.video(6, green=(4, 5))[0]
     audio = np.random.default_rng(0).uniform(-0.5, 0.5, (6, 640)).astype(np.float32)
     session = segmenter.start(frames[0], audio=audio[0])
@@ -95,7 +93,7 @@ def test_another_model_or_a_damaged_file_is_refused(tmp_path):
     louder = Segmenter(standin_vos.Follower(), {"params": {"gain": np.float32(41)}})
     with pytest.raises(ValueError, match=r"another model; .*\n  weights: '\w+' in the file"):
         louder.restore(path)
-    queries = Segmenter(standin.Standin(), standin.variables(), standin.tokenizer(), standin.CLIP)
+    queries = standin.segmenter()
     with pytest.raises(ValueError, match="class: 'Follower' in the file, 'Standin' here"):
         queries.restore(path)
 

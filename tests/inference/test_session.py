@@ -14,20 +14,6 @@ from vseg_jax.models.swiftnet import Swiftnet, SwiftnetConfig
 SIZE = (24, 32)
 
 
-def follower():
-    return Segmenter(standin_vos.Follower(), standin_vos.variables())
-
-
-def referrer(delay=1):
-    return Segmenter(standin.Standin(delay=delay), standin.variables(), standin.tokenizer(),
-                     standin.CLIP)
-
-
-def finder(**changes):
-    return Segmenter(standin_vis.Finder(standin_vis.FinderConfig(**changes)),
-                     standin_vis.variables(), clip=standin_vis.CLIP, categories=standin_vis.NAMES)
-
-
 def swiftnet():
     model = Swiftnet(SwiftnetConfig(depth=18, width=4, objects=2, every=2, capacity=2, share=0.3))
     return Segmenter(model, jax.jit(model.init)(jax.random.key(0), {}))
@@ -73,7 +59,7 @@ def same(together, alone, tolerance=1e-6):
         np.testing.assert_allclose(one.scores, other.scores, atol=tolerance)
 
 
-@pytest.mark.parametrize(("build", "tolerance"), [(follower, 1e-6), (swiftnet, 1e-4)])
+@pytest.mark.parametrize(("build", "tolerance"), [(standin_vos.segmenter, 1e-6), (swiftnet, 1e-4)])
 def test_videos_of_masks_end_and_join_at_different_times(build, tolerance):
     segmenter, lengths = build(), (3, 6, 4, 2)
     videos = [standin.square_frames(n, SIZE, seed=n) for n in lengths]
@@ -86,7 +72,7 @@ def test_videos_of_masks_end_and_join_at_different_times(build, tolerance):
 
 @pytest.mark.parametrize("delay", [0, 1])
 def test_videos_of_queries_end_and_join_at_different_times(delay):
-    segmenter = referrer(delay)
+    segmenter = standin.segmenter(delay)
     sizes, queries = (SIZE, (30, 20), SIZE, (16, 16)), ["red", "blue", "the blue square", "red"]
     videos = [standin.square_frames(n, size, seed=n)[0]
               for n, size in zip((2, 5, 1, 3), sizes, strict=True)]
@@ -96,7 +82,7 @@ def test_videos_of_queries_end_and_join_at_different_times(delay):
 
 
 def test_videos_without_prompts_end_and_join_at_different_times():
-    segmenter = finder()
+    segmenter = standin_vis.segmenter()
     videos = [standin_vis.video(n)[0] for n in (3, 6, 4)]
     together = run_in_two_places(segmenter, videos, [None] * 3, "queries")
     for found, video in zip(together, videos, strict=True):
@@ -104,7 +90,7 @@ def test_videos_without_prompts_end_and_join_at_different_times():
 
 
 def test_the_summary_of_a_stream_that_has_ended_stays():
-    segmenter, frames = finder(), standin_vis.video(6)[0]
+    segmenter, frames = standin_vis.segmenter(), standin_vis.video(6)[0]
     session = segmenter.start_many(frames[[0, 0]])
     session.step(list(frames[[1, 1]]))
     for t in (2, 3):
@@ -117,7 +103,7 @@ def test_the_summary_of_a_stream_that_has_ended_stays():
 
 
 def test_ending_and_joining_compile_nothing():
-    segmenter = follower()
+    segmenter = standin_vos.segmenter()
     frames, truth = standin.square_frames(4, SIZE)
     session = segmenter.start_many(frames[[0, 0]], masks=truth[[0, 0]])
     session.step(list(frames[[1, 1]]))
@@ -145,7 +131,7 @@ def test_a_reset_with_fewer_objects_compiles_nothing():
 
 
 def test_a_stream_with_more_objects_joins():
-    segmenter = follower()
+    segmenter = standin_vos.segmenter()
     frames, truth = standin.square_frames(5, SIZE)
     session = segmenter.start_many(frames[[0, 0]], masks=[truth[0] == 1, truth[0] == 2])
     session.step([None, frames[1]])
@@ -160,7 +146,7 @@ def test_a_stream_with_more_objects_joins():
 
 
 def test_what_cannot_end_or_join_is_named():
-    segmenter = follower()
+    segmenter = standin_vos.segmenter()
     frames, truth = standin.square_frames(4, SIZE)
     session = segmenter.start_many(frames[[0, 0]], masks=truth[[0, 0]])
     with pytest.raises(ValueError, match="stream 1 has not ended; give None as its frame"):
@@ -183,7 +169,7 @@ def test_what_cannot_end_or_join_is_named():
         session.join([frames[0], None], masks=[truth[0], None])
     [none, second] = session.collect(pushed)
     assert none is None and (second.index == truth[2]).all(), "refusals changed nothing"
-    queries = referrer().start_many(frames[[0, 0]], ["red", "red"])
+    queries = standin.segmenter().start_many(frames[[0, 0]], ["red", "red"])
     queries.step([None, frames[1]])
     with pytest.raises(ValueError, match="stream 0 joins without a query"):
         queries.join([frames[0], None], [None, None])
@@ -195,7 +181,7 @@ def test_what_cannot_end_or_join_is_named():
 @pytest.mark.parametrize("delay", [0, 1])
 def test_what_was_pushed_is_collected_before_anything_else(delay):
     frames, _ = standin.square_frames(4, SIZE)
-    session = referrer(delay).start(frames[0], "red")
+    session = standin.segmenter(delay).start(frames[0], "red")
     pushed = session.push([frames[1]])
     for early in (lambda: session.step(frames[2]), session.finish,
                   lambda: session.reset(frames[0], "red")):
@@ -203,12 +189,12 @@ def test_what_was_pushed_is_collected_before_anything_else(delay):
             early()
     [second] = session.collect(pushed)
     found = [s for s in (session.first, second, session.step(frames[2]), *session.finish()) if s]
-    same(found, list(referrer(delay).segment(frames[:3], "red")))
+    same(found, list(standin.segmenter(delay).segment(frames[:3], "red")))
 
 
 def test_a_reset_session_starts_again():
     frames, truth = standin.square_frames(4, SIZE)
-    segmenter = follower()
+    segmenter = standin_vos.segmenter()
     session = segmenter.start(frames[2], mask=truth[2])
     session.step(frames[3])
     session.remove(1)
@@ -222,8 +208,8 @@ def test_a_reset_session_starts_again():
     found = [session.first, *(session.step(f) for f in frames[1:])]
     same(found, list(segmenter.segment(frames, mask=truth[0])))
     assert before == standin_vos.TRACES
-    late = referrer().start(frames[0], "red")
+    late = standin.segmenter().start(frames[0], "red")
     late.step(frames[1])
     late.reset(frames[1], "blue")
     found = [late.step(frames[2]), *late.finish()]
-    same(found, list(referrer().segment(frames[1:3], "blue")))
+    same(found, list(standin.segmenter().segment(frames[1:3], "blue")))
