@@ -47,6 +47,7 @@ def test_a_study_with_an_endpoint_tests_only_that(tmp_path):
     row = next(line for line in table.splitlines() if line.startswith("| plain | +10."))
     assert row.endswith("| 3 | above |")
     assert "better is above plain and other." in table
+    assert (tmp_path / "few-endpoint.png").is_file()
     assert (tmp_path / "few.md").read_text() == table == run("few", study, tmp_path, {}, Runs())
 
 
@@ -56,6 +57,7 @@ def test_an_incomplete_study_has_no_verdict(tmp_path):
     table = (tmp_path / "few.md").read_text()
     assert "when the last of its runs is complete; 1 are missing." in table
     assert "above" not in table and "+10" not in table
+    assert (tmp_path / "few.png").is_file() and not (tmp_path / "few-endpoint.png").exists()
 
 
 def test_differences_by_sample(tmp_path):
@@ -103,6 +105,15 @@ def test_holm_by_hand():
     assert endpoint.holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
     assert endpoint.holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
     assert endpoint.holm([0.7, 0.8]) == [1, 1]
+
+
+def test_differences_of_each_seed_by_hand():
+    # seed 0 has two samples of clip 0 and one of clip 1, seed 1 one of each
+    row = {0: {"sample_iou": [0.5, 0.7, 0.9], "sample_video": [0, 0, 1]},
+           1: {"sample_iou": [0.6, 0.2], "sample_video": [0, 1]}}
+    rival = {0: {"sample_iou": [0.4, 0.4, 0.4], "sample_video": [0, 0, 1]},
+             1: {"sample_iou": [0.4, 0.4], "sample_video": [0, 1]}}
+    assert endpoint.compare(row, rival).by_seed == pytest.approx((0.3, 0.0))
 
 
 def test_estimate_and_its_error_by_hand():

@@ -39,12 +39,14 @@ class Comparison:
       difference: mean over the seeds of the difference of the mean IoU, in [-1, 1].
       low, high: the ends of its 95 % interval, for this comparison by itself.
       p: two-sided, for this comparison by itself.
+      by_seed: the difference of each seed.
     """
 
     difference: float
     low: float
     high: float
     p: float
+    by_seed: tuple[float, ...]
 
 
 def bootstrap(
@@ -65,13 +67,15 @@ def bootstrap(
              for n in (seeds, clips)]
     (mean,), (error,) = _estimate(sums, counts, np.ones((1, seeds)), np.ones((1, clips)))
     means, errors = _estimate(sums, counts, *drawn)
+    by_seed = tuple((sums.sum(1) / counts.sum(1)).tolist())
     if error <= 1e-12:   # all differences are equal
-        return Comparison(mean, mean, mean, float(abs(mean) <= 1e-12))
+        return Comparison(mean, mean, mean, float(abs(mean) <= 1e-12), by_seed)
     ratios = (means - mean) / np.maximum(errors, 1e-12)
     low, high = np.quantile(ratios, (LEVEL / 2, 1 - LEVEL / 2))
     tail = min((ratios >= mean / error).sum(), (ratios <= mean / error).sum())
     p = min(1.0, 2 * (1 + tail) / (1 + resamples))
-    return Comparison(float(mean), float(mean - high * error), float(mean - low * error), float(p))
+    return Comparison(float(mean), float(mean - high * error), float(mean - low * error), float(p),
+                      by_seed)
 
 
 def _estimate(
@@ -141,8 +145,8 @@ def _pair(
     return pairs
 
 
-def verdict(study: StudyConfig, workdir: Path) -> str:
-    """Returns the endpoint's comparisons as a Markdown table and in words.
+def verdict(study: StudyConfig, workdir: Path) -> tuple[str, dict[str, Comparison]]:
+    """Returns the comparisons as a Markdown table and in words, and {rival: comparison}.
 
     Nothing is tested before every cell of its rows is complete, because a decision to stop that
     depends on the results so far would make p meaningless.
@@ -157,13 +161,13 @@ def verdict(study: StudyConfig, workdir: Path) -> str:
     missing = sum(not path.is_file() for of_row in paths.values() for path in of_row.values())
     if missing:
         return (f"{head} It is tested when the last of its runs is complete; {missing} are "
-                "missing.\n")
+                "missing.\n"), {}
     scores = {row: {seed: json.loads(path.read_text())["scores"].get(endpoint.dataset, {})
                     for seed, path in of_row.items()} for row, of_row in paths.items()}
     if not all(key in s for of_row in scores.values() for s in of_row.values() for key in SAMPLES):
-        return f"{head} It is not tested: the scores lack the IoU of each sample.\n"
+        return f"{head} It is not tested: the scores lack the IoU of each sample.\n", {}
     found = {rival: compare(scores[endpoint.row], scores[rival]) for rival in endpoint.rivals}
-    return head + "\n\n" + _table(endpoint, found, len(study.seeds))
+    return head + "\n\n" + _table(endpoint, found, len(study.seeds)), found
 
 
 def differences(study: StudyConfig, workdir: Path) -> str:

@@ -25,7 +25,7 @@ from vseg_jax import config
 from vseg_jax.atomic import write_text
 from vseg_jax.experiment.study import table
 from vseg_jax.experiment.study.endpoint import SCORES, differences, verdict
-from vseg_jax.experiment.study.plot import plot
+from vseg_jax.experiment.study.plot import plot, plot_endpoint
 from vseg_jax.experiment.study.table import collect, cost_table, score_table
 from vseg_jax.settings import RowConfig, StudyConfig
 
@@ -148,13 +148,17 @@ def _cells(study: StudyConfig, workdir: Path, overrides: Mapping[str, str],
 def report(name: str, study: StudyConfig, workdir: Path) -> str:
     """Writes `<name>.md`, `<name>.csv` (every run) and `<name>.png` of the complete cells.
 
+    A study with an endpoint that has been tested also gets `<name>-endpoint.png`.
+
     Returns:
       The table, in Markdown.
     """
     cells = collect(study, workdir)
     text = score_table(study, cells)
     if study.endpoint is not None:
-        text += "\n" + verdict(study, workdir)
+        words, found = verdict(study, workdir)
+        text += "\n" + words
+        plot_endpoint(study.endpoint, found, workdir / f"{name}-endpoint.png")
     if study.paired:
         text += differences(study, workdir)
     write_text(workdir / f"{name}.md", text)
