@@ -87,6 +87,23 @@ def test_the_test_of_adaptation_is_of_look_alikes_that_are_not_trained_on():
     assert settings.model["tied_key_gain"] == 0 and settings.model["adaptation_steps"] == 0
 
 
+def test_the_segmenter_of_real_objects_trains_on_nothing_that_it_is_scored_on():
+    changes = {"data.source": "/stills", "extra_datasets.davis.source": "/davis",
+               "extra_datasets.davis.options.queries": "/q.json"}
+    settings = experiment.read(f"{CONFIGS / 'qvim.py'}:real", changes)
+    davis = settings.extra_datasets["davis"]
+    assert (settings.data.split, davis.split, settings.evaluation.chooses) == (
+        "train", "train", "dev")
+    for data in settings.evaluation.datasets.values():
+        trained = {"davis": davis, "refer_stills": settings.data}[data.name]
+        assert data.split in {"davis": ("holdout", "val"), "refer_stills": ("test",)}[data.name]
+        assert (data.source, data.options) == (trained.source, trained.options)
+    assert davis.options["queries"] == "/q.json" and len(davis.options["holdout"]) == 4
+    frozen = [pattern for pattern, rate in settings.train.groups if not rate]
+    assert frozen == ["^visual/", "^text/bert/"]
+    assert "motion" not in settings.data.options["attributes"] and settings.clip.length == 1
+
+
 def test_one_source_serves_all_splits_of_a_dataset():
     def read(variant, **changes):
         return experiment.read(f"{CONFIGS / 'qvim.py'}:{variant}", changes)
