@@ -242,7 +242,7 @@ class VideoWriter:
         self._fps = fps
         self._count, self._end = 0, -1   # frames, and the time stamp that is the next to be free
         self._shown: dict[int, int] = {}   # for how long frames in the encoder are shown
-        self._sound, self._heard = sound, 0
+        self._sound, self._encoded = sound, 0
         self._container: Any = None
         self._stream: Any = None
         self._track: Any = None
@@ -310,7 +310,7 @@ class VideoWriter:
     def _add_sound(self, end: float) -> None:
         """Encodes the sound up to a time in seconds."""
         av = require_av()
-        while self._sound is not None and self._heard < end * SOUND_RATE:
+        while self._sound is not None and self._encoded < end * SOUND_RATE:
             samples = next(self._sound, None)
             if samples is None:
                 self._sound = None
@@ -319,8 +319,8 @@ class VideoWriter:
                 frame = av.AudioFrame.from_ndarray(
                     np.ascontiguousarray(samples, np.float32), format="fltp", layout="stereo")
                 frame.sample_rate, frame.time_base = SOUND_RATE, Fraction(1, SOUND_RATE)
-                frame.pts = self._heard
-                self._heard += samples.shape[1]
+                frame.pts = self._encoded
+                self._encoded += samples.shape[1]
                 self._container.mux(self._track.encode(frame))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
