@@ -18,7 +18,7 @@ Variants:
           `--config.data.prepared` names that copy.
 
   public  The same with every setting of the public checkpoint: its mistakes, its tokens, its
-          padding and resizing.
+          padding, resizing and color jitter.
 
               vseg import --config mmvt:public --weights mmvt.pth --output mmvt \\
                 --config.text.tokenizer=/weights/bert-base-uncased
@@ -85,7 +85,10 @@ def _a2d() -> ConfigDict:
 
 def _public() -> ConfigDict:
     config = _a2d()
-    config.clip.update(resize="pad_centered", interpolation="bicubic")
+    config.clip = section(ClipConfig, **{
+        **config.clip, "resize": "pad_centered", "interpolation": "bicubic",
+        "padding": "background", "color": (0.1, 0.05, 0.05),
+    })
     config.text.whole_words = True
     config.model.update(bug_compat_mask=True, bug_compat_gate=True)
     return config

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ __all__ = [  # with the encodings, which are part of the format
     "index_entry", "index_name", "open_dataset", "to_example",
 ]
 
+FLOW_NOTE = "flow.json"  # in a dataset's folder: how `vseg flow` computed the flow
 UNKNOWN_OBJECT = 0  # object id of expressions of test sets that do not publish it
 
 
@@ -203,13 +204,15 @@ class Dataset:
       name: the dataset's name and split, for messages.
       index: one `IndexEntry` per record.
       categories: those of the annotation file, in order of their ids; () if there are none.
+      flow: how `vseg flow` computed the optical flow; {} where it did not.
     """
 
     def __init__(self, name: str, index: list[IndexEntry], paths: list[str],
-                 categories: tuple[Category, ...] = ()):
+                 categories: tuple[Category, ...] = (), flow: Mapping[str, Any] | None = None):
         self.name = name
         self.index = index
         self.categories = categories
+        self.flow = dict(flow or {})
         self._source = ArrayRecordDataSource(paths)
 
     def __len__(self) -> int:
@@ -255,5 +258,7 @@ def open_dataset(prepared_dir: str | Path, split: str) -> Dataset:
             f"{len(paths)} shards and {len(index)} lines in {index_path.name}; remove the folder "
             f"and {remedy}"
         )
+    note = folder / FLOW_NOTE
+    flow = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
     return Dataset(f"{info['name']} {split}", index, [os.fspath(p) for p in paths],
-                   read_categories(folder))
+                   read_categories(folder), flow)

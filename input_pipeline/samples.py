@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vseg_jax.index_masks import VOID
+from vseg_jax.input_pipeline import sample_lists
 from vseg_jax.input_pipeline.clips import clip_frames
 from vseg_jax.input_pipeline.flow import flow_to_image
 from vseg_jax.input_pipeline.frames import read_flow, read_frame, read_mask
@@ -64,6 +65,8 @@ class ReferringSamples:
         samples.
       frames: annotated frames taken for each expression, evenly spread over those that show its
         object (J-HMDB-Sentences is scored on 3); 0 takes all.
+      listed: a file that lists the samples to take, in place of `frames`; see
+        `vseg_jax.input_pipeline.sample_lists`. "" takes all.
       flow: adds `flow` to the samples: for each frame the color image of the flow to the video's
         next frame. It is painted at the original size and then gets the frame's geometry and color,
         as in MMVT's public code. In a mirrored clip u is negated before painting.
@@ -78,7 +81,7 @@ class ReferringSamples:
         self, dataset: Dataset, clip: ClipConfig, tokenizer: Tokenizer, *, train: bool,
         seed: int = 0, styles: tuple[str, ...] = (), categories: tuple[str, ...] = (),
         shuffle_expressions: bool = False, frames: int = 0, flow: bool = False,
-        first_video: int = 0,
+        first_video: int = 0, listed: str = "",
     ):
         self.dataset = dataset
         self.clip = clip
@@ -87,11 +90,15 @@ class ReferringSamples:
         self.seed = seed
         self.flow = flow
         self.first_video = first_video
-        rows = _rows(dataset, styles, categories, shuffle_expressions, frames)
+        rows = _rows(dataset, styles, categories, shuffle_expressions, 0 if listed else frames)
+        if listed:
+            chosen = sample_lists.choose(listed, dataset.index, dataset.name)
+            rows = [row for row in rows if (row[0], row[1], row[-1]) in chosen]
         if not rows:
             raise ValueError(
                 f"{dataset.name} has no sample with styles {styles or 'any'}, categories "
                 f"{categories or 'any'}, shuffle_expressions={shuffle_expressions}"
+                + (f", that {listed} lists" if listed else "")
             )
         if flow:  # fail here rather than in a loader worker
             self._check_flow(rows[0][0], rows[0][-1])
@@ -137,7 +144,7 @@ class ReferringSamples:
             )
         else:
             geometry = plain_geometry(record.height, record.width, clip)
-        color = random_color(clip.color, rng) if self.train and clip.color else None
+        color = random_color(clip.color, rng) if self.train and np.any(clip.color) else None
 
         chosen = self._chosen(number, frame, rng)
         distinct, place = np.unique(chosen, return_inverse=True)

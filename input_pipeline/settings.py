@@ -21,6 +21,8 @@ class DatasetConfig:
     frames: int = 0  # annotated frames per expression, evenly spread; 0 takes all
     shuffle_expressions: bool = False  # each sample gets the expression of another object, of its
     # clip, or of another video if no clip of the dataset has two named objects
+    samples: str = ""  # list of the samples that are taken, in place of `frames`: a file in the
+    # form of ACGA's, CSTM's and MMVT's test.txt (input_pipeline/sample_lists.py); "" takes all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +43,18 @@ class ClipConfig:
     resize: Literal["stretch", "pad", "pad_centered"] = "stretch"
     # Of frames: area averages where they shrink, else it is bilinear; bicubic is Pillow's filter.
     interpolation: Literal["area", "bicubic"] = "area"
+    # Of masks: void is not trained on, background is, as in MMVT's public code.
+    padding: Literal["void", "background"] = "void"
     crop: float = 1.0  # smallest side of the random training crop, as a share of the frame's side
     shrink: float = 1.0  # smallest size of a resized training crop, as a share of the input, whose
     # rest is padding; with `crop`, training at several scales
     flip: float = 0.0  # probability of a mirrored training clip; swaps "left" and "right"
-    color: float = 0.0  # strength of brightness, contrast and saturation jitter in training
+    # Strength of brightness, contrast and saturation jitter in training: of all three, or of each.
+    color: float | tuple[float, float, float] = 0.0
 
     def __post_init__(self):
+        if isinstance(self.color, list):  # as config files hold tuples
+            object.__setattr__(self, "color", tuple(self.color))
         _check(self.length >= 1, "length", self.length, "at least 1")
         _check(self.stride >= 1, "stride", self.stride, "at least 1")
         _check(self.stride_max == 0 or self.stride_max >= self.stride, "stride_max",
@@ -58,7 +65,8 @@ class ClipConfig:
         _check(0 < self.crop <= 1, "crop", self.crop, "in (0, 1]")
         _check(0 < self.shrink <= 1, "shrink", self.shrink, "in (0, 1]")
         _check(0 <= self.flip <= 1, "flip", self.flip, "a probability")
-        _check(0 <= self.color < 1, "color", self.color, "in [0, 1)")
+        strengths = self.color if isinstance(self.color, tuple) else (self.color,)
+        _check(all(0 <= s < 1 for s in strengths), "color", self.color, "in [0, 1)")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,7 @@ class Geometry:
       flip: whether the input is mirrored left to right.
       corner: (top, left) of the resized crop in the input, before the mirroring.
       bicubic: whether frames are resized by Pillow's bicubic filter, see `frame`.
+      border: index of padding in masks.
     """
 
     crop: tuple[int, int, int, int]
@@ -39,6 +40,7 @@ class Geometry:
     flip: bool = False
     corner: tuple[int, int] = (0, 0)
     bicubic: bool = False
+    border: int = VOID
 
     @property
     def affine(self) -> np.ndarray:
@@ -65,8 +67,8 @@ class Geometry:
         return self._apply(rgb, _resize(cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), 0)
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
-        """Returns an index mask uint8 [h, w] at the input size, nearest; padding is void."""
-        return self._apply(mask, _resize(cv2.INTER_NEAREST_EXACT), VOID)
+        """Returns an index mask uint8 [h, w] at the input size, nearest; padding is `border`."""
+        return self._apply(mask, _resize(cv2.INTER_NEAREST_EXACT), self.border)
 
     def _apply(self, image: np.ndarray, resize: Resize, border: int) -> np.ndarray:
         top, left, height, width = self.crop
@@ -130,7 +132,10 @@ def _fit(
     corner = (0, 0)
     if config.resize == "pad_centered":
         corner = ((size[0] - height) // 2, (size[1] - width) // 2)
-    return Geometry(crop, size, (height, width), flip, corner, config.interpolation == "bicubic")
+    border = VOID if config.padding == "void" else 0
+    return Geometry(
+        crop, size, (height, width), flip, corner, config.interpolation == "bicubic", border
+    )
 
 
 def scaling(y: float, x: float) -> np.ndarray:
@@ -203,12 +208,16 @@ def _centers(matrix: np.ndarray) -> np.ndarray:
     return (translation(-0.5, -0.5) @ matrix @ translation(0.5, 0.5))[:2]
 
 
-def random_color(strength: float, rng: np.random.Generator) -> np.ndarray:
+def random_color(
+    strength: float | tuple[float, float, float], rng: np.random.Generator
+) -> np.ndarray:
     """Draws the matrix float64 [3, 4] of a change in brightness, contrast and saturation.
 
-    Each factor is uniform in [1 - strength, 1 + strength]; contrast is relative to mid-gray.
+    Each factor is uniform in [1 - strength, 1 + strength], with one strength for all three or one
+    for each; contrast is relative to mid-gray.
     """
-    brightness, contrast, saturation = rng.uniform(1.0 - strength, 1.0 + strength, 3)
+    spread = np.broadcast_to(strength, 3)
+    brightness, contrast, saturation = rng.uniform(1.0 - spread, 1.0 + spread)
     mix = saturation * np.eye(3) + (1.0 - saturation) * _LUMA[None, :]
     offset = np.full((3, 1), 127.5 * (1.0 - contrast))
     return np.concatenate([brightness * contrast * mix, brightness * offset], axis=1)

@@ -21,6 +21,7 @@ import numpy as np
 from vseg_jax import urls
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
+from vseg_jax.input_pipeline.sample_lists import read_rows
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 from vseg_jax.text_files import read_text
 
@@ -36,7 +37,7 @@ class Options:
     # "uniformly sample 3 frames"); 0 keeps all.
     frames: int = 3
     # List of the frames that keep their mask: a .txt in the form of ACGA's, LBDT's and MMVT's
-    # test.txt, rows "video/frame,height,width,object,expression"; else JSON in the form of MTTR's
+    # test.txt, see `vseg_jax.input_pipeline.sample_lists`; else JSON in the form of MTTR's
     # jhmdb_sentences_samples_metadata.json, [[video, path of the frame, ...], ...].
     samples: str = ""
 
@@ -127,25 +128,19 @@ def read_listing(source: Path) -> list[Video]:
 
 def read_samples(path: Path) -> dict[str, set[int]]:
     """Returns {video: frame numbers from 1} of a list in one of the forms of `Options.samples`."""
+    samples: dict[str, set[int]] = {}
+    if path.suffix == ".txt":
+        for row in read_rows(path):
+            samples.setdefault(row.video, set()).add(row.frame + 1)
+        return samples
     try:
         text = read_text(path)
     except OSError as error:
         raise ValueError(f"the sample list {path} cannot be read ({error.strerror})") from error
-    samples: dict[str, set[int]] = {}
-    for where, video, frame in (_text_rows if path.suffix == ".txt" else _json_rows)(path, text):
+    for where, video, frame in _json_rows(path, text):
         number = files.whole_number(PurePosixPath(frame).stem, where, "the frame's name")
         samples.setdefault(video, set()).add(number)
     return samples
-
-
-def _text_rows(path: Path, text: str) -> Iterator[tuple[str, str, str]]:
-    """Yields (where, video, frame) of rows "video/frame,height,width,object,expression"."""
-    for number, line in enumerate(text.splitlines(), 1):
-        place = PurePosixPath(line.partition(",")[0])
-        if line.count(",") < 4 or len(place.parts) < 2:
-            raise ValueError(f"{path}, line {number}: expected video/frame,height,width,object,"
-                             f"expression, got {line!r}")
-        yield f"{path}, line {number}", place.parts[-2], place.name
 
 
 def _json_rows(path: Path, text: str) -> Iterator[tuple[str, str, str]]:

@@ -1,5 +1,8 @@
 """Models that read optical flow get the same pictures from a session as from the loader."""
 
+import warnings
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,13 +10,16 @@ import standin
 from PIL import Image
 from standin import Standin
 
-from vseg_jax.experiment import modes
+from vseg_jax.experiment import modes, rvos
 from vseg_jax.inference import segmenter as segmenters
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.flow import dis_flow, dis_flows, flow_to_image
+from vseg_jax.input_pipeline.settings import DatasetConfig
 from vseg_jax.input_pipeline.transforms import plain_geometry
 from vseg_jax.models.base import Prediction
+from vseg_jax.settings import Settings
 from vseg_jax.tools import flow_estimators
+from vseg_jax.training.settings import TrainConfig
 
 
 class Mover(Standin):
@@ -105,12 +111,47 @@ def test_predict_notes_once_that_dis_computes_the_flow(monkeypatch, capsys, tmp_
     for t, frame in enumerate(standin.square_frames(3)[0]):
         Image.fromarray(frame).save(tmp_path / "clip" / f"{t}.png")
     monkeypatch.setattr(modes.runtime, "enable_compilation_cache", lambda: None)
-    monkeypatch.setattr(segmenters, "load", lambda model, side, changes, flow: segmenter(flow))
+    monkeypatch.setattr(segmenters, "load", lambda model, side, changes: segmenter())
     monkeypatch.setattr(flow_estimators, "raft_estimator",
-                        lambda weights: flow_estimators.dis_estimator())
+                        lambda weights, iterations: flow_estimators.dis_estimator())
     for raft, notes in (("", 1), ("raft-small.pth", 0)):
         modes.predict("run", str(tmp_path / "clip"), tmp_path / f"out{notes}", query="red",
                       raft=raft)
         out = capsys.readouterr().out
         assert out.count("note: OpenCV's DIS computes the optical flow") == notes
         assert out.count("--raft") == notes and f"wrote {tmp_path}" in out
+
+
+RAFT = {"method": "raft-small", "weights": "raft-small.pth", "weights_blake2b": "aa",
+        "iterations": 20}
+
+
+def test_a_run_notes_how_its_flow_was_computed(monkeypatch, tmp_path):
+    data = SimpleNamespace(flow={**RAFT, "dataset": "/data/davis", "around": 3})
+    monkeypatch.setattr(rvos, "open_data", lambda settings: data)
+    settings = Settings("standin", {}, DatasetConfig("davis", "train"), TrainConfig(steps=1))
+    for model, notes in ((Mover(), {"flow": RAFT}), (Standin(), {})):
+        assert rvos.Task(settings, model, tmp_path).notes() == notes
+
+
+def test_predict_computes_flow_as_in_training_or_says_so(monkeypatch):
+    loaded, asked = segmenter(), []
+
+    def raft(weights, iterations):
+        asked.append((weights, iterations))
+        return flow_estimators.Estimator({**RAFT, "weights_blake2b": weights}, pairs=dis_flow)
+
+    monkeypatch.setattr(flow_estimators, "raft_estimator", raft)
+    loaded.trained_flow = RAFT
+    with pytest.warns(UserWarning, match="by raft-small with raft-small.pth, but here dis"):
+        modes._use_flow(loaded, "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        modes._use_flow(loaded, "aa")
+        assert loaded.engine.flow is dis_flow and asked == [("aa", 20)]
+        for trained in ({}, {"method": "dis", "version": "opencv"}):   # unknown, and the same
+            loaded.trained_flow = trained
+            modes._use_flow(loaded, "")
+    loaded.trained_flow = RAFT
+    with pytest.warns(UserWarning, match="but here raft-small"):   # other weights
+        modes._use_flow(loaded, "bb")

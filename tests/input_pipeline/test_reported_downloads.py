@@ -306,7 +306,8 @@ def test_the_list_of_acga_and_lbdt(tmp_path):
     assert [e.annotated for e in open_dataset(folder, "test").index] == [(0, 5), (2,)]
     for bad, message in (("00001,24,32,0,a man", "line 1: expected video/frame,height"),
                          ("long_run_1/00001,a man", "line 1: expected video/frame,height"),
-                         ("long_run_1/x,24,32,0,a man", "line 1: the frame's name should be")):
+                         ("long_run_1/x,24,32,0,a man", "line 1: expected video/frame,height"),
+                         ("long_run_1/00001,24,32,man,a", "line 1: expected video/frame,height")):
         write(path, bad)
         with pytest.raises(ValueError, match=message):
             prepare("jhmdb_sentences", source, tmp_path / "p", {"samples": str(path)})

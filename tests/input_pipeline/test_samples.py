@@ -339,3 +339,36 @@ def test_strides_are_drawn_in_training(tmp_path):
     assert grays(samples_of(dataset, clip), 0)[0] == [29, 30, 31]
     with pytest.raises(ValueError, match=r"stride_max is 1; .* at least stride \(2\)"):
         ClipConfig(stride=2, stride_max=1)
+
+
+def test_a_list_chooses_objects_expressions_and_frames(toys, tmp_path):
+    """In the form of MMVT's test.txt: frames count from 1, objects from 0."""
+    path = tmp_path / "test.txt"
+    path.write_text(
+        "toy-0/00003,24,32,1,the only expression, whatever its text\n"
+        "toy-1/00001.png,24,32,0,The  blue box that starts on the left,1\n"
+    )
+    samples = samples_of(toys, listed=str(path), frames=1)
+    truths = [samples.truth(i) for i in range(len(samples))]
+    assert [(t.video_id, t.frame, t.object_id) for t in truths] == [
+        ("toy-0", 2, 2), ("toy-1", 0, 1)
+    ]
+    lost = ("toy-0/00002,24,32,0,a", "toy-0/00001,24,32,5,a", "elsewhere/00001,24,32,0,a")
+    path.write_text("\n".join(["toy-2/5,24,32,0,a", *lost]))
+    with pytest.warns(UserWarning, match=r"lacks 3 of the samples .*line 2"):
+        assert len(samples_of(toys, listed=str(path))) == 1
+    path.write_text(lost[0])
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"has no sample .* lists"):
+        samples_of(toys, listed=str(path))
+    with pytest.raises(ValueError, match="cannot be read"):
+        samples_of(toys, listed=str(tmp_path / "none.txt"))
+
+
+def test_of_several_expressions_the_list_names_one(tmp_path):
+    record = dataclasses.replace(toy_record(0, ("red",)), expressions=[
+        Expression("the red box, on the left", 1), Expression("the only box", 1),
+    ])
+    path = tmp_path / "test.txt"
+    path.write_text("toy-0/1,24,32,0,The red  box, not read\n")
+    samples = samples_of(built(tmp_path, record), listed=str(path))
+    assert [samples.truth(i).text for i in range(len(samples))] == ["the red box, on the left"]

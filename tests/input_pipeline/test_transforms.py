@@ -49,6 +49,13 @@ def test_centered_padding():
     assert inside.shape == (20, 40) and inside.min() == 0 and inside.max() == 15
 
 
+def test_padding_is_background_where_asked():
+    geometry = plain_geometry(20, 40, config(height=32, width=32, resize="pad",
+                                             padding="background"))
+    mask = geometry.mask(np.ones((20, 40), np.uint8))
+    assert (mask[:16] == 1).all() and not mask[16:].any()
+
+
 def test_centered_padding_of_a_mirrored_crop():
     geometry = random_geometry(20, 10, config(height=32, width=32, resize="pad_centered", flip=1.0),
                                np.random.default_rng(0))
@@ -161,9 +168,23 @@ def test_color_keeps_gray_and_strength_zero_changes_nothing():
     assert changed.dtype == np.uint8 and (changed != rgb).any()
 
 
+def test_each_kind_of_jitter_has_its_strength():
+    gray, red = np.full((1, 1, 3), 100, np.uint8), np.uint8([[[200, 100, 100]]])
+    # Contrast is relative to mid-gray, and saturation leaves gray as it is.
+    for strengths, changes in (((0.5, 0, 0), (True, True)), ((0, 0, 0.5), (False, True))):
+        matrix = random_color(strengths, np.random.default_rng(1))
+        assert tuple((apply_color(x, matrix) != x).any() for x in (gray, red)) == changes
+    factor = 1 - 0.5 + np.random.default_rng(1).random(3)   # uniform in [0.5, 1.5]
+    matrix = random_color((0, 0.5, 0), np.random.default_rng(1))
+    wanted = 127.5 + factor[1] * (100 - 127.5)
+    np.testing.assert_allclose(matrix @ [100, 100, 100, 1], wanted)
+    same = random_color((0.3, 0.3, 0.3), np.random.default_rng(2))
+    np.testing.assert_array_equal(random_color(0.3, np.random.default_rng(2)), same)
+
+
 @pytest.mark.parametrize("bad", [
     {"target": 3}, {"length": 0}, {"stride": 0}, {"crop": 0.0}, {"flip": 1.5}, {"color": 1.0},
-    {"height": 0},
+    {"color": (0.1, 0.1, 1.0)}, {"height": 0},
 ])
 def test_invalid_settings(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

@@ -92,6 +92,7 @@ def test_dis_fills_a_copy_and_keeps_the_original(folder, capsys):
         for old, new, length in zip(before, after, lengths, strict=True):
             assert new.flow[-1] == b"" and len(new.flow) == length and old.flow == []
             assert (old.frames, old.masks, old.objects) == (new.frames, new.masks, new.objects)
+    assert after.flow == json.loads((copy / "flow.json").read_text()) and before.flow == {}
     flow = decode_flow(open_dataset(copy, "train")[0].flow[2], "it")
     np.testing.assert_allclose(np.median(flow[8:-8, 8:-8], axis=(0, 1)), [2, 0], atol=0.3)
     assert list(copy.parent.iterdir()) == [copy]

@@ -51,7 +51,8 @@ def same(one, two):
 def unbroken(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("unbroken")
     traces.clear()
-    trained = train(Counted(), toy.batches(), CONFIG, workdir, evaluate=evaluation)
+    trained = train(Counted(), toy.batches(), CONFIG, workdir, evaluate=evaluation,
+                    notes={"flow": {"method": "dis"}})
     return workdir, trained, len(traces)
 
 
@@ -87,6 +88,10 @@ def test_averaged_parameters_are_returned_and_loaded(unbroken):
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(loaded))
     with pytest.raises(ValueError, match=r"no checkpoint of step 5 .* 8, 12"):
         load(workdir, 5)
+
+
+def test_notes_are_saved_with_checkpoints(unbroken):
+    assert load(unbroken[0])[1]["flow"] == {"method": "dis"}
 
 
 def test_a_finished_run_says_so(unbroken, capsys):

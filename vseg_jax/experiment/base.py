@@ -51,6 +51,11 @@ class BaseTask(abc.ABC):
         workdir what inference needs besides the variables.
         """
 
+    def notes(self) -> dict[str, Any]:
+        """Returns plain values that a checkpoint should hold besides the config; after `samples`.
+        """
+        return {}
+
     @abc.abstractmethod
     def showcase(self, variables: Variables, path: Path) -> None:
         """Writes a video that shows predictions on the evaluated datasets."""

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from vseg_jax import model_file
 from vseg_jax.atomic import atomic_folder, write_text
 from vseg_jax.experiment import study
 from vseg_jax.experiment.build import batch_shapes, build_model, build_task, describe, read
+from vseg_jax.inference import segmenter
 from vseg_jax.inference.restore import ABOUT, Restored, restore, same, save
 from vseg_jax.input_pipeline.loader import train_batches
 from vseg_jax.models.base import Model, Variables
@@ -63,7 +65,8 @@ def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
     initial = restore(settings.init_from).variables if settings.init_from else None
     trained = loop.train(model, batches, settings.train, workdir, evaluate=score,
                          choose_by=settings.evaluation.choose_by,
-                         description=describe(settings, model), initial=initial)
+                         description=describe(settings, model), notes=task.notes(),
+                         initial=initial)
     if not trained.finished:
         return {}
     if not results:   # the run was complete before, and this call evaluated nothing
@@ -161,24 +164,37 @@ def predict(model: str | Path, video: str, output: str | Path, *, query: str | N
     Raises:
       ValueError: an input is missing or cannot be used.
     """
-    from vseg_jax.inference import segmenter
     from vseg_jax.inference.predict import predict_to_folder
 
     if not video:
         raise ValueError("--video is missing: the video to segment")
     runtime.enable_compilation_cache()
-    flow = None
-    if raft:
-        from vseg_jax.tools.flow_estimators import raft_estimator
-
-        flow = raft_estimator(raft).pairs
-    loaded = segmenter.load(model, short_side, changes, flow)
-    if loaded.engine.flow is not None and flow is None:
-        print("note: OpenCV's DIS computes the optical flow; if the model was trained with RAFT's, "
-              "name its weights with --raft")
+    loaded = segmenter.load(model, short_side, changes)
+    if loaded.engine.flow is not None:
+        _use_flow(loaded, raft)
     predict_to_folder(loaded, video, output, query=query, mask=mask, fps=fps,
                       both_directions=both_directions, probabilities=probabilities, drawn=drawn)
     print(f"wrote {output}")
+
+
+def _use_flow(loaded: segmenter.Segmenter, raft: str) -> None:
+    """Computes flow by RAFT, if its weights are given, with the iterations of the training's flow.
+
+    Warns where the flow of the training was computed in another way.
+    """
+    trained, now = loaded.trained_flow, {"method": "dis"}
+    if raft:
+        from vseg_jax.tools.flow_estimators import raft_estimator
+
+        estimator = raft_estimator(raft, trained.get("iterations", 12))
+        loaded.engine.flow, now = estimator.pairs, estimator.provenance
+    elif not trained:
+        print("note: OpenCV's DIS computes the optical flow; if the model was trained with RAFT's, "
+              "name its weights with --raft")
+    if any(trained[key] != now.get(key) for key in ("method", "weights_blake2b") if key in trained):
+        weights = f" with {trained['weights']}" if "weights" in trained else ""
+        warnings.warn(f"the model was trained with flow by {trained['method']}{weights}, but here "
+                      f"{now['method']} computes it; --raft names weights", stacklevel=3)
 
 
 def export(model: str | Path, output: str | Path, size: tuple[int, int] | None = None,

@@ -13,6 +13,7 @@ import jax
 from vseg_jax.evaluation import expressions, frames, overview, region_scores, summary
 from vseg_jax.evaluation.showcase import write_example, write_grid
 from vseg_jax.experiment.base import BaseTask, Evaluate
+from vseg_jax.experiment.data import open_data
 from vseg_jax.inference.restore import TOKENIZER
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.records import Dataset
@@ -49,6 +50,14 @@ class Task(BaseTask):
             samples.append((part, data.weight))
             videos += len(dataset)
         return samples
+
+    def notes(self) -> dict[str, Any]:
+        """Returns how the flow of the training data was computed, for a model that reads it."""
+        if not reads_flow(self._model):
+            return {}
+        place = ("dataset", "around")   # where and for which frames
+        flow = open_data(self._settings.data).flow
+        return {"flow": {key: value for key, value in flow.items() if key not in place}}
 
     def showcase(self, variables: Variables, path: Path) -> None:
         """Writes a video of clips in a grid with their expressions, a row for each dataset."""
@@ -126,7 +135,7 @@ class Task(BaseTask):
             dataset, self._settings.clip, self._loaded_tokenizer(), train=train,
             seed=self._settings.train.seed, styles=data.styles, categories=data.categories,
             frames=data.frames, shuffle_expressions=data.shuffle_expressions,
-            flow=reads_flow(self._model), first_video=first_video,
+            flow=reads_flow(self._model), first_video=first_video, listed=data.samples,
         )
 
     def _loaded_tokenizer(self) -> Tokenizer:

@@ -44,6 +44,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,11 @@ class Segmenter:
 
     Attributes:
       engine: the model with its variables and everything else that it needs.
+      trained_flow: of `load`: how the optical flow of the model's training was computed, as in
+        `flow.json` of a prepared dataset; {} where this is not known.
     """
+
+    trained_flow: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self, model: Model, variables: Variables, tokenizer: Tokenizer | None = None,
@@ -273,6 +278,8 @@ def load(path: str | os.PathLike, short_side: int | None = None,
     """
     restored = checkpoint.restore(path, changes)
     protocol = restored.about["config"].get("evaluation", {}).get("protocol", "legacy")
-    return Segmenter(restored.model, restored.variables, restored.tokenizer, restored.clip,
-                     protocol, restored.short_side if short_side is None else short_side, flow,
-                     restored.categories)
+    loaded = Segmenter(restored.model, restored.variables, restored.tokenizer, restored.clip,
+                       protocol, restored.short_side if short_side is None else short_side, flow,
+                       restored.categories)
+    loaded.trained_flow = restored.about.get("flow", {})
+    return loaded

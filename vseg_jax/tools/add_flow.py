@@ -32,6 +32,7 @@ from tqdm import tqdm
 from vseg_jax.arguments import Parser
 from vseg_jax.atomic import atomic_file
 from vseg_jax.input_pipeline.records import (
+    FLOW_NOTE,
     Dataset,
     Record,
     decode_image,
@@ -40,8 +41,6 @@ from vseg_jax.input_pipeline.records import (
 )
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 from vseg_jax.tools.flow_estimators import Estimator, dis_estimator, raft_estimator
-
-NOTE = "flow.json"
 
 
 def add_flow(
@@ -81,11 +80,12 @@ def add_flow(
     if target.exists():
         _check_note(target, note)
         return target
-    if (parts / NOTE).is_file():
+    if (parts / FLOW_NOTE).is_file():
         _check_note(parts, note)
     else:
         parts.mkdir(parents=True, exist_ok=True)
-        _write(parts / NOTE, lambda file: file.write(json.dumps(note, indent=1).encode() + b"\n"))
+        text = json.dumps(note, indent=1) + "\n"
+        _write(parts / FLOW_NOTE, lambda file: file.write(text.encode()))
     for split, dataset in splits.items():
         _compute(dataset, split, parts, estimator, around, batch, progress)
     _copy(splits, parts, Path(output).resolve(), (name, variant, version))
@@ -149,7 +149,7 @@ def _copy(
             return {split: _records(dataset, parts, split) for split, dataset in splits.items()}
 
         def _generate_splits(self, dl_manager, download_config):
-            shutil.copyfile(parts / NOTE, Path(self.data_dir) / NOTE)
+            shutil.copyfile(parts / FLOW_NOTE, Path(self.data_dir) / FLOW_NOTE)
             return super()._generate_splits(dl_manager, download_config)
 
     Copy(source="", prepared=output, variant=place[1]).build()
@@ -168,8 +168,8 @@ def _splits(folder: Path) -> list[str]:
 
 
 def _check_note(folder: Path, wanted: dict[str, Any]) -> None:
-    path = folder / NOTE
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else f"no {NOTE}"
+    path = folder / FLOW_NOTE
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else f"no {FLOW_NOTE}"
     if found != wanted:
         raise ValueError(f"{folder} holds {found}, but the flow would be computed with {wanted}; "
                          "name another --output, or remove this folder")

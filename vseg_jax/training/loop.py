@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +61,7 @@ def train(
     *,
     evaluate: Evaluate | None = None,
     choose_by: str = "",
-    description: dict[str, Any] | None = None,
+    description: dict[str, Any] | None = None, notes: Mapping[str, Any] | None = None,
     initial: Variables | None = None,
 ) -> Trained:
     """Trains `model`; resumes from the last checkpoint in `workdir`, if there is one.
@@ -76,11 +76,11 @@ def train(
       evaluate: (variables, step) -> {name: value}, called every `evaluate_every` steps and at the
         end, on all processes, with variables as `sharding.gather` leaves them; a value is a number
         or an image ([H, W, 3] or [N, H, W, 3]).
-      choose_by: one of these names: the checkpoint of the evaluation with the highest value, the
-        first of equal ones, is kept in `workdir/best`, which can be used like a workdir. A run that
-        starts at step 0 removes one that an abandoned run left there.
+      choose_by: one of these names: the checkpoint with the highest value, the first of equal ones,
+        is kept in `workdir/best`, which can be used like a workdir. Step 0 removes an older one.
       description: the resolved config as plain values, with `config` under "train"; saved, and
         compared when a run resumes.
+      notes: more plain values to save with each checkpoint; not compared.
       initial: variables to initialize from, in place of random and public ones.
 
     Raises:
@@ -94,7 +94,7 @@ def train(
     _check_batch(sample, config)
     setup = Setup.build(model, sample, config)
     about = {
-        "config": workdirs.plain(description or {"train": shallow(config)}),
+        "config": workdirs.plain(description or {"train": shallow(config)}), **(notes or {}),
         "versions": versions(), "processes": jax.process_count(),
         "batch": {k: [list(v.shape), str(v.dtype)] for k, v in sample.items()},
     }
