@@ -11,6 +11,10 @@ Variants:
         modules, mmvt with and without the motion stream, qvim. A third of the objects differ from
         the others only in how they move.
 
+  mmvt_colors  What may keep mmvt from colors in few steps: a row with the sentence as a mean over
+        its words, one with its own normalization, one with 6x6 cells in place of 3x3, one with a
+        tenth of the weight of the alignment losses. The row `mmvt` is also in `text`.
+
   tuning  Six settings of each method of `methods`, scored on a domain that nothing else uses.
   methods  qvim's Table 1 on synthetic videos: the baseline, the five compared methods and the full
         model; scored on the source, on the target domain and on single shifts; eight seeds. The one
@@ -70,7 +74,7 @@ Variants:
 import functools
 import itertools
 
-from vseg_jax.configs import _adaptation, qvim
+from vseg_jax.configs import _adaptation, _motions, qvim
 from vseg_jax.configs._common import variant_of
 from vseg_jax.settings import EndpointConfig, RowConfig, StudyConfig
 
@@ -127,32 +131,6 @@ SCALES = {"1": (1,), "2": (2,), "3": (3,), "4": (4,), "5": (5,), "all": (1, 2, 3
 def get_study(variant: str = "text") -> StudyConfig:
     """Returns the study of a variant; raises ValueError where there is none of that name."""
     return variant_of(VARIANTS, variant, "studies")
-
-
-def _text() -> StudyConfig:
-    shared = {
-        "data.options.flow": True, "data.options.differs": (3.0, 1.0, 1.0, 1.0, 3.0),
-        "train.steps": 2000,
-    }
-    baseline = {"model.ccl": False, "model.lcf": False, "model.rhic": False}
-    return StudyConfig(
-        rows={
-            "cvls_baseline": RowConfig("cvls:shapes", {**shared, **baseline}),
-            "cvls": RowConfig("cvls:shapes", shared),
-            "mmvt_still": RowConfig("mmvt:shapes", {**shared, "model.motion": False}),
-            "mmvt": RowConfig("mmvt:shapes", shared),
-            "qvim": RowConfig("qvim:shapes", shared),
-        },
-        columns={
-            "P@0.5": "source/precision@0.5", "P@0.7": "source/precision@0.7",
-            "P@0.9": "source/precision@0.9", "mAP": "source/mAP",
-            "overall IoU": "source/overall_iou", "mean IoU": "source/mean_iou",
-            "motion only": "source/by/differs_in/motion/mean_iou",
-            "color only": "source/by/differs_in/color/mean_iou",
-            "shuffled": "source_shuffled_expressions/mean_iou",
-        },
-        baseline="cvls_baseline",
-    )
 
 
 def _tuning() -> StudyConfig:
@@ -379,7 +357,7 @@ def _mean_iou(*datasets: str) -> dict[str, str]:
 
 
 VARIANTS = {
-    "text": _text, "tuning": _tuning, "methods": _methods, "parts": _parts,
+    "text": _motions.text, "tuning": _tuning, "methods": _methods, "parts": _parts,
     "layers": functools.partial(_layers, "benchmark"),
     "modalities": functools.partial(_modalities, "benchmark"),
     "recipe": _recipe, "references": _references, "fusion": _fusion, "tokens": _tokens,
@@ -390,5 +368,5 @@ VARIANTS = {
     **{variant: functools.partial(_paper, variant) for variant in TASKS},
     **{f"{variant}_layers": functools.partial(_layers, variant) for variant in TASKS},
     **{f"{variant}_modalities": functools.partial(_modalities, variant) for variant in TASKS},
-    "domains": _domains,
+    "domains": _domains, "mmvt_colors": _motions.mmvt_colors,
 }

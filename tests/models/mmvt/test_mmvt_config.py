@@ -17,6 +17,7 @@ from vseg_jax.models.mmvt import Mmvt, MmvtConfig
         ({"align_limit": 1.0}, "a logit is infinite"),
         ({"filter_size": 2}, "an odd side"),
         ({"transformer": False, "staged": True}, "is a kind of transformer"),
+        ({"sentence": "mean"}, "for text='words'"),
         ({"network_weights": "a.pth", "bert_weights": "b"}, "leave the others empty"),
     ],
 )
@@ -50,11 +51,13 @@ SEGMENTATION = {"loss", "iou", "segmentation"}
         (T, {**T, "lgff": "dynamic_filter"}, {"levels"}, set()),
         (L, {**L, "coarse_mask": True}, {"coarse"}, {"coarse"}),
         (L, {**L, "staged": True}, {"mix"}, set()),
+        (L, {**L, "sentence": "mean"}, set(), set()),
+        (L, {**L, "sentence_norm": "own"}, {"words"}, set()),
         (A, {**A, "bug_compat_mask": True, "bug_compat_gate": True}, set(),
          {"vision_language", "flow_language", "vision_flow"}),
     ],
     ids=["+M", "+T", "+L", "+A", "cosine_kl", "dynamic_filter", "coarse_mask", "staged",
-         "compat"],
+         "sentence", "sentence_norm", "compat"],
 )
 def test_a_switch_changes_its_own_parts_and_terms(before, after, parts, terms):
     """Climbs the steps of the ablation, and tries the summary's variants."""

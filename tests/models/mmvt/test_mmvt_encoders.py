@@ -7,7 +7,7 @@ from tiny_mmvt import SMALL
 from tiny_models import random_params
 
 from vseg_jax.models.mmvt import MmvtConfig
-from vseg_jax.models.mmvt.encoders import Merge, TextEncoder
+from vseg_jax.models.mmvt.encoders import Merge, TextEncoder, Words
 from vseg_jax.models.mmvt.fusion import CoarseMask, WordAttention
 from vseg_jax.text.recurrent import Gru
 
@@ -26,8 +26,13 @@ def test_the_sentence_stands_before_the_words():
     params = random_params(encoder, tokens, tokens > 0, train=False)
     words, valid = encoder.apply({"params": params}, tokens, tokens > 0, train=False)
     wanted = params["embedding"]["words"]["embedding"][tokens]
-    _, sentence = Gru(6).apply({"params": params["gru"]}, wanted, tokens > 0)
+    states, sentence = Gru(6).apply({"params": params["gru"]}, wanted, tokens > 0)
     np.testing.assert_allclose(words[:, 0], sentence, rtol=1e-5)
+    mean = TextEncoder(MmvtConfig(**SMALL, sentence="mean"))
+    averaged, _ = mean.apply({"params": params}, tokens, tokens > 0, train=False)
+    wanted_mean = [states[0, :2].mean(0), states[1].mean(0)]   # the first has a word of padding
+    np.testing.assert_allclose(averaged[:, 0], wanted_mean, rtol=1e-5)
+    np.testing.assert_array_equal(averaged[:, 1:], words[:, 1:])
     np.testing.assert_array_equal(words[:, 1:], wanted)
     np.testing.assert_array_equal(valid, [[True, True, True, False], [True] * 4])
 
@@ -37,6 +42,19 @@ def test_the_query_starts_as_a_mean_over_the_words():
     params = encoder.init(jax.random.key(0), tokens, tokens > 0, train=False)["params"]
     update_gate = params["gru"]["forward"]["input_bias"][6:12]
     np.testing.assert_allclose(jax.nn.sigmoid(update_gate), 0.8, rtol=1e-5)
+
+
+def test_the_sentence_may_have_a_norm_of_its_own():
+    module = Words(8, True, jnp.float32)
+    params = random_params(module, WORDS, train=False)
+    statistics = {"norm": {"mean": jnp.full(8, 0.5), "var": jnp.full(8, 4.0)}}
+    out = module.apply({"params": params, "batch_stats": statistics}, WORDS, train=False)
+    x = np.asarray(linear(params["project"], WORDS))
+    first = (x[:, 0] - x[:, 0].mean(-1, keepdims=True)) / x[:, 0].std(-1, keepdims=True)
+    for got, normal, name in ((out[:, 0], first, "sentence_norm"),
+                              (out[:, 1:], (x[:, 1:] - 0.5) / 2, "norm")):
+        wanted = normal * params[name]["scale"] + params[name]["bias"]
+        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_merge_by_hand():

@@ -60,6 +60,11 @@ class MmvtConfig:
     bert_weights: str = ""   # Hugging Face folder that `pretrained` reads
     vocabulary: int = 2048   # of `words`: number of word ids, with padding
     word_width: int = 300    # of `words`; inferred
+    sentence: Literal["last", "mean"] = "last"  # of `words`: the GRU's last state, in which later
+    #                          words count more, or the mean of its states, in which only the last
+    #                          word counts less than the others
+    sentence_norm: Literal["shared", "own"] = "shared"  # [CLS] or `sentence` shares the batch norm
+    #                          of words and padding, as in the public code, or has a layer norm
 
     # Transformer and decoder.
     channels: int = 256      # of every token, and of the decoder
@@ -108,6 +113,8 @@ class MmvtConfig:
             raise ValueError(f"filter_size is {self.filter_size}; filters have an odd side")
         if self.staged and not self.transformer:
             raise ValueError("staged=True is a kind of transformer, but transformer is False")
+        if self.sentence == "mean" and self.text != "words":
+            raise ValueError("sentence='mean' is for text='words'; BERT's sentence is [CLS]")
         parts = self.backbone_weights or self.flow_weights or self.bert_weights
         if self.network_weights and parts:
             raise ValueError(

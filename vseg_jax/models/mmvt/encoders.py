@@ -116,8 +116,13 @@ class TextEncoder(nn.Module):
         if c.text == "bert":
             return self._bert(tokens, valid, dtype, train), valid
         words = WordEmbedding(c.vocabulary, c.word_width, dtype, name="embedding")(tokens)
-        # With this memory the GRU's state is initially a mean over the words (inferred).
-        _, sentence = Gru(c.word_width, dtype, memory=0.8, name="gru")(words, valid)
+        # With this memory the GRU's state is initially a mean over the words, in which the last one
+        # counts most (inferred). Without it, a state is mostly about its own word.
+        memory = 0.8 if c.sentence == "last" else None
+        states, sentence = Gru(c.word_width, dtype, memory=memory, name="gru")(words, valid)
+        if c.sentence == "mean":
+            count = jnp.maximum(valid.sum(1, keepdims=True), 1).astype(states.dtype)
+            sentence = states.sum(1) / count
         words = jnp.concatenate([sentence[:, None], words], axis=1)
         return words, jnp.pad(valid, ((0, 0), (1, 0)), constant_values=True)
 
@@ -140,15 +145,25 @@ class TextEncoder(nn.Module):
 
 
 class Words(nn.Module):
-    """Words in the width of all tokens, normalized."""
+    """Words in the width of all tokens, normalized.
+
+    Attributes:
+      own_norm: whether the first one, which stands for the sentence, has a layer norm of its own in
+        place of the words' batch norm.
+    """
 
     features: int
+    own_norm: bool
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "B L C"], *, train: bool) -> Float[Array, "B L D"]:
         x = pointwise(x, self.features, self.dtype, "project")
-        return BatchNorm(dtype=self.dtype, name="norm")(x, train=train)
+        norm = BatchNorm(dtype=self.dtype, name="norm")
+        if not self.own_norm:
+            return norm(x, train=train)
+        own = nn.LayerNorm(1e-5, use_fast_variance=False, dtype=self.dtype, name="sentence_norm")
+        return jnp.concatenate([own(x[:, :1]), norm(x[:, 1:], train=train)], axis=1)
 
 
 class Merge(nn.Module):

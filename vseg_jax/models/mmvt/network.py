@@ -67,7 +67,7 @@ class Network(nn.Module):
             self.flow = Stream(c.flow_depth, c.width, c.backbone_norm, dtype)
             self.flow_aspp = Aspp(c.channels, c.aspp_rates, c.aspp_dropout, dtype)
             self.flow_place = Place(c.channels, dtype)
-        self.words = Words(c.channels, dtype)
+        self.words = Words(c.channels, c.sentence_norm == "own", dtype)
         if c.transformer:
             transformer = StagedTransformer if c.staged else Transformer
             self.mix = transformer(
