@@ -46,7 +46,7 @@ class CvlsConfig:
 
     normalize: bool = True              # F at each position, and l, get the same length before they
     #                                   meet; inferred, from the public code of the works that the
-    #                                   paper compares with. Off: l starts almost unheard
+    #                                   paper compares with. Off, l hardly matters at the start
 
     # Language-relevant channel filter (Section 3.2, Eq. 5).
     lcf: bool = True                    # Table 3
