@@ -95,7 +95,7 @@ def test_flow_that_does_not_fit_is_named():
     frames, _ = standin.square_frames(2)
     field = np.zeros((*frames.shape[1:3], 2), np.float32)
     plain = Segmenter(Standin(), standin.variables(), standin.tokenizer(), standin.CLIP)
-    with pytest.raises(ValueError, match=r"reads no optical flow; leave out `flow` \(--raft\)"):
+    with pytest.raises(ValueError, match="reads no optical flow; leave out `flow`"):
         Segmenter(Standin(), standin.variables(), standin.tokenizer(), standin.CLIP, flow=dis_flows)
     with pytest.raises(ValueError, match="reads no optical flow"):
         plain.start(frames[0], "red").step(frames[1], flow=field)
@@ -120,6 +120,10 @@ def test_predict_notes_once_that_dis_computes_the_flow(monkeypatch, capsys, tmp_
         out = capsys.readouterr().out
         assert out.count("note: OpenCV's DIS computes the optical flow") == notes
         assert out.count("--raft") == notes and f"wrote {tmp_path}" in out
+    monkeypatch.setattr(segmenters, "load", lambda model, side, changes: standin.segmenter())
+    with pytest.raises(ValueError, match="reads no optical flow; leave out --raft"):
+        modes.predict("run", str(tmp_path / "clip"), tmp_path / "no", query="red", raft="raft.pth")
+    assert not (tmp_path / "no").exists()
 
 
 RAFT = {"method": "raft-small", "weights": "raft-small.pth", "weights_blake2b": "aa",

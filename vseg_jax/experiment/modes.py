@@ -172,6 +172,8 @@ def predict(model: str | Path, video: str, output: str | Path, *, query: str | N
     loaded = segmenter.load(model, short_side, changes)
     if loaded.engine.flow is not None:
         _use_flow(loaded, raft)
+    elif raft:
+        raise ValueError("this model reads no optical flow; leave out --raft")
     predict_to_folder(loaded, video, output, query=query, mask=mask, fps=fps,
                       both_directions=both_directions, probabilities=probabilities, drawn=drawn)
     print(f"wrote {output}")

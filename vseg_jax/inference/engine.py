@@ -51,7 +51,7 @@ class Engine:
         flow: FlowFunction | None = None, categories: Sequence[str] = (),
     ) -> None:
         if flow is not None and not reads_flow(model):
-            raise ValueError("this model reads no optical flow; leave out `flow` (--raft)")
+            raise ValueError("this model reads no optical flow; leave out `flow`")
         self.model = model
         self.variables = jax.device_put(variables)
         self.tokenizer = tokenizer
