@@ -57,6 +57,18 @@ class WordTokenizer:
         words = {w for text in texts for w in _words(text) + _words(swap_sides(text))}
         return cls(sorted(words), length)
 
+    def extended(self, texts: Iterable[str]) -> tuple[WordTokenizer, list[str]]:
+        """Returns a tokenizer with the words of more texts, too, and these words.
+
+        The words that are known already keep their ids.
+        """
+        new = [w for w in WordTokenizer.from_texts(texts, self.length)._ids if w not in self._ids]
+        return WordTokenizer([*self._ids, *new], self.length), new
+
+    def unknown(self, text: str) -> list[str]:
+        """Returns the words of a text that are not in the vocabulary."""
+        return [word for word in _words(text) if word not in self._ids]
+
     def encode(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns ids int32 [L] and validity bool [L]; warns about words that do not fit.
 
@@ -128,6 +140,11 @@ class HuggingFaceTokenizer:
             _warn_lost(text, self.length, self._tokenizer.decode(ids[room:]))
         ids = self._tokenizer.encode(text, truncation=True, max_length=self.length)
         return _padded(ids, self.length, self._tokenizer.pad_token_id or 0)
+
+    def unknown(self, text: str) -> list[str]:
+        """Returns the words of a text that have an unknown token."""
+        return [word for word in text.split() if self._tokenizer.unk_token_id in
+                self._tokenizer.encode(word, add_special_tokens=False)]
 
     def _encode_words(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         _check_not_empty(text, text.split())

@@ -171,6 +171,8 @@ def test_an_export_predicts_as_the_run_does(trained, tmp_path):
      "moving_shapes has no option 'actor'; did you mean 'actors'?"),
     (["--config.data.split=trian"], "no split 'trian'"),
     (["--config.evaluation.datasets.target.split=tset"], "no split 'tset'"),
+    (["--config.evaluation.datasets.target.styles=('sung',)"], "has no sample with styles"),
+    (["--config.evaluation.protocol=davis"], "a model that takes queries is evaluated by 'legacy'"),
     (["--config.model.vocabulary=5"], "token ids, but the model knows 5; raise the vocabulary"),
     (["--config", "configs/quikstart.py"],
      "there is no config 'configs/quikstart.py'; did you mean 'quickstart'?"),

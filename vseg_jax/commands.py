@@ -237,7 +237,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
 def user_errors(traceback: bool = False) -> Iterator[None]:
     """Turns errors and warnings that concern the user into one line each.
 
-    An error exits the process with status 2, a non-finite loss with status 1.
+    An error exits the process with status 2, a non-finite loss with status 1, Ctrl-C with 130.
 
     Args:
       traceback: whether to raise the error instead, to show where it came from.
@@ -250,6 +250,11 @@ def user_errors(traceback: bool = False) -> Iterator[None]:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1 if isinstance(error, FloatingPointError) else 2)
+    except KeyboardInterrupt as stop:   # Ctrl-C; 130 is what shells expect
+        if traceback:
+            raise
+        print(f"error: {stop or 'interrupted'}", file=sys.stderr)
+        sys.exit(130)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int,

@@ -1,6 +1,8 @@
 """The files of `predict_to_folder`, and the drawing of overlays."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ import standin
 from PIL import Image
 
 from vseg_jax.inference.predict import predict_to_folder
+from vseg_jax.inference.session import Session
+from vseg_jax.inference.unfinished import Unfinished, fingerprint
 from vseg_jax.media import overlay
 from vseg_jax.media.video import Video, VideoWriter
 
@@ -219,3 +223,77 @@ def test_an_image_is_fitted_into_another_size():
     assert fitted.shape == (60, 80, 3)
     assert (fitted[10:50] == 200).all() and not fitted[:10].any() and not fitted[50:].any()
     assert overlay.fit(picture, (3, 60)).any()
+
+
+def files(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_after_an_interruption_it_goes_on_where_it_was(follower, video, tmp_path, monkeypatch):
+    _, truth = standin.square_frames(6, size=(48, 64), side=16)
+    (tmp_path / "prompts").mkdir()
+    overlay.save_index(tmp_path / "prompts" / "0.png", (truth[0] == 1).astype(np.uint8))
+    overlay.save_index(tmp_path / "prompts" / "2.png", (truth[2] == 2) * np.uint8(2))
+
+    def run(out):
+        return predict_to_folder(follower, video, tmp_path / out, mask=tmp_path / "prompts",
+                                 both_directions=True, probabilities=True, progress=False)
+
+    def pushed(self, *arguments, **named):
+        steps.append(self.next_frame)
+        return push(self, *arguments, **named)
+
+    def draw(image, index, *arguments):
+        drawn.append(index)
+        if len(drawn) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return overlay_draw(image, index, *arguments)
+
+    wanted, push, overlay_draw = run("whole"), Session.push, overlay.draw
+    steps, drawn, before = [], [], signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(overlay, "draw", draw)
+        with pytest.raises(KeyboardInterrupt, match=r"out\.unfinished holds the 4 frames that are "
+                                                    "done, and the same command resumes"):
+            run("out")
+    assert signal.getsignal(signal.SIGINT) is before and not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match=r"beginning of a prediction with another mask, both_dir"):
+        predict_to_folder(follower, video, tmp_path / "out", mask=tmp_path / "prompts" / "0.png",
+                          probabilities=True, progress=False)
+    monkeypatch.setattr(Session, "push", pushed)
+    assert run("out") == wanted
+    assert steps == [1, 0, 4, 5]   # the way back from frame 2, and the last two frames
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "prompts", "whole"]
+
+
+def test_frames_before_one_that_fails_are_kept(segmenter, tmp_path):
+    frames = standin.square_frames(5, size=(48, 64), side=16)[0]
+    (tmp_path / "images").mkdir()
+    for t, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / "images" / f"{t}.png")
+    wanted = predict_to_folder(segmenter, tmp_path / "images", tmp_path / "whole", query="red",
+                               progress=False)
+    Image.fromarray(frames[4][:40]).save(tmp_path / "images" / "4.png")
+    with pytest.raises(ValueError, match=r"4\.png is 64 x 40"), \
+            pytest.warns(UserWarning, match=r"out\.unfinished holds 3 frames that are done; the"):
+        predict_to_folder(segmenter, tmp_path / "images", tmp_path / "out", query="red",
+                          progress=False)
+    assert len(list((tmp_path / "out.unfinished" / "masks").iterdir())) == 3   # one frame late
+    Image.fromarray(frames[4]).save(tmp_path / "images" / "4.png")
+    assert predict_to_folder(segmenter, tmp_path / "images", tmp_path / "out", query="red",
+                             progress=False) == wanted
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_what_a_killed_call_left_is_begun_again(segmenter, video, tmp_path):
+    (tmp_path / "out.unfinished").mkdir()
+    with pytest.raises(ValueError, match=r"out\.unfinished is not the beginning of a prediction"):
+        predict_to_folder(segmenter, video, tmp_path / "out", query="red", progress=False)
+    command = {**fingerprint(Video(video), {}, {}), "query": "red", "fps": None,
+               "both_directions": False, "probabilities": False}
+    left = Unfinished(tmp_path / "other", command).__enter__().folder
+    (left / "masks").mkdir()
+    (left / "masks" / "99999.png").write_text("half")
+    predict_to_folder(segmenter, video, tmp_path / "other", query="red", progress=False)
+    assert len(list((tmp_path / "other" / "masks").iterdir())) == 6

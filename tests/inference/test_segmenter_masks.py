@@ -264,3 +264,11 @@ def test_frames_of_another_size_and_masks_of_no_frame(follower, squares):
     tiny[1, 1] = 1
     with pytest.raises(ValueError, match=r"nothing is left of object 1 .* at 4 x 3; raise short"):
         Segmenter(follower.model, follower.variables, short_side=3).start(frames[0], mask=tiny)
+
+
+def test_too_many_objects_of_a_later_mask_are_found_before_the_first_frame(follower, squares):
+    frames, truth = squares
+    later = np.zeros(truth[0].shape, np.uint8)
+    later[0, :2] = 3, 4
+    with pytest.raises(ValueError, match=r"4 objects .1, 2, 3, 4. with the mask of frame 5, but "):
+        follower.segment(frames, masks={0: truth[0], 5: later})

@@ -36,6 +36,16 @@ def test_words_are_lower_cased_padded_and_unknown():
     assert tokens.dtype == np.int32 and tokenizer.size == 11
 
 
+def test_more_words_leave_the_ids_of_the_known_ones():
+    tokenizer = WordTokenizer.from_texts(TEXTS, length=6)
+    longer, new = tokenizer.extended(["a blue box", "the Ant"])
+    assert new == ["ant", "blue"] and longer.size == tokenizer.size + 2
+    for text in TEXTS:
+        np.testing.assert_array_equal(longer.encode(text)[0], tokenizer.encode(text)[0])
+    assert longer.encode("ant blue")[0][:2].tolist() == [tokenizer.size, tokenizer.size + 1]
+    assert tokenizer.unknown("a Blue box, zebra") == ["blue", "zebra"]
+
+
 def test_long_texts_warn_about_the_rest():
     tokenizer = WordTokenizer.from_texts(TEXTS, length=3)
     with pytest.warns(UserWarning, match="cut off: 'on the left'"):

@@ -190,22 +190,23 @@ def test_a_resumed_run_that_chooses_by_another_score_forgets_the_old_one(tmp_pat
     assert load(tmp_path / "best")[1]["choose_by"] == "small"
 
 
-@pytest.mark.parametrize("stop_at", [5, 6, 12])
-def test_sigterm_saves_and_the_next_start_resumes_exactly(unbroken, tmp_path, stop_at):
+@pytest.mark.parametrize(("stop_at", "number"), [
+    (5, signal.SIGTERM), (6, signal.SIGINT), (12, signal.SIGTERM)])
+def test_a_signal_saves_and_the_next_start_resumes_exactly(unbroken, tmp_path, stop_at, number):
     workdir, trained, _ = unbroken
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
 
     left = [stop_at]
 
     def terminate():
         left[0] -= 1
         if left[0] == -1:  # one batch is read ahead, for its shapes
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     traces.clear()
     stopped = train(Counted(), toy.batches(hook=terminate), CONFIG, tmp_path, evaluate=evaluation)
     assert (stopped.finished, stopped.step) == (False, stop_at)
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
     resumed = train(Counted(), toy.batches(), CONFIG, tmp_path, evaluate=evaluation)
     # Once for each start that takes steps: a restored state has the shapes of a new one.
     assert len(traces) == (2 if stop_at < 12 else 1)

@@ -121,3 +121,14 @@ def test_a_group_that_matches_nothing_and_a_run_that_trains_nothing_are_refused(
         optim.split(PARAMS, TrainConfig(steps=1, groups=(("encodr", 0.1),)))
     with pytest.raises(ValueError, match="freezes every parameter"):
         optim.split(PARAMS, TrainConfig(steps=1, groups=(("kernel", 0.0),)))
+
+
+def test_a_group_that_is_frozen_at_random_values_is_named(recwarn):
+    fresh = {"visual": {"a": np.zeros(2), "b": np.zeros(2)}, "head": {"a": np.zeros(2)}}
+    config = TrainConfig(steps=1, groups=(("^visual/", 0.0), ("^head/", 0.5)))
+    read = {**fresh, "visual": {**fresh["visual"], "a": np.ones(2)}}
+    optim.warn_of_frozen(fresh, read, config)
+    assert not recwarn.list
+    optim.warn_of_frozen(fresh, fresh, config)
+    [warning] = recwarn.list
+    assert "train.groups freezes '^visual/' at random values" in str(warning.message)

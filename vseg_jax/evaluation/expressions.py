@@ -168,6 +168,12 @@ def _masks(found: Sequence[Segmentation | None]) -> Iterator[tuple[int, list[np.
                                for s in found if s is not None]
 
 
+def check(dataset: Dataset, styles: tuple[str, ...] = (), categories: tuple[str, ...] = (),
+          shuffle_expressions: bool = False) -> None:
+    """Raises the ValueError with which `evaluate` would refuse the dataset."""
+    _select(dataset, styles, categories, shuffle_expressions)
+
+
 def _select(dataset: Dataset, styles: tuple[str, ...], categories: tuple[str, ...],
             shuffle: bool) -> list[Pairs]:
     """Returns the expressions of each video that are evaluated."""

@@ -67,7 +67,7 @@ def evaluate(
         frame, `save` is another folder or several processes would share it. The message names the
         video.
     """
-    _check(segmenter, dataset)
+    check(segmenter.categories, dataset)
     metric, agnostic = YouTubeVISMetric(), YouTubeVISMetric()
     identities, clock = IdentityMetric(), runner.Clock()
     mine = runner.shard(len(dataset))
@@ -182,11 +182,17 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> None:
     })
 
 
-def _check(segmenter: Segmenter, dataset: Dataset) -> None:
-    known = set(segmenter.categories)
+def check(categories: Sequence[str], dataset: Dataset) -> None:
+    """Raises the ValueError with which `evaluate` would refuse the dataset.
+
+    Args:
+      categories: that the model knows.
+      dataset: of annotated videos.
+    """
+    known = set(categories)
     if not any(o.category in known for entry in dataset.index for o in entry.objects):
         raise ValueError(f"{dataset.name} has no object of the model's categories "
-                         f"({', '.join(segmenter.categories)})")
+                         f"({', '.join(categories)})")
     for entry in dataset.index:
         if not entry.annotated:
             raise ValueError(f"{dataset.name} video {entry.video_id} has no masks and cannot be "

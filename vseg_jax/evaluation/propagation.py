@@ -71,10 +71,7 @@ def evaluate(
         the model's capacity; `save` is another folder or several processes would share it. The
         message names the video.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol is {protocol!r}; it must be one of {', '.join(PROTOCOLS)}")
-    for entry in dataset.index:
-        _check(entry, protocol, f"{dataset.name} video {entry.video_id}", scored=True)
+    check(dataset, protocol)
     metric, clock = DavisMetric(protocol, skip_absent=skip_absent), runner.Clock()
     adapted: list[adaptation.Row] = []
     work = [(i, streams) for i in runner.shard(len(dataset))
@@ -176,6 +173,14 @@ def propagate(
             (clock.starts if t == first + 1 else clock.frames).append(spent)
             spent = 0.0
         yield t, masks
+
+
+def check(dataset: Dataset, protocol: str) -> None:
+    """Raises the ValueError with which `evaluate` would refuse the dataset or the protocol."""
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol is {protocol!r}; it must be one of {', '.join(PROTOCOLS)}")
+    for entry in dataset.index:
+        _check(entry, protocol, f"{dataset.name} video {entry.video_id}", scored=True)
 
 
 def _check(entry: IndexEntry, protocol: str, where: str, scored: bool = False) -> None:

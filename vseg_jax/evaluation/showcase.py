@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -29,10 +30,12 @@ def write_grid(segmenter: Segmenter, datasets: Iterable[Dataset], clips: int, pa
       segmenter: of a model that takes queries.
       datasets: with expressions; short clips are repeated.
       clips: how many clips of each dataset are shown: the first ones whose expressions refer to two
-        objects or more.
-      path: the video, .mp4.
+        objects or more; of a dataset without such clips, the first ones with an expression.
+      path: the video, .mp4; not written if there is no expression.
     """
-    rows = [_row(segmenter, dataset, clips) for dataset in datasets]
+    rows = [row for dataset in datasets if (row := _row(segmenter, dataset, clips))]
+    if not rows:
+        return
     length = max(len(cell) for row in rows for cell in row)
     with VideoWriter(path, 8.0) as video:
         for t in range(2 * length):
@@ -90,17 +93,20 @@ def write_example(
 
 def _row(segmenter: Segmenter, dataset: Dataset, clips: int) -> list[list[np.ndarray]]:
     cells = []
-    for number, entry in enumerate(dataset.index):
-        texts = {e.object_id: e.text for e in entry.expressions}
-        if len(texts) < 2:
+    named = [{e.object_id: e.text for e in entry.expressions} for entry in dataset.index]
+    fewest = min(2, max(map(len, named), default=0))
+    for number, texts in enumerate(named):
+        if not fewest or len(texts) < fewest:
             continue
         record = dataset[number]
         frames = [decode_image(data, f"{dataset.name} {record.video_id} frame {t}")
                   for t, data in enumerate(record.frames)]
         for object_id, text in list(texts.items())[:2]:
-            predictions = segmenter.segment(np.stack(frames), text)
+            with warnings.catch_warnings():   # unknown words are part of unseen domains
+                warnings.simplefilter("ignore", UserWarning)
+                predictions = segmenter.segment(np.stack(frames), text)
             cells.append([_cell(prediction, object_id, text) for prediction in predictions])
-        if len(cells) >= 2 * clips:
+        if len(cells) >= fewest * clips:
             break
     return cells
 

@@ -49,6 +49,10 @@ class BaseTask(abc.ABC):
 
         Prepares and opens the datasets of the training and of the evaluation, and saves in the
         workdir what inference needs besides the variables.
+
+        Raises:
+          ValueError: the datasets cannot be opened, do not fit the model, or cannot be evaluated;
+            nothing has been saved then.
         """
 
     def notes(self) -> dict[str, Any]:
@@ -91,6 +95,10 @@ class BaseTask(abc.ABC):
         segment it."""
         write_example(next(iter(self._evaluated().values()))[1], path)
         return ["--video", str(path)]
+
+    @abc.abstractmethod
+    def _check_evaluation(self) -> None:
+        """Raises, before the training, a ValueError that `evaluate` would raise after it."""
 
     @abc.abstractmethod
     def _segmenter(self, variables: Variables) -> Segmenter:

@@ -14,15 +14,22 @@ from vseg_jax.evaluation import expressions, frames, overview, region_scores, su
 from vseg_jax.evaluation.showcase import write_example, write_grid
 from vseg_jax.experiment.base import BaseTask, Evaluate
 from vseg_jax.experiment.data import open_data
-from vseg_jax.inference.restore import TOKENIZER
+from vseg_jax.inference.restore import TOKENIZER, tokenizer_from
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.records import Dataset
 from vseg_jax.input_pipeline.samples import ReferringSamples
 from vseg_jax.input_pipeline.settings import DatasetConfig
-from vseg_jax.input_pipeline.text import Tokenizer, load_tokenizer, make_tokenizer
+from vseg_jax.input_pipeline.text import (
+    Tokenizer,
+    WordTokenizer,
+    load_tokenizer,
+    make_tokenizer,
+)
 from vseg_jax.models.base import Model, Variables, reads_flow
 from vseg_jax.settings import Settings
 from vseg_jax.tasks import rvos
+
+_PROTOCOLS = ("legacy", "coco", expressions.PROTOCOL)
 
 
 class Task(BaseTask):
@@ -44,11 +51,15 @@ class Task(BaseTask):
         texts = {e.text for _, dataset in opened for entry in dataset.index
                  for e in entry.expressions}
         self._tokenizer = _tokenizer(self._settings, self._model, texts, self._workdir)
+        self._check_evaluation()
         samples, videos = [], 0
         for data, dataset in opened:
             part = self._samples(data, dataset, train=True, first_video=videos)
             samples.append((part, data.weight))
             videos += len(dataset)
+        if not _has_checkpoints(self._workdir) and jax.process_index() == 0:
+            shutil.rmtree(self._workdir / TOKENIZER, ignore_errors=True)   # of a run without any
+            self._tokenizer.save(self._workdir / TOKENIZER)
         return samples
 
     def notes(self) -> dict[str, Any]:
@@ -113,6 +124,18 @@ class Task(BaseTask):
                 unseen=_domain(data) not in trained)
         return roles
 
+    def _check_evaluation(self) -> None:
+        """See `BaseTask`."""
+        protocol = self._settings.evaluation.protocol
+        if protocol not in _PROTOCOLS:
+            raise ValueError(f"evaluation.protocol is {protocol!r}; a model that takes queries is "
+                             f"evaluated by {', '.join(map(repr, _PROTOCOLS))}")
+        for data, dataset in self._evaluated().values():
+            if self._scores_videos():
+                expressions.check(dataset, data.styles, data.categories, data.shuffle_expressions)
+            else:
+                self._samples(data, dataset, train=False)
+
     def _segmenter(self, variables: Variables) -> Segmenter:
         return Segmenter(self._model, variables, self._loaded_tokenizer(), self._settings.clip,
                          self._settings.evaluation.protocol)
@@ -151,24 +174,44 @@ def _domain(data: DatasetConfig) -> tuple[str, str]:
 
 def _tokenizer(settings: Settings, model: Model, texts: Collection[str],
                workdir: Path) -> Tokenizer:
-    """Returns the tokenizer of the workdir's checkpoints, or else a new one, which it saves."""
-    folder = workdir / TOKENIZER
-    if folder.is_dir() and any((workdir / "checkpoints").glob("[0-9]*")):
-        return load_tokenizer(folder, settings.text.length)
-    tokenizer = tokenizer_of(settings, model, texts)
-    if jax.process_index() == 0:
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that saved no checkpoint
-        tokenizer.save(folder)
-    return tokenizer
+    """Returns the tokenizer of the workdir's checkpoints, or else that of `init_from` with the new
+    words of `texts`, or else a new one."""
+    if _has_checkpoints(workdir):
+        return load_tokenizer(workdir / TOKENIZER, settings.text.length)
+    start, length = settings.init_from, settings.text.length
+    return tokenizer_of(settings, model, texts, tokenizer_from(start, length) if start else None)
 
 
-def tokenizer_of(settings: Settings, model: Model, texts: Collection[str]) -> Tokenizer:
+def _has_checkpoints(workdir: Path) -> bool:
+    """Returns whether a workdir has checkpoints, and the tokenizer that belongs to them."""
+    return (workdir / TOKENIZER).is_dir() and any((workdir / "checkpoints").glob("[0-9]*"))
+
+
+def tokenizer_of(settings: Settings, model: Model, texts: Collection[str],
+                 before: Tokenizer | None = None) -> Tokenizer:
     """Returns a new tokenizer; its words are those of `texts` if the config names no folder.
 
+    Args:
+      settings: of the run.
+      model: that gets the ids.
+      texts: expressions.
+      before: the tokenizer of the variables that the run is initialized from: words keep the ids
+        under which they were learned.
+
     Raises:
-      ValueError: it cannot be read, or the model does not know all of its ids.
+      ValueError: it cannot be read, the model does not know all of its ids, or `before` is of
+        another kind.
     """
     tokenizer = make_tokenizer(settings.text, texts)
+    if before is not None and type(before) is not type(tokenizer):
+        raise ValueError(f"text.tokenizer is {settings.text.tokenizer!r}, but the model of "
+                         f"init_from {settings.init_from} has a tokenizer of another kind, whose "
+                         "ids mean other words; set text.tokenizer as it was there")
+    if isinstance(before, WordTokenizer):
+        tokenizer, new = before.extended(texts)
+        if new and jax.process_index() == 0:
+            shown = ", ".join(new[:8]) + (", ..." if len(new) > 8 else "")
+            print(f"init_from: {len(new)} words are new to the model: {shown}", flush=True)
     known = getattr(model, "vocabulary", tokenizer.size)
     if tokenizer.size > known:
         raise ValueError(

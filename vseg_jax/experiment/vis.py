@@ -68,6 +68,7 @@ class Task(BaseTask):
             raise ValueError(f"the data has {len(self._categories)} categories "
                              f"({', '.join(self._categories)}), the model {classes}; set "
                              "model.categories, or name the classes in instances.categories")
+        self._check_evaluation()
         self._save_categories()
         return samples
 
@@ -89,6 +90,11 @@ class Task(BaseTask):
         elif jax.process_index() == 0:
             self._workdir.mkdir(parents=True, exist_ok=True)
             save_categories(self._workdir, self._categories)
+
+    def _check_evaluation(self) -> None:
+        """See `BaseTask`."""
+        for _, dataset in self._evaluated().values():
+            instances.check(self._categories, dataset)
 
     def _segmenter(self, variables: Variables) -> Segmenter:
         names = self._categories or load_categories(self._workdir, self._model)

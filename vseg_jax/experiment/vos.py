@@ -35,11 +35,12 @@ class Task(BaseTask):
 
     def samples(self) -> list[tuple[PropagationSamples, float]]:
         """Returns the samples of every training dataset and their weights."""
-        s = self._settings
+        s, opened = self._settings, self._open_training()
+        self._check_evaluation()
         return [
             (PropagationSamples(dataset, s.clip, s.propagation, train=True, seed=s.train.seed,
                                 batch_size=s.train.batch_size), data.weight)
-            for data, dataset in self._open_training()
+            for data, dataset in opened
         ]
 
     def showcase(self, variables: Variables, path: Path) -> None:
@@ -55,6 +56,11 @@ class Task(BaseTask):
     def report(self, results: dict[str, Any]) -> None:
         """Prints the scores that `evaluate` returned as a table, in percent."""
         region_scores.report(results)
+
+    def _check_evaluation(self) -> None:
+        """See `BaseTask`."""
+        for _, dataset in self._evaluated().values():
+            propagation.check(dataset, self._settings.evaluation.protocol)
 
     def _segmenter(self, variables: Variables) -> Segmenter:
         return Segmenter(self._model, variables, short_side=self._settings.evaluation.short_side)

@@ -33,12 +33,16 @@ from typing import Any
 import cv2
 import numpy as np
 from jaxtyping import Bool
+from PIL import Image
 from tqdm import tqdm
 
-from vseg_jax.atomic import atomic_folder
+from vseg_jax.inference.predictions import Predictions
 from vseg_jax.inference.prompts.files import read_masks
 from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.inference.segmenter import Segmenter
+from vseg_jax.inference.session import Session
+from vseg_jax.inference.unfinished import Unfinished, fingerprint
+from vseg_jax.interruption import Interruption
 from vseg_jax.media import overlay
 from vseg_jax.media.audio import sound_of_video
 from vseg_jax.media.images import ImageFolder, open_video
@@ -52,6 +56,10 @@ def predict_to_folder(
     progress: bool = True,
 ) -> dict[str, Any]:
     """Segments every frame of a video and writes a new folder, atomically.
+
+    SIGTERM, Ctrl-C and errors leave the frames that are done in `output` with ".unfinished" at the
+    end of its name, and the next call with the same arguments goes on after the last save: at the
+    interruption, at a frame that cannot be used, and every minute.
 
     Args:
       segmenter: the model to use.
@@ -73,38 +81,84 @@ def predict_to_folder(
 
     Raises:
       ValueError: the video or a mask cannot be read, the query is empty, the model does not take
-        this prompt, or `output` exists already.
+        this prompt, `output` exists already, or another prediction into it is not finished.
+      KeyboardInterrupt: after SIGTERM or Ctrl-C; the message says what is done.
     """
     source = open_video(video, fps)
     names = source.names if isinstance(source, ImageFolder) else ()
     masks, objects = ({}, {}) if mask is None else read_masks(mask, names)
     prompt = {"mask": Path(mask).name} if mask is not None else {"query": query} if query else {}
+    command = {**fingerprint(source, masks, objects), "query": query, "fps": fps,
+               "both_directions": both_directions, "probabilities": probabilities}
     table: dict[str, Any] = {"video": Path(video).resolve().name, **prompt}
-    rows: list[dict[str, Any]] = []
-    with atomic_folder(Path(output)) as folder:
+    with Unfinished(Path(output), command) as work, Interruption() as stop:
         for name in ("masks", *(["probabilities"] if probabilities else [])):
-            (folder / name).mkdir()
-        predictions = segmenter.segment(source, query, masks=masks, objects=objects,
-                                        both_directions=both_directions)
-        with contextlib.closing(predictions), _writer(folder, source, drawn) as writer:
-            for segmentation in tqdm(predictions, total=source.length or None, desc="predict",
-                                     unit=" frames", disable=not progress):
-                number = segmentation.frame
-                name = names[number] if names else f"{number:05d}"
-                start, end = source.times[number:number + 2]
-                if writer:
-                    writer.add(_drawn(segmentation, query or ""), start, end)
-                rows.append(_write(segmentation, folder, name, start, probabilities))
-        height, width = segmentation.index.shape
-        table |= {"fps": round(len(rows) / (end - source.times[0]), 6), "height": height,
-                  "width": width, "frames": rows}
+            (work.folder / name).mkdir(exist_ok=True)
+        with _writer(work.folder, source, drawn) as writer:
+            if writer and work.rows:
+                _draw_again(writer, source, work, query or "")
+            predictions = segmenter._predictions(
+                source, query, masks, objects, None, both_directions, work.session)
+            with contextlib.closing(predictions):
+                height, width = _write_frames(
+                    predictions, work, stop, source, writer, query or "", probabilities, progress)
+        seconds = source.times[len(work.rows)] - source.times[0]
+        table |= {"fps": round(len(work.rows) / seconds, 6), "height": height, "width": width,
+                  "frames": work.rows}
         if segmenter.categories:
-            table["identities"] = [
-                {**dataclasses.asdict(track), "score": round(track.score, 6)}
-                for track in predictions.summary()
-            ]
-        (folder / "predictions.json").write_text(json.dumps(table, indent=1) + "\n")
+            table["identities"] = _identities(predictions)
+        (work.folder / "predictions.json").write_text(json.dumps(table, indent=1) + "\n")
     return table
+
+
+def _identities(predictions: Predictions) -> list[dict[str, Any]]:
+    return [{**dataclasses.asdict(track), "score": round(track.score, 6)}
+            for track in predictions.summary()]
+
+
+def _write_frames(
+    predictions: Predictions, work: Unfinished, stop: Interruption, source: Video | ImageFolder,
+    writer: VideoWriter | None, caption: str, probabilities: bool, progress: bool,
+) -> tuple[int, int]:
+    """Writes the frames that are not done; returns their height and width.
+
+    Raises:
+      KeyboardInterrupt: after a request to stop.
+    """
+    def save(session: Session | None) -> bool:
+        work.save(session)
+        return stop.requested
+
+    predictions.rest(save, at_errors=True)
+    bar = tqdm(predictions, total=source.length or None, desc="predict", unit=" frames",
+               initial=len(work.rows), disable=not progress)
+    for segmentation in bar:
+        number = segmentation.frame
+        start, end = source.times[number:number + 2]
+        if writer:
+            image = overlay.draw(segmentation.image, segmentation.index, caption,
+                                 instance_labels(segmentation))
+            writer.add(image, start, end)
+        name = source.names[number] if isinstance(source, ImageFolder) else f"{number:05d}"
+        work.rows.append(_write(segmentation, work.folder, name, start, probabilities))
+        if stop.requested or work.due:
+            predictions.rest(save)
+    if predictions.stopped:
+        raise KeyboardInterrupt(f"stopped; {work.folder} holds the {len(work.rows)} frames that "
+                                "are done, and the same command resumes after them")
+    return segmentation.index.shape
+
+
+def _draw_again(
+    writer: VideoWriter, source: Video | ImageFolder, work: Unfinished, caption: str
+) -> None:
+    """Draws the frames of an earlier call, which are in its files."""
+    for number, (row, frame) in enumerate(zip(work.rows, source, strict=False)):
+        with Image.open(work.folder / row["mask"]) as image:
+            index = np.asarray(image)
+        labels = {o["value"]: _label(o["category"], o["id"]) for o in row["objects"]
+                  if "category" in o and o["value"]}
+        writer.add(overlay.draw(frame, index, caption, labels), *source.times[number:number + 2])
 
 
 def _writer(
@@ -115,11 +169,6 @@ def _writer(
         return contextlib.nullcontext()
     sound = sound_of_video(source) if isinstance(source, Video) else None
     return VideoWriter(folder / "overlay.mp4", source.fps, sound)
-
-
-def _drawn(segmentation: Segmentation, caption: str) -> np.ndarray:
-    return overlay.draw(segmentation.image, segmentation.index, caption,
-                        instance_labels(segmentation))
 
 
 def _write(
@@ -142,9 +191,13 @@ def instance_labels(segmentation: Segmentation) -> dict[int, str]:
 
     It is empty for models whose objects are given by prompts.
     """
-    return {value: f"{category.replace('_', ' ')} {number}" for value, category, number
+    return {value: _label(category, number) for value, category, number
             in zip(segmentation.values, segmentation.categories, segmentation.ids, strict=False)
             if value}
+
+
+def _label(category: str, number: int) -> str:
+    return f"{category.replace('_', ' ')} {number}"
 
 
 def _objects(segmentation: Segmentation) -> list[dict[str, Any]]:

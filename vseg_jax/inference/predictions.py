@@ -13,10 +13,11 @@ import numpy as np
 
 from vseg_jax.inference.backward import Backward, Spool
 from vseg_jax.inference.places import check_frame
-from vseg_jax.inference.prompts.masks import check_prompts, in_order
+from vseg_jax.inference.prompts.masks import check_capacity, check_prompts, in_order
 from vseg_jax.inference.segmentation import EXCLUSIVE, Segmentation, Track
 from vseg_jax.inference.session import Session
 
+Rest = Callable[[Session | None], bool]
 Start = Callable[[np.ndarray, np.ndarray | None, Any, int, int], Session]
 
 
@@ -25,12 +26,15 @@ class Predictions(Iterator[Segmentation]):
 
     One frame is in flight: while the host resizes the masks of a frame, the device computes the
     next one.
+
+    Attributes:
+      stopped: whether `rest` has ended it before the last frame.
     """
 
     def __init__(
         self, start: Start, frames: Iterator[np.ndarray], masks: Mapping[int, np.ndarray],
         objects: Mapping[int, Collection[int]], audio: Iterator[Any], *,
-        both_directions: bool = False,
+        both_directions: bool = False, session: Session | None = None, capacity: int = 0,
     ) -> None:
         """Reads the first frame; also segments it, unless the first mask is that of a later one.
 
@@ -42,6 +46,8 @@ class Predictions(Iterator[Segmentation]):
           objects: see `Segmenter.segment`.
           audio: what comes with each of `frames`; does not end before them.
           both_directions: see `Segmenter.segment`.
+          session: that has segmented the beginning of the video already; goes on after it.
+          capacity: with masks: how many objects the model takes.
 
         Raises:
           ValueError: there is no frame, or the first frame or a mask cannot be used.
@@ -54,8 +60,16 @@ class Predictions(Iterator[Segmentation]):
         self._prompts = check_prompts(masks, objects, first.shape[:2])
         self._in_order = in_order(sorted(self._prompts.items()))
         self._start, self._audio = start, audio
-        self._session: Session | None = None
-        if 0 in self._in_order or not self._in_order:
+        if masks:
+            check_capacity({n: prompt.mask for n, prompt in self._in_order.items()}, capacity)
+        self._session = session
+        self._begin = 0 if session is None else session.next_frame
+        self.stopped = False
+        self._rest: Rest | None = None
+        self._at_errors: Rest | None = None
+        if session is not None:
+            pass   # it has seen its first frame
+        elif 0 in self._in_order or not self._in_order:
             mask, _ = self._in_order.get(0, (None, None))
             self._session = start(first, mask, next(audio), 0, 1)
         frames = itertools.chain([first], frames)
@@ -69,6 +83,19 @@ class Predictions(Iterator[Segmentation]):
         """Ends the iteration; needed only to delete the temporary file of `both_directions` early.
         """
         self._segmentations.close()
+
+    def rest(self, then: Rest, at_errors: bool = False) -> None:
+        """Calls a function when all frames that have been read are segmented.
+
+        Args:
+          then: gets the session, None before the first mask; returns whether to stop here.
+          at_errors: call it, instead of once, each time that a frame or a mask cannot be used,
+            before the error is raised.
+        """
+        if at_errors:
+            self._at_errors = then
+        else:
+            self._rest = then
 
     def summary(self) -> list[Track]:
         """Returns category and score of each object found so far; see `Session.summary`."""
@@ -85,12 +112,38 @@ class Predictions(Iterator[Segmentation]):
                 yield backward.added_to(segmentation)
 
     def _forward(self, frames: Iterator[np.ndarray]) -> Generator[Segmentation, None, None]:
+        waiting: collections.deque[Any] = collections.deque()
+        try:
+            yield from self._steps(frames, waiting)
+        except ValueError:   # about a frame or its mask; those before it are good
+            yield from self._collected(waiting)
+            if self._at_errors is not None:
+                self._at_errors(self._session)
+            raise
+
+    def _collected(self, waiting: collections.deque[Any]) -> Generator[Segmentation, None, None]:
+        """Yields the segmentations of frames in flight."""
+        while waiting:
+            assert self._session is not None
+            yield from (s for s in self._session.collect(waiting.popleft()) if s)
+
+    def _steps(
+        self, frames: Iterator[np.ndarray], waiting: collections.deque[Any]
+    ) -> Generator[Segmentation, None, None]:
         session, prompts, count = self._session, self._in_order, 0
         first = min(prompts, default=0)
         size: tuple[int, int] | None = None
-        waiting: collections.deque[Any] = collections.deque()
         for number, frame in enumerate(frames):
             count = number + 1
+            if number < self._begin:
+                next(self._audio)
+                continue
+            if self._rest is not None:
+                yield from self._collected(waiting)
+                then, self._rest = self._rest, None
+                self.stopped = then(session)
+                if self.stopped:
+                    return
             if number < first:
                 check_frame(frame, size, number)
                 size = frame.shape[:2]
@@ -112,8 +165,7 @@ class Predictions(Iterator[Segmentation]):
             if len(waiting) > 1:
                 yield from (s for s in session.collect(waiting.popleft()) if s)
         if session is not None:
-            for outputs in waiting:
-                yield from (s for s in session.collect(outputs) if s)
+            yield from self._collected(waiting)
             yield from session.finish()
         unused = [str(number) for number in sorted(self._prompts) if number >= count]
         if unused:

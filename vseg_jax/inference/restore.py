@@ -148,6 +148,27 @@ def _load_tokenizer(path: Path, length: int) -> Tokenizer:
     return load_tokenizer(path / TOKENIZER, length)
 
 
+def tokenizer_from(source: str | os.PathLike, length: int) -> Tokenizer | None:
+    """Returns the tokenizer of a model without reading its arrays; None if it has none.
+
+    Args:
+      source: see `restore`.
+      length: number of tokens that it returns.
+
+    Raises:
+      ValueError: there is no such model, or its tokenizer cannot be read.
+    """
+    path = sources.find(source)
+    if path.is_dir():
+        # That of the folder `best` of a workdir lies in the workdir.
+        folders = [path / TOKENIZER, path.absolute().parent / TOKENIZER][:1 + (path.name == "best")]
+        return next((load_tokenizer(f, length) for f in folders if f.is_dir()), None)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        share.unpack(model_file.read(path).texts, folder)
+        return load_tokenizer(folder / TOKENIZER, length) if (folder / TOKENIZER).is_dir() else None
+
+
 def load_categories(folder: Path, model: Model) -> tuple[str, ...]:
     """Returns the names of a model's classes from a working directory or an export.
 

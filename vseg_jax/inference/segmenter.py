@@ -170,7 +170,15 @@ class Segmenter:
             or a mask or its objects cannot be used; while iterating: a frame is not an image or
             changes size.
         """
-        masks = _by_number(mask, masks)
+        return self._predictions(video, query, _by_number(mask, masks), objects, audio,
+                                 both_directions)
+
+    def _predictions(
+        self, video: Any, query: str | None, masks: dict[int, np.ndarray],
+        objects: Mapping[int, Collection[int]] | None, audio: Iterable[np.ndarray] | None,
+        both_directions: bool, session: str | os.PathLike | None = None,
+    ) -> Predictions:
+        """Returns what `segment` does, or with a saved session the segmentations after it."""
         self._task.check_prompt(query, masks or None)
         if both_directions and not masks:
             raise ValueError("both_directions is for models that take mask prompts")
@@ -183,7 +191,9 @@ class Segmenter:
                                warn_of_gaps=False)
 
         return Predictions(start, iter(video), masks, objects or {}, self._audio(video, audio),
-                           both_directions=both_directions)
+                           both_directions=both_directions,
+                           session=None if session is None else self.restore(session),
+                           capacity=self.model.config.objects if masks else 0)
 
     def _audio(self, video: Any, audio: Iterable[np.ndarray] | None) -> Iterator[Any]:
         """Returns the audio of each frame, None where there is none, without end."""
@@ -212,6 +222,8 @@ class Segmenter:
 
     def _start(self, frame: np.ndarray, query: str | None, mask: np.ndarray | None, audio: Any,
                **settings: Any) -> Session:
+        if isinstance(query, str) and self.engine.tokenizer is not None:
+            _warn_unknown(query, self.engine.tokenizer.unknown(query))
         return Session(self.engine, [frame], None if query is None else [query],
                        None if mask is None else [mask], None if audio is None else [audio],
                        single=True, **settings)
@@ -243,6 +255,12 @@ class Segmenter:
           ValueError: a frame or a prompt cannot be used, or there are not as many of each.
         """
         return Session(self.engine, frames, queries, masks, audio)
+
+
+def _warn_unknown(query: Any, words: Sequence[str]) -> None:
+    if words:
+        warnings.warn(f"the model has never learned {', '.join(map(repr, words))} in the query "
+                      f"{query!r}; such words all mean the same to it", stacklevel=4)
 
 
 def _by_number(

@@ -271,6 +271,11 @@ class Session:
         return [segmentation if now else None
                 for segmentation, now in zip(found, due, strict=True)]
 
+    @property
+    def next_frame(self) -> int:
+        """The number of the next frame, of the first stream."""
+        return self._places.numbers[0]
+
     def summary(self) -> list[Any]:
         """Returns a `Track` for each object that the model has found, in order of their ids.
 

@@ -65,7 +65,7 @@ def _draw_object(out: np.ndarray, mask: np.ndarray, color: np.ndarray, unit: flo
     cv2.copyTo(cv2.addWeighted(out, 1 - _FILL, full, _FILL, 0), mask, out)
     blurred = cv2.GaussianBlur(mask, (0, 0), _blur(unit), borderType=cv2.BORDER_CONSTANT)
     keep, line = _outline(unit)
-    band = np.nonzero(cv2.LUT(blurred, np.uint8(255 * (keep < 1))))
+    band = np.nonzero(cv2.LUT(blurred, (keep < 1).astype(np.uint8)))
     level = blurred[band]
     bright = np.minimum(color * 1.1 + 30, 255).astype(np.float32)
     out[band] = np.rint(out[band] * keep[level, None] + bright * line[level, None])

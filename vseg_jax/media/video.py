@@ -68,7 +68,8 @@ class Video:
             self.fps = float(min(rate, _FASTEST) if not self.length else rate)
 
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        self.times = times = []
+        times: list[float] = []
+        self.times = times
         before = None
         try:
             for rgb, start, end in self._decoded():

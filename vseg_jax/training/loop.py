@@ -39,7 +39,7 @@ class Trained(NamedTuple):
       variables: the model's variables, with averaged parameters where the run averages; as
         `sharding.gather` leaves them.
       step: steps done.
-      finished: False when a SIGTERM ended the run early; its checkpoint has been written.
+      finished: False when SIGTERM or Ctrl-C ended the run early; its checkpoint has been written.
       metrics: the result of the last evaluation; empty without one.
     """
 
@@ -137,7 +137,7 @@ class _Run:
     def __call__(
         self, state: TrainState, batches: Any, means: _RunningMeans
     ) -> tuple[TrainState, bool]:
-        """Trains from `state` to the last step, or to a SIGTERM.
+        """Trains from `state` to the last step, or to SIGTERM or Ctrl-C.
 
         Returns:
           state: the last one.
@@ -154,7 +154,7 @@ class _Run:
                        f"{reporter.workdir}")
         state, finished = self._steps(state, batches, means)
         if not finished:
-            reporter.print(f"stopped by SIGTERM; the checkpoint of step {int(state.step)} is "
+            reporter.print(f"stopped; the checkpoint of step {int(state.step)} is "
                            "written, run the same command again to resume")
         return state, finished
 

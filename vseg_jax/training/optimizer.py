@@ -7,6 +7,7 @@ parameters are simply absent from the gradient, its norm and the optimizer's mom
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -64,6 +65,25 @@ def _multiplier(path: str, config: TrainConfig) -> float:
 
 def _delay(path: str, config: TrainConfig) -> int:
     return next((step for pattern, step in config.delays if re.search(pattern, path)), 0)
+
+
+def warn_of_frozen(
+    fresh: Mapping[str, Any], params: Mapping[str, Any], config: TrainConfig
+) -> None:
+    """Warns of groups that are frozen at random values: no public weights have replaced them.
+
+    Args:
+      fresh: parameters as they were initialized.
+      params: the same after public weights have been read.
+      config: the run.
+    """
+    before, after = flatten(fresh), flatten(params)
+    for pattern, multiplier in config.groups:
+        mine = [path for path in after if re.search(pattern, path)]
+        if multiplier == 0 and mine and all(after[path] is before.get(path) for path in mine):
+            warnings.warn(f"train.groups freezes {pattern!r} at random values, because no public "
+                          "weights were read for it; name them (config.model.*_weights), or train "
+                          "it", stacklevel=2)
 
 
 def split(params: Mapping[str, Any], config: TrainConfig) -> tuple[Flat, Flat]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import signal
-import threading
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
+
+from vseg_jax.interruption import Interruption
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
             "tensorflow-datasets", "opencv-python-headless", "clu", "vseg_jax")
@@ -53,26 +53,26 @@ def versions() -> dict[str, str]:
 class Preemption:
     """A context manager that catches SIGTERM; `requested(step)` tells whether to save and stop.
 
-    In a single process a handler sets a flag. In several, JAX's preemption service catches the
-    signal and makes all processes stop at the same step, whichever of them received it.
+    In a single process Ctrl-C does the same, see `Interruption`. In several, JAX's preemption
+    service catches SIGTERM and makes all processes stop at the same step, whichever of them
+    received it.
     """
 
-    def __init__(self):
-        self._received = threading.Event()
-        self._previous = None
+    def __init__(self) -> None:
+        self._signals = Interruption()
+        self._single = jax.process_count() == 1
 
     def __enter__(self) -> Preemption:
-        # Handlers can only be set in the main thread; in others the present handler stays.
-        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGTERM, lambda *_: self._received.set())
+        if self._single:
+            self._signals.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
+        if self._single:
+            self._signals.__exit__()
 
     def requested(self, step: int) -> bool:
         """Returns whether to stop; every process must call it at every step, with the same step."""
-        if jax.process_count() > 1:
+        if not self._single:
             return multihost_utils.reached_preemption_sync_point(step)
-        return self._received.is_set()
+        return self._signals.requested

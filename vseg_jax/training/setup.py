@@ -90,7 +90,10 @@ class Setup:
             key, {name: jnp.zeros(s.shape, s.dtype) for name, s in self.batch_shapes.items()}))
         key = jax.random.fold_in(jax.random.key(self.config.seed), 0x1717)
         if initial is None:
-            return self.model.pretrained(init(key))
+            fresh = init(key)
+            variables = self.model.pretrained(fresh)
+            optim.warn_of_frozen(fresh["params"], variables["params"], self.config)
+            return variables
         return merge(initial, jax.eval_shape(init, key),
                      lambda: self.model.pretrained(init(key)))
 

@@ -8,7 +8,7 @@ enter. `ids` are those of the objects in the slots; 0 is a slot that is free aga
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -147,6 +147,15 @@ def check_known(
                          f"{frame}; an object enters with its pixels")
 
 
+def check_capacity(masks: Mapping[int, np.ndarray], capacity: int) -> None:
+    """Raises ValueError if checked masks, by frame number, name more objects than a model takes."""
+    ids: set[int] = set()
+    for frame, mask in sorted(masks.items()):
+        ids.update(object_ids(mask))
+        if len(ids) > capacity:
+            raise _too_many(sorted(ids), capacity, frame)
+
+
 def add_ids(
     ids: tuple[int, ...], mask: UInt8[np.ndarray, "H W"], capacity: int, frame: int
 ) -> tuple[int, ...]:
@@ -161,13 +170,16 @@ def add_ids(
     slots = [i or (new.pop(0) if new else 0) for i in ids] + new
     found = [i for i in slots if i]
     if len(found) > capacity:
-        shown = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
-        raise ValueError(
-            f"{len(found)} objects ({shown}) with the mask of frame {frame}, but the model was "
-            f"built for {capacity}: give fewer, remove() those that are gone, or build it with a "
-            "higher model.objects (a grayscale image is not an index mask)"
-        )
+        raise _too_many(found, capacity, frame)
     return tuple(slots)
+
+
+def _too_many(ids: Sequence[int], capacity: int, frame: int) -> ValueError:
+    shown = ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
+    return ValueError(
+        f"{len(ids)} objects ({shown}) with the mask of frame {frame}, but the model was "
+        f"built for {capacity}: give fewer, remove() those that are gone, or build it with a "
+        "higher model.objects (a grayscale image is not an index mask)")
 
 
 def warn_of_gaps(ids: Iterable[int], before: Iterable[int] = ()) -> None:
