@@ -166,7 +166,7 @@ def _follow1() -> ConfigDict:
     # At initialization the keys are the encoder's map at stride 16, all 112 channels of it.
     config.model = section(
         SwiftnetConfig, backbone="efficientnet_lite0", key_channels=112, value_channels=112,
-        mdim=64, dropout=0.0, objects=4, tied_key_gain=2.2,
+        mdim=64, dropout=0.0, objects=4, tied_key_gain=2.2, min_confidence=0.95,
         backbone_weights="package:efficientnet-lite0",
     )
     config.train = section(
