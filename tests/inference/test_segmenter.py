@@ -78,7 +78,7 @@ def test_streams_together_are_streams_alone(segmenter):
             np.testing.assert_allclose(together[k].probability, alone.probability, atol=1e-6)
     with pytest.raises(ValueError, match="1 frames for 2 streams"):
         segmenter.start_many([first[0], second[0]], ["red", "red"]).step([first[1]])
-    with pytest.raises(ValueError, match="as many"):
+    with pytest.raises(ValueError, match="2 queries for 1 stream; give one per stream"):
         segmenter.start_many([first[0]], ["red", "blue"])
 
 
