@@ -276,8 +276,8 @@ def _vis_train(folder: Path, table: str, names: list[str], train: int) -> dict:
                  [runs(small), None, {"size": [*OVIS_SIZE], "counts": "n13900000R4"}]]
         for i, (category, code) in enumerate(zip((2, 1), codes, strict=True)):
             annotations.append({
-                "id": 100 - 10 * i + 20 * k, "video_id": 7 + k, "category_id": category, "iscrowd": 0,
-                "segmentations": code, "height": OVIS_SIZE[0], "width": OVIS_SIZE[1],
+                "id": 100 - 10 * i + 20 * k, "video_id": 7 + k, "category_id": category,
+                "iscrowd": 0, "segmentations": code, "height": OVIS_SIZE[0], "width": OVIS_SIZE[1],
             })
     return {"videos": videos, "categories": _vis_categories(table), "annotations": annotations}
 
