@@ -22,6 +22,13 @@ from vseg_jax.input_pipeline.records import FEATURES, Record, index_entry, to_ex
 RECORDS_PER_SHARD = 256
 
 
+def lists_to_tuples(options: Any) -> None:
+    """Turns the lists that config files have in place of a frozen dataclass's tuples into these."""
+    for field in dataclasses.fields(options):
+        if isinstance(field.default, tuple):
+            object.__setattr__(options, field.name, tuple(getattr(options, field.name)))
+
+
 class VideoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Base class of all builders: a subclass sets `name` and implements `splits`.
 

@@ -18,7 +18,7 @@ import numpy as np
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files, stills
 from vseg_jax.input_pipeline.transforms import scaling, translation, warp_frame, warp_mask
-from vseg_jax.input_pipeline.video_builder import VideoBuilder
+from vseg_jax.input_pipeline.video_builder import VideoBuilder, lists_to_tuples
 
 FPS = 12.0
 SMALLEST = 0.02   # share of its image that a cut-out covers
@@ -63,9 +63,7 @@ class Options:
     seed: int = 0
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):  # lists come from config files
-            if isinstance(field.default, tuple):
-                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+        lists_to_tuples(self)
         if min(self.height, self.width) < 32 or self.length < 2 or self.videos < 1:
             raise ValueError("cutouts: frames must be at least 32x32, a video 2 frames long and "
                              f"there must be one, got {self.height}x{self.width}, {self.length} "

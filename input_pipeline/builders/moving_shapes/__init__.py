@@ -27,7 +27,7 @@ from vseg_jax.input_pipeline.builders.moving_shapes.scene import (
     draw_scene,
 )
 from vseg_jax.input_pipeline.builders.moving_shapes.style import BACKGROUNDS, draw_style
-from vseg_jax.input_pipeline.video_builder import VideoBuilder
+from vseg_jax.input_pipeline.video_builder import VideoBuilder, lists_to_tuples
 
 SPLITS = ("source_train", "source_test", "target_train", "target_test")
 SHIFTS = ("background", "light", "noise", "size", "style", "lexicon", "crowd")
@@ -97,9 +97,7 @@ class Options:
     look_alikes: bool = False
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):  # lists come from config files
-            if isinstance(field.default, tuple):
-                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+        lists_to_tuples(self)
         for name, known in (("splits", SPLITS), ("shifts", SHIFTS), ("backgrounds", BACKGROUNDS),
                             ("new_backgrounds", BACKGROUNDS)):
             if unknown := set(getattr(self, name)) - set(known):

@@ -28,7 +28,7 @@ from vseg_jax.input_pipeline.builders.refer_stills.stock import (
     read_files,
     read_stock,
 )
-from vseg_jax.input_pipeline.video_builder import VideoBuilder
+from vseg_jax.input_pipeline.video_builder import VideoBuilder, lists_to_tuples
 
 SPLITS = ("train", "test")
 _QUALITY = 92
@@ -88,9 +88,7 @@ class Options:
     styles: tuple[str, ...] = STYLES
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):  # lists come from config files
-            if isinstance(field.default, tuple):
-                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+        lists_to_tuples(self)
         _check(min(self.height, self.width) >= 32 and self.length >= 2 and self.fps > 0,
                "frames must be at least 32x32, a clip 2 frames long and fps above 0",
                (self.height, self.width, self.length, self.fps))

@@ -52,8 +52,8 @@ class Attention(nn.Module):
         return _dense(x.shape[-1], self.dtype, "out", bias=False)(out)
 
 
-class Layer(nn.Module):
-    """Attention within each frame, attention of the frames' pixels in time, and an MLP."""
+class _Sizes(nn.Module):
+    """The attributes of a layer."""
 
     heads: int
     head_width: int
@@ -61,6 +61,10 @@ class Layer(nn.Module):
     dropout: float
     bug_compat: bool = False
     dtype: DTypeLike = jnp.float32
+
+
+class Layer(_Sizes):
+    """Attention within each frame, attention of the frames' pixels in time, and an MLP."""
 
     @nn.compact
     def __call__(
@@ -89,15 +93,8 @@ class Layer(nn.Module):
         return x + _mlp(_norm(self.dtype, "norm3")(x), self, train=train)
 
 
-class PlainLayer(nn.Module):
+class PlainLayer(_Sizes):
     """Attention of tokens to each other, to `others` where there are any, and an MLP."""
-
-    heads: int
-    head_width: int
-    hidden: int
-    dropout: float
-    bug_compat: bool = False
-    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
