@@ -177,9 +177,12 @@ def differences(study: StudyConfig, workdir: Path) -> str:
     complete in both rows, and the datasets whose scores have the IoU of each sample.
     """
     text = ""
+    cells = {(name, seed): json.loads(path.read_text())["scores"]
+             for name in {*study.paired, *study.paired.values()} for seed in study.seeds
+             if (path := workdir / name / str(seed) / SCORES).is_file()}
     for dataset in dict.fromkeys(path.split("/")[0] for path in study.columns.values()):
-        lines = "".join(filter(None, (
-            _difference(study, workdir, dataset, *pair) for pair in study.paired.items())))
+        lines = "".join(_difference(study.seeds, cells, dataset, *pair)
+                        for pair in study.paired.items())
         if lines:
             text += (f"\n| {dataset} | against | difference | 95 % interval | worse | seeds |\n"
                      f"{'|---' * 6}|\n{lines}")
@@ -190,13 +193,13 @@ def differences(study: StudyConfig, workdir: Path) -> str:
         "whose IoU is lower than in the other row.\n")
 
 
-def _difference(study: StudyConfig, workdir: Path, dataset: str, row: str, rival: str) -> str:
+def _difference(seeds: Sequence[int], cells: Mapping[tuple[str, int], Mapping[str, Any]],
+                dataset: str, row: str, rival: str) -> str:
     """Returns a line of `differences`; "" where there is nothing to compare."""
     both: dict[int, list[Mapping[str, Any]]] = {}
-    for seed in study.seeds:
-        paths = [workdir / name / str(seed) / SCORES for name in (row, rival)]
-        if all(path.is_file() for path in paths):
-            found = [json.loads(path.read_text())["scores"].get(dataset, {}) for path in paths]
+    for seed in seeds:
+        if (row, seed) in cells and (rival, seed) in cells:
+            found = [cells[name, seed].get(dataset, {}) for name in (row, rival)]
             if all(key in scores for scores in found for key in SAMPLES):
                 both[seed] = found
     if not both:
