@@ -50,6 +50,8 @@ TOOLS = {
                  "vseg_jax.tools.add_flow"),
     "saliency": Tool("Scores the largest moving object, a baseline without expressions.",
                      "vseg_jax.tools.saliency"),
+    "nearest": Tool("Scores labels of the nearest features, a baseline without training.",
+                    "vseg_jax.tools.nearest"),
     "submission check": Tool("Checks a submission for an evaluation server.",
                              "vseg_jax.submission.__main__", ("check",)),
     "submission write": Tool("Predicts a test split and writes the submission.",

@@ -14,14 +14,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 
 from vseg_jax.evaluation import adaptation, runner
 from vseg_jax.evaluation.region_scores import gather_scores
-from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.records import (
     Dataset,
     IndexEntry,
@@ -35,8 +34,16 @@ from vseg_jax.metrics.davis import DavisMetric
 PROTOCOLS = ("davis", "youtube_vos", "ovis")
 
 
+@runtime_checkable
+class Propagator(Protocol):
+    """What can be scored: a `vseg_jax.Segmenter`, or a baseline that starts sessions as it does."""
+
+    def start_many(self, frames: Any, *, masks: Any) -> Any:
+        """Returns a session of several streams; see `Segmenter.start_many`."""
+
+
 def evaluate(
-    segmenter: Segmenter,
+    segmenter: Propagator,
     dataset: Dataset,
     *,
     protocol: str = "davis",
@@ -103,7 +110,7 @@ def _samples(sequences: Mapping[str, Any], index: Sequence[IndexEntry]) -> dict[
 
 
 def predict_videos(
-    segmenter: Segmenter, dataset: Dataset, *, entering: bool, progress: bool = True
+    segmenter: Propagator, dataset: Dataset, *, entering: bool, progress: bool = True
 ) -> Iterator[tuple[str, Iterator[tuple[int, UInt8[np.ndarray, "H W"]]]]]:
     """Yields the id of each video and (frame number, index mask) of its frames.
 
@@ -132,7 +139,7 @@ def predict_videos(
 
 
 def propagate(
-    segmenter: Segmenter, record: Record, prompts: dict[int, list[np.ndarray]], where: str,
+    segmenter: Propagator, record: Record, prompts: dict[int, list[np.ndarray]], where: str,
     clock: runner.Clock | None = None, adapted: list[adaptation.Row] | None = None,
 ) -> Iterator[tuple[int, list[UInt8[np.ndarray, "H W"]]]]:
     """Yields each frame's number and the index masks of all streams, empty before the first prompt.
