@@ -26,15 +26,15 @@ def initialize_distributed(**where: Any) -> None:
     jax.distributed.initialize(**where)
 
 
-def enable_compilation_cache(folder: str | Path | None = None) -> Path:
-    """Caches compiled programs in `folder`, by default in the user's cache folder."""
-    if folder is None:
+def enable_compilation_cache() -> None:
+    """Caches compiled programs in the user's cache folder, where JAX has no other folder for them.
+
+    `JAX_COMPILATION_CACHE_DIR` names another one, and `JAX_ENABLE_COMPILATION_CACHE=false` switches
+    the cache off; see the documentation of JAX.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(base) / "vseg_jax" / "xla"
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    return folder
+        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "vseg_jax" / "xla"))
 
 
 def versions() -> dict[str, str]:
