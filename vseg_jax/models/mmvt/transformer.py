@@ -132,11 +132,11 @@ class Mixed(NamedTuple):
     out: Float[Array, "B H W C"]
 
 
-class Transformer(nn.Module):
-    """A stack of pre-norm layers; positions come only from the coordinates in the features.
+class _Transformer(nn.Module):
+    """What both transformers have in common.
 
     Attributes:
-      layers: number of layers.
+      layers: number of layers of each stack.
       heads, head_width, hidden, dropout, bug_compat, dtype: of each layer.
     """
 
@@ -147,6 +147,13 @@ class Transformer(nn.Module):
     dropout: float
     bug_compat: bool = False
     dtype: DTypeLike = jnp.float32
+
+
+class Transformer(_Transformer):
+    """A stack of pre-norm layers; positions come only from the coordinates in the features.
+
+    Attributes: see `_Transformer`.
+    """
 
     @nn.compact
     def __call__(
@@ -172,7 +179,7 @@ class Transformer(nn.Module):
         return Mixed(words, vision, vision, flow, at(vision, target))
 
 
-class StagedTransformer(nn.Module):
+class StagedTransformer(_Transformer):
     """The transformer of the paper's summary: an encoder, a temporal encoder and a decoder.
 
     The encoder mixes the tokens of all modalities within each frame. The temporal encoder mixes the
@@ -181,16 +188,8 @@ class StagedTransformer(nn.Module):
     That each has the same number of layers, that both streams share the temporal encoder, and that
     the frame's pixels are the decoder's queries is inferred.
 
-    Attributes: see `Transformer`; `layers` is the number of each of the three.
+    Attributes: see `_Transformer`.
     """
-
-    layers: int
-    heads: int
-    head_width: int
-    hidden: int
-    dropout: float
-    bug_compat: bool = False
-    dtype: DTypeLike = jnp.float32
 
     def setup(self):
         def stack() -> list[PlainLayer]:
