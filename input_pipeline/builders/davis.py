@@ -4,7 +4,8 @@ Layout: `JPEGImages/<resolution>/<sequence>/<%05d>.jpg` (from 00000),
 `Annotations/<resolution>/<sequence>/<%05d>.png`, and lists of the splits, either pairs of paths
 (`ImageSets/480p/train.txt`, the 2016 download) or names of sequences
 (`ImageSets/2016/train.txt` and `ImageSets/2017/train.txt`, the 2017 download). Your own videos in
-this layout may have frames of any start, step and number of digits, and PNGs as frames.
+this layout may have frames of any start, step and number of digits, PNGs as frames, frames without
+a mask, and categories (`categories.json`); `vseg data new` writes it.
 
 2016: one object, masks 0/255 (or the masks of 2017, whose objects are merged). 2017: palette masks
 whose index is the object's id. test-dev and test-challenge have a mask of the first frame only.
@@ -19,7 +20,7 @@ import dataclasses
 import difflib
 import itertools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -33,6 +34,7 @@ from vseg_jax.text_files import read_json, read_text
 
 SPLITS = ("train", "val", "test-dev", "test-challenge")
 HOLDOUT = "holdout"
+CATEGORIES = "categories.json"  # of your own videos: {sequence: {object id: category}}
 OFFICIAL = {  # sequences per split
     2016: {"train": 30, "val": 20},
     2017: {"train": 60, "val": 30, "test-dev": 30, "test-challenge": 30},
@@ -77,12 +79,21 @@ class Builder(VideoBuilder):
                 "again, or remove the sequences from the list"
             )
         queries = read_queries(Path(self.options.queries)) if self.options.queries else {}
+        named = read_categories(self.source, listed, self.options)
         if unknown := _unknown(queries, listed, self.options.queries):
             warnings.warn(unknown, stacklevel=2)
         return {
-            split: (record(s, self.options, queries.get(s.name, {})) for s in found)
+            split: (record(s, self.options, queries.get(s.name, {}), named.get(s.name, {}))
+                    for s in found)
             for split, found in lists.items()
         }
+
+    def categories(self) -> list[records.Category]:
+        """Returns the categories of your own videos, in alphabetical order."""
+        lists = read_lists(self.source, self.options)
+        named = read_categories(self.source, lists, self.options)
+        names = sorted({name for objects in named.values() for name in objects.values()})
+        return [records.Category(k, name) for k, name in enumerate(names, 1)]
 
 
 def verify(
@@ -92,6 +103,7 @@ def verify(
     try:
         lists = read_lists(source, options)
         _only(_held_out(lists, options.holdout), options.sequences)
+        categories = read_categories(source, lists, options)
         queries = read_queries(Path(options.queries)) if options.queries else {}
     except ValueError as error:
         return [str(error)]
@@ -104,16 +116,19 @@ def verify(
         problems += _missing(split, found)
         paths = [p for s in found for p in (*s.frames, *s.masks) if p is not None and p.is_file()]
         problems += files.broken(paths, split)
-        problems += [f"{split}: {fault}" for s in found if (fault := _fault(s, options, queries))]
+        problems += [f"{split}: {fault}" for s in found
+                     if (fault := _fault(s, options, queries, categories))]
     return problems
 
 
-def _fault(sequence: Sequence, options: Options, queries: dict) -> str:
+def _fault(sequence: Sequence, options: Options, queries: dict, categories: dict) -> str:
     """Returns why a sequence whose files are all whole cannot be read, or ''."""
-    if not all(files.is_whole(p) for p in (*sequence.frames, *sequence.masks) if p is not None):
+    if not any(sequence.masks) or not all(
+            files.is_whole(p) for p in (*sequence.frames, *sequence.masks) if p is not None):
         return ""   # listed already
     try:
-        record(sequence, options, queries.get(sequence.name, {}))
+        record(sequence, options, queries.get(sequence.name, {}),
+               categories.get(sequence.name, {}))
     except ValueError as error:
         return str(error)
     return ""
@@ -231,7 +246,9 @@ def _sequence(name: str, split: str, source: Path, options: Options) -> Sequence
     numbers = sorted({*found, *annotated})
     frames = [found.get(n, images / f"{n:05d}.jpg") for n in numbers]
     masks: list[Path | None] = [annotated.get(n, annotations / f"{n:05d}.png") for n in numbers]
-    if split.startswith("test"):  # only the first frame is annotated
+    if options.year == 0:
+        masks = [m if n in annotated else None for n, m in zip(numbers, masks, strict=True)]
+    elif split.startswith("test"):  # only the first frame is annotated
         masks = [m if i == 0 or n in annotated else None
                  for i, (n, m) in enumerate(zip(numbers, masks, strict=True))]
     return Sequence(name, frames, masks)
@@ -251,6 +268,9 @@ def _missing(split: str, found: list[Sequence]) -> list[str]:
         numbers = [files.whole_number(f.stem, str(f), "the file's name") for f in s.frames]
         if holes := files.gaps(numbers):
             problems.append(f"{split}: {s.name} lacks frames: {files.first_names(holes)}")
+    if absent := [s.name for s in present if not any(s.masks)]:
+        problems.append(f"{split}: sequences without masks: "
+                        f"{files.first_names(absent, len(present))}")
     masks = [m for s in present for m in s.masks if m is not None]
     if lost := [m for m in masks if not m.is_file()]:
         problems.append(f"{split}: missing masks: {files.first_names(lost, len(masks))}")
@@ -280,8 +300,29 @@ def read_queries(path: Path) -> dict[str, dict[str, list[str] | dict[str, list[s
     return queries
 
 
-def record(sequence: Sequence, options: Options, queries: dict) -> records.Record:
-    """Reads one sequence."""
+def read_categories(
+    source: Path, lists: Mapping[str, list[Sequence]], options: Options
+) -> dict[str, dict[int, str]]:
+    """Returns {sequence: {object id: category}} of your own videos; {} if there are none.
+
+    Raises:
+      ValueError: the file has another form, or names a sequence that no list has.
+    """
+    path = source / CATEGORIES
+    if options.year != 0 or not path.is_file():
+        return {}
+    found = files.read_categories(path, "sequence")
+    listed = {s.name for sequences in lists.values() for s in sequences}
+    if lost := [name for name in found if name not in listed]:
+        raise ValueError(f"{path} names sequences that no list has: "
+                         f"{files.first_names(lost, len(found))}")
+    return found
+
+
+def record(
+    sequence: Sequence, options: Options, queries: dict, categories: Mapping[int, str]
+) -> records.Record:
+    """Reads one sequence; `queries` and `categories` are those of its objects."""
     frames, masks, ids, size = [], [], set(), (0, 0)
     for frame_path, mask_path in zip(sequence.frames, sequence.masks, strict=True):
         data, image = files.read_image(frame_path)
@@ -298,10 +339,13 @@ def record(sequence: Sequence, options: Options, queries: dict) -> records.Recor
     objects = sorted(ids - {0, VOID})
     if not objects:
         raise ValueError(f"{sequence.name} has no object: no mask has another value than 0 and 255 "
-                         f"({sequence.masks[0]}, ...); write objects as 1, 2, ...")
+                         f"({next(filter(None, sequence.masks))}, ...); write objects as 1, 2, ...")
+    if unknown := sorted(categories.keys() - set(objects)):
+        raise ValueError(f"{CATEGORIES}, '{sequence.name}' has categories of the objects "
+                         f"{unknown}, but the masks have the objects {objects}")
     return records.Record(
         video_id=sequence.name, frames=frames, masks=masks, height=size[0], width=size[1], fps=FPS,
-        objects=[records.Object(i) for i in objects],
+        objects=[records.Object(i, categories.get(i, "")) for i in objects],
         expressions=_expressions(sequence.name, queries, objects, options.queries),
     )
 

@@ -92,6 +92,32 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{error}; it may be cut off: extract or download it again") from error
 
 
+def read_categories(path: Path, of: str) -> dict[str, dict[int, str]]:
+    """Returns {name: {object id: category}} of a file `categories.json`.
+
+    Args:
+      path: {"<name>": {"1": "dog", ...}, ...}.
+      of: what is named, for errors.
+
+    Raises:
+      ValueError: the file has another form, or an empty category; names the entry.
+    """
+    content = read_json(path)
+    form = f'{path} should hold {{{of}: {{"1": category, ...}}}}'
+    if not isinstance(content, dict):
+        raise ValueError(f"{form}, got {type(content).__name__}")
+    found = {}
+    for name, entry in content.items():
+        where = f"{path}, '{name}'"
+        if not isinstance(entry, dict) or not all(isinstance(v, str) for v in entry.values()):
+            raise ValueError(f"{form}, got {entry!r} for '{name}'")
+        if not all(v.strip() for v in entry.values()):
+            raise ValueError(f"{where}: a category is empty; name it, or leave the object out")
+        found[name] = {whole_number(key, where, "an object's id"): tidy(v, where)
+                       for key, v in entry.items()}
+    return found
+
+
 def whole_number(text: str, where: str, what: str) -> int:
     """Returns `int(text)`, or raises a ValueError that names `where` and `what`."""
     try:

@@ -133,20 +133,8 @@ def read_categories(
     path = source / CATEGORIES
     if not path.is_file():
         return {}
-    content = files.read_json(path)
-    form = f'{path} should hold {{image: {{"1": category, ...}}}}'
-    if not isinstance(content, dict):
-        raise ValueError(f"{form}, got {type(content).__name__}")
-    found = {}
-    for name, entry in content.items():
-        where = f"{path}, '{name}'"
-        if not isinstance(entry, dict) or not all(isinstance(v, str) for v in entry.values()):
-            raise ValueError(f"{form}, got {entry!r} for '{name}'")
-        if not all(v.strip() for v in entry.values()):
-            raise ValueError(f"{where}: a category is empty; name it, or leave the object out")
-        if name.startswith(options.sets or ("",)):
-            found[name] = {files.whole_number(key, where, "an object's id"): files.tidy(v, where)
-                           for key, v in entry.items()}
+    found = {name: entry for name, entry in files.read_categories(path, "image").items()
+             if name.startswith(options.sets or ("",))}
     if lost := [name for name in found if name not in images]:
         raise ValueError(f"{path} names images that are not in {source / options.images}: "
                          f"{files.first_names(lost, len(found))}")

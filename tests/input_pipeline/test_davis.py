@@ -266,3 +266,29 @@ def test_bad_masks_and_queries_are_found_by_verify_and_prepare(tmp_path):
         prepare("davis", source, tmp_path / "prepared", {"queries": path})
     path = queries(tmp_path, {"car": {"plain": {"3": ["x"]}}})
     found("there is no object 3", queries=path)
+
+
+def test_your_own_videos_may_lack_masks_and_have_categories(tmp_path):
+    source = davis_2017(tmp_path / "davis", {"train": ["car"]}, frames=4)
+    masks = source / "Annotations/480p/car"
+    (masks / "00001.png").unlink()
+    categories = source / "categories.json"
+    categories.write_text('{"car": {"1": "car", "2": "a  bus"}}')
+    dataset = build(source, tmp_path, "train", year=0)
+    assert dataset.index[0].annotated == (0, 2, 3) and dataset[0].masks[1] == b""
+    assert [(o.id, o.category) for o in dataset[0].objects] == [(1, "car"), (2, "a bus")]
+    assert [(c.id, c.name) for c in dataset.categories] == [(1, "a bus"), (2, "car")]
+    assert verify("davis", source, {"year": "0"}) == []
+    for content, message in (
+            ('{"bus": {"1": "x"}}', "names sequences that no list has: 1 of 1 (bus)"),
+            ('{"car": {"1": " "}}', "'car': a category is empty"),
+            ('{"car": {"one": "x"}}', "an object's id should be a whole number, got 'one'"),
+            ('{"car": ["x"]}', "should hold {sequence: {"),
+            ('{"car": {"3": "x"}}', "has categories of the objects [3], but the masks have")):
+        categories.write_text(content)
+        [problem] = verify("davis", source, {"year": "0"})
+        assert message in problem
+    categories.unlink()
+    for path in masks.iterdir():
+        path.unlink()
+    assert verify("davis", source, {"year": "0"}) == ["train: sequences without masks: 1 of 1 (car)"]
