@@ -38,6 +38,8 @@ TOOLS = {
                          "vseg_jax.input_pipeline.builders.__main__", ("prepare",)),
     "data verify": Tool("Checks an official download for missing and damaged files.",
                         "vseg_jax.input_pipeline.builders.__main__", ("verify",)),
+    "data new": Tool("Makes a dataset from your own videos and masks.",
+                     "vseg_jax.tools.own_data"),
     "data as_youtube_vis": Tool("Writes a prepared dataset in the format of YouTube-VIS.",
                                 "vseg_jax.input_pipeline.builders.as_youtube_vis"),
     "metrics a2d": Tool("Scores masks of A2D-Sentences and J-HMDB-Sentences.",

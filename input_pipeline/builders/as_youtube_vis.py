@@ -116,6 +116,21 @@ def _track(masks: list[np.ndarray], number: int) -> dict[str, list[Any]]:
     return found
 
 
+def parse_categories(text: str) -> dict[int, str]:
+    """Returns {object id: category} of "1=dog,2=person".
+
+    Raises:
+      ValueError: it has another form.
+    """
+    names = {}
+    for pair in filter(None, text.split(",")):
+        number, equals, name = pair.partition("=")
+        if not (number.isdigit() and equals and name):
+            raise ValueError(f"--categories must be ID=NAME,..., got '{pair}'")
+        names[int(number)] = name
+    return names
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns 0, or 2 if it failed."""
     parser = Parser(
@@ -128,12 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--categories", default="", help="ID=NAME,... of the objects")
     given = parser.parse_args(arguments)
     try:
-        names = {}
-        for pair in filter(None, given.categories.split(",")):
-            number, equals, name = pair.partition("=")
-            if not (number.isdigit() and equals and name):
-                raise ValueError(f"--categories must be ID=NAME,..., got '{pair}'")
-            names[int(number)] = name
+        names = parse_categories(given.categories)
         print(write(open_dataset(given.dataset, given.split), given.output, names))
         return 0
     except ValueError as error:

@@ -150,7 +150,7 @@ def record(image: Image) -> records.Record:
     """Reads one image; its objects get the ids 1, 2, ... in the order of the file."""
     data, picture = files.read_image(image.path)
     files.check_size(image.path, (picture.height, picture.width), image.size, "its annotation")
-    drawn = [(crowd, _mask(part, image.size, where)) for _, crowd, part, where in image.parts]
+    drawn = [(crowd, mask_of(part, image.size, where)) for _, crowd, part, where in image.parts]
     masks = [mask for crowd, mask in drawn if not crowd]
     index = files.paint(list(enumerate(masks, 1)), image.size)
     for crowd, mask in drawn:
@@ -164,8 +164,20 @@ def record(image: Image) -> records.Record:
     )
 
 
-def _mask(part: Any, size: tuple[int, int], where: str) -> np.ndarray:
-    """Returns bool [H, W] for outlines [[x, y, x, y, ...], ...] or a run-length code."""
+def mask_of(part: Any, size: tuple[int, int], where: str) -> np.ndarray:
+    """Returns the mask of an annotation's `segmentation`.
+
+    Args:
+      part: outlines [[x, y, x, y, ...], ...] in pixels, or a run-length code.
+      size: (height, width) of the image.
+      where: the annotation, for errors.
+
+    Returns:
+      bool [H, W].
+
+    Raises:
+      ValueError: it is neither, or the code has another size.
+    """
     if isinstance(part, Mapping):
         mask = decode_rle(dict(part), where)
         records.check_size(mask, size, f"the run-length code of {where}")

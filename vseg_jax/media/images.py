@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from vseg_jax.media.video import AnimatedImage, Video, size_text
 
 FPS = 25.0  # of images, which do not say it
-_FRAMES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 class ImageFolder:
@@ -30,6 +30,7 @@ class ImageFolder:
     Attributes:
       path: the folder.
       fps: frames per second.
+      files: the images, in order.
       names: of the images, in order, without suffix.
       length: number of images.
       times: when they are shown, in seconds; image t from times[t] to times[t + 1].
@@ -41,13 +42,13 @@ class ImageFolder:
 
     def __init__(self, path: str | os.PathLike, fps: float = FPS) -> None:
         self.path = Path(path)
-        files = [f for f in self.path.iterdir() if f.suffix.lower() in _FRAMES
+        files = [f for f in self.path.iterdir() if f.suffix.lower() in ENDINGS
                  and not f.name.startswith(".") and f.is_file()]
-        self._files = sorted(files, key=_natural)
+        self.files = sorted(files, key=_natural)
         if not files:
             raise ValueError(f"the folder {self.path} holds no image; a video is a file, or a "
                              "folder of images (.jpg, .png, ...), one per frame")
-        for before, after in zip(self._files, self._files[1:], strict=False):
+        for before, after in zip(self.files, self.files[1:], strict=False):
             if before.stem == after.stem:
                 raise ValueError(f"{self.path} holds {before.name} and {after.name}; name a folder "
                                  "that holds each frame once, and no masks")
@@ -55,13 +56,13 @@ class ImageFolder:
             raise ValueError(f"fps is {fps}; a video needs a positive, finite number of frames per "
                              "second")
         self.fps = float(fps)
-        self.names = tuple(f.stem for f in self._files)
-        self.length = len(self._files)
+        self.names = tuple(f.stem for f in self.files)
+        self.length = len(self.files)
         self.times = [t / self.fps for t in range(self.length + 1)]
 
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         shape = None
-        for file in self._files:
+        for file in self.files:
             rgb = _read(file)
             if shape not in (None, rgb.shape):
                 raise ValueError(

@@ -85,7 +85,7 @@ def _read_objects(
 def _read_folder(path: Path, names: Sequence[str]) -> dict[int, UInt8[np.ndarray, "H W"]]:
     """Reads the PNGs of a folder by frame number; see `read_masks`."""
     files = _pngs(path)
-    numbers = _frame_numbers([f.stem for f in files], names)
+    numbers = frame_numbers([f.stem for f in files], names)
     wrong = [f.name for f, number in zip(files, numbers, strict=True) if number is None]
     if wrong or not files:
         wanted = (f"as the image of their frame: {names[0]}.png" if names else
@@ -102,7 +102,7 @@ def _read_folder(path: Path, names: Sequence[str]) -> dict[int, UInt8[np.ndarray
     return {number: _read_file(file) for number, file in of_frame.items()}
 
 
-def _frame_numbers(stems: Sequence[str], names: Sequence[str]) -> list[int | None]:
+def frame_numbers(stems: Sequence[str], names: Sequence[str]) -> list[int | None]:
     """Returns the frame that each mask's name means, None where it means none; see `read_masks`."""
     ends = _end_numbers(stems)
     if not names:
