@@ -5,6 +5,9 @@ from typing import TypeVar
 
 from ml_collections import ConfigDict
 
+from vseg_jax.config import section
+from vseg_jax.input_pipeline.settings import DatasetConfig
+
 T = TypeVar("T")
 
 # Keys of models that repeat a key elsewhere in the config: {key of the model: (section, key)}.
@@ -41,13 +44,31 @@ def link(data: ConfigDict, datasets: Iterable[ConfigDict], *keys: str) -> None:
             dataset[key] = data[key] if shared else data.get_ref(key)
 
 
+def own_data(expressions: bool = False) -> tuple[ConfigDict, ConfigDict]:
+    """Returns the training data and the evaluated datasets of a folder that `vseg data new` wrote.
+
+    The dataset is prepared inside the folder, so that a new one is never mistaken for an old one.
+
+    Args:
+      expressions: whether the task needs them.
+    """
+    data = section(DatasetConfig, name="davis", split="train", source="own", options={"year": 0})
+    data.prepared = data.get_ref("source") + "/prepared"
+    if expressions:
+        data.options.queries = data.get_ref("source") + "/expressions.json"
+    datasets = ConfigDict({"val": section(DatasetConfig, name="davis", split="val")})
+    link(data, datasets.values(), "source", "options")
+    return data, datasets
+
+
 def finish(config: ConfigDict, system: str) -> ConfigDict:
     """Names the system and makes the keys that repeat others follow them; returns `config`."""
     config.system = system
-    config.init_from = ""
-    for key, (section, source) in DERIVED.items():
+    config.init_from = config.get("init_from", "")
+    config.init_fresh = config.get("init_fresh", ())
+    for key, (name, source) in DERIVED.items():
         if key in config.model:
-            config.model[key] = config[section].get_ref(source)
+            config.model[key] = config[name].get_ref(source)
     extra = config.get("extra_datasets", {})
     link(config.data, (*extra.values(), *config.evaluation.datasets.values()), "prepared")
     return config

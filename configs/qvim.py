@@ -50,6 +50,12 @@ Variants:
 
           `vseg saliency` scores the largest moving object on the same samples of DAVIS val.
 
+  finetune  A run of `real`, trained further on your own videos with expressions, a folder that
+          `vseg data new` wrote. Not trained yet.
+
+              vseg train --config qvim:finetune --workdir runs/own_qvim \\
+                --config.init_from=runs/qvim_real --config.data.source=own
+
   shapes  The quickstart's model on the synthetic videos of `cvls:shapes` and `mmvt:shapes`.
 
   benchmark  Two synthetic domains, to compare methods of domain generalization: the quickstart's
@@ -65,7 +71,7 @@ from ml_collections import ConfigDict
 
 from vseg_jax.config import section
 from vseg_jax.configs import _expressions, quickstart
-from vseg_jax.configs._common import finish, link, variant_of
+from vseg_jax.configs._common import finish, link, own_data, variant_of
 from vseg_jax.input_pipeline.settings import ClipConfig, DatasetConfig, TextConfig
 from vseg_jax.models.qvim import QvimConfig
 from vseg_jax.settings import EvaluationConfig
@@ -189,6 +195,16 @@ def _real() -> ConfigDict:
     return config
 
 
+def _finetune() -> ConfigDict:
+    config = _real()
+    config.data, datasets = own_data(expressions=True)
+    del config.extra_datasets
+    config.train.update(steps=300, learning_rate=2e-4, warmup=20, checkpoint_every=100,
+                        evaluate_every=0)
+    config.evaluation.choose_by, config.evaluation.datasets = "", datasets
+    return config
+
+
 def _benchmark() -> ConfigDict:
     config = quickstart.sections()
     options = config.data.options
@@ -215,5 +231,6 @@ def _benchmark() -> ConfigDict:
     return config
 
 
-VARIANTS = {"a2d": _a2d, "rvos": _rvos, "davis": _davis, "real": _real, "shapes": quickstart.plain,
+VARIANTS = {"a2d": _a2d, "rvos": _rvos, "davis": _davis, "real": _real, "finetune": _finetune,
+            "shapes": quickstart.plain,
             "benchmark": _benchmark}

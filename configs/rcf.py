@@ -54,13 +54,20 @@ Variants:
                    vseg train --config rcf:videos --workdir runs/videos \\
                      --config.data.source=videos --config.model.categories=2
 
+  finetune     A run of `shapes`, trained further on your own videos, a folder that `vseg data new`
+               wrote. The head of the classes is initialized afresh. Not trained yet.
+
+                   vseg train --config rcf:finetune --workdir runs/own_rcf \\
+                     --config.init_from=runs/shapes_vis --config.data.source=own \\
+                     --config.model.categories=2
+
 The page of the paper lists all switches.
 """
 
 from ml_collections import ConfigDict
 
 from vseg_jax.config import section
-from vseg_jax.configs._common import finish, link, variant_of
+from vseg_jax.configs._common import finish, link, own_data, variant_of
 from vseg_jax.input_pipeline.settings import ClipConfig, DatasetConfig, InstanceConfig
 from vseg_jax.models.rcf import RcfConfig
 from vseg_jax.settings import EvaluationConfig
@@ -214,8 +221,20 @@ def _videos() -> ConfigDict:
     return config
 
 
+def _finetune() -> ConfigDict:
+    config = _shapes()
+    config.data, datasets = own_data()
+    config.clip.update(height=96, width=160, resize="pad")
+    config.train.update(steps=500, batch_size=4, learning_rate=3e-4, ema=0.99,
+                        checkpoint_every=250)
+    config.evaluation.datasets = datasets
+    config.init_fresh = ("^head/classes/",)
+    return config
+
+
 VARIANTS = {
     "youtube_vis": _youtube_vis, "joint": _joint,
     "youtube_vis_swin": lambda: _swin(_youtube_vis()), "joint_swin": lambda: _swin(_joint()),
     "avis": _avis, "shapes": _shapes, "shapes_audio": _shapes_audio, "videos": _videos,
+    "finetune": _finetune,
 }

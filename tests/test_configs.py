@@ -137,3 +137,19 @@ def test_the_recipes_of_rcf():
     scored = shapes.evaluation.datasets
     assert scored["source"].options["length"] == 12 and scored["long"].options["length"] == 36
     assert read("shapes_audio").model["eos_coef"] == read("videos").model["eos_coef"] == 0.1
+
+
+@pytest.mark.parametrize(("name", "queries"), [
+    ("swiftnet", {}), ("qvim", {"queries": "/own/expressions.json"}), ("rcf", {})])
+def test_configs_for_your_own_videos(name, queries):
+    changes = {"data.source": "/own"} | ({"model.categories": "2"} if name == "rcf" else {})
+    settings = experiment.read(f"{CONFIGS / name}.py:finetune", changes)
+    [scored] = settings.evaluation.datasets.values()
+    assert (settings.data.split, scored.split) == ("train", "val") and not settings.extra_datasets
+    for data in (settings.data, scored):
+        assert (data.name, data.source, data.prepared) == ("davis", "/own", "/own/prepared")
+        assert data.options == {"year": 0, **queries}
+    assert settings.evaluation.choose_by == ""   # what is held out chooses nothing
+    assert settings.init_from == ("swiftnet-lite0" if name == "swiftnet" else "")
+    moved = experiment.read(f"{CONFIGS / name}.py:finetune", {**changes, "data.prepared": "/data"})
+    assert {d.prepared for d in (moved.data, *moved.evaluation.datasets.values())} == {"/data"}

@@ -78,6 +78,9 @@ class Settings:
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     init_from: str = ""  # trained model whose variables this run is initialized from: a workdir, an
     #                      export or the name of a shipped model
+    # Patterns of parameters that are initialized afresh though `init_from` has them, such as those
+    # of a head for other categories; whole modules.
+    init_fresh: tuple[str, ...] = ()
     workers: int = 0  # processes that load training samples; 0 loads them in threads
 
 

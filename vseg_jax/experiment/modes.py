@@ -26,6 +26,7 @@ from vseg_jax.input_pipeline.loader import train_batches
 from vseg_jax.models.base import Model, Variables
 from vseg_jax.settings import Settings
 from vseg_jax.training import checkpoints, loop, reports, runtime
+from vseg_jax.training.initial import without
 
 # In the workdir.
 METRICS, OVERLAY, OVERVIEW = "metrics.json", "overlay.mp4", "overview.png"
@@ -62,7 +63,9 @@ def train(settings: Settings, workdir: str | Path) -> dict[str, Any]:
         return {f"{name}/{key}": value for name, result in results.items()
                 for key, value in result.items() if isinstance(value, float)}
 
-    initial = restore(settings.init_from).variables if settings.init_from else None
+    initial = None
+    if settings.init_from:
+        initial = without(restore(settings.init_from).variables, settings.init_fresh)
     trained = loop.train(model, batches, settings.train, workdir, evaluate=score,
                          choose_by=settings.evaluation.choose_by,
                          description=describe(settings, model), notes=task.notes(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
@@ -46,6 +47,28 @@ def merge(
         own = _flat(fresh())
         kept |= {name: own[name] for name in missing}
     return traverse_util.unflatten_dict(kept, sep="/")
+
+
+def without(variables: Variables, patterns: Iterable[str]) -> Variables:
+    """Returns the variables without the parameters that match a pattern.
+
+    Args:
+      variables: of a model.
+      patterns: regular expressions over the paths of parameters, as in `train.groups`.
+
+    Raises:
+      ValueError: no parameter matches a pattern.
+    """
+    flat = _flat(variables)
+    for pattern in patterns:
+        found = [name for name in flat if name.startswith("params/")
+                 and re.search(pattern, name.removeprefix("params/"))]
+        if not found:
+            raise ValueError(f"init_fresh has the pattern '{pattern}', which no parameter of the "
+                             "model of init_from matches")
+        for name in found:
+            del flat[name]
+    return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def _flat(variables: Variables) -> dict[str, Any]:
