@@ -291,4 +291,5 @@ def test_your_own_videos_may_lack_masks_and_have_categories(tmp_path):
     categories.unlink()
     for path in masks.iterdir():
         path.unlink()
-    assert verify("davis", source, {"year": "0"}) == ["train: sequences without masks: 1 of 1 (car)"]
+    [problem] = verify("davis", source, {"year": "0"})
+    assert problem == "train: sequences without masks: 1 of 1 (car)"

@@ -77,7 +77,7 @@ def changed(path, change):
     return path
 
 
-def test_objects_with_the_same_label_are_told_apart_by_group_or_number(tmp_path):
+def test_a_group_or_a_number_separates_objects_with_the_same_label(tmp_path):
     videos = labeled.frames(tmp_path / "clip")
     labels = labeled.labelme(tmp_path / "labels")
 
