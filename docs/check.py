@@ -21,12 +21,13 @@ REPOSITORY = re.compile(
     r"|raw\.githubusercontent\.com/vseg-jax/vseg_jax/main)/([^\s)#\"]+)"
 )
 SITE = re.compile(r"https://vseg-jax\.github\.io/vseg_jax/([^\s)>#\"]*)")
-TREES = ("vseg_jax", "input_pipeline", "configs", "tests", "docs", "benchmarks", "colabs")
+TREES = ("vseg_jax", "input_pipeline", "configs", "tests", "docs", "benchmarks", "colabs",
+         "examples")
 FILE = re.compile(rf"(?<![\w./-])((?:{'|'.join(TREES)})/[\w./-]*\w)(?::(\w+))?")
 MODULE = re.compile(r"(?<![\w./])vseg_jax(?:\.\w+)+")
 KEY = re.compile(r"--config\.([a-z][\w.]*[a-z0-9])(?=[=`\s.])")
 SECTIONS = ("data", "clip", "propagation", "instances", "text", "train", "evaluation", "model")
-FILES = "py|mp4|json|safetensors"  # what follows a dot in the name of a file, not of a key
+FILES = "py|mp4|json|onnx|safetensors"  # what follows a dot in the name of a file, not of a key
 SHORT_KEY = re.compile(rf"(?<![\w./-])((?:{'|'.join(SECTIONS)})\.(?!(?:{FILES})\b)[a-z_.]+\w)")
 SHORT_CONFIG = re.compile(r"--config ([a-z]\w*)(?::(\w+))?(?![\w./])")
 TEST = re.compile(r"(?<!\w)test_\w+")

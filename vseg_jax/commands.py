@@ -70,6 +70,10 @@ OPTIONS = {
         "the training clips, scaled to the shorter side of the run's evaluation",
         metavar="HEIGHT,WIDTH"),
     "output": Option("folder to write; export can also write one FILE.safetensors", metavar="DIR"),
+    "format": Option(
+        "to a folder: jax, a checkpoint and the streaming step as jax.export programs (the "
+        "default), or onnx, the streaming step as model.onnx, which needs the extra onnx",
+        metavar="FORMAT"),
     "half": Option("to a file: store the kernels in half precision", default=False, kind=bool),
     "slim": Option(
         "to a file: leave out the arrays that packages of public weights hold, where the config "
@@ -116,10 +120,11 @@ COMMANDS = {
          "masks")),
     "export": Command(
         "Writes a checkpoint and the streaming step as compiled programs, or a model as one file.",
-        ("output",), ("model", "workdir", "size", "half", "slim", "distributed"),
+        ("output",), ("model", "workdir", "format", "size", "half", "slim", "distributed"),
         ("vseg export --workdir runs/davis --output exported",
          "vseg export --workdir runs/davis --output davis.safetensors --half",
-         "vseg export --workdir runs/swiftnet --output exported --size 480,854")),
+         "vseg export --workdir runs/swiftnet --output exported --size 480,854",
+         "vseg export --model swiftnet-lite0 --format onnx --size 240,432 --output follower")),
     "import": Command(
         "Turns public weights into a checkpoint for predict, evaluate and export.",
         ("config", "weights", "output"), ("distributed",),
@@ -185,7 +190,8 @@ def run(command: str, options: Options, overrides: Overrides) -> None:
     elif command == "export":
         experiment.export(
             _source(options), options["output"], _size(options["size"]),
-            _model_changes(command, overrides), half=options["half"], slim=options["slim"])
+            _model_changes(command, overrides), format=options["format"] or "",
+            half=options["half"], slim=options["slim"])
     elif command == "study":
         experiment.run_study(options["config"], options["workdir"], overrides)
     elif command == "cost":

@@ -203,8 +203,8 @@ def _use_flow(loaded: segmenter.Segmenter, raft: str) -> None:
 
 
 def export(model: str | Path, output: str | Path, size: tuple[int, int] | None = None,
-           changes: Mapping[str, Any] | None = None, *, half: bool = False, slim: bool = False
-           ) -> None:
+           changes: Mapping[str, Any] | None = None, *, format: str = "", half: bool = False,
+           slim: bool = False) -> None:
     """Writes a trained model to a folder or a file, see `vseg_jax.export.export`.
 
     Raises:
@@ -212,12 +212,18 @@ def export(model: str | Path, output: str | Path, size: tuple[int, int] | None =
     """
     from vseg_jax.export import export as exporting
 
+    writers = {"jax": exporting.export, "onnx": exporting.export_onnx}
+    if format and format not in writers:
+        raise ValueError(f"--format is {format!r}; it must be {' or '.join(writers)}")
     if Path(output).suffix != model_file.SUFFIX:
         if half or slim:
             raise ValueError(f"--{'half' if half else 'slim'} is for one file; end --output with "
                              f"{model_file.SUFFIX}")
-        print(f"wrote {exporting.export(model, output, size=size, changes=changes)}")
+        print(f"wrote {writers[format or 'jax'](model, output, size=size, changes=changes)}")
         return
+    if format:
+        raise ValueError("--format is for a folder; a file has none, leave it out, or end --output "
+                         "without a suffix")
     if size:
         raise ValueError("--size is for the programs in a folder; a file has none, leave it out")
     left_out = exporting.export_file(model, output, half=half, slim=slim, changes=changes)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from vseg_jax.atomic import atomic_folder
-from vseg_jax.export import stream
-from vseg_jax.export.programs import Programs, in_turns, stream_inputs, together
-from vseg_jax.inference.restore import Restored, restore, save, save_file
+from vseg_jax.export import onnx_step, stream
+from vseg_jax.export.programs import Programs, entries, entry, in_turns, stream_inputs, together
+from vseg_jax.inference.restore import Restored, restore, save, save_file, save_texts
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -48,6 +48,33 @@ def export(
         save(restored, folder)
         (folder / "stream").mkdir()
         export_stream(restored, folder / "stream", platforms, size)
+    return Path(output)
+
+
+def export_onnx(
+    source: str | os.PathLike, output: str | os.PathLike, *,
+    size: tuple[int, int] | None = None, changes: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes the streaming step of a model as one ONNX graph into a new folder, atomically.
+
+    The folder holds `model.onnx`, its description `model.json`, and `tokenizer/` for a model of
+    expressions. `docs/guides/export.md` shows how to run it.
+
+    Args:
+      source: see `vseg_jax.load`.
+      output: must not exist.
+      size: see `export`.
+      changes: see `vseg_jax.inference.restore.restore`.
+
+    Raises:
+      ImportError: the extra "onnx" is not installed.
+      ValueError: `source` cannot be read, `output` exists, or the model has no ONNX form; the
+        message says why.
+    """
+    restored = restore(source, changes)
+    with atomic_folder(output) as folder:
+        onnx_step.write(restored, folder, size)
+        save_texts(restored, folder)
     return Path(output)
 
 
@@ -113,8 +140,8 @@ def _write(
              **{name: _plain(array) for name, array in arrays.items() if name in used})
     description = {
         "version": stream.VERSION, "delay": restored.model.delay, "platforms": list(platforms),
-        "frame": _entry(programs.inputs.frame), "prompt": _entries(programs.inputs.prompt),
-        "state": _entries(programs.state), "prediction": _entries(programs.prediction),
+        "frame": entry(programs.inputs.frame), "prompt": entries(programs.inputs.prompt),
+        "state": entries(programs.state), "prediction": entries(programs.prediction),
         "categories": list(restored.categories),
         "variables": {program: [(name, str(arrays[name].dtype)) for name in names]
                       for program, (_, names) in exported.items()},
@@ -125,12 +152,3 @@ def _write(
 def _plain(array: Any) -> np.ndarray:
     array = np.asarray(array)
     return array if array.dtype.isbuiltin else array.view(np.dtype(f"u{array.dtype.itemsize}"))
-
-
-def _entries(shapes: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"name": name, **_entry(shape)} for name, shape in shapes.items()]
-
-
-def _entry(array: Any) -> dict[str, Any]:
-    return {"shape": [n if isinstance(n, int) else str(n) for n in array.shape],
-            "dtype": str(array.dtype)}

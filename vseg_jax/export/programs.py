@@ -134,7 +134,7 @@ class Programs:
             over_streams(self._model.step), variables, state, inputs.frame)
         self._state_tree = jax.tree.structure(state)
         self.state = {path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(state)}
-        self.prediction = _fields(prediction)
+        self.prediction = fields(prediction)
 
     def export(self, platforms: Sequence[str]) -> dict[str, tuple[bytearray, list[str]]]:
         """Returns {name: (program, names of the variables that it reads)}."""
@@ -177,7 +177,7 @@ class Programs:
         self, arrays: list[Any], frame: Any, prompt: list[Any]
     ) -> tuple[list[Any], list[Any]]:
         state, prediction = self._run(self._model.first_step, arrays, frame, self._named(prompt))
-        return jax.tree.leaves(state), list(_fields(prediction).values())
+        return jax.tree.leaves(state), list(fields(prediction).values())
 
     def _step(
         self, arrays: list[Any], state: list[Any], frame: Any, prompt: list[Any] | None = None
@@ -185,7 +185,7 @@ class Programs:
         prompts = () if prompt is None else (self._named(prompt),)
         state, prediction = self._run(
             self._model.step, arrays, jax.tree.unflatten(self._state_tree, state), frame, *prompts)
-        return jax.tree.leaves(state), list(_fields(prediction).values())
+        return jax.tree.leaves(state), list(fields(prediction).values())
 
     def _run(self, function: Callable[..., Any], arrays: list[Any], *inputs: Any) -> Any:
         variables = jax.tree.unflatten(self._variables_tree, arrays)
@@ -195,6 +195,18 @@ class Programs:
         return dict(zip(self.inputs.prompt, prompt, strict=True))
 
 
-def _fields(prediction: Any) -> dict[str, Any]:
+def fields(prediction: Any) -> dict[str, Any]:
+    """Returns the values of a prediction by the names of its fields."""
     return {field.name: getattr(prediction, field.name)
             for field in dataclasses.fields(prediction)}
+
+
+def entries(shapes: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns what a description says of named arrays: name, shape and dtype of each."""
+    return [{"name": name, **entry(shape)} for name, shape in shapes.items()]
+
+
+def entry(array: Any) -> dict[str, Any]:
+    """Returns what a description says of an array: its shape and its dtype."""
+    return {"shape": [n if isinstance(n, int) else str(n) for n in array.shape],
+            "dtype": str(array.dtype)}

@@ -200,7 +200,7 @@ def _require(config: dict[str, Any], keys: tuple[str, ...], path: Path) -> None:
 def save(restored: Restored, folder: Path) -> None:
     """Writes what `restore` reads into an existing folder."""
     (folder / ABOUT).write_text(json.dumps(_about(restored), indent=2) + "\n")
-    _save_texts(restored, folder)
+    save_texts(restored, folder)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((folder / VARIABLES).absolute(), dict(restored.variables))
 
@@ -249,7 +249,7 @@ def save_file(restored: Restored, path: str | os.PathLike, *, half: bool = False
                              "that its config names (model.*_weights=package:NAME); leave out slim")
         about[share.LEFT_OUT] = left_out
     with tempfile.TemporaryDirectory() as folder:
-        _save_texts(restored, Path(folder))
+        save_texts(restored, Path(folder))
         texts = share.texts_in(Path(folder))
     model_file.write(path, model_file.ModelFile(arrays, about, texts), half)
     return list(left_out)
@@ -260,7 +260,7 @@ def _about(restored: Restored) -> dict[str, Any]:
             if key in restored.about}
 
 
-def _save_texts(restored: Restored, folder: Path) -> None:
+def save_texts(restored: Restored, folder: Path) -> None:
     """Writes the tokenizer and the categories, where the model has them."""
     if restored.tokenizer is not None:
         (folder / TOKENIZER).mkdir()
