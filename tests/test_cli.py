@@ -102,7 +102,7 @@ def test_a_group_alone_lists_its_commands(capsys):
 
 def test_a_command_receives_its_options_and_overrides(capsys, monkeypatch):
     calls = []
-    monkeypatch.setattr(commands, "run", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(commands, "run", lambda *arguments: calls.append(arguments) or 0)
     assert said(capsys, "train", "--config", "qvim:davis", "--config.train.steps", "3",
                 "--workdir=run", "--config.text.length=4")[0] == 0
     [(name, options, overrides)] = calls

@@ -12,6 +12,7 @@ import dataclasses
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from vseg_jax import __version__, commands, urls
 from vseg_jax.arguments import Parser
@@ -66,8 +67,9 @@ TOOLS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `vseg ARGUMENTS` (of the process by default) and returns the exit status.
 
-    The status is 0 for success, 1 for a non-finite loss or problems that `data verify` found, and 2
-    for a user error, which prints a line that begins with "error:".
+    The status is 0 for success, 1 for a non-finite loss, problems that `data verify` found or some
+    of several videos that `predict` could not segment, and 2 for a user error, which prints a line
+    that begins with "error:".
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
@@ -98,7 +100,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
         logging.use_absl_handler()
         logging.set_verbosity(options.verbosity)
-        commands.run(name, vars(options), overrides)
+        return commands.run(name, vars(options), overrides)
     return 0
 
 
@@ -138,9 +140,10 @@ def _parser(name: str) -> argparse.ArgumentParser:
         if option.kind is bool:
             parser.add_argument(f"--{key}", action="store_true", help=option.help)
         else:
+            several: dict[str, Any] = {"nargs": "+", "action": "extend"} if option.several else {}
             parser.add_argument(
                 f"--{key}", metavar=option.metavar, default=option.default,
-                type=option.kind,
+                type=option.kind, **several,
                 help=f"{option.help}{' (required)' if required else ''}")
     keys = "config.model.KEY" if "config" not in command.required else "config.KEY"
     parser.add_argument(f"--{keys}", metavar="VALUE", default=argparse.SUPPRESS,

@@ -21,12 +21,16 @@ Overrides = Mapping[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """A flag: its help, its default and its type; a flag of type bool takes no value."""
+    """A flag: its help, its default and its type; a flag of type bool takes no value.
+
+    With `several` it takes one or more values, also by being repeated; they come as a list.
+    """
 
     help: str
     default: int | bool | None = None
     metavar: str | None = None
     kind: type[Any] = str
+    several: bool = False
 
 
 OPTIONS = {
@@ -43,14 +47,30 @@ OPTIONS = {
         "trained model: a name that `vseg models` lists, a folder or .safetensors file that `vseg "
         "export` or `vseg import` wrote, a workdir, or hf://OWNER/NAME@REVISION", metavar="MODEL"),
     "video": Option(
-        "video to segment: a file, or a folder of images", metavar="PATH"),
+        "video to segment: a file, a folder of images, or the number of a camera; also several of "
+        "them, folders of them, and patterns such as 'clips/*.mp4'",
+        metavar="PATH", several=True),
     "fps": Option(
         "with a folder of images: frames per second of overlay.mp4; default: 25",
         metavar="NUMBER", kind=float),
+    "start": Option("number of the first frame to segment; default: 0", metavar="FRAME", kind=int),
+    "end": Option("number of the frame after the last one to segment; default: the video's end",
+                  metavar="FRAME", kind=int),
+    "every": Option("segment one of so many frames; default: 1, all of them", metavar="NUMBER",
+                    kind=int),
+    "format": Option(
+        "predict: also write the predictions for other programs, as davis, youtube_vos, "
+        "youtube_vis, coco, npz or alpha-video; export, to a folder: jax, a checkpoint and the "
+        "streaming step as jax.export programs (the default), or onnx, the streaming step as "
+        "model.onnx, which needs the extra onnx",
+        metavar="FORMAT", several=True),
+    "device": Option("where to compute: cpu, gpu, tpu, or gpu:1 for the second one; default: a GPU "
+                     "or TPU if there is one", metavar="DEVICE"),
     "query": Option("referring expression of the object to segment", metavar="TEXT"),
     "mask": Option(
         "mask prompt: index PNG of the first frame; a folder of them named by frame number; or a "
-        "folder of such folders named by object id, whose masks speak for that object only",
+        "folder of such folders named by object id, whose masks speak for that object only; for "
+        "several videos a folder that holds NAME.png or such a folder NAME for each",
         metavar="PATH"),
     "short_side": Option(
         "with a mask prompt: shorter side in pixels at which the model sees the frames; 0 = the "
@@ -66,14 +86,13 @@ OPTIONS = {
         "the flow, with a note",
         metavar="FILE"),
     "size": Option(
-        "for a model with mask prompts: size of the exported program's frames; default: that of "
-        "the training clips, scaled to the shorter side of the run's evaluation",
+        "predict: scale frames and masks to this size first; export, for a model with mask "
+        "prompts: size of the program's frames, by default that of the training clips, scaled to "
+        "the shorter side of the run's evaluation",
         metavar="HEIGHT,WIDTH"),
-    "output": Option("folder to write; export can also write one FILE.safetensors", metavar="DIR"),
-    "format": Option(
-        "to a folder: jax, a checkpoint and the streaming step as jax.export programs (the "
-        "default), or onnx, the streaming step as model.onnx, which needs the extra onnx",
-        metavar="FORMAT"),
+    "output": Option(
+        "folder to write; predict keeps what the same command has written there before; export can "
+        "also write one FILE.safetensors", metavar="DIR"),
     "half": Option("to a file: store the kernels in half precision", default=False, kind=bool),
     "slim": Option(
         "to a file: leave out the arrays that packages of public weights hold, where the config "
@@ -106,10 +125,11 @@ COMMANDS = {
         ("vseg evaluate --config quickstart --workdir runs/quickstart",
          "vseg evaluate --config qvim:davis --workdir runs/davis --config.evaluation.save=True")),
     "predict": Command(
-        "Segments a video: index PNGs, overlay.mp4 and predictions.json.",
+        "Segments videos: index PNGs, overlay.mp4 and predictions.json for each.",
         ("output", "video"),
-        ("model", "workdir", "query", "mask", "short_side", "fps", "both_directions",
-         "probabilities", "no_overlay", "raft", "distributed"),
+        ("model", "workdir", "query", "mask", "start", "end", "every", "size", "short_side", "fps",
+         "both_directions", "probabilities", "no_overlay", "format", "device", "raft",
+         "distributed"),
         ('vseg predict --workdir runs/davis --video clip.mp4 --query "a dog running" '
          "--output masks",
          "vseg predict --workdir runs/swiftnet --video clip.mp4 --mask first.png --output masks",
@@ -117,7 +137,10 @@ COMMANDS = {
          "--output masks",
          "vseg predict --workdir runs/rcf --video clip.mp4 --output objects",
          "vseg predict --model follower.safetensors --video clip.mp4 --mask first.png --output "
-         "masks")),
+         "masks",
+         "vseg predict --model swiftnet-lite0 --video clips --mask first_masks --format coco "
+         "--output masks",
+         "vseg predict --workdir runs/rcf --video 0 --output recording")),
     "export": Command(
         "Writes a checkpoint and the streaming step as compiled programs, or a model as one file.",
         ("output",), ("model", "workdir", "format", "size", "half", "slim", "distributed"),
@@ -165,8 +188,11 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]
     return others, overrides
 
 
-def run(command: str, options: Options, overrides: Overrides) -> None:
+def run(command: str, options: Options, overrides: Overrides) -> int:
     """Runs a command of `COMMANDS`.
+
+    Returns:
+      The exit status: 0, or 1 where some of several videos failed.
 
     Raises:
       ValueError: a required option is missing, or the command cannot use what it was given.
@@ -180,17 +206,20 @@ def run(command: str, options: Options, overrides: Overrides) -> None:
     if options["distributed"]:
         experiment.initialize_distributed()
     if command == "predict":
-        experiment.predict(
+        failed = experiment.predict(
             _source(options), options["video"], options["output"], query=options["query"],
             mask=options["mask"], short_side=options["short_side"], fps=options["fps"],
             both_directions=options["both_directions"],
             probabilities=options["probabilities"], drawn=not options["no_overlay"],
+            start=options["start"], end=options["end"], every=options["every"],
+            size=_size(options["size"]), into=options["format"] or (),
             changes=_model_changes(command, overrides),
-            raft=options["raft"] or "")
-    elif command == "export":
+            raft=options["raft"] or "", device=options["device"])
+        return 1 if failed else 0
+    if command == "export":
         experiment.export(
             _source(options), options["output"], _size(options["size"]),
-            _model_changes(command, overrides), format=options["format"] or "",
+            _model_changes(command, overrides), format=_one_format(options["format"]),
             half=options["half"], slim=options["slim"])
     elif command == "study":
         experiment.run_study(options["config"], options["workdir"], overrides)
@@ -207,6 +236,7 @@ def run(command: str, options: Options, overrides: Overrides) -> None:
             print(f"wrote {written}")
         else:
             experiment.dry_run(settings)
+    return 0
 
 
 def _source(options: Options) -> str:
@@ -228,6 +258,13 @@ def _model_changes(command: str, overrides: Overrides) -> dict[str, object]:
             raise ValueError(f"{command} reads the config from the workdir and accepts only keys "
                              f"of the model (--config.model.KEY); leave out --config.{key}")
     return {key.removeprefix("model."): literal(value) for key, value in overrides.items()}
+
+
+def _one_format(names: Sequence[str] | None) -> str:
+    """Returns the format of an export, "" for the default."""
+    if names and len(names) > 1:
+        raise ValueError(f"--format is {', '.join(names)}; export writes one format at a time")
+    return names[0] if names else ""
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -259,7 +296,7 @@ def user_errors(traceback: bool = False) -> Iterator[None]:
     except KeyboardInterrupt as stop:   # Ctrl-C; 130 is what shells expect
         if traceback:
             raise
-        print(f"error: {stop or 'interrupted'}", file=sys.stderr)
+        print(f"error: {str(stop) or 'interrupted'}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -28,9 +28,10 @@ from vseg_jax import commands
 
 _DEFINE: dict[type, Callable[..., flags.FlagHolder]] = {
     bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float,
-    str: flags.DEFINE_string}
+    str: flags.DEFINE_string, list: flags.DEFINE_multi_string}
 _MODE = flags.DEFINE_enum("mode", "train", list(commands.COMMANDS), "command to run")
-_OPTIONS = {name: _DEFINE[option.kind](name, option.default, option.help)
+_OPTIONS = {name: _DEFINE[list if option.several else option.kind](
+                name, option.default, option.help)
             for name, option in commands.OPTIONS.items()}
 _OVERRIDES: dict[str, str] = {}
 
@@ -47,15 +48,20 @@ def _parse_flags(argv: list[str]) -> list[str]:
         sys.exit(2)
 
 
-def main(argv: list[str]) -> None:
-    """Runs the command of the parsed flags; `argv` holds the program and what was not parsed."""
+def main(argv: list[str]) -> int:
+    """Runs the command of the parsed flags and returns the exit status.
+
+    Args:
+      argv: holds the program and what was not parsed.
+    """
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # otherwise orbax reports every step of a save
     with commands.user_errors(traceback=logging.vlog_is_on(1)):
         if len(argv) > 1:
             raise ValueError(f"unknown arguments: {' '.join(argv[1:])}; see --help")
         options = {name: flag.value for name, flag in _OPTIONS.items()}
-        commands.run(_MODE.value, options, _OVERRIDES)
+        return commands.run(_MODE.value, options, _OVERRIDES)
+    return 0
 
 
 if __name__ == "__main__":

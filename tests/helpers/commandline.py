@@ -36,7 +36,7 @@ def command(*arguments):
           contextlib.redirect_stderr(err)):
         warnings.simplefilter("default")
         try:
-            main.main(main._parse_flags(["vseg_jax.main", *map(str, arguments)]))
+            code = main.main(main._parse_flags(["vseg_jax.main", *map(str, arguments)]))
         except SystemExit as stop:
             code = stop.code
     logging.set_verbosity(verbosity)

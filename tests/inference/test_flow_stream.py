@@ -115,14 +115,15 @@ def test_predict_notes_once_that_dis_computes_the_flow(monkeypatch, capsys, tmp_
     monkeypatch.setattr(flow_estimators, "raft_estimator",
                         lambda weights, iterations: flow_estimators.dis_estimator())
     for raft, notes in (("", 1), ("raft-small.pth", 0)):
-        modes.predict("run", str(tmp_path / "clip"), tmp_path / f"out{notes}", query="red",
+        modes.predict("run", [str(tmp_path / "clip")], tmp_path / f"out{notes}", query="red",
                       raft=raft)
         out = capsys.readouterr().out
         assert out.count("note: OpenCV's DIS computes the optical flow") == notes
         assert out.count("--raft") == notes and f"wrote {tmp_path}" in out
     monkeypatch.setattr(segmenters, "load", lambda model, side, changes: standin.segmenter())
     with pytest.raises(ValueError, match="reads no optical flow; leave out --raft"):
-        modes.predict("run", str(tmp_path / "clip"), tmp_path / "no", query="red", raft="raft.pth")
+        modes.predict("run", [str(tmp_path / "clip")], tmp_path / "no", query="red",
+                      raft="raft.pth")
     assert not (tmp_path / "no").exists()
 
 

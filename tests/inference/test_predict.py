@@ -11,7 +11,7 @@ from PIL import Image
 
 from vseg_jax.inference.predict import predict_to_folder
 from vseg_jax.inference.session import Session
-from vseg_jax.inference.unfinished import Unfinished, fingerprint
+from vseg_jax.inference.unfinished import Unfinished
 from vseg_jax.media import overlay
 from vseg_jax.media.video import Video, VideoWriter
 
@@ -290,8 +290,8 @@ def test_what_a_killed_call_left_is_begun_again(segmenter, video, tmp_path):
     (tmp_path / "out.unfinished").mkdir()
     with pytest.raises(ValueError, match=r"out\.unfinished is not the beginning of a prediction"):
         predict_to_folder(segmenter, video, tmp_path / "out", query="red", progress=False)
-    command = {**fingerprint(Video(video), {}, {}), "query": "red", "fps": None,
-               "both_directions": False, "probabilities": False}
+    command = predict_to_folder(segmenter, video, tmp_path / "whole", query="red",
+                                progress=False)["settings"]
     left = Unfinished(tmp_path / "other", command).__enter__().folder
     (left / "masks").mkdir()
     (left / "masks" / "99999.png").write_text("half")

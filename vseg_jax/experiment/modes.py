@@ -23,6 +23,7 @@ from vseg_jax.experiment.build import batch_shapes, build_model, build_task, des
 from vseg_jax.inference import segmenter
 from vseg_jax.inference.restore import ABOUT, Restored, restore, same, save
 from vseg_jax.input_pipeline.loader import train_batches
+from vseg_jax.media.excerpt import Part
 from vseg_jax.models.base import Model, Variables
 from vseg_jax.settings import Settings
 from vseg_jax.training import checkpoints, loop, reports, runtime
@@ -147,39 +148,50 @@ def _hint(saved: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     return f"\n  it was written with {' '.join(keys)}" if keys else ""
 
 
-def predict(model: str | Path, video: str, output: str | Path, *, query: str | None = None,
-            mask: str | None = None, short_side: int | None = None, fps: float | None = None,
-            both_directions: bool = False, probabilities: bool = False, drawn: bool = True,
-            changes: Mapping[str, Any] | None = None, raft: str = "") -> None:
-    """Segments a video and writes masks, an overlay video and a table of scores.
+def predict(model: str | Path, videos: Sequence[str], output: str | Path, *,
+            short_side: int | None = None, changes: Mapping[str, Any] | None = None,
+            raft: str = "", device: str | None = None, start: int | None = None,
+            end: int | None = None, every: int | None = None, size: tuple[int, int] | None = None,
+            **settings: Any) -> int:
+    """Segments videos and writes masks, an overlay video and a table of scores for each.
 
     Args:
       model: what `vseg_jax.load` takes.
-      video: file or folder of images to segment.
+      videos: see `vseg_jax.inference.many.find_videos`.
       output: folder to write.
-      query: the prompt of a referring model; see `vseg_jax.inference.predict`, also for `fps`,
-        `both_directions`, `probabilities` and `drawn`.
-      mask: the mask prompt, a file or a folder.
       short_side: see `vseg_jax.load`.
       changes: see `vseg_jax.load`.
       raft: weights of RAFT, for a model that reads optical flow; empty uses OpenCV's DIS.
+      device: where to compute: "cpu", "gpu", "tpu", or with a number "gpu:1"; None for JAX's own
+        choice.
+      start, end, every, size: of `vseg_jax.media.Part`; None for all frames at their own size.
+      settings: see `vseg_jax.inference.predict_videos`.
+
+    Returns:
+      The number of videos that failed, where there were several.
 
     Raises:
       ValueError: an input is missing or cannot be used.
     """
-    from vseg_jax.inference.predict import predict_to_folder
+    from vseg_jax.inference.many import predict_videos
 
-    if not video:
+    if not any(videos):
         raise ValueError("--video is missing: the video to segment")
+    part = Part(start or 0, end, 1 if every is None else every, size)
+    if device:
+        runtime.use_device(device)
     runtime.enable_compilation_cache()
     loaded = segmenter.load(model, short_side, changes)
     if loaded.engine.flow is not None:
         _use_flow(loaded, raft)
     elif raft:
         raise ValueError("this model reads no optical flow; leave out --raft")
-    predict_to_folder(loaded, video, output, query=query, mask=mask, fps=fps,
-                      both_directions=both_directions, probabilities=probabilities, drawn=drawn)
-    print(f"wrote {output}")
+    summary = predict_videos(loaded, videos, output, part=part, **settings)
+    if summary["done"]:
+        print(f"wrote {output}")
+    elif not summary["failed"]:
+        print(f"{output} was written before, by the same command")
+    return summary["failed"]
 
 
 def _use_flow(loaded: segmenter.Segmenter, raft: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vseg_jax.inference.engine import Engine
+from vseg_jax.inference.many import predict_videos
 from vseg_jax.inference.predict import predict_to_folder
 from vseg_jax.inference.predictions import Predictions
 from vseg_jax.inference.segmentation import Segmentation, Track
@@ -18,4 +19,5 @@ __all__ = [
     "Track",
     "load",
     "predict_to_folder",
+    "predict_videos",
 ]

@@ -7,6 +7,7 @@ change what the model sees. It holds arrays and JSON only, so reading it execute
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import zipfile
 import zlib
@@ -119,6 +120,12 @@ def _model(engine: Engine) -> dict[str, Any]:
     return {"class": type(engine.model).__name__, "short_side": engine.short_side, "clip": clip,
             "weights": engine.fingerprint, "delay": engine.model.delay,
             **{f"config.{key}": value for key, value in config.items()}}
+
+
+def model_digest(engine: Engine) -> str:
+    """Returns a hash of the model, its weights and what else determines its predictions."""
+    text = json.dumps(_model(engine), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

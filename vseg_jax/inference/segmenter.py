@@ -58,6 +58,7 @@ from vseg_jax.input_pipeline.settings import ClipConfig
 from vseg_jax.input_pipeline.text import Tokenizer
 from vseg_jax.input_pipeline.transforms import Geometry
 from vseg_jax.media.audio import audio_of_video
+from vseg_jax.media.excerpt import Excerpt
 from vseg_jax.media.images import open_video
 from vseg_jax.media.video import Video
 from vseg_jax.models.base import Model, Variables
@@ -133,6 +134,10 @@ class Segmenter:
         """Returns how a frame of a video becomes the model's input."""
         return self._task.geometry(self.engine, height, width)
 
+    def check_prompt(self, query: Any, mask: Any) -> None:
+        """Raises ValueError if a query and a mask, or None, are not the prompt that it takes."""
+        self._task.check_prompt(query, mask)
+
     def segment(
         self, video: str | os.PathLike | np.ndarray | Iterable[np.ndarray],
         query: str | None = None, *, mask: np.ndarray | None = None,
@@ -146,8 +151,8 @@ class Segmenter:
         as the model looks ahead.
 
         Args:
-          video: a file, a folder of images, uint8 RGB frames [T, H, W, 3], or any
-            iterable of frames [H, W, 3].
+          video: a file, a folder of images, uint8 RGB frames [T, H, W, 3], or any iterable of
+            frames [H, W, 3], such as a part of a video (`vseg_jax.media.open_source`).
           query: a referring expression that names the object; one that is too long is cut, with a
             warning.
           mask: the first frame's index mask, for models that take mask prompts.
@@ -179,7 +184,7 @@ class Segmenter:
         both_directions: bool, session: str | os.PathLike | None = None,
     ) -> Predictions:
         """Returns what `segment` does, or with a saved session the segmentations after it."""
-        self._task.check_prompt(query, masks or None)
+        self.check_prompt(query, masks or None)
         if both_directions and not masks:
             raise ValueError("both_directions is for models that take mask prompts")
         if isinstance(video, (str, os.PathLike)):
@@ -198,7 +203,8 @@ class Segmenter:
     def _audio(self, video: Any, audio: Iterable[np.ndarray] | None) -> Iterator[Any]:
         """Returns the audio of each frame, None where there is none, without end."""
         if audio is None and self.uses_audio:
-            if isinstance(video, Video):
+            file = video.whole if isinstance(video, Excerpt) else video
+            if isinstance(file, Video):
                 audio = audio_of_video(video)
             else:
                 warnings.warn("no audio was given; the model gets silence", stacklevel=3)

@@ -18,8 +18,9 @@ import numpy as np
 
 from vseg_jax import atomic
 from vseg_jax.inference.session import Session
+from vseg_jax.media.camera import Camera
+from vseg_jax.media.excerpt import Excerpt, Source
 from vseg_jax.media.images import ImageFolder
-from vseg_jax.media.video import Video
 
 SUFFIX = ".unfinished"
 EVERY = 60.0   # seconds between two saves
@@ -39,15 +40,17 @@ class Unfinished:
       session: file of the session that goes on after these; None to begin.
     """
 
-    def __init__(self, output: Path, command: Mapping[str, Any]) -> None:
+    def __init__(self, output: Path, command: Mapping[str, Any], resumes: bool = True) -> None:
         """Reads what an earlier call with the same command has left.
 
         Args:
           output: must not exist, or be an empty folder.
           command: values for JSON that determine the result, by the names of the arguments.
+          resumes: whether the same command can go on later; a recording cannot.
 
         Raises:
-          ValueError: `output` holds something, or there is the beginning of another command.
+          ValueError: `output` holds something, or there is the beginning of another command or of a
+            recording.
         """
         if output.exists() and not (output.is_dir() and not any(output.iterdir())):
             raise ValueError(f"{output} already exists; name a new folder or remove it first")
@@ -55,8 +58,11 @@ class Unfinished:
         self.rows: list[dict[str, Any]] = []
         self.session: Path | None = None
         self._output, self._command = output, json.loads(json.dumps(command))
-        self._saved_at = time.monotonic()
+        self._resumes, self._saved_at = resumes, time.monotonic()
         if self.folder.exists():
+            if not resumes:
+                raise ValueError(f"{self.folder} holds a recording that was not finished; remove "
+                                 "it, or name another output")
             self._read()
 
     def _read(self) -> None:
@@ -89,7 +95,7 @@ class Unfinished:
             os.replace(self.folder, self._output)   # an empty folder is replaced
         elif not self.rows:
             shutil.rmtree(self.folder, ignore_errors=True)
-        elif kind is not KeyboardInterrupt:
+        elif kind is not KeyboardInterrupt and self._resumes:
             warnings.warn(f"{self.folder} holds {len(self.rows)} frames that are done; the same "
                           "command resumes after the last save", stacklevel=2)
 
@@ -112,15 +118,19 @@ class Unfinished:
 
 
 def fingerprint(
-    source: Video | ImageFolder, masks: Mapping[int, np.ndarray],
-    objects: Mapping[int, Collection[int]],
+    source: Source, masks: Mapping[int, np.ndarray], objects: Mapping[int, Collection[int]]
 ) -> dict[str, Any]:
-    """Returns values that tell videos and masks apart, for `Unfinished`."""
+    """Returns values that tell videos and masks apart: "video", its name and its size in bytes or
+    number of images, and "mask", a hash."""
     digest = hashlib.blake2b(digest_size=16)
     for number, mask in sorted(masks.items()):
         named = objects.get(number)
         digest.update(f"{number} {mask.shape} {named and sorted(named)} ".encode())
         digest.update(mask.tobytes())
-    size = source.path.stat().st_size if isinstance(source, Video) else source.length
-    return {"video": [os.path.abspath(source.path), size],
-            "mask": digest.hexdigest() if masks else None}
+    whole = source.whole if isinstance(source, Excerpt) else source
+    name, size = whole.path.resolve().name, 0
+    if isinstance(whole, ImageFolder):
+        size = whole.length
+    elif not isinstance(whole, Camera):
+        size = whole.path.stat().st_size
+    return {"video": [name, size], "mask": digest.hexdigest() if masks else None}

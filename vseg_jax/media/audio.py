@@ -22,6 +22,7 @@ from vseg_jax.input_pipeline.audio import (
     silent_patches,
 )
 from vseg_jax.input_pipeline.records import SAMPLE_RATE
+from vseg_jax.media.excerpt import Excerpt
 from vseg_jax.media.video import SOUND_RATE, Video, require_av
 
 _PATCH_SAMPLES = (PATCH - 1) * HOP + WINDOW  # that a log-mel patch covers
@@ -104,8 +105,8 @@ def _split(chunks: Iterator[np.ndarray], ends: Iterator[float]) -> Iterator[np.n
         held, start = held[end - start:], end
 
 
-def audio_of_video(video: Video) -> Iterator[Float[np.ndarray, " n"]] | None:
-    """Returns the samples of each frame of a video file, while it is on screen (`Video.times`).
+def audio_of_video(video: Video | Excerpt) -> Iterator[Float[np.ndarray, " n"]] | None:
+    """Returns the samples of each frame of a video file, while it is on screen (`times`).
 
     Take those of a frame after the frame itself has been read from `iter(video)`.
 
@@ -124,20 +125,29 @@ def audio_of_video(video: Video) -> Iterator[Float[np.ndarray, " n"]] | None:
     return samples()
 
 
-def sound_of_video(video: Video) -> Iterator[Float[np.ndarray, "2 n"]] | None:
+def sound_of_video(
+    video: Video | Excerpt, from_first: bool = False
+) -> Iterator[Float[np.ndarray, "2 n"]] | None:
     """Returns the sound of a video file in stereo at `SOUND_RATE`, for `VideoWriter`.
+
+    Args:
+      video: the file, or a part of it.
+      from_first: whether the sound begins with the first frame that is read, and not with the file.
+        Take none of it before that frame has been read.
 
     Returns None if the file has no audio track that can be decoded.
     """
     def unknown(stream: Any) -> str:
         return "" if stream.codec_context else "has audio of a kind that cannot be decoded"
 
-    if _fault(video, unknown):
-        return None
-    return _decoded(video, 0.0, SOUND_RATE, "stereo", "the overlay has")
+    def samples() -> Iterator[np.ndarray]:
+        first = video.times[0] if from_first else 0.0
+        yield from _decoded(video, first, SOUND_RATE, "stereo", "the overlay has")
+
+    return None if _fault(video, unknown) else samples()
 
 
-def _fault(video: Video, fault: Callable[[Any], str]) -> str:
+def _fault(video: Video | Excerpt, fault: Callable[[Any], str]) -> str:
     """Returns why the audio of a video cannot be used, or ''.
 
     Args:
@@ -155,7 +165,7 @@ def _fault(video: Video, fault: Callable[[Any], str]) -> str:
 
 
 def _decoded(
-    video: Video, first: float, rate: int, layout: str | None, who: str
+    video: Video | Excerpt, first: float, rate: int, layout: str | None, who: str
 ) -> Iterator[np.ndarray]:
     """Yields samples from a time on, in seconds from the beginning of the file; see `decode`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -42,13 +43,12 @@ class ImageFolder:
 
     def __init__(self, path: str | os.PathLike, fps: float = FPS) -> None:
         self.path = Path(path)
-        files = [f for f in self.path.iterdir() if f.suffix.lower() in ENDINGS
-                 and not f.name.startswith(".") and f.is_file()]
-        self.files = sorted(files, key=_natural)
+        files = [f for f in self.path.iterdir() if is_image(f)]
+        self.files = sorted(files, key=in_order)
         if not files:
             raise ValueError(f"the folder {self.path} holds no image; a video is a file, or a "
                              "folder of images (.jpg, .png, ...), one per frame")
-        for before, after in zip(self.files, self.files[1:], strict=False):
+        for before, after in itertools.pairwise(self.files):
             if before.stem == after.stem:
                 raise ValueError(f"{self.path} holds {before.name} and {after.name}; name a folder "
                                  "that holds each frame once, and no masks")
@@ -109,7 +109,12 @@ def read_image(file: Path) -> Image.Image:
                          "download it again") from error
 
 
-def _natural(file: Path) -> tuple[list[str | int], str]:
+def is_image(file: Path) -> bool:
+    """Whether a file is a frame of a folder of images: one of their formats that is not hidden."""
+    return file.suffix.lower() in ENDINGS and not file.name.startswith(".") and file.is_file()
+
+
+def in_order(file: Path) -> tuple[list[str | int], str]:
     """Returns a key that sorts numbers in names by value, and jpg and png of one name together."""
     parts = re.split(r"([0-9]+)", file.stem)   # text and numbers in turn, so that they compare
     return [int(part) if i % 2 else part.lower() for i, part in enumerate(parts)], file.name

@@ -201,6 +201,12 @@ def save_index(path: str | os.PathLike, index: UInt8[np.ndarray, "H W"]) -> None
     image.save(Path(path))
 
 
+def read_index(path: str | os.PathLike) -> UInt8[np.ndarray, "H W"]:
+    """Returns the index mask that `save_index` wrote."""
+    with Image.open(Path(path)) as image:
+        return np.asarray(image)
+
+
 def fit(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
     """Returns the picture scaled to fit `size` (width, height), centered on black."""
     height, width = picture.shape[:2]

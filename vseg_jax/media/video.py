@@ -21,8 +21,13 @@ from PIL import Image
 
 from vseg_jax.atomic import atomic_file
 
-_QUALITY = "18"  # x264's constant rate factor; visually lossless
+# Codec, pixels and options. x264's constant rate factor 18 is visually lossless.
+_H264 = "libx264", "yuv420p", {"crf": "18", "preset": "veryfast", "bf": "0"}
+_PRORES = "prores_ks", "yuva444p10le", {"profile": "4444", "alpha_bits": "8"}
 _BT709 = 1  # in FFmpeg's lists of color spaces, primaries and transfer characteristics
+# Of the files of a folder, those that are videos; a file that is named may have any ending.
+ENDINGS = (".3gp", ".apng", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
+           ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv", ".y4m")
 _TICKS = 90_000  # of a written video's time stamps, per second
 _TICK = Fraction(1, _TICKS)
 SOUND_RATE = 48_000  # of a written video's sound, Hz
@@ -41,6 +46,7 @@ class Video:
       path: the file.
       fps: frames per second according to the header; the average if the rate varies.
       length: number of frames according to the header; 0 if it does not say.
+      names: of images, in a folder of them; a video file has none.
       times: when the frames that the latest iteration has read are shown, in seconds from the
         beginning of the file; frame t from times[t] to times[t + 1].
 
@@ -48,6 +54,8 @@ class Video:
       ValueError: the file is missing, empty or not a video, or PyAV is not installed; while
         iterating: no frame can be decoded, or the frame size changes.
     """
+
+    names: tuple[str, ...] = ()
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
@@ -225,22 +233,25 @@ class VideoWriter:
 
     The picture is H.264 in yuv420p with the colors of HD (BT.709), the sound AAC. Odd sizes are
     extended by a copy of the last row or column, because the format stores color at half the
-    resolution.
+    resolution. A video with transparency, for editors, is ProRes 4444.
 
     Args:
-      path: ends in .mp4; replaced when the block ends without an error.
+      path: ends in .mp4, with transparency in .mov; replaced when the block ends without an error.
       fps: frames per second, any positive number.
       sound: float32 [2, n] in [-1, 1] at `SOUND_RATE`, in pieces, from the beginning of the video;
         it is read as far as there are frames. None for a silent video.
+      transparent: whether frames are RGBA, not multiplied by their opacity.
     """
 
     def __init__(
-        self, path: str | os.PathLike, fps: float, sound: Iterator[np.ndarray] | None = None
+        self, path: str | os.PathLike, fps: float, sound: Iterator[np.ndarray] | None = None,
+        transparent: bool = False,
     ) -> None:
         if not fps > 0:
             raise ValueError(f"fps is {fps}; a video needs a positive number of frames per second")
         self._path = Path(path)
         self._fps = fps
+        self._transparent = transparent
         self._count, self._end = 0, -1   # frames, and the time stamp that is the next to be free
         self._shown: dict[int, int] = {}   # for how long frames in the encoder are shown
         self._sound, self._encoded = sound, 0
@@ -259,12 +270,12 @@ class VideoWriter:
         return self
 
     def add(
-        self, rgb: UInt8[np.ndarray, "H W 3"], start: float | None = None, end: float | None = None
+        self, rgb: UInt8[np.ndarray, "H W C"], start: float | None = None, end: float | None = None
     ) -> None:
         """Appends a frame; all frames must have the same size.
 
         Args:
-          rgb: the frame.
+          rgb: the frame, RGB or RGBA.
           start: when it is shown, in seconds; after the frame before. By default as `fps` says.
           end: until when, if it is the last frame.
         """
@@ -278,8 +289,9 @@ class VideoWriter:
                              f"{self._stream.width} x {self._stream.height}")
         if even != (height, width):
             rgb = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=_BT709)
+        given = "rgba" if self._transparent else "rgb24"
+        frame = av.VideoFrame.from_ndarray(rgb, format=given).reformat(
+            format=self._stream.pix_fmt, dst_colorspace=_BT709)
         start = self._count / self._fps if start is None else start
         end = start + 1 / self._fps if end is None else end
         frame.pts, frame.time_base = max(round(start * _TICKS), self._end + 1), _TICK
@@ -297,10 +309,10 @@ class VideoWriter:
     def _add_streams(self, height: int, width: int) -> None:
         rate = Fraction(min(self._fps, _FASTEST)).limit_denominator(10_000)
         # Frames stay in order ("bf"): otherwise the file cannot say how long the last one is shown.
-        self._stream = self._container.add_stream(
-            "libx264", rate=rate, options={"crf": _QUALITY, "preset": "veryfast", "bf": "0"})
+        codec, pixels, options = _H264 if not self._transparent else _PRORES
+        self._stream = self._container.add_stream(codec, rate=rate, options=dict(options))
         self._stream.height, self._stream.width = height, width
-        self._stream.pix_fmt = "yuv420p"
+        self._stream.pix_fmt = pixels
         coded = self._stream.codec_context
         coded.time_base = _TICK
         coded.colorspace = coded.color_primaries = coded.color_trc = _BT709

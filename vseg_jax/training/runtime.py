@@ -26,6 +26,25 @@ def initialize_distributed(**where: Any) -> None:
     jax.distributed.initialize(**where)
 
 
+def use_device(name: str) -> None:
+    """Makes a device the one that computes where nothing else is said.
+
+    Args:
+      name: "cpu", "gpu" or "tpu" for the first of its kind, or with a number, "gpu:1".
+
+    Raises:
+      ValueError: there is no such device.
+    """
+    kind, _, number = name.partition(":")
+    try:
+        device = jax.devices(kind)[int(number or 0)]
+    except (RuntimeError, ValueError, IndexError) as error:
+        known = [f"{d.platform}:{k}" for k, d in enumerate(jax.local_devices())]
+        raise ValueError(f"there is no device {name}; here are {', '.join(known)}, and cpu"
+                         ) from error
+    jax.config.update("jax_default_device", device)
+
+
 def enable_compilation_cache() -> None:
     """Caches compiled programs in the user's cache folder, where JAX has no other folder for them.
 

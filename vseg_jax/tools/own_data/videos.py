@@ -12,11 +12,9 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
 from vseg_jax.input_pipeline.codecs import encode_image
-from vseg_jax.media.images import ENDINGS, ImageFolder, open_video
-from vseg_jax.media.video import Video
+from vseg_jax.media.images import ImageFolder, is_image, open_video
+from vseg_jax.media.video import ENDINGS, Video
 
-VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts",
-          ".wmv", ".gif")
 _QUALITY = 95  # of the JPEGs of frames that are not copied
 
 
@@ -64,10 +62,10 @@ def find(path: Path, masks: Sequence[Path]) -> dict[str, Source]:
     if path.is_dir() and not _has_images(path):
         paths = [p for p in sorted(path.iterdir())
                  if not p.name.startswith(".") and not _is_one_of(p, masks)
-                 and (_has_images(p) if p.is_dir() else p.suffix.lower() in VIDEOS)]
+                 and (_has_images(p) if p.is_dir() else p.suffix.lower() in ENDINGS)]
         if not paths:
             raise ValueError(f"{path} holds neither images, nor folders of images, nor videos "
-                             f"({', '.join(VIDEOS)})")
+                             f"({', '.join(ENDINGS)})")
     else:
         paths = [path]
     found: dict[str, Source] = {}
@@ -89,7 +87,7 @@ def _open(path: Path) -> Source:
 
 
 def _has_images(folder: Path) -> bool:
-    return any(p.suffix.lower() in ENDINGS and not p.name.startswith(".") for p in folder.iterdir())
+    return any(map(is_image, folder.iterdir()))
 
 
 def _is_one_of(path: Path, masks: Sequence[Path]) -> bool:
