@@ -51,6 +51,7 @@ MAY_IMPORT = {
                   "packages", "run_lengths", "zoo", "tasks", "models", "input_pipeline",
                   "training.checkpoints", "media"),
     "export": ("atomic", "tasks", "models", "training.checkpoints", "inference"),
+    "demo": ("arguments", "atomic", "interruption", "inference", "input_pipeline", "media"),
     "evaluation": ("atomic", "binarize", "index_masks", "run_lengths", "metrics", "tasks", "models",
                    "input_pipeline", "media", "inference"),
     "submission": ("arguments", "atomic", "index_masks", "run_lengths", "metrics",
@@ -66,8 +67,8 @@ MAY_IMPORT = {
                    "export", "tools"),
     "commands": ("config", "experiment"),
     "main": ("commands",),
-    "cli": ("arguments", "commands", "config", "input_pipeline.builders", "metrics", "submission",
-            "tools", "urls", "zoo", "__version__"),
+    "cli": ("arguments", "commands", "config", "demo", "input_pipeline.builders", "metrics",
+            "submission", "tools", "urls", "zoo", "__version__"),
     "__init__": ("inference",),  # vseg_jax.load
 }
 

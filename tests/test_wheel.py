@@ -143,7 +143,7 @@ def test_only_vseg_jax_is_at_the_top_of_the_distributions(built):
         files = set(archive.namelist())
     assert {name.split("/")[0] for name in files} == {
         "vseg_jax", f"vseg_jax-{__version__}.dist-info"}
-    wanted = {"vseg_jax/py.typed"} | {
+    wanted = {"vseg_jax/py.typed", "vseg_jax/demo/stage.js", "vseg_jax/demo/stage.css"} | {
         f"{prefix}{path.relative_to(ROOT)}"
         for tree, prefix in (("vseg_jax", ""), ("configs", "vseg_jax/"),
                              ("input_pipeline", "vseg_jax/"))

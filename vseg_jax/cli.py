@@ -34,6 +34,8 @@ class Tool:
 
 
 TOOLS = {
+    "demo": Tool("Opens a page in the browser on which videos are segmented.",
+                 "vseg_jax.demo.__main__"),
     "models": Tool("Lists the models that ship with the library.", "vseg_jax.zoo.__main__"),
     "data prepare": Tool("Converts an official download into a prepared dataset.",
                          "vseg_jax.input_pipeline.builders.__main__", ("prepare",)),

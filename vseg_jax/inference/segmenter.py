@@ -144,6 +144,7 @@ class Segmenter:
         masks: Mapping[int, np.ndarray] | None = None,
         objects: Mapping[int, Collection[int]] | None = None,
         audio: Iterable[np.ndarray] | None = None, both_directions: bool = False,
+        session: str | os.PathLike | None = None,
     ) -> Predictions:
         """Yields the segmentation of every frame of a video, in order, as soon as it is computed.
 
@@ -169,6 +170,8 @@ class Segmenter:
             so that they are found in the frames before their first masks, too. These frames are
             first segmented in reverse order, and kept in a temporary file (TMPDIR) until the end of
             the iteration, or `Predictions.close`.
+          session: file that `Session.save` wrote (see `Predictions.rest`): the segmentations are
+            those after the frames that this session has seen, whose masks are not used again.
 
         Raises:
           ValueError: the file or folder does not exist, the video has no frame, the query is empty,
@@ -176,7 +179,7 @@ class Segmenter:
             changes size.
         """
         return self._predictions(video, query, _by_number(mask, masks), objects, audio,
-                                 both_directions)
+                                 both_directions, session)
 
     def _predictions(
         self, video: Any, query: str | None, masks: dict[int, np.ndarray],

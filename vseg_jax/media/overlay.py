@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import statistics
 from collections.abc import Mapping
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -194,11 +194,13 @@ def _lines(text: str, font: ImageFont.FreeTypeFont, room: int) -> list[str]:
     return lines
 
 
-def save_index(path: str | os.PathLike, index: UInt8[np.ndarray, "H W"]) -> None:
+def save_index(
+    path: str | os.PathLike | io.BytesIO, index: UInt8[np.ndarray, "H W"]
+) -> None:
     """Writes an index mask as a palette PNG: pixel values are ids, the colors are for display."""
     image = Image.fromarray(index)
     image.putpalette(palette())
-    image.save(Path(path))
+    image.save(path, "PNG")
 
 
 def read_index(path: str | os.PathLike) -> UInt8[np.ndarray, "H W"]:
