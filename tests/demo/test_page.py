@@ -117,9 +117,9 @@ def test_from_the_upload_to_the_download(tab, served, file, folder, tmp_path):
             link.click()
         paths[found.value.suggested_filename] = tmp_path / found.value.suggested_filename
         found.value.save_as(paths[found.value.suggested_filename])
-    assert sorted(paths) == ["masks.zip", "overlay.mp4", "predictions.json"]
-    assert json.loads(paths["predictions.json"].read_text())["names"] == {"1": "red",
-                                                                          "2": "object 2"}
+    assert sorted(paths) == ["masks.zip", "overlay.mp4", "table.json"]
+    names = json.loads(paths["table.json"].read_text())["names"]
+    assert names == {"1": "red", "2": "object 2"}
     with zipfile.ZipFile(paths["masks.zip"]) as archive:
         assert len(archive.namelist()) == 8
 

@@ -50,12 +50,13 @@ def save_masks(work: Work, progress: Progress) -> Path:
 
 
 def save_table(work: Work, progress: Progress) -> Path:
-    """Writes the table of frames and objects as JSON, as `vseg predict` does; returns the file.
+    """Writes the table of frames and objects as JSON; returns the file.
 
-    Scores are those of the model, 1 where the user gave the mask. "names" has the names of the
-    objects by id, "first_frame" the number of the first frame in the file.
+    It is that of `vseg predict` without "settings". Scores are those of the model, 1 where the user
+    gave the mask. "names" has the names of the objects by id, "first_frame" the number of the first
+    frame in the file.
     """
-    clip, path = work.clip, work.folder / "predictions.json"
+    clip, path = work.clip, work.folder / "table.json"
     rows = [{"frame": found.frame, "time": round(clip.times[found.frame], 6),
              "mask": f"masks/{found.frame:05d}.png", "objects": _objects(found)}
             for found in _segmentations(work, progress)]
