@@ -95,6 +95,7 @@ def _draw_lines(axis: Any, study: StudyConfig, shown: Mapping[str, np.ndarray]) 
             capsize=3, marker="o", label=legend,
         )
     axis.set_xticks(range(len(ticks)), ticks)
+    axis.tick_params(labelsize=8)
 
 
 def _draw_rows(axis: Any, study: StudyConfig, shown: Mapping[str, np.ndarray]) -> None:
