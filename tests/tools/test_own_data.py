@@ -270,7 +270,7 @@ def test_faults_of_the_videos(tmp_path, capsys):
     assert run(tmp_path, "--videos", tmp_path / "empty", "--masks", masks) == 2
     assert "empty holds neither images, nor folders of images, nor videos" in \
         capsys.readouterr().err
-    labeled.frames(tmp_path / "videos/a b")
+    labeled.frames(tmp_path / "videos/a  b")
     labeled.frames(tmp_path / "videos/a_b")
     assert run(tmp_path, "--videos", tmp_path / "videos", "--masks", masks) == 2
     assert "are both called a_b; rename one of them" in capsys.readouterr().err

@@ -12,7 +12,26 @@ from vseg_jax.tools.own_data.annotations import find_files, named
 from vseg_jax.tools.own_data.assemble import label_videos
 from vseg_jax.tools.own_data.videos import find
 
-ROBOFLOW = "frame_{:03d}_jpg.rf.0a1b2c3d.jpg"
+
+def changed(path, change):
+    """Changes the content of a JSON file in place."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def roboflow(folder):
+    """An export, whose frames are spread over two splits."""
+    for split, frames in (("train", (1, 6)), ("valid", (3,))):
+        def keep(content, frames=frames):
+            content["annotations"] = [
+                entry for entry in content["annotations"] if entry["image_id"] - 10 in frames]
+        changed(labeled.coco(folder / split / "_annotations.coco.json",
+                             file_name="frame_{:03d}_jpg.rf.0a1b2c3d.jpg"), keep)
+    return folder
+
+
 FORMS = {
     "labelme": lambda root: labeled.labelme(root / "labels"),
     "labelme_masks": lambda root: labeled.labelme(root / "labels", mask=True),
@@ -20,8 +39,7 @@ FORMS = {
     "coco": lambda root: labeled.coco(root / "coco.json"),
     "coco_codes": lambda root: labeled.coco(root / "coco.json", labeled.code),
     "coco_runs": lambda root: labeled.coco(root / "coco.json", labeled.runs),
-    "roboflow": lambda root: labeled.coco(
-        root / "export/train/_annotations.coco.json", file_name=ROBOFLOW).parents[1],
+    "roboflow": lambda root: roboflow(root / "export"),
     "cvat_images": lambda root: labeled.cvat_images(root / "annotations.xml"),
     "cvat_masks": lambda root: labeled.cvat_images(root / "annotations.xml", mask=True),
     "cvat_video": lambda root: labeled.cvat_video(root / "annotations.xml"),
@@ -69,14 +87,6 @@ def test_names_of_tools():
     assert named("odd.rf.00ff.jpg") == ("odd", ())
 
 
-def changed(path, change):
-    """Changes the content of a JSON file in place."""
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-    return path
-
-
 def test_a_group_or_a_number_separates_objects_with_the_same_label(tmp_path):
     videos = labeled.frames(tmp_path / "clip")
     labels = labeled.labelme(tmp_path / "labels")
@@ -103,6 +113,13 @@ def test_a_group_or_a_number_separates_objects_with_the_same_label(tmp_path):
     video, problems = two("dog", "dog", (5, 5))   # two parts of one object
     assert not problems and video.names == {1: "dog"}
     np.testing.assert_array_equal(video.index(3), truth(3) > 0)
+
+
+def test_more_objects_than_an_index_mask_names(tmp_path):
+    videos, labels = labeled.frames(tmp_path / "clip"), labeled.labelme(tmp_path / "labels")
+    changed(labels / "frame_001.json", lambda content: content.update(
+        shapes=[{**content["shapes"][0], "label": f"x {i}"} for i in range(254)]))
+    assert "clip has 256 objects; an index mask names at most 254" in read(labels, videos)[1][0]
 
 
 def test_an_identity_of_cvat_and_of_coco(tmp_path):

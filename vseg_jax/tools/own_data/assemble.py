@@ -14,7 +14,7 @@ from vseg_jax.index_masks import VOID
 from vseg_jax.inference.prompts.files import frame_numbers
 from vseg_jax.input_pipeline.builders import coco, files
 from vseg_jax.tools.own_data.annotations import Annotation, Shape
-from vseg_jax.tools.own_data.videos import Source
+from vseg_jax.tools.own_data.videos import Source, name_of
 
 Key = tuple[str, str]  # label and track of an object
 _NUMBERED = re.compile(r"(.*[^\s_#-])[\s_#-]+[0-9]+")  # "dog_2"
@@ -29,6 +29,7 @@ class Labeled:
       annotations: by frame, in order.
       names: of the objects, by id.
       categories: of the objects, by id; objects of index masks have none.
+      keys: ids of the objects, by what makes shapes the same object.
       seen: for each annotated frame, the ids of the objects that it shows.
     """
 
@@ -61,8 +62,9 @@ class Labeled:
             masks[number] = masks[number] | mask if number in masks else mask
         index = files.paint(list(masks.items()), size)
         if hidden := [self.names[number] for number in masks if not (index == number).any()]:
-            raise ValueError(f"{annotation.where}: {hidden[0]} is completely under other objects; "
-                             "draw it in front of them or leave it out")
+            raise ValueError(f"{annotation.where}: {hidden[0]} is completely under other objects "
+                             "(where two overlap, the smaller one gets the pixels); cut it out of "
+                             "them or leave it out")
         return index
 
     def _called(self, frame: int) -> str:
@@ -77,9 +79,8 @@ def label_videos(
     problems: list[str] = []
     by_video: dict[str, list[Annotation]] = {}
     for annotation in annotations:
-        names = [annotation.places[k].replace(" ", "_") for k in range(len(annotation.places))]
-        fitting = list(dict.fromkeys(n for n in names if n in videos)) or (
-            list(videos) if len(videos) == 1 else [])
+        places = dict.fromkeys(name_of(place) for place in annotation.places)
+        fitting = list(videos) if len(videos) == 1 else [p for p in places if p in videos]
         if len(fitting) != 1:
             problems.append(
                 f"{annotation.where}: it is not clear to which video it belongs "
@@ -112,13 +113,14 @@ def _label(source: Source, annotations: list[Annotation], problems: list[str]) -
                         "the masks of a video in one form")
         return found
     if True in kinds:
-        _number(found, problems)
+        problems += _number(found)
+    if len(found.keys) >= VOID:
+        return found
     for frame in found.annotations:
         try:
             index = found.index(frame)
-        except (KeyError, ValueError) as error:
-            if not isinstance(error, KeyError):   # of an object beyond the largest id: reported
-                problems.append(str(error))
+        except ValueError as error:
+            problems.append(str(error))
             continue
         found.seen[frame] = tuple(
             int(i) for i in np.flatnonzero(np.bincount(index.ravel(), minlength=256))
@@ -155,8 +157,10 @@ def key_of(shape: Shape) -> Key:
     return shape.label, shape.track
 
 
-def _number(found: Labeled, problems: list[str]) -> None:
-    """Gives the objects ids in order of their appearance, names and categories."""
+def _number(found: Labeled) -> list[str]:
+    """Gives the objects ids in order of their appearance, names and categories; returns the
+    problems."""
+    problems = []
     for annotation in found.annotations.values():
         counts = Counter(key_of(shape) for shape in annotation.shapes)
         for (label, track), count in counts.items():
@@ -169,9 +173,9 @@ def _number(found: Labeled, problems: list[str]) -> None:
     if len(found.keys) >= VOID:
         problems.append(f"{found.source.name} has {len(found.keys)} objects; an index mask names "
                         f"at most {VOID - 1}: cut the video in parts")
-        found.keys = dict(list(found.keys.items())[:VOID - 1])
     several = Counter(label for label, _ in found.keys)
     for (label, track), number in found.keys.items():
         base = None if track else _NUMBERED.fullmatch(label)
         found.names[number] = f"{label} {track}" if track and several[label] > 1 else label
         found.categories[number] = base[1] if base else label
+    return problems

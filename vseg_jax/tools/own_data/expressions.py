@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vseg_jax.input_pipeline.builders import files
 from vseg_jax.tools.own_data.assemble import Labeled
+from vseg_jax.tools.own_data.videos import name_of
 from vseg_jax.tools.own_data.write import Texts
 
 COLUMNS = ("video", "object", "expression")
@@ -24,7 +25,7 @@ def read(path: Path, videos: Sequence[Labeled]) -> tuple[dict[str, Texts], list[
     texts: dict[str, dict[int, list[tuple[str, str]]]] = {}
     problems = []
     for where, row in files.read_rows(path, _columns(path), header=True):
-        name = row["video"].strip().replace(" ", "_")
+        name = name_of(row["video"])
         video = by_name.get(name) or by_name.get(Path(name).stem)
         if video is None:
             problems.append(f"{where}: there is no annotated video '{row['video']}'; there are "

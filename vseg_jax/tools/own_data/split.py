@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from vseg_jax.input_pipeline.builders.files import first_names
 from vseg_jax.tools.own_data.assemble import Labeled
+from vseg_jax.tools.own_data.videos import name_of
 
 TRAIN, VAL = "train", "val"
 FEWEST = 3  # annotated frames of a part: a first-frame mask, and two frames to train on or to score
@@ -51,6 +52,7 @@ def split(
         annotated frames.
     """
     names = [video.source.name for video in videos]
+    val = [name_of(name) for name in val]
     if val and share:
         raise ValueError("--val names the videos that are held out, --val_share the end of every "
                          "video; give one of them")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -83,7 +82,13 @@ def _open(path: Path) -> Source:
     frames = tuple(video.files) if isinstance(video, ImageFolder) else ()
     title = path.resolve().name if path.is_dir() else path.stem
     first = next(iter(video))
-    return Source(re.sub(r"\s+", "_", title), path, frames, first.shape[:2])
+    return Source(name_of(title), path, frames, first.shape[:2])
+
+
+def name_of(title: str) -> str:
+    """Returns the name of the video that the user calls `title`; lists of sequences need names
+    without spaces."""
+    return "_".join(title.split())
 
 
 def _has_images(folder: Path) -> bool:
