@@ -82,6 +82,8 @@ def test_tools_exist_and_take_arguments(name, capsys):
     (["dry_run", "--config=quikstart"], "there is no config 'quikstart'; did you mean 'quickstart"),
     (["export", "--workdir=x", "--output=y", "--config.clip.length=2"],
      "export reads the config from the workdir and accepts only keys of the model"),
+    (["export", "--model=x", "--output=y", "--format", "jax", "onnx"],
+     "--format is jax, onnx; export writes one format at a time"),
     (["study", "--config=studies:txt", "--workdir=x"], "studies has no variant 'txt'"),
     (["data", "verify", "davis", "--source=absent"], "absent"),
     (["figures", "rcf", "slots", "absent", "--dataset=x", "--split=y", "--output=z"],

@@ -1,10 +1,15 @@
 """The notebooks run from the first cell to the last, on a training cut short."""
 
+import ast
+import importlib.metadata
+import re
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from packaging.requirements import Requirement
 
 COLABS = Path(__file__).parents[1] / "colabs"
 SMALL = ("train.steps=2", "train.batch_size=4", "data.options.train=6", "data.options.test=2",
@@ -12,7 +17,32 @@ SMALL = ("train.steps=2", "train.batch_size=4", "data.options.train=6", "data.op
          "model.decoder_channels=(8,8,8,8,8)", "model.queue=16")
 
 
-@pytest.mark.parametrize("notebook", sorted(COLABS.glob("*.ipynb")), ids=lambda p: p.stem)
+NOTEBOOKS = pytest.mark.parametrize(
+    "notebook", sorted(COLABS.glob("*.ipynb")), ids=lambda p: p.stem)
+
+
+@NOTEBOOKS
+def test_what_a_notebook_imports_is_installed_by_the_line_that_it_names(notebook):
+    document = nbformat.read(notebook, as_version=4)
+    text = "\n".join(cell.source for cell in document.cells)
+    [extras, named] = re.search(r"%pip install -e '\.\.\[([\w,]+)\]'([\w ]*)", text).groups()
+    installed = {*named.split(), "vseg_jax"}
+    for line in importlib.metadata.requires("vseg_jax"):
+        wanted = Requirement(line)
+        if not wanted.marker or any(wanted.marker.evaluate({"extra": e})
+                                    for e in extras.split(",")):
+            installed.add(wanted.name)
+    packages = importlib.metadata.packages_distributions()
+    for cell in document.cells:
+        for node in ast.walk(ast.parse(cell.source)) if cell.cell_type == "code" else ():
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else (
+                [node.module] if isinstance(node, ast.ImportFrom) else [])
+            for name in (name.partition(".")[0] for name in names):
+                assert name in sys.stdlib_module_names or installed & {
+                    name, *packages.get(name, ())}, f"{name} is not installed"
+
+
+@NOTEBOOKS
 def test_notebook_runs(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("WORKDIR", str(tmp_path / "run"))
     data = [f"data.prepared={tmp_path}"]

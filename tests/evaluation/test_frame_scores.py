@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import standin
 
+from vseg_jax.evaluation import frames as frame_scores
 from vseg_jax.evaluation.frames import evaluate
 from vseg_jax.inference.geometry import inside, to_original
 from vseg_jax.input_pipeline.samples import ReferringSamples
@@ -35,6 +36,7 @@ def samples():
 
 def test_scores_are_those_of_each_sample_at_its_own_size(samples):
     result = run(samples)
+    assert set(frame_scores.SCORES) <= set(result)
     metric = A2DMetric("legacy")
     for i in range(len(samples)):
         sample, truth = samples[i], samples.truth(i)

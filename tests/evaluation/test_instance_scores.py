@@ -39,6 +39,7 @@ def test_average_precision_by_hand():
     back: each identity covers one of its annotated frames 0 and 4, an IoU of 1/2, which reaches
     only the lowest of the ten thresholds; identity 2 is no longer in the summary."""
     result = instances.evaluate(build(), MemoryDataset([record()]), progress=False)
+    assert set(instances.SCORES) <= set(result)
     assert result["protocol"] == "youtube_vis"
     assert result["AP50"] == pytest.approx(1) and result["AP75"] == pytest.approx(0.5)
     assert result["AP"] == pytest.approx((1 + 0.1) / 2)

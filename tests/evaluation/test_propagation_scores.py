@@ -49,6 +49,7 @@ def evaluate(segmenter, records, **options):
 def test_perfect_predictions_score_one():
     follower = Follower()
     result = evaluate(follower, [record("one", squares(5)), record("two", squares(6, (3,)))])
+    assert set(region_scores.SCORES) <= set(result)
     assert result["J&F"] == result["J"]["mean"] == result["F"]["mean"] == 1
     assert result["J"]["decay"] == 0 and result["protocol"] == "davis"
     assert follower.given == [[[1, 2]], [[3]]], "the first masks alone, with their own ids"

@@ -1,6 +1,7 @@
 """Runs of referring models: the tokenizer of the run that they are initialized from."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import standin
 
 from vseg_jax import experiment
 from vseg_jax.experiment import rvos
+from vseg_jax.experiment.build import build_model, build_task
 from vseg_jax.inference.restore import TOKENIZER
 from vseg_jax.input_pipeline.text import HuggingFaceTokenizer, WordTokenizer
 
@@ -53,3 +55,18 @@ def test_a_tokenizer_of_another_kind_is_refused(settings, tmp_path, monkeypatch)
     monkeypatch.setattr(rvos, "make_tokenizer", lambda text, texts: other)
     with pytest.raises(ValueError, match="has a tokenizer of another kind"):
         rvos._tokenizer(settings, Model(), TEXTS, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("config", "choice", "error"), [
+    ("quickstart", "source/mean_iuo", "has no score 'mean_iuo'; did you mean 'mean_iou'?"),
+    ("quickstart", "source/frames_per_second", "has no score 'frames_per_second'; known are"),
+    ("swiftnet:follow2", "dev/J&f", "has no score 'J&f'; did you mean 'J&F'?"),
+    ("rcf:shapes", "source/HOTTA", "has no score 'HOTTA'; did you mean 'HOTA'?"),
+])
+def test_a_score_that_the_evaluation_lacks_is_found_before_any_data_is_read(
+        config, choice, error, tmp_path):
+    settings = experiment.read(config, {"evaluation.choose_by": choice})
+    with pytest.raises(ValueError, match=re.escape(
+            f"evaluation.choose_by is '{choice}', but the evaluation {error}")):
+        build_task(settings, build_model(settings), tmp_path).samples()
+    assert not list(tmp_path.iterdir())

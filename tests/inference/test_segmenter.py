@@ -105,6 +105,8 @@ def test_messages_about_bad_frames_and_queries_say_what_is_wanted(segmenter):
         list(segmenter.segment([frames[0], frames[1][:, 1:]], "red"))
     with pytest.raises(ValueError, match="there is no video file"):
         segmenter.segment("nowhere.mp4", "red")
+    with pytest.raises(ValueError, match=r"the video is of type int; .* vseg_jax\.media\.Camera"):
+        segmenter._predictions(0, "red", {}, None, None, False)
 
 
 def test_a_long_query_is_cut_with_a_warning_that_names_the_rest(segmenter):

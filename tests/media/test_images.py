@@ -67,6 +67,8 @@ def test_messages_name_the_file_that_is_wrong(tmp_path):
     for fps in (0.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match=f"fps is {fps}; a video needs a positive, finite"):
             open_video(tmp_path, fps)
+    with pytest.raises(ValueError, match="rtsp://camera/1 is an address; download the video"):
+        open_video("rtsp://camera/1")
     with pytest.raises(ValueError, match=r"no video file .*gone, nor a folder of images"):
         open_video(tmp_path / "gone")
 

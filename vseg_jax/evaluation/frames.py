@@ -25,11 +25,14 @@ from vseg_jax.inference.geometry import inside, sigmoid, to_original
 from vseg_jax.input_pipeline.loader import eval_batches
 from vseg_jax.input_pipeline.records import Dataset
 from vseg_jax.input_pipeline.samples import ReferringSamples, Truth
-from vseg_jax.metrics.a2d import A2DMetric, GroupedMetric
+from vseg_jax.metrics.a2d import PRECISION_AT, A2DMetric, GroupedMetric
+from vseg_jax.metrics.grounding import SCORES as GROUNDING
 from vseg_jax.metrics.grounding import grounding, mean_scores
 from vseg_jax.models.base import Model, Variables
 
 TABLE = "predictions.json"  # of a saved evaluation
+# By which a checkpoint can be chosen.
+SCORES = (*(f"precision@{k}" for k in PRECISION_AT), "mAP", "overall_iou", "mean_iou", *GROUNDING)
 COLUMNS = ("precision@0.5", "precision@0.7", "precision@0.9", "mAP", "overall_iou", "mean_iou")
 
 

@@ -35,6 +35,10 @@ from vseg_jax.metrics.youtube_vis import YouTubeVISMetric
 from vseg_jax.run_lengths import encode_rle
 
 TRUTH, RESULTS = "instances.json", "results.json"   # files of a saved evaluation
+# By which a checkpoint can be chosen.
+SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "class_agnostic_AP",
+          "class_agnostic_AP50", "HOTA", "DetA", "AssA", "IDF1", "track_recall",
+          "identity_preservation")
 COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10", "HOTA", "IDF1", "track_recall",
            "identity_preservation")
 Objects = list[dict[str, Any]]

@@ -10,6 +10,7 @@ from vseg_jax.evaluation.runner import Clock, gather, print_table
 from vseg_jax.input_pipeline.records import IndexEntry
 from vseg_jax.metrics.davis import DavisMetric
 
+SCORES = ("J&F",)   # by which a checkpoint can be chosen
 HEADINGS = ("J&F", "J", "J recall", "J decay", "F", "F recall", "F decay", "frames/s")
 
 

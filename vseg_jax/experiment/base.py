@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from vseg_jax.config import nearest
 from vseg_jax.evaluation.showcase import write_example, write_sequence
 from vseg_jax.experiment.data import open_data, open_evaluated
 from vseg_jax.inference.segmenter import Segmenter
@@ -97,6 +98,10 @@ class BaseTask(abc.ABC):
         return ["--video", str(path)]
 
     @abc.abstractmethod
+    def _scores(self) -> tuple[str, ...]:
+        """Returns the scores of an evaluation by which a checkpoint can be chosen."""
+
+    @abc.abstractmethod
     def _check_evaluation(self) -> None:
         """Raises, before the training, a ValueError that `evaluate` would raise after it."""
 
@@ -130,7 +135,16 @@ class BaseTask(abc.ABC):
 
     def _open_training(self) -> list[tuple[DatasetConfig, Dataset]]:
         """Returns the datasets that are mixed for training; opens those of the evaluation too, so
-        that what is missing is found before the training."""
+        that what is missing is found before the training.
+
+        Raises:
+          ValueError: a dataset cannot be opened, or `evaluation.choose_by` names no score.
+        """
+        chosen = self._settings.evaluation.choose_by
+        score = chosen.partition("/")[2]
+        if chosen and score not in self._scores():
+            raise ValueError(f"evaluation.choose_by is '{chosen}', but the evaluation has no score "
+                             f"'{score}'{nearest(score, self._scores())}")
         mixed = [self._settings.data, *self._settings.extra_datasets.values()]
         opened = [(data, open_data(data)) for data in mixed]
         self._evaluated()

@@ -124,6 +124,10 @@ class Task(BaseTask):
                 unseen=_domain(data) not in trained)
         return roles
 
+    def _scores(self) -> tuple[str, ...]:
+        """See `BaseTask`."""
+        return region_scores.SCORES if self._scores_videos() else frames.SCORES
+
     def _check_evaluation(self) -> None:
         """See `BaseTask`."""
         protocol = self._settings.evaluation.protocol

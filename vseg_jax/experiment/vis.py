@@ -91,6 +91,10 @@ class Task(BaseTask):
             self._workdir.mkdir(parents=True, exist_ok=True)
             save_categories(self._workdir, self._categories)
 
+    def _scores(self) -> tuple[str, ...]:
+        """See `BaseTask`."""
+        return instances.SCORES
+
     def _check_evaluation(self) -> None:
         """See `BaseTask`."""
         for _, dataset in self._evaluated().values():

@@ -57,6 +57,10 @@ class Task(BaseTask):
         """Prints the scores that `evaluate` returned as a table, in percent."""
         region_scores.report(results)
 
+    def _scores(self) -> tuple[str, ...]:
+        """See `BaseTask`."""
+        return region_scores.SCORES
+
     def _check_evaluation(self) -> None:
         """See `BaseTask`."""
         for _, dataset in self._evaluated().values():

@@ -192,6 +192,10 @@ class Segmenter:
             raise ValueError("both_directions is for models that take mask prompts")
         if isinstance(video, (str, os.PathLike)):
             video = open_video(video)
+        if not isinstance(video, Iterable):
+            raise ValueError(f"the video is of type {type(video).__name__}; it must be a path, "
+                             "uint8 frames [T, H, W, 3] or an iterable of frames, such as "
+                             "vseg_jax.media.Camera(0)")
 
         def start(frame: np.ndarray, mask: np.ndarray | None, audio: Any, number: int,
                   direction: int) -> Session:

@@ -81,9 +81,11 @@ def open_video(path: str | os.PathLike, fps: float | None = None) -> Video | Ima
       fps: frames per second of a folder of images; None for 25.
 
     Raises:
-      ValueError: there is no such video, or `fps` is given for a file; see `Video` and
-        `ImageFolder`.
+      ValueError: there is no such video, it is an address, or `fps` is given for a file; see
+        `Video` and `ImageFolder`.
     """
+    if "://" in os.fspath(path):
+        raise ValueError(f"{path} is an address; download the video, and name the file")
     if Path(path).is_dir():
         return ImageFolder(path, FPS if fps is None else fps)
     video = (AnimatedImage if Path(path).suffix.lower() == ".webp" else Video)(path)
