@@ -205,7 +205,7 @@ def save_index(
 
 def read_index(path: str | os.PathLike) -> UInt8[np.ndarray, "H W"]:
     """Returns the index mask that `save_index` wrote."""
-    with Image.open(Path(path)) as image:
+    with Image.open(path) as image:
         return np.asarray(image)
 
 
