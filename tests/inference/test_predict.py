@@ -13,6 +13,7 @@ from vseg_jax.inference.predict import predict_to_folder
 from vseg_jax.inference.session import Session
 from vseg_jax.inference.unfinished import Unfinished
 from vseg_jax.media import overlay
+from vseg_jax.media.excerpt import Part
 from vseg_jax.media.video import Video, VideoWriter
 
 pytest.importorskip("av")
@@ -186,6 +187,39 @@ def test_a_folder_of_images_gives_files_with_the_images_names(follower, tmp_path
         predict_to_folder(follower, tmp_path / "cows", tmp_path / "no", mask=tmp_path / "prompts",
                           progress=False)
     assert not (tmp_path / "no").exists()
+
+
+def test_masks_of_a_part_have_the_numbers_of_the_video(follower, squares, tmp_path):
+    frames, truth = squares
+    for folder in ("clip", "prompts", "all"):
+        (tmp_path / folder).mkdir()
+    for t, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / "clip" / f"{t}.png")
+        overlay.save_index(tmp_path / "all" / f"{t}.png", truth[t])
+    overlay.save_index(tmp_path / "prompts" / "1.png", (truth[1] == 1).astype(np.uint8))
+    overlay.save_index(tmp_path / "prompts" / "5.png", (truth[5] == 2) * np.uint8(2))
+
+    def run(out, mask, **part):
+        return predict_to_folder(follower, tmp_path / "clip", tmp_path / out, part=Part(**part),
+                                 mask=tmp_path / mask, progress=False)
+
+    table = run("out", "prompts", start=1, every=2, size=(48, 64))
+    assert [(row["frame"], row["mask"]) for row in table["frames"]] == [
+        (t, f"masks/{t}.png") for t in (1, 3, 5)]
+    assert table["fps"] == 12.5 and table["settings"]["size"] == [48, 64]
+    for row, t in zip(table["frames"], (1, 3, 5), strict=True):
+        wanted = truth[t].repeat(2, 0).repeat(2, 1)
+        index = overlay.read_index(tmp_path / "out" / row["mask"])
+        assert (index == (wanted if t == 5 else np.where(wanted == 1, 1, 0))).mean() > 0.97
+    first = run("first", "prompts/1.png", start=1, end=3)
+    assert [row["frame"] for row in first["frames"]] == [1, 2]
+    for part, said in (({"start": 2}, "a mask of frame 1, which is not read: these are every 1 from"
+                                      " 2 to the end"),
+                       ({"every": 5, "end": 5}, "a mask of frame 1, .* every 5 from 0 to 5")):
+        with pytest.raises(ValueError, match=said):
+            run("no", "prompts", **part)
+    with pytest.warns(UserWarning, match="all has a mask for each of the 6 frames, which"):
+        run("repeated", "all")
 
 
 def test_masks_in_folders_of_objects_speak_for_one_object_each(follower, squares, tmp_path):
