@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "inference": ("atomic", "binarize", "config", "index_masks", "interruption", "model_file",
                   "packages", "run_lengths", "zoo", "tasks", "models", "input_pipeline",
                   "training.checkpoints", "media"),
-    "export": ("atomic", "tasks", "models", "training.checkpoints", "inference"),
+    "export": ("atomic", "layers", "tasks", "models", "training.checkpoints", "inference"),
     "demo": ("arguments", "atomic", "interruption", "inference", "input_pipeline", "media"),
     "evaluation": ("atomic", "binarize", "index_masks", "run_lengths", "metrics", "tasks", "models",
                    "input_pipeline", "media", "inference"),

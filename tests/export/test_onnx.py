@@ -4,15 +4,15 @@ import json
 import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
-import onnxruntime
 import pytest
+import standin
 import tiny_models
+from commandline import refused
 from jax.extend.core import jaxpr_as_fun
 
 from vseg_jax.export import export, onnx_step
@@ -20,6 +20,9 @@ from vseg_jax.export.simplify import simplified
 from vseg_jax.inference.restore import Restored, save
 from vseg_jax.inference.segmenter import Segmenter
 from vseg_jax.input_pipeline.settings import ClipConfig
+
+pytest.importorskip("jax2onnx")
+import onnxruntime
 
 ROOT = Path(__file__).resolve().parents[2]
 for name in ("cvls", "mmvt", "qvim", "rcf", "swiftnet"):
@@ -61,7 +64,7 @@ def same(found, wanted, tolerance=1e-4):
 
 def follower(**changes):
     model = tiny_swiftnet.build(**changes)
-    variables = tiny_models.drawn_variables(model, None)
+    variables = tiny_models.drawn_variables(model, tiny_swiftnet.make_batch())
     config = {"system": "swiftnet", "model": {**tiny_swiftnet.SMALL, **changes}}
     about = {"config": config, "batch": {"frames": [[2, 3, 40, 44, 3], "uint8"]}}
     return Restored(model, variables, None, None, about)
@@ -107,7 +110,7 @@ def test_swiftnet(tmp_path, monkeypatch):
 def of_expressions(tiny, channels, **changes):
     model, batch = tiny.build(**changes), tiny.make_batch()
     variables = jax.tree.map(np.asarray, tiny_models.drawn_variables(model, batch))
-    tokenizer = SimpleNamespace(length=batch["tokens"].shape[1])
+    tokenizer = standin.tokenizer(batch["tokens"].shape[1])
     restored = Restored(model, variables, tokenizer, ClipConfig(height=32, width=32), {})
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, channels), np.uint8)
     return restored, images, tiny_models.prompt(batch)
@@ -161,6 +164,11 @@ def test_what_has_no_onnx_form_is_refused(tmp_path):
                             ({"dtype": "bfloat16"}, "bfloat16.*dtype=float32")):
         with pytest.raises(ValueError, match=reason):
             export.export_onnx(saved, tmp_path / "out", changes=changes)
+    for options, reason in ((["--format=tflite"], "it must be jax or onnx"),
+                            (["--format=onnx", "--half"], "--half is for one file"),
+                            (["--format=onnx", "--config.model.adaptation_steps=3"], "gradients")):
+        assert reason in refused("--workdir", saved, "--mode=export", "--output", tmp_path / "out",
+                                 *options)
     assert [p.name for p in tmp_path.iterdir()] == ["saved"], "whole or not at all"
 
 

@@ -101,3 +101,23 @@ def test_max_pool_ties_and_nan():
     x = jnp.ones((1, 4, 1)).at[0, 1].set(jnp.nan)
     out = convolution.max_pool(x, (2,), (2,)).ravel()
     assert np.isnan(out[0]) and out[1] == 1
+
+
+def test_portable_convolutions_are_depthwise_and_2d_ones(monkeypatch):
+    def convolutions(module, shape):
+        def run(x):
+            return module.init_with_output(jax.random.key(0), x)[0]
+
+        program = jax.make_jaxpr(run)(jnp.zeros(shape))
+        return [e.invars[0].aval.ndim for e in program.eqns
+                if e.primitive.name == "conv_general_dilated"]
+
+    depthwise = convolution.DepthwiseConv(3), (1, 6, 6, 4)
+    in_time = convolution.Conv3d(2, (3, 3, 3)), (1, 4, 6, 6, 4)
+    assert (convolutions(*depthwise), convolutions(*in_time)) == ([], [4])
+    with convolution.portable_convolutions():
+        assert (convolutions(*depthwise), convolutions(*in_time)) == ([4], [4])
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert (convolutions(*depthwise), convolutions(*in_time)) == ([4], [5])
+    with convolution.portable_convolutions():
+        assert (convolutions(*depthwise), convolutions(*in_time)) == ([4], [4])

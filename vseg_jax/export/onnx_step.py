@@ -10,7 +10,7 @@ import importlib.metadata
 import itertools
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from vseg_jax.export.programs import entries, entry, fields, stream_inputs
 from vseg_jax.export.simplify import simplified
 from vseg_jax.inference.restore import Restored
+from vseg_jax.layers.convolution import portable_convolutions
 from vseg_jax.training.checkpoints import path_name
 
 VERSION = 1
@@ -56,17 +57,19 @@ def write(restored: Restored, folder: Path, size: tuple[int, int] | None = None)
     inputs = stream_inputs(restored, size)
     frame, prompt = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (inputs.frame, inputs.prompt))
-    program, state, prediction = _program(restored, frame, prompt)
+    with portable_convolutions():
+        program, state, prediction = _program(restored, frame, prompt)
     names = [IMAGE, *prompt, *(STATE + name for name in state)]
     try:
-        graph = to_onnx(
+        converted = to_onnx(
             jaxpr_as_fun(program), program.in_avals, model_name="step", opset=OPSET,
             input_names=names, output_names=[*prediction, *(NEXT + name for name in state)])
     except Exception as error:   # of any type, from the operation that it does not know
         raise ValueError(f"jax2onnx {importlib.metadata.version('jax2onnx')} cannot convert this "
                          f"model: {error}") from error
+    _strip(converted.graph)
     path = folder / GRAPH
-    path.write_bytes(graph.SerializeToString())
+    path.write_bytes(converted.SerializeToString())
     _check(path)
     description = {
         "version": VERSION, "delay": restored.model.delay, "image": {"name": IMAGE, **entry(frame)},
@@ -79,8 +82,9 @@ def write(restored: Restored, folder: Path, size: tuple[int, int] | None = None)
 
 
 def _converter() -> Callable[..., Any]:
-    # It warns of plugins for packages that this library does not use.
-    logging.getLogger("jax2onnx").setLevel(logging.ERROR)
+    # They warn of plugins for packages that are not used here, and of what `_strip` removes.
+    for name in ("jax2onnx", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         from jax2onnx import to_onnx
     except ImportError as error:
@@ -93,11 +97,11 @@ def _program(
     restored: Restored, frame: Any, prompt: dict[str, Any]
 ) -> tuple[ClosedJaxpr, dict[str, Any], dict[str, Any]]:
     """Returns the step as a program of flat arrays, and the shapes of state and prediction."""
-    model, variables = restored.model, restored.variables
+    model, variables = restored.model, jax.tree.map(jnp.asarray, restored.variables)
     advance = _OF_TASK[model.task]
     state = jax.eval_shape(model.start, variables, frame, prompt)
     leaves, tree = jax.tree.flatten(state)
-    arrays, of_variables = jax.tree.flatten(jax.tree.map(jnp.asarray, variables))
+    arrays, of_variables = jax.tree.flatten(variables)
     if any(leaf.dtype == jnp.bfloat16 for leaf in leaves):
         raise ValueError("the state is bfloat16, for which numpy has no type; export with "
                          "--config.model.dtype=float32, the weights are the same")
@@ -135,6 +139,27 @@ def _find(model: Any, variables: Any, state: Any, frame: Any, prompt: Any) -> tu
 
 
 _OF_TASK: dict[str, Advance] = {"vos": _follow, "rvos": _search, "vis": _find}
+
+
+def _strip(graph: Any) -> None:
+    """Removes what ONNX Runtime warns of: wrong notes of inner shapes, and arrays without use."""
+    graphs = list(_nested(graph))
+    used = {name for one in graphs for node in one.node for name in node.input}
+    used |= {output.name for one in graphs for output in one.output}
+    for one in graphs:
+        del one.value_info[:]
+        for i in reversed(range(len(one.initializer))):
+            if one.initializer[i].name not in used:
+                del one.initializer[i]
+
+
+def _nested(graph: Any) -> Iterator[Any]:
+    """Yields an ONNX graph and those in its branches and loops."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nested(attribute.g)
 
 
 def _check(path: Path) -> None:

@@ -2,13 +2,17 @@
 
 On a CPU, 1x1 convolutions are fastest as matrix products, 3-D convolutions as 2-D ones over
 temporal taps stacked as channels, and depthwise ones as sums of shifted products; on accelerators
-the plain convolutions are. The layout of parameters does not depend on the form, and the forms
-agree up to rounding (tests/layers).
+the plain convolutions are. Programs for other runtimes have the forms that these know
+(`portable_convolutions`). The layout of parameters does not depend on the form, and the forms agree
+up to rounding (tests/layers).
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Iterator
 
 import flax.linen as nn
 import jax
@@ -23,6 +27,21 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 fan_in_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 # PyTorch's default for convolutions and linear layers, which public code mostly leaves as it is.
 torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+_PORTABLE = contextvars.ContextVar("portable", default=False)
+
+
+@contextlib.contextmanager
+def portable_convolutions() -> Iterator[None]:
+    """Inside, programs are traced with convolutions that ONNX and its converter know.
+
+    On any backend, depthwise convolutions are plain ones, and 3-D convolutions are 2-D ones.
+    """
+    token = _PORTABLE.set(True)
+    try:
+        yield
+    finally:
+        _PORTABLE.reset(token)
 
 
 class Conv1x1(nn.Module):
@@ -87,7 +106,7 @@ class Conv3d(nn.Module):
         """Returns a map whose sizes are the input's divided by the strides, rounded up."""
         kernel = self.param("kernel", he_normal, (*self.kernel_size, x.shape[-1], self.features))
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        if jax.default_backend() == "cpu":
+        if jax.default_backend() == "cpu" or _PORTABLE.get():
             return conv3d_by_taps(x, kernel, self.strides)
         return conv3d(x, kernel, self.strides)
 
@@ -157,7 +176,7 @@ class DepthwiseConv(nn.Module):
         """Returns a map whose sides are the input's divided by the stride, rounded up."""
         kernel = self.param("kernel", he_normal, (self.size, self.size, 1, x.shape[-1]))
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        if jax.default_backend() == "cpu":
+        if jax.default_backend() == "cpu" and not _PORTABLE.get():
             return depthwise_by_taps(x, kernel, self.stride)
         return depthwise(x, kernel, self.stride)
 
