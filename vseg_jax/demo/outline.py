@@ -18,6 +18,7 @@ Point = tuple[Number, Number]   # x, y in pixels
 _SIDE = 320   # the longer side of what GrabCut sees, pixels
 _ROUNDS = 4
 _SMALLEST = 4   # sides of a box at that size, pixels
+_LEAST = 0.2   # of a box, that an object fills
 _FEWEST = 10   # pixels of the object, and of the rest, that GrabCut needs
 # Around clicks, in shorter sides of the picture: what is the object, what probably is, and what is
 # looked at. The best of a few values on first frames of DAVIS.
@@ -49,7 +50,7 @@ def outline(
     ratio = np.array(size) / (width, height)
     on, beside = (np.array(points, float).reshape(-1, 2) * ratio for points in (inside, outside))
     if box is not None:
-        found = _connected(_cut(small, _of_box(size, np.array(box, float) * np.tile(ratio, 2))))
+        found = _boxed(small, np.array(box, float) * np.tile(ratio, 2))
     elif start is not None:
         added = _clicked(small, on, beside)
         before = cv2.resize(start.astype(np.uint8), size, interpolation=cv2.INTER_AREA) > 0
@@ -70,15 +71,27 @@ def _enlarged(
     return large > 0.5
 
 
-def _of_box(size: tuple[int, int], box: Float[np.ndarray, "4"]) -> UInt8[np.ndarray, "h w"]:
-    """Returns labels for GrabCut: all in the box is probably the object, the rest is not."""
+def _boxed(
+    picture: UInt8[np.ndarray, "h w 3"], box: Float[np.ndarray, "4"]
+) -> Bool[np.ndarray, "h w"]:
+    """Returns the object in a box: outside is none of it, and it should fill some of the box.
+
+    Where the first try finds almost nothing, the middle of the box is taken for sure.
+    """
+    size = picture.shape[1], picture.shape[0]
     left, top, right, bottom = np.clip(np.rint(box), 0, np.tile(size, 2)).astype(int).tolist()
-    if right - left < _SMALLEST or bottom - top < _SMALLEST:
+    width, height = right - left, bottom - top
+    if min(width, height) < _SMALLEST:
         raise ValueError("the box is too small; drag it from one corner of the object to the "
                          "opposite one")
     labels = np.full(size[::-1], _OUT, np.uint8)
     labels[top:bottom, left:right] = _MAYBE_IN
-    return labels
+    found = _connected(_cut(picture, labels))
+    if found.sum() >= _LEAST * width * height:
+        return found
+    cv2.ellipse(labels, ((left + right) // 2, (top + bottom) // 2),
+                (max(1, width // 8), max(1, height // 8)), 0, 0, 360, _IN, -1)
+    return _connected(_cut(picture, labels))
 
 
 def _clicked(
