@@ -252,6 +252,7 @@ SPLITS = {
     "few": (["--val_share", "0.3"], "clip has 2 annotated frames for train, counted from the"),
     "both": (["--val", "clip", "--val_share", "0.3"], "give one of them"),
     "categories": (["--categories", "dog"], "--categories must be ID=NAME,..., got 'dog'"),
+    "unused": (["--categories", "1=dog,7=cat"], "names object 7 cat, which no index mask shows"),
 }
 
 

@@ -32,6 +32,14 @@ def roboflow(folder):
     return folder
 
 
+def label_studio(path):
+    """An export, in which the name of each image begins with a hash of its own."""
+    def upload(content):
+        for number, image in enumerate(content["images"]):
+            image["file_name"] = f"images/1b3a8b{number:02x}-{image['file_name']}"
+    return changed(labeled.coco(path), upload)
+
+
 FORMS = {
     "labelme": lambda root: labeled.labelme(root / "labels"),
     "labelme_masks": lambda root: labeled.labelme(root / "labels", mask=True),
@@ -40,6 +48,7 @@ FORMS = {
     "coco_codes": lambda root: labeled.coco(root / "coco.json", labeled.code),
     "coco_runs": lambda root: labeled.coco(root / "coco.json", labeled.runs),
     "roboflow": lambda root: roboflow(root / "export"),
+    "label_studio": lambda root: label_studio(root / "result.json"),
     "cvat_images": lambda root: labeled.cvat_images(root / "annotations.xml"),
     "cvat_masks": lambda root: labeled.cvat_images(root / "annotations.xml", mask=True),
     "cvat_video": lambda root: labeled.cvat_video(root / "annotations.xml"),
@@ -187,6 +196,7 @@ COCO = {
     "box": (lambda a, c: a.update(segmentation=[]), r"annotation 100 \(dog\) is a shape of the t"),
     "crowd": (lambda a, c: a.update(iscrowd=1), r"annotation 100 \(dog\) is a crowd"),
     "key": (lambda a, c: a.pop("category_id"), "annotation 100: not the form of COCO annotations"),
+    "size": (lambda a, c: c["images"][1].update(height="tall"), "image 11.*height and width shou"),
     "list": (lambda a, c: c.update(images={}), "'images' should be a list of objects"),
 }
 

@@ -64,7 +64,7 @@ def new(
         (path, places) for path, places in find_files(paths) if path.resolve() not in frames])
     labeled, found = label_videos(sources, annotations)
     problems += found
-    _categorize(labeled, categories or {})
+    problems += _categorize(labeled, categories or {})
     texts, found = expressions.read(Path(table), labeled) if table else ({}, [])
     problems += found if not problems else []   # the names of objects may be missing
     if problems:
@@ -95,11 +95,15 @@ def _read(files: Sequence[tuple[Path, tuple[str, ...]]]) -> tuple[list[Annotatio
     return found, problems
 
 
-def _categorize(videos: Sequence[Labeled], categories: Mapping[int, str]) -> None:
-    """Names the objects of index masks."""
+def _categorize(videos: Sequence[Labeled], categories: Mapping[int, str]) -> list[str]:
+    """Names the objects of index masks; returns the problems of names that are of no object."""
+    unused = set(categories)
     for video in videos:
         if not video.categories:
             video.categories = {i: categories[i] for i in video.names if i in categories}
+            unused -= set(video.categories)
+    return [f"--categories names object {i} {categories[i]}, which no index mask shows"
+            for i in sorted(unused)]
 
 
 def summary(output: str | Path, parts: Sequence[Part]) -> str:

@@ -18,6 +18,7 @@ from vseg_jax.tools.own_data.videos import Source, name_of
 
 Key = tuple[str, str]  # label and track of an object
 _NUMBERED = re.compile(r"(.*[^\s_#-])[\s_#-]+[0-9]+")  # "dog_2"
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio calls frame_7.jpg "1b3a8b2e-frame_7.jpg"
 
 
 @dataclasses.dataclass
@@ -97,7 +98,8 @@ def _label(source: Source, annotations: list[Annotation], problems: list[str]) -
     """Assigns annotations to frames and shapes to objects; appends to `problems`."""
     found = Labeled(source, {})
     names = [path.stem for path in source.frames]
-    written = [a.frame for a in annotations if isinstance(a.frame, str)]
+    written = [a.frame if a.frame in names else _UPLOADED.sub(r"\1", a.frame)
+               for a in annotations if isinstance(a.frame, str)]
     numbers = iter(frame_numbers(written, names))
     for annotation in annotations:
         number = annotation.frame if isinstance(annotation.frame, int) else next(numbers)

@@ -39,15 +39,18 @@ def read(path: Path, places: tuple[str, ...]) -> list[Annotation]:
                      "'images' and 'annotations'); export the masks in one of these forms")
 
 
+def _size(entry: Mapping[str, Any], height: str, width: str, where: str) -> tuple[int, int]:
+    try:
+        return int(entry[height]), int(entry[width])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {height} and {width} should be numbers: {error!r}") from error
+
+
 # --- LabelMe ----------------------------------------------------------------------------------
 
 
 def _labelme(path: Path, content: dict[str, Any], places: tuple[str, ...]) -> Annotation:
-    try:
-        size = (int(content["imageHeight"]), int(content["imageWidth"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: imageHeight and imageWidth should be numbers: "
-                         f"{error!r}") from error
+    size = _size(content, "imageHeight", "imageWidth", str(path))
     shapes = tuple(_labelme_shape(entry, size, where)
                    for where, entry in entries(content, "shapes", str(path)))
     return Annotation(named(path.name)[0], places, size, str(path), shapes)
@@ -110,9 +113,8 @@ def _coco(path: Path, content: dict[str, Any], places: tuple[str, ...]) -> list[
             name, folders = named(str((entry.get("extra") or {}).get("name")
                                       or entry["file_name"]))
             where = f"{where} ({entry['file_name']})"
-            found.append(Annotation(name, (*places, *folders),
-                                    (int(entry["height"]), int(entry["width"])), where,
-                                    tuple(shapes[number])))
+            size = _size(entry, "height", "width", where)
+            found.append(Annotation(name, (*places, *folders), size, where, tuple(shapes[number])))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{where}: not the form of COCO annotations: {error!r}") from error
     return found
