@@ -95,7 +95,7 @@ def test_the_table_is_that_of_predict(done, segmenter, file, tmp_path):
     del wanted["mask"], wanted["settings"]
     assert {key: table[key] for key in wanted if key != "frames"} == {
         key: value for key, value in wanted.items() if key != "frames"}
-    assert table["names"] == {"1": "red", "2": "the blue/one"} and table["first_frame"] == 0
+    assert table["names"] == {"1": "red", "2": "the blue/one"}
     for row, other in zip(table["frames"], wanted["frames"], strict=True):
         assert [row[key] for key in ("frame", "time", "mask")] == [
             other[key] for key in ("frame", "time", "mask")]
@@ -130,6 +130,25 @@ def test_prompts_go_to_predict_for_the_whole_video_at_its_size(segmenter, file, 
     last = np.asarray(Image.open(tmp_path / "out" / table["frames"][7]["mask"]))
     assert overlap(last == 1, TRUTH[7] == 1) > 0.7
     work.close()
+
+
+def test_frames_of_a_part_have_their_numbers_in_the_video(segmenter, file):
+    work = Work(segmenter, read_clip(file, Limits(frames=3), begin=0.25))
+    work.add("red")
+    work.paint(0, 1, [(26, 12)], radius=4)
+    table = json.loads(saved(work, "table").read_text())
+    assert [(row["frame"], row["time"], row["mask"]) for row in table["frames"]] == [
+        (t, t / 10, f"masks/{t:05d}.png") for t in (2, 3, 4)]
+    assert list(images(saved(work, "masks"))) == [f"masks/{t:05d}.png" for t in (2, 3, 4)]
+    assert list(images(saved(work, "cut-outs"))) == ["1 red/00002.png"]
+    work.close()
+
+
+def test_files_do_not_replace_a_video_of_the_same_name(done, file):
+    done.clip.path = done.folder / "overlay.mp4"   # as an upload of the page
+    done.clip.path.write_bytes(file.read_bytes())
+    assert saved(done, "overlay video") != done.clip.path
+    assert done.clip.path.read_bytes() == file.read_bytes()
 
 
 def test_a_video_without_an_object_has_files_too(segmenter, clip_of_file):

@@ -187,6 +187,10 @@ def test_newer_prompts_of_a_frame_lie_over_older_ones(mine):
     assert mine.index(0)[20, 24] == second and mine.index(0)[20, 14] == first
     mine.paint(0, first, [(24, 20)], radius=2)
     assert mine.index(0)[20, 24] == first and mine.index(0)[20, 30] == second
+    assert mine.undo() == 0
+    assert mine.index(0)[20, 24] == second and mine.index(0)[20, 14] == first
+    mine.remove(first)
+    assert mine.undo() == 0 and not mine.index(0).any()
 
 
 def test_segmentations_have_the_scores_of_the_model_and_1_for_prompts(done):

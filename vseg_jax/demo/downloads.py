@@ -28,7 +28,7 @@ Progress = Callable[[float], None]   # gets the share that is done, in [0, 1]
 
 def save_overlay(work: Work, progress: Progress) -> Path:
     """Writes the clip with the masks drawn in, with its times and its sound; returns the file."""
-    clip, path = work.clip, work.folder / "overlay.mp4"
+    clip, path = work.clip, _file(work, "overlay.mp4")
     video = open_video(clip.path)
     first = clip.times[0]
     sound = sound_of_video(video) if isinstance(video, Video) else None
@@ -42,10 +42,10 @@ def save_overlay(work: Work, progress: Progress) -> Path:
 
 def save_masks(work: Work, progress: Progress) -> Path:
     """Writes an archive of index PNGs with DAVIS' palette; returns the file."""
-    path = work.folder / "masks.zip"
+    path = _file(work, "masks.zip")
     with _archive(path) as archive:
         for found in _segmentations(work, progress):
-            archive.writestr(f"masks/{found.frame:05d}.png", _png(found.index))
+            archive.writestr(f"masks/{_number(work, found):05d}.png", _png(found.index))
     return path
 
 
@@ -53,20 +53,18 @@ def save_table(work: Work, progress: Progress) -> Path:
     """Writes the table of frames and objects as JSON; returns the file.
 
     It is that of `vseg predict` without "settings". Scores are those of the model, 1 where the user
-    gave the mask. "names" has the names of the objects by id, "first_frame" the number of the first
-    frame in the file.
+    gave the mask. "names" has the names of the objects by id.
     """
-    clip, path = work.clip, work.folder / "table.json"
-    rows = [{"frame": found.frame, "time": round(clip.times[found.frame], 6),
-             "mask": f"masks/{found.frame:05d}.png", "objects": _objects(found)}
+    clip, path = work.clip, _file(work, "table.json")
+    rows = [{"frame": _number(work, found), "time": round(clip.times[found.frame], 6),
+             "mask": f"masks/{_number(work, found):05d}.png", "objects": _objects(found)}
             for found in _segmentations(work, progress)]
     height, width = clip.size
     table: dict[str, Any] = {"video": clip.path.name}
     if work.query:
         table["query"] = work.query
-    table |= {"first_frame": clip.first, "fps": round(clip.fps, 6), "height": height,
-              "width": width, "names": {str(i): name for i, name in work.names.items()},
-              "frames": rows}
+    table |= {"fps": round(clip.fps, 6), "height": height, "width": width,
+              "names": {str(i): name for i, name in work.names.items()}, "frames": rows}
     write_text(path, json.dumps(table, indent=1) + "\n")
     return path
 
@@ -77,14 +75,14 @@ def save_cutouts(work: Work, progress: Progress) -> Path:
     An object's PNGs have the size of the frames, and show nothing but the object. There is none for
     a frame without it.
     """
-    path = work.folder / "cutouts.zip"
+    path = _file(work, "cutouts.zip")
     with _archive(path) as archive:
         for found in _segmentations(work, progress):
             for number, mask in zip(found.ids, found.masks, strict=True):
                 if mask.any():
                     alpha = np.uint8(255) * mask
                     rgba = np.dstack([found.image[..., ::-1] * mask[..., None], alpha])
-                    name = f"{_file_name(number, work.names)}/{found.frame:05d}.png"
+                    name = f"{_file_name(number, work.names)}/{_number(work, found):05d}.png"
                     archive.writestr(name, cv2.imencode(".png", rgba)[1].tobytes())
     return path
 
@@ -95,7 +93,7 @@ def save_prompts(work: Work, progress: Progress) -> Path:
     It has a folder of index PNGs for each object, with the size and the numbers of the frames in
     the video: what `vseg predict --mask` takes for the whole of it.
     """
-    path, clip = work.folder / "prompts.zip", work.clip
+    path, clip = _file(work, "prompts.zip"), work.clip
     size = clip.original[1], clip.original[0]
     numbers = [i for i in work.names if work.prompts.frames(i)]
     with _archive(path) as archive:
@@ -106,6 +104,16 @@ def save_prompts(work: Work, progress: Progress) -> Path:
                 archive.writestr(f"prompts/{number}/{clip.first + frame:05d}.png", _png(index))
             progress(done / len(numbers))
     return path
+
+
+def _file(work: Work, name: str) -> Path:
+    """Returns where to write a file; apart from the video, which may have the same name."""
+    return work.folder / "files" / name
+
+
+def _number(work: Work, found: Segmentation) -> int:
+    """Returns the number of a frame in the video."""
+    return work.clip.first + found.frame
 
 
 @contextlib.contextmanager

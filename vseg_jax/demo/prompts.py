@@ -36,7 +36,7 @@ class Prompts:
         """Takes the size (height, width) of the frames."""
         self._size = size
         self._of_frame: dict[int, dict[int, Prompt]] = {}   # newer prompts are later
-        self._changes: list[tuple[int, int, Prompt | None]] = []
+        self._changes: list[tuple[int, int, dict[int, Prompt]]] = []   # frame, object, frame before
 
     def get(self, frame: int, number: int) -> Prompt | None:
         """Returns the prompt for an object in a frame, None if there is none."""
@@ -53,8 +53,9 @@ class Prompts:
 
     def set(self, frame: int, number: int, prompt: Prompt) -> None:
         """Sets the prompt for an object in a frame; it lies over the others of the frame."""
-        self._changes.append((frame, number, self.get(frame, number)))
-        self._put(frame, number, prompt)
+        before = self._of_frame.get(frame, {})
+        self._changes.append((frame, number, before))
+        self._put(frame, {**_without(before, number), number: prompt})
 
     def undo(self) -> int:
         """Takes back the last change and returns its frame.
@@ -64,15 +65,16 @@ class Prompts:
         """
         if not self._changes:
             raise ValueError("there is nothing to undo")
-        frame, number, before = self._changes.pop()
-        self._put(frame, number, before)
+        frame, _, before = self._changes.pop()
+        self._put(frame, before)
         return frame
 
     def remove(self, number: int) -> None:
         """Deletes all prompts for an object; this cannot be undone."""
         for frame in self.frames(number):
-            self._put(frame, number, None)
-        self._changes = [change for change in self._changes if change[1] != number]
+            self._put(frame, _without(self._of_frame[frame], number))
+        self._changes = [(frame, other, _without(before, number))
+                         for frame, other, before in self._changes if other != number]
 
     def drawn_over(self, index: UInt8[np.ndarray, "H W"], frame: int) -> UInt8[np.ndarray, "H W"]:
         """Returns an index mask in which objects with a prompt in the frame have its pixels."""
@@ -94,10 +96,11 @@ class Prompts:
                    if (said := [i for i in self.objects(frame) if i in seen])}
         return {frame: masks[frame] for frame in objects}, objects
 
-    def _put(self, frame: int, number: int, prompt: Prompt | None) -> None:
-        prompts = self._of_frame.setdefault(frame, {})
-        prompts.pop(number, None)
-        if prompt is not None:
-            prompts[number] = prompt
-        if not prompts:
-            del self._of_frame[frame]
+    def _put(self, frame: int, prompts: dict[int, Prompt]) -> None:
+        self._of_frame.pop(frame, None)
+        if prompts:
+            self._of_frame[frame] = prompts
+
+
+def _without(prompts: dict[int, Prompt], number: int) -> dict[int, Prompt]:
+    return {i: prompt for i, prompt in prompts.items() if i != number}
