@@ -13,6 +13,9 @@ import numpy as np
 from absl import flags
 
 
+ENDLESS = 2**48  # samples; grain's own endless repetition overflows with batches of one sample
+
+
 @runtime_checkable
 class Samples(Protocol):
     """The interface of a set of samples; must be picklable."""
@@ -56,7 +59,8 @@ def train_batches(
         raise ValueError("a mixture needs sets of samples with weights above 0, got the weights "
                          f"{[weight for _, weight in mixture]}")
     parts = [
-        grain.MapDataset.range(len(part)).seed(seed + k).shuffle().repeat().map(_Of(k))
+        grain.MapDataset.range(len(part)).seed(seed + k).shuffle()
+        .repeat(ENDLESS // max(1, len(part))).map(_Of(k))
         for k, (part, _) in enumerate(mixture)
     ]
     draw = _Draw([part for part, _ in mixture], batch_size)

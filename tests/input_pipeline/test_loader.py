@@ -67,6 +67,11 @@ def test_seeds_change_the_batches(samples):
     assert (one["sample"] != other["sample"]).any()
 
 
+def test_batches_of_one_sample(samples):
+    for mixture in (samples, [(samples, 0.7), (samples, 0.3)]):
+        assert [len(batch["valid"]) for batch in take(train_batches(mixture, 1), 3)] == [1, 1, 1]
+
+
 def test_processes_share_each_global_batch(samples):
     whole = take(train_batches(samples, 4, seed=5), 6)
     shares = [
