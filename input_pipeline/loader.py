@@ -12,7 +12,6 @@ import grain
 import numpy as np
 from absl import flags
 
-
 ENDLESS = 2**48  # samples; grain's own endless repetition overflows with batches of one sample
 
 
