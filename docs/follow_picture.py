@@ -19,7 +19,7 @@ from vseg_jax.media import overlay
 
 SEQUENCES = ("car-roundabout", "horsejump-high", "parkour", "breakdance", "scooter-black",
              "bmx-trees")
-COLUMNS, SIZE = 3, (240, 135)   # of the grid; width and height of a frame, pixels
+COLUMNS, SIZE = 3, (280, 158)   # of the grid; width and height of a frame, pixels
 FRAMES, STEP, SECONDS = 66, 2, 0.1
 FILE = Path(__file__).with_name("follow.webp")
 
@@ -44,7 +44,7 @@ def main(davis: str, model: str = "swiftnet-lite0") -> None:
         rows = [np.hstack(frames[i:i + COLUMNS]) for i in range(0, len(frames), COLUMNS)]
         grids.append(Image.fromarray(np.vstack(rows)))
     grids[0].save(FILE, save_all=True, append_images=grids[1:], duration=round(1000 * SECONDS),
-                  loop=0, quality=50, method=6)
+                  loop=0, quality=55, method=6)
 
 
 if __name__ == "__main__":
