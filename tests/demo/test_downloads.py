@@ -119,6 +119,7 @@ def test_prompts_go_to_predict_for_the_whole_video_at_its_size(segmenter, file, 
     work = Work(segmenter, read_clip(file, Limits(frames=3, side=32), begin=0.25))
     work.add()
     work.paint(1, 1, [(11, 6), (15, 6)], radius=2)   # frame 3 of the file, at half its size
+    work.absent(0, work.add("nowhere"))   # which says nothing: predict would refuse it
     with zipfile.ZipFile(saved(work, "prompts")) as archive:
         assert archive.namelist() == ["prompts/1/00003.png"]
         archive.extractall(tmp_path)

@@ -95,14 +95,14 @@ def save_prompts(work: Work, progress: Progress) -> Path:
     """
     path, clip = _file(work, "prompts.zip"), work.clip
     size = clip.original[1], clip.original[0]
-    numbers = [i for i in work.names if work.prompts.frames(i)]
+    masks, objects = work.prompts.for_model()
     with _archive(path) as archive:
-        for done, number in enumerate(numbers, 1):
-            for frame in work.prompts.frames(number):
-                mask = (work.prompts.drawn_over(np.zeros(clip.size, np.uint8), frame) == number)
-                index = cv2.resize(mask * np.uint8(number), size, interpolation=cv2.INTER_NEAREST)
+        for done, (frame, numbers) in enumerate(objects.items(), 1):
+            for number in numbers:
+                index = cv2.resize((masks[frame] == number) * np.uint8(number), size,
+                                   interpolation=cv2.INTER_NEAREST)
                 archive.writestr(f"prompts/{number}/{clip.first + frame:05d}.png", _png(index))
-            progress(done / len(numbers))
+            progress(done / len(objects))
     return path
 
 
