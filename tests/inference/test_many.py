@@ -62,6 +62,9 @@ def test_files_folders_and_patterns(tmp_path, monkeypatch):
     assert found("a") == (["a/2.mp4", "a/10.MOV", "a/frames"], True)
     assert found("a/*.m*") == (["a/2.mp4"], True), "a pattern always stands for several"
     assert found("a/**/*.m[pk]?") == (["a/2.mp4", "a/b/3.mkv"], True)
+    touch(tmp_path, "a/out/2/overlay.mp4")
+    videos, _ = find_videos(["a/**/*.mp4"], "a/out")
+    assert [path.as_posix() for path in videos] == ["a/2.mp4"], "not what was written before"
     assert found("x[1].mp4") == (["x[1].mp4"], False), "a file that exists is no pattern"
     assert found("gone.mp4", "a/2.mp4", "a/2.mp4") == (["gone.mp4", "a/2.mp4"], True)
     assert found("a/empty") == (["a/empty"], False), "its error names it"

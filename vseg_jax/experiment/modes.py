@@ -190,7 +190,7 @@ def predict(model: str | Path, videos: Sequence[str], output: str | Path, *,
     if summary["done"]:
         print(f"wrote {output}")
     elif not summary["failed"]:
-        print(f"{output} was written before, by the same command")
+        print(f"{output} is complete; no frame was segmented again")
     return summary["failed"]
 
 

@@ -24,12 +24,15 @@ from vseg_jax.media.video import ENDINGS
 SUMMARY = "summary.json"
 
 
-def find_videos(given: Sequence[str | os.PathLike]) -> tuple[list[Path], bool]:
+def find_videos(
+    given: Sequence[str | os.PathLike], output: str | os.PathLike | None = None
+) -> tuple[list[Path], bool]:
     """Returns the videos that a user names, and whether there may be several.
 
     Args:
       given: files, folders of images, folders of such files and folders, and patterns such as
         "clips/**/*.mp4". Hidden files are ignored, and files of a folder that are no videos.
+      output: folder of the predictions; a pattern does not find what was written there.
 
     Returns:
       The videos, each once, in the order of `given` and there in that of the numbers in their
@@ -47,7 +50,8 @@ def find_videos(given: Sequence[str | os.PathLike]) -> tuple[list[Path], bool]:
             several |= inside != [path]
             found += inside
         elif not path.exists() and glob.has_magic(text):
-            fitting = [Path(p) for p in glob.glob(text, recursive=True)]
+            fitting = [Path(p) for p in glob.glob(text, recursive=True)
+                       if output is None or not _lies_in(p, output)]
             if not fitting:
                 raise ValueError(f"no file fits {text}; it is neither a video nor a folder")
             several = True
@@ -58,6 +62,10 @@ def find_videos(given: Sequence[str | os.PathLike]) -> tuple[list[Path], bool]:
     if several and any(map(is_camera, found)):
         raise ValueError("a camera is segmented until it is stopped; name no other video with it")
     return found, several
+
+
+def _lies_in(path: str, folder: str | os.PathLike) -> bool:
+    return Path(os.path.abspath(folder)) in Path(os.path.abspath(path)).parents
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -145,7 +153,7 @@ def predict_videos(
     if unknown := [name for name in into if name not in formats.FORMATS]:
         raise ValueError(f"there is no format '{unknown[0]}'"
                          f"{nearest(unknown[0], formats.FORMATS)}")
-    found, several = find_videos(videos)
+    found, several = find_videos(videos, output)
     segmenter.check_prompt(settings.get("query"), mask)
     if "alpha-video" in into and is_camera(found[0]):
         raise ValueError("alpha-video reads the video again, which a camera cannot; leave it out")

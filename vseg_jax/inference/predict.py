@@ -143,9 +143,10 @@ def _prompts(
                           "only repeats; leave those out that it should find", stacklevel=3)
         for number in masks:
             if part.index(number) is None:
-                raise ValueError(f"{mask} has a mask of frame {number}, which is not read: these "
-                                 f"are every {part.every} from {part.start} to "
-                                 f"{part.end or 'the end'}")
+                raise ValueError(f"{mask} has a mask of frame {number}, which is not read: the "
+                                 f"frames are {part.start}, {part.start + part.every}, ... "
+                                 f"{f'below {part.end}' if part.end else 'to the end'}; leave "
+                                 "the mask out, or read its frame")
         masks = {part.index(number): image for number, image in masks.items()}  # type: ignore[misc]
         objects = {part.index(number): ids for number, ids in objects.items()}  # type: ignore[misc]
     if part.size is not None:
