@@ -99,7 +99,8 @@ class NearestSession:
         masks = [np.where(mask == VOID, np.uint8(0), mask) for mask in masks]
         self.first = [Labeled(mask) for mask in masks]
         self._ids = [np.unique(mask) for mask in masks]
-        self._labels = [_shares(mask, ids, self._first.shape[:2])
+        height, width, _ = self._first.shape
+        self._labels = [_shares(mask, ids, (height, width))
                         for mask, ids in zip(masks, self._ids, strict=True)]
 
     def step(

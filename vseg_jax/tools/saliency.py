@@ -62,7 +62,8 @@ def evaluate(
     samples = ReferringSamples(dataset, size, WordTokenizer([], 1), train=False, styles=styles,
                                frames=frames)
     records = {entry.video_id: number for number, entry in enumerate(dataset.index)}
-    metric, extras, videos = A2DMetric(protocol), [], {}
+    metric, extras = A2DMetric(protocol), []
+    videos: dict[str, list[float]] = {}
     found: dict[tuple[str, int], np.ndarray] = {}
     for i in tqdm(range(len(samples)), desc=f"saliency {dataset.name}", disable=not progress):
         truth = samples.truth(i)

@@ -61,7 +61,7 @@ def find_files(paths: Sequence[Path]) -> list[tuple[Path, tuple[str, ...]]]:
     Raises:
       ValueError: there is no such file or folder, or a folder holds no annotation file.
     """
-    found = []
+    found: list[tuple[Path, tuple[str, ...]]] = []
     for path in paths:
         if path.is_file():
             if path.suffix.lower() not in MASKS:

@@ -62,6 +62,7 @@ def _labelme_shape(entry: Mapping[str, Any], size: tuple[int, int], where: str) 
         raise ValueError(f"{where} has no label")
     where = f"{where} ({label})"
     kind = entry.get("shape_type") or "polygon"
+    part: Any
     if kind == "mask":
         part = _labelme_mask(entry, size, where)
     elif kind == "polygon":
