@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 
 from vseg_jax.atomic import atomic_file, write_text
 from vseg_jax.demo.work import Work
+from vseg_jax.inference.predict import object_rows
 from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.media import overlay
 from vseg_jax.media.audio import sound_of_video
@@ -57,7 +58,7 @@ def save_table(work: Work, progress: Progress) -> Path:
     """
     clip, path = work.clip, _file(work, "table.json")
     rows = [{"frame": _number(work, found), "time": round(clip.times[found.frame], 6),
-             "mask": f"masks/{_number(work, found):05d}.png", "objects": _objects(found)}
+             "mask": f"masks/{_number(work, found):05d}.png", "objects": object_rows(found)}
             for found in _segmentations(work, progress)]
     height, width = clip.size
     table: dict[str, Any] = {"video": clip.path.name}
@@ -142,16 +143,6 @@ def _after(sound: Iterator[np.ndarray], seconds: float) -> Iterator[np.ndarray]:
     for samples in sound:
         yield samples[:, skipped:]
         skipped = max(0, skipped - samples.shape[1])
-
-
-def _objects(found: Segmentation) -> list[dict[str, Any]]:
-    """Returns the rows of the table for the objects of a frame."""
-    rows = []
-    for number, mask, score in zip(found.ids, found.masks, found.scores, strict=True):
-        x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-        rows.append({"id": number, "score": round(float(score), 6), "area": int(mask.sum()),
-                     "box": [x, y, x + width, y + height] if width else None})
-    return rows
 
 
 def _file_name(number: int, names: Mapping[int, str]) -> str:

@@ -283,7 +283,7 @@ class _Frames:
                 ids=np.array(segmentation.ids, np.int32))
         self.work.rows.append({
             "frame": self.part.number(number), "time": round(self.source.times[number], 6),
-            "mask": mask, "objects": _objects(segmentation)})
+            "mask": mask, "objects": object_rows(segmentation)})
 
     def draw_again(self) -> None:
         """Draws the frames of an earlier call, which are in its files."""
@@ -326,7 +326,8 @@ def _label(category: str, number: int) -> str:
     return f"{category.replace('_', ' ')} {number}"
 
 
-def _objects(segmentation: Segmentation) -> list[dict[str, Any]]:
+def object_rows(segmentation: Segmentation) -> list[dict[str, Any]]:
+    """Returns what the table says of the objects of a frame."""
     rows: list[dict[str, Any]] = [
         {"id": number, "score": round(float(score), 6), "area": int(mask.sum()), "box": _box(mask)}
         for number, mask, score in zip(
