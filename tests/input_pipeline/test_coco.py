@@ -89,7 +89,7 @@ def test_outlines_are_filled_nearly_as_in_coco(source):
         outline = [points.ravel().tolist()]
         theirs = coco.merge(coco.frPyObjects(outline, 100, 120))
         theirs = decode_rle({"size": [100, 120], "counts": theirs["counts"]}, "a test")
-        ours = builder._mask(outline, (100, 120), "a test")
+        ours = builder.mask_of(outline, (100, 120), "a test")
         x, y = points.T
         area = abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2
         assert abs(ours.sum() - area) < 0.03 * area
