@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+LARGEST = 254  # id of an object
 VOID = 255  # pixels of which nothing is known: never trained on, never scored as an object
 
 

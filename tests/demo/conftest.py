@@ -1,6 +1,7 @@
 """The video of two squares as a file and as a clip."""
 
 import pytest
+import standin_vos
 from two_squares import clip_of, squares
 
 from vseg_jax.demo.clip import read_clip
@@ -15,6 +16,11 @@ def file(tmp_path_factory):
         for frame in squares()[0]:
             writer.add(frame)
     return path
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    return standin_vos.segmenter()
 
 
 @pytest.fixture

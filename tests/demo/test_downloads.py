@@ -6,7 +6,6 @@ import zipfile
 
 import numpy as np
 import pytest
-import standin_vos
 from PIL import Image
 from two_squares import COLORS, SIZE, draw, overlap, squares
 
@@ -20,11 +19,6 @@ from vseg_jax.media.video import SOUND_RATE, Video, VideoWriter
 
 pytest.importorskip("av")
 _, TRUTH = squares()
-
-
-@pytest.fixture(scope="module")
-def segmenter():
-    return standin_vos.segmenter()
 
 
 @pytest.fixture

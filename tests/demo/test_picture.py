@@ -3,18 +3,11 @@
 import base64
 
 import numpy as np
-import pytest
-import standin_vos
 from two_squares import clip_of, draw, squares
 
 from vseg_jax.demo.picture import as_url, picture
 from vseg_jax.demo.work import Work
 from vseg_jax.input_pipeline.codecs import decode_image
-
-
-@pytest.fixture(scope="module")
-def segmenter():
-    return standin_vos.segmenter()
 
 
 def test_masks_and_clicks_are_drawn(segmenter, clip):

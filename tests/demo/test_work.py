@@ -4,18 +4,12 @@ import numpy as np
 import pytest
 import standin
 import standin_vis
-import standin_vos
 from two_squares import SIDE, clip_of, draw, overlap, squares
 
 from vseg_jax.demo import work
 from vseg_jax.demo.work import Work
 
 _, TRUTH = squares()
-
-
-@pytest.fixture(scope="module")
-def segmenter():
-    return standin_vos.segmenter()
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_the_sound_of_a_part(video):
     loud = [bool(np.abs(next(audio)).max() > 0.1) for _ in part]
     assert loud == [False, False, True, False, False, False]
     part = open_source(video, part=Part(4))
-    sound = sound_of_video(part, from_first=True)
+    sound = sound_of_video(part, begin=None)
     frames = iter(part)
     next(frames)
     tone = np.flatnonzero(np.abs(np.concatenate(list(sound), axis=1)[0]) > 0.1) / SOUND_RATE

@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from vseg_jax.demo.limits import Limits
 from vseg_jax.input_pipeline.codecs import decode_image, encode_image
 from vseg_jax.media.audio import audio_of_video
+from vseg_jax.media.excerpt import scaled
 from vseg_jax.media.images import open_video
 from vseg_jax.media.video import Video, size_text
 
@@ -127,8 +127,7 @@ def _fitted(frame: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "
     scale = side / max(height, width)
     if scale >= 1:
         return frame
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    return scaled(frame, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 
 def frames_from(clip: Clip, begin: int) -> Iterator[UInt8[np.ndarray, "H W 3"]]:

@@ -22,7 +22,7 @@ from vseg_jax.inference.segmentation import Segmentation
 from vseg_jax.media import overlay
 from vseg_jax.media.audio import sound_of_video
 from vseg_jax.media.images import open_video
-from vseg_jax.media.video import SOUND_RATE, Video, VideoWriter
+from vseg_jax.media.video import Video, VideoWriter
 
 Progress = Callable[[float], None]   # gets the share that is done, in [0, 1]
 
@@ -32,8 +32,8 @@ def save_overlay(work: Work, progress: Progress) -> Path:
     clip, path = work.clip, _file(work, "overlay.mp4")
     video = open_video(clip.path)
     first = clip.times[0]
-    sound = sound_of_video(video) if isinstance(video, Video) else None
-    with VideoWriter(path, clip.fps, sound and _after(sound, first)) as writer:
+    sound = sound_of_video(video, first) if isinstance(video, Video) else None
+    with VideoWriter(path, clip.fps, sound) as writer:
         for found in _segmentations(work, progress):
             start, end = clip.times[found.frame:found.frame + 2]
             writer.add(overlay.draw(found.image, found.index, work.query, work.names),
@@ -135,14 +135,6 @@ def _segmentations(work: Work, progress: Progress) -> Iterator[Segmentation]:
     for number in range(len(work.clip)):
         yield work.segmentation(number)
         progress((number + 1) / len(work.clip))
-
-
-def _after(sound: Iterator[np.ndarray], seconds: float) -> Iterator[np.ndarray]:
-    """Yields the sound after its first `seconds`."""
-    skipped = round(seconds * SOUND_RATE)
-    for samples in sound:
-        yield samples[:, skipped:]
-        skipped = max(0, skipped - samples.shape[1])
 
 
 def _file_name(number: int, names: Mapping[int, str]) -> str:

@@ -15,13 +15,13 @@ from jaxtyping import UInt8
 from vseg_jax.demo.clip import Clip, frames_from
 from vseg_jax.demo.outline import Number, Point, outline
 from vseg_jax.demo.prompts import Mask, Prompt, Prompts
+from vseg_jax.index_masks import LARGEST
 from vseg_jax.inference import Segmentation, Segmenter, Session
 from vseg_jax.inference.prompts import streams_of
 from vseg_jax.inference.segmentation import EXCLUSIVE
 from vseg_jax.input_pipeline.codecs import decode_mask, encode_mask
 
 EVERY = 16   # frames between two saved sessions
-_LARGEST = 254   # id of an object
 _NAME = 40   # characters
 
 
@@ -90,10 +90,10 @@ class Work:
         """
         if self.kind != "mask":
             raise ValueError("this model finds its objects by itself; none can be added")
-        most = min(self._segmenter.model.config.objects, _LARGEST)
+        most = min(self._segmenter.model.config.objects, LARGEST)
         if len(self.names) >= most:
             raise ValueError(f"the model follows up to {most} objects; remove one first")
-        number = next(i for i in range(1, _LARGEST + 1) if i not in self.names)
+        number = next(i for i in range(1, LARGEST + 1) if i not in self.names)
         self.names[number] = _checked_name(name or f"object {number}")
         return number
 

@@ -202,7 +202,7 @@ def _writer(
         return contextlib.nullcontext()
     sound = None
     if isinstance(source, Excerpt) and isinstance(source.whole, Video):
-        sound = sound_of_video(source, from_first=True)
+        sound = sound_of_video(source, begin=None)
     elif isinstance(source, Video):
         sound = sound_of_video(source)
     return VideoWriter(folder / "overlay.mp4", source.fps, sound)

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from vseg_jax.binarize import foreground
+from vseg_jax.index_masks import LARGEST
 
 EXCLUSIVE = "exclusive"
 INSTANCES = "youtube_vis"
-_LARGEST = 254  # value of an index mask that can name an object; 255 is void
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Segmentation:
         An id above 254 counts on from 1, up to a value that is free in this frame. If none is, its
         value is 0, and the object is not in `index`.
         """
-        values = {i: i for i in self.ids if i <= _LARGEST}
+        values = {i: i for i in self.ids if i <= LARGEST}
         for i in self.ids:
-            if i > _LARGEST:
-                free = ((i + k - 1) % _LARGEST + 1 for k in range(_LARGEST))
+            if i > LARGEST:
+                free = ((i + k - 1) % LARGEST + 1 for k in range(LARGEST))
                 values[i] = next((v for v in free if v not in values.values()), 0)
         return tuple(values[i] for i in self.ids)
 

@@ -126,14 +126,14 @@ def audio_of_video(video: Video | Excerpt) -> Iterator[Float[np.ndarray, " n"]] 
 
 
 def sound_of_video(
-    video: Video | Excerpt, from_first: bool = False
+    video: Video | Excerpt, begin: float | None = 0.0
 ) -> Iterator[Float[np.ndarray, "2 n"]] | None:
     """Returns the sound of a video file in stereo at `SOUND_RATE`, for `VideoWriter`.
 
     Args:
       video: the file, or a part of it.
-      from_first: whether the sound begins with the first frame that is read, and not with the file.
-        Take none of it before that frame has been read.
+      begin: where the sound begins, in seconds from the beginning of the file; None for the first
+        frame that is read. Take none of it before that frame has been read.
 
     Returns None if the file has no audio track that can be decoded.
     """
@@ -141,7 +141,7 @@ def sound_of_video(
         return "" if stream.codec_context else "has audio of a kind that cannot be decoded"
 
     def samples() -> Iterator[np.ndarray]:
-        first = video.times[0] if from_first else 0.0
+        first = video.times[0] if begin is None else begin
         yield from _decoded(video, first, SOUND_RATE, "stereo", "the overlay has")
 
     return None if _fault(video, unknown) else samples()
