@@ -4,13 +4,16 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import toy_model as toy
 import worker
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, PartitionSpec
 
 from vseg_jax.training import TrainConfig, sharding, train
 from vseg_jax.training.checkpoints import load
@@ -53,9 +56,9 @@ def test_eight_devices_equal_one_and_a_checkpoint_moves_between_meshes(one_devic
 
     # "moved" is half on 8x1 and half on 4x2.
     process = worker.start_all(8, case("8x1"), case("4x2", **SPLIT), case("half", "moved", steps=3),
-                               case("moved", **SPLIT))
+                               case("moved", **SPLIT), case("fsdp", sharding="fsdp"))
     assert worker.finish(process) == {"step": 6, "finished": True, "devices": 8}
-    for name in ("8x1", "4x2", "moved"):
+    for name in ("8x1", "4x2", "moved", "fsdp"):
         check(one_device, tmp_path / f"{name}.npz", tmp_path / f"{name}-run")
     # A checkpoint saved by eight devices can be read on one.
     variables, _ = load(tmp_path / "4x2-run")
@@ -90,11 +93,58 @@ def test_two_processes_equal_one_and_stop_together_when_either_gets_sigterm(one_
     assert saved == [str(ends[0]["step"])]  # one checkpoint for all
     data = workdir / "checkpoints" / saved[0] / "data"
     assert len([p for p in data.iterdir() if p.name.startswith("process_")]) == 2
-    # ... and resumes to the end.
+    # ... and resumes to the end, with another layout of which no process holds the whole.
+    config = {**config, "sharding": "fsdp", "model_parallel": 1}
     ends = [worker.finish(process) for process in two_processes(workdir, config)]
     assert ends == [{"step": 6, "finished": True, "devices": 4}] * 2
     check(one_device, f"{workdir}-0.npz", workdir)
     assert json.loads((workdir / "run.json").read_text())["processes"] == 2
+
+
+def test_the_layout_of_fsdp():
+    config = TrainConfig(steps=1, sharding="fsdp")
+    mesh = AbstractMesh((4, 2), sharding.AXES)
+    shapes = {"kernel": (3, 4, 8), "equal": (8, 8), "odd": (3, 5), "bias": (8,), "step": ()}
+    state = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    layout = sharding.state_shardings(state, config, mesh)
+    assert {name: tuple(where.spec) for name, where in layout.items()} == {
+        "kernel": (None, None, "data"), "equal": ("data",), "odd": (), "bias": (), "step": ()}
+    assert sharding.bytes_per_device(state, layout) == 4 * (96 / 4 + 64 / 4 + 15 + 8 + 1)
+
+
+COLLECTIVES = """
+import json, re, sys
+import toy_model as toy
+from vseg_jax.training import TrainConfig
+from vseg_jax.training.setup import Setup
+
+found = {}
+for name, options in json.loads(sys.argv[1]).items():
+    config = TrainConfig(steps=1, batch_size=8, optimizer="sgd", learning_rate=0.1, **options)
+    setup = Setup.build(toy.Toy(dropout=0.0), next(toy.batches()), config)
+    text = setup.jit_step().lower(setup.sharded_shapes(), setup.batch_shapes).compile().as_text()
+    found[name] = {}
+    for shapes, kind in re.findall(r"= (.*?) ([a-z]+-[a-z-]+)\\(.*replica_groups", text):
+        found[name].setdefault(kind, []).extend(re.findall(r"\\[(.*?)\\]", shapes))
+print(json.dumps(found))
+"""
+
+
+def test_gradients_are_reduced_once_and_no_activations_are_gathered():
+    cases = {"replicated": {}, "fsdp": {"sharding": "fsdp"}}
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECTIVES, json.dumps(cases)], text=True, capture_output=True,
+        cwd=Path(__file__).parent, env={**os.environ, "JAX_PLATFORMS": "cpu",
+                                        "XLA_FLAGS": "--xla_force_host_platform_device_count=8"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    for collectives in found.values():
+        reduced = collectives.pop("all-reduce")   # kernels (here transposed), biases, others
+        assert [reduced.count(shape) for shape in ("8,6", "4,8", "4")] == [1, 1, 1]
+    # The outputs of all samples enter the queue, and FSDP collects the kernels and the queue.
+    assert found["replicated"] == {"all-gather": ["8,4"]}
+    assert found["fsdp"].keys() == {"all-gather"}
+    assert sorted(found["fsdp"]["all-gather"]) == ["32,4", "6,8", "8,4", "8,4"]
 
 
 def test_rules_that_do_not_fit_are_refused():

@@ -57,8 +57,9 @@ class TrainConfig:
     model_parallel: int = 1  # devices along the mesh's `model` axis
     # (regex, axes) on the path of a leaf of the state, such as ("mlp/.*/kernel", (None, "model"));
     # the first match counts, other leaves are replicated. Moments, averages and momentum encoders
-    # whose paths end in the same way get the same layout.
-    sharding: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
+    # whose paths end in the same way get the same layout. "fsdp": arrays of two or more axes are
+    # split over the devices of the `data` axis, so that each holds its share of the state.
+    sharding: tuple[tuple[str, tuple[str | None, ...]], ...] | Literal["fsdp"] = ()
 
     checkpoint_every: int = 1000  # steps; a last one is always written at the end
     keep: int = 2  # how many of the latest checkpoints are kept
@@ -80,8 +81,10 @@ class TrainConfig:
                f"a multiple of accumulate ({self.accumulate})")
         _check(self, "milestones", self.schedule != "steps" or bool(self.milestones),
                "set with schedule='steps'")
-        for name in ("groups", "delays", "sharding"):
-            for pattern, _ in getattr(self, name):
+        rules = () if self.sharding == "fsdp" else self.sharding
+        for name, patterns in (("groups", self.groups), ("delays", self.delays),
+                               ("sharding", rules)):
+            for pattern, _ in patterns:
                 try:
                     re.compile(pattern)
                 except re.error as error:

@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.experimental import multihost_utils
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vseg_jax.training.settings import TrainConfig
 
@@ -51,13 +52,20 @@ def path_name(path: tuple[Any, ...]) -> str:
     return "/".join(str(name) for name in names)
 
 
-def state_shardings(state: Any, config: TrainConfig, mesh: Mesh) -> Any:
+def state_shardings(state: Any, config: TrainConfig, mesh: Mesh | AbstractMesh) -> Any:
     """Returns a `NamedSharding` for each leaf of `state`, by the first rule that matches its path.
+
+    With "fsdp" (fully sharded data parallelism) in place of rules, leaves of two or more axes are
+    split over the data axis, along their largest dimension that it divides. Vectors, and leaves
+    without such a dimension, are replicated.
 
     Raises:
       ValueError: a rule matches no leaf, names an unknown axis, has more axes than the leaf, or
         splits a dimension that its axis does not divide.
     """
+    if config.sharding == "fsdp":
+        return jax.tree.map(lambda leaf: NamedSharding(mesh, _fully_sharded(leaf.shape, mesh)),
+                            state)
     matched = set()
 
     def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
@@ -77,7 +85,16 @@ def state_shardings(state: Any, config: TrainConfig, mesh: Mesh) -> Any:
     return shardings
 
 
-def _check_rule(pattern: str, axes: tuple, name: str, shape: tuple[int, ...], mesh: Mesh) -> None:
+def _fully_sharded(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
+    divided = [size if size % mesh.shape["data"] == 0 else 0 for size in shape]
+    if len(shape) < 2 or not any(divided):
+        return PartitionSpec()
+    return PartitionSpec(*(None,) * divided.index(max(divided)), "data")
+
+
+def _check_rule(
+    pattern: str, axes: tuple, name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh
+) -> None:
     where = f"train.sharding: the rule {pattern!r} -> {axes}"
     if len(axes) > len(shape):
         raise ValueError(f"{where} has more axes than {name} of shape {shape}; "
@@ -90,7 +107,7 @@ def _check_rule(pattern: str, axes: tuple, name: str, shape: tuple[int, ...], me
                              f"the {mesh.shape[axis]} devices along {axis!r}")
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Returns the layout of batches: samples along the data axis, other axes not split."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
@@ -119,8 +136,8 @@ def gather(tree: Any) -> Any:
     """Returns the tree in a form that this process can use by itself, to evaluate or save.
 
     If all leaves are replicated, each becomes the first local device's copy, without moving data.
-    A tree with split leaves stays as it is in a single process, and becomes numpy arrays in several
-    (the model axis stays inside a process, so each process has all pieces).
+    A tree with split leaves stays as it is in a single process, and becomes numpy arrays in
+    several, which fetch from each other what they do not have.
     """
     leaves = jax.tree.leaves(tree)
     if all(leaf.is_fully_replicated for leaf in leaves):
@@ -128,13 +145,7 @@ def gather(tree: Any) -> Any:
     if jax.process_count() == 1:
         return tree
 
-    def assembled(leaf: jax.Array) -> np.ndarray:
-        out = np.empty(leaf.shape, leaf.dtype)
-        for shard in leaf.addressable_shards:
-            out[shard.index] = np.asarray(shard.data)
-        return out
-
-    return jax.tree.map(assembled, tree)
+    return jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), tree)
 
 
 def global_shapes(batch: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
