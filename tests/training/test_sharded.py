@@ -4,11 +4,10 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import eight_devices
 import numpy as np
 import pytest
 import toy_model as toy
@@ -132,12 +131,7 @@ print(json.dumps(found))
 
 def test_gradients_are_reduced_once_and_no_activations_are_gathered():
     cases = {"replicated": {}, "fsdp": {"sharding": "fsdp"}}
-    done = subprocess.run(
-        [sys.executable, "-c", COLLECTIVES, json.dumps(cases)], text=True, capture_output=True,
-        cwd=Path(__file__).parent, env={**os.environ, "JAX_PLATFORMS": "cpu",
-                                        "XLA_FLAGS": "--xla_force_host_platform_device_count=8"})
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = eight_devices.run(COLLECTIVES, Path(__file__).parent, json.dumps(cases))
     for collectives in found.values():
         reduced = collectives.pop("all-reduce")   # kernels (here transposed), biases, others
         assert [reduced.count(shape) for shape in ("8,6", "4,8", "4")] == [1, 1, 1]

@@ -1,0 +1,84 @@
+"""Training steps and streaming steps of the papers' size can be lowered for GPUs and TPUs.
+
+Lowering needs no such device. It fails where an operation has no implementation for a platform;
+what the platform's own compiler does afterwards is not tested.
+"""
+
+import json
+from pathlib import Path
+
+import eight_devices
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PLATFORMS = ("cuda", "tpu")
+READ = """
+import json, sys, types
+import jax
+from vseg_jax.experiment.build import batch_shapes, build_model, read
+
+name, overrides, platforms = json.loads(sys.argv[1])
+"""
+TRAINING = READ + """
+from vseg_jax.training.setup import Setup
+
+found = []
+for mesh in ({"train.model_parallel": "1"},
+             {"train.model_parallel": "2", "train.sharding": "fsdp"}):
+    settings = read(name, {"model.dtype": "bfloat16", "train.batch_size": "8", **overrides, **mesh})
+    model = build_model(settings)
+    setup = Setup.build(model, batch_shapes(settings, model), settings.train)
+    step = setup.jit_step().trace(setup.sharded_shapes(), setup.batch_shapes)
+    for platform in platforms:
+        text = step.lower(lowering_platforms=(platform,)).as_text()
+        donated = text.count("tf.aliasing_output") + text.count("jax.buffer_donor")
+        found.append([donated, "bf16" in text])
+print(json.dumps(found))
+"""
+STREAMING = READ + """
+from vseg_jax.export import export, programs
+from vseg_jax.inference.restore import Restored
+
+settings = read(name, overrides)
+model = build_model(settings)
+batch = batch_shapes(settings, model)
+variables = jax.eval_shape(model.init, jax.random.key(0), batch)
+text = getattr(settings, "text", None)
+restored = Restored(model, variables, text, settings.clip, {"batch": {
+    name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in batch.items()}})
+inputs = programs.stream_inputs(restored, None)
+try:
+    exported = programs.Programs(restored, inputs, programs.together).export(platforms)
+except NotImplementedError:
+    exported = programs.Programs(restored, inputs, programs.in_turns).export(platforms)
+print(json.dumps(sorted(exported)))
+"""
+SLOW = pytest.mark.slow
+MODELS = pytest.mark.parametrize(("name", "overrides"), [
+    ("swiftnet:stage2", {}),
+    pytest.param("swiftnet:stage2", {"model.network": "stm"}, marks=SLOW),
+    ("cvls:a2d", {}),
+    pytest.param("mmvt:a2d", {}, marks=SLOW),
+    pytest.param("qvim:a2d", {}, marks=SLOW),
+    pytest.param("rcf:youtube_vis", {}, marks=SLOW),
+    pytest.param("rcf:youtube_vis_swin", {}, marks=SLOW),
+])
+
+
+def run(code, name, overrides):
+    return eight_devices.run(code, ROOT, json.dumps([name, overrides, PLATFORMS]))
+
+
+@MODELS
+def test_training_steps(name, overrides):
+    """In bfloat16, with a donated state, on 8x1 devices and, fully sharded, on 4x2."""
+    found = run(TRAINING, name, overrides)
+    assert len(found) == 2 * len(PLATFORMS)
+    for donated, mixed in found:
+        assert donated > 100 and mixed
+
+
+@MODELS
+def test_streaming_steps(name, overrides):
+    """For a symbolic number of streams, as they are exported."""
+    assert "step" in run(STREAMING, name, overrides)
