@@ -56,19 +56,13 @@ def figure(path: Path, columns: int, draw: Callable[[Any], None],
       side: width and height of a panel in inches.
     """
     try:
-        import matplotlib
+        from matplotlib.figure import Figure  # leaves the backend of a notebook as it is
     except ImportError:  # an optional dependency; the numbers are in the JSON file
         return
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    canvas, axes = plt.subplots(
-        rows or 1, columns, squeeze=False, layout="constrained",
-        figsize=(side * columns, side * (rows or 1)),
-    )
+    canvas = Figure(figsize=(side * columns, side * (rows or 1)), layout="constrained")
+    axes = canvas.subplots(rows or 1, columns, squeeze=False)
     draw(axes if rows else axes[0])
     canvas.savefig(path, dpi=120)
-    plt.close(canvas)
     print(path)
 
 

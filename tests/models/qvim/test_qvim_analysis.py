@@ -67,6 +67,23 @@ def test_qfa_needs_another_video():
         analysis.augment(model, {}, batch, 1, 0.5)
 
 
+def test_am_adain_gives_attention_the_statistics_of_the_next_sample():
+    model = build()
+    batch = make_batch(size=2)
+    words = np.zeros_like(batch["tokens_valid"])
+    words[0, :3] = words[1, :2] = True
+    batch["tokens_valid"] = words
+    variables = jax.jit(model.init)(jax.random.key(0), batch)
+    before, after = quick_jit(lambda v, b: analysis.restyle(model, v, b, 1, 1.0))(variables, batch)
+    assert before.ndim == 4 and before.shape == after.shape
+    moments = [(x.mean((1, 2)), x.std((1, 2))) for x in map(np.asarray, (before, after))]
+    for old, new in zip(*moments, strict=True):
+        np.testing.assert_allclose(new[:, :2], old[::-1, :2], rtol=1e-2, atol=1e-4)
+        np.testing.assert_array_equal(new[0, 2] == old[1, 2], False)   # only one has a third word
+    with pytest.raises(ValueError, match="two samples"):
+        analysis.restyle(model, {}, jax.tree.map(jnp.asarray, make_batch(size=1)), 1, 0.5)
+
+
 @pytest.mark.parametrize("background, named, said", [
     (0.85, 0.06, "85 % of the background and 6 % of the named object with features of other "
      "videos."),

@@ -1,4 +1,4 @@
-"""Analyses of qvim: where the expression points, and how QFA changes the features.
+"""Analyses of qvim: where the expression points, and what QFA and AM-AdaIN change.
 
 The paper shows no attention maps. Section 3.3 expects them to mark "the most query-related
 regions"; this module measures whether they do.
@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from vseg_jax.models.base import Batch, Variables
 from vseg_jax.models.clip import network_variables
-from vseg_jax.models.qvim import qfa
+from vseg_jax.models.qvim import am_adain, qfa
 from vseg_jax.models.qvim.interaction import Perturbations, pooling_weights, query_scores
 from vseg_jax.models.qvim.model import Qvim
 from vseg_jax.models.qvim.network import Output
@@ -115,6 +115,30 @@ def augment(
     )
     named, _ = _cells(batch, weights.shape[1:])
     return Augmented(y, other, augmented, weights, weights > beta, named)
+
+
+def restyle(
+    model: Qvim, variables: Variables, batch: Batch, scale: int, alpha: float
+) -> tuple[Float[Array, "B H W L"], Float[Array, "B H W L"]]:
+    """Returns the attention over the words at `scale` (1 ... 5) before and after AM-AdaIN.
+
+    Each sample takes the statistics of the next sample in the batch, by `alpha` in [0, 1].
+
+    Raises:
+      ValueError: the batch has only one sample, or the model has no attention over words.
+    """
+    c = model.config
+    if len(batch["target"]) < 2 or not c.cross_attention:
+        raise ValueError("AM-AdaIN takes statistics from another sample's attention; give two "
+                         "samples and a model with cross_attention")
+    output, _ = infer(model, variables, batch)
+    before, words = output.attention[scale - 1], batch["tokens_valid"]
+    mean, deviation = (jnp.roll(x, -1, 0) for x in am_adain.statistics(before, c.am_adain_eps))
+    by_word = am_adain.word_alpha(
+        jnp.full(len(before), alpha), words, jnp.roll(words, -1, axis=0))
+    after = am_adain.restyle(before, mean, deviation, by_word, c.am_adain_eps)
+    shape = (*output.pooling[scale - 1].shape, -1)
+    return before.reshape(shape), after.reshape(shape)
 
 
 def _cells(
