@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def read_audio(path: str | Path) -> np.ndarray:
             if reason := fault(stream):
                 raise ValueError(f"{path} {reason}; extract it from the video again, as WAV of "
                                  f"16 bits and {SAMPLE_RATE} Hz")
-            parts = [samples for _, samples in decode(container, stream)]
+            parts = [samples for _, samples in resample(container.decode(stream))]
     except (OSError, av.error.FFmpegError) as error:
         raise ValueError(f"the audio of {path} cannot be decoded ({error.strerror}); it may be cut "
                          "off or not audio: extract or download it again") from error
@@ -67,14 +67,13 @@ class NonFiniteAudioError(ValueError):
     """Decoded samples are NaN or infinite."""
 
 
-def decode(
-    container: Any, stream: Any, rate: int = SAMPLE_RATE, layout: str | None = None
+def resample(
+    frames: Iterable[Any], rate: int = SAMPLE_RATE, layout: str | None = None
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Decodes an audio stream of an open PyAV container; gaps between its frames become silence.
+    """Resamples the decoded frames of an audio stream; gaps between them become silence.
 
     Args:
-      container: open.
-      stream: of it.
+      frames: of PyAV, in order.
       rate: of the result, Hz.
       layout: of the result's channels ("stereo"); None averages those of the stream.
 
@@ -89,7 +88,7 @@ def decode(
 
     resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
     start, end = None, 0.0
-    for frame in itertools.chain(container.decode(stream), [None]):  # None flushes the resampler
+    for frame in itertools.chain(frames, [None]):  # None flushes the resampler
         if start is None:
             start = end = 0.0 if frame is None or frame.time is None else frame.time
         gap = 0.0 if frame is None or frame.time is None else frame.time - end

@@ -9,9 +9,10 @@ import wave
 import numpy as np
 import pytest
 
-from vseg_jax.media.video import Video, VideoWriter
+from vseg_jax.media.audio import sound_of_video
+from vseg_jax.media.video import SOUND_RATE, Video, VideoWriter
 
-pytest.importorskip("av")
+av = pytest.importorskip("av")
 
 
 def write(path, frames, fps=10.0):
@@ -86,6 +87,41 @@ def test_a_truncated_video_yields_its_frames_with_a_warning(video, tmp_path):
         frames = list(Video(cut))
     assert 0 < len(frames) < 40
     np.testing.assert_array_equal(frames[0], next(iter(Video(video))))
+
+
+def damaged(path, kind, numbers, to):
+    """Writes a copy of a video in which packets of the picture or the sound are overwritten."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(**{kind: 0}) if p.size]
+        places = [(packets[n].pos, packets[n].size) for n in numbers]
+    for start, size in places:
+        data[start:start + size] = b"\xff" * size
+    to.write_bytes(data)
+    return to
+
+
+def test_damage_in_the_middle_loses_only_the_frames_that_it_hits(video, tmp_path):
+    hurt = Video(damaged(video, "video", [15], tmp_path / "hurt.mp4"))
+    with pytest.warns(UserWarning, match="only 39 of 40 frames of .*some in between are damaged"):
+        frames = list(hurt)
+    whole = Video(video)
+    np.testing.assert_array_equal(frames[14], list(whole)[14])
+    assert len(frames) == 39
+    assert hurt.times == whole.times[:15] + whole.times[16:]   # each at its own time
+
+
+def test_damage_in_the_sound_is_silent(tmp_path):
+    tone = np.tile(np.sin(np.arange(2 * SOUND_RATE) * 0.06).astype(np.float32), (2, 1))
+    with VideoWriter(tmp_path / "a.mp4", 10.0, iter([tone])) as writer:
+        for frame in scene(20):
+            writer.add(frame)
+    hurt = Video(damaged(tmp_path / "a.mp4", "audio", range(40, 50), tmp_path / "hurt.mp4"))
+    next(iter(hurt))
+    with pytest.warns(UserWarning, match="some of the audio of .*the overlay has silence there"):
+        sound = np.concatenate(list(sound_of_video(hurt)), axis=1)[:, :2 * SOUND_RATE]
+    loud = np.abs(sound[0]).reshape(20, -1).max(axis=1) > 0.1   # of each tenth of a second
+    assert loud.tolist() == [True] * 9 + [False] + [True] * 10
 
 
 def test_messages_name_files_that_are_not_videos(video, tmp_path):

@@ -16,14 +16,15 @@ from vseg_jax.input_pipeline.audio import (
     HOP,
     PATCH,
     WINDOW,
-    decode,
     fault,
     patch_ending_at,
+    resample,
     silent_patches,
 )
 from vseg_jax.input_pipeline.records import SAMPLE_RATE
+from vseg_jax.media.containers import Decodable, require_av
 from vseg_jax.media.excerpt import Excerpt
-from vseg_jax.media.video import SOUND_RATE, Video, require_av
+from vseg_jax.media.video import SOUND_RATE, Video
 
 _PATCH_SAMPLES = (PATCH - 1) * HOP + WINDOW  # that a log-mel patch covers
 
@@ -167,23 +168,28 @@ def _fault(video: Video | Excerpt, fault: Callable[[Any], str]) -> str:
 def _decoded(
     video: Video | Excerpt, first: float, rate: int, layout: str | None, who: str
 ) -> Iterator[np.ndarray]:
-    """Yields samples from a time on, in seconds from the beginning of the file; see `decode`.
+    """Yields samples from a time on, in seconds from the beginning of the file; see `resample`.
 
-    `who` gets silence after a fault, for the warning.
+    `who` gets silence in place of what is damaged, for the warning.
     """
+    def tell(fault: Any) -> None:
+        warnings.warn(f"some of the audio of {video.path} cannot be decoded ({fault.strerror}); "
+                      f"{who} silence there", stacklevel=2)
+
     av = require_av()
     with av.open(os.fspath(video.path)) as container:
         origin = (container.start_time or 0) / av.time_base
         skipped = None   # samples before `first` that still have to be dropped
+        frames = Decodable(container, container.streams.best("audio"), tell)
         try:
-            for start, samples in decode(container, container.streams.best("audio"), rate, layout):
+            for start, samples in resample(frames, rate, layout):
                 if skipped is None:
                     late = start - origin - first
                     skipped = max(0, round(-late * rate))
                     yield np.zeros((*samples.shape[:-1], max(0, round(late * rate))), np.float32)
                 yield samples[..., skipped:]
                 skipped = max(0, skipped - samples.shape[-1])
-        except (av.error.FFmpegError, ValueError) as error:
+        except (av.error.FFmpegError, ValueError) as error:   # of the resampler, or its samples
             warnings.warn(f"the audio of {video.path} cannot be decoded further "
                           f"({getattr(error, 'strerror', error)}); {who} silence from there on",
                           stacklevel=2)

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,13 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from vseg_jax.atomic import atomic_file
+from vseg_jax.media.containers import (
+    Decodable,
+    open_container,
+    picture_stream,
+    reason,
+    require_av,
+)
 
 # Codec, pixels and options. x264's constant rate factor 18 is visually lossless.
 _H264 = "libx264", "yuv420p", {"crf": "18", "preset": "veryfast", "bf": "0"}
@@ -38,9 +45,9 @@ class Video:
     """A video file as an iterable of uint8 [H, W, 3] RGB frames, upright, in display order.
 
     Frames are turned and mirrored as players show them. One frame is read ahead, so that it is
-    known how long the frame before it is shown. A truncated file yields the frames that can be
-    decoded, then warns with the number of frames that its header promises. A file in which no frame
-    can be decoded is an error.
+    known how long the frame before it is shown. A truncated or damaged file yields the frames that
+    can be decoded, then warns with the number of frames that its header promises. A file in which
+    no frame can be decoded is an error.
 
     Attributes:
       path: the file.
@@ -95,36 +102,33 @@ class Video:
     def _decoded(self) -> Iterator[tuple[np.ndarray, float, float]]:
         """Yields the frames, and from when to when they are shown."""
         av = require_av()
-        count, hidden, shape, fault = 0, 0, None, None
+        count, shape = 0, None
         clock = _Clock(1 / self.fps)
         with open_container(self.path) as container:
             stream = picture_stream(container)
             stream.thread_type = "AUTO"
             origin = (container.start_time or 0) / av.time_base
-            try:
-                for packet in container.demux(stream):
-                    hidden += packet.is_discard   # before the start of an edit list
-                    for frame in packet.decode():
-                        rgb = _upright(frame)
-                        if shape not in (None, rgb.shape):
-                            raise ValueError(
-                                f"frame {count} of {self.path} is {size_text(rgb.shape)}, those "
-                                f"before it are {size_text(shape)}; cut the video where its size "
-                                "changes")
-                        shape = rgb.shape
-                        yield rgb, *clock.span(frame, origin)
-                        count += 1
-            except av.error.FFmpegError as error:
-                fault = error
+            decodable = Decodable(container, stream)
+            for frame in decodable:
+                rgb = _upright(frame)
+                if shape not in (None, rgb.shape):
+                    raise ValueError(
+                        f"frame {count} of {self.path} is {size_text(rgb.shape)}, those before it "
+                        f"are {size_text(shape)}; cut the video where its size changes")
+                shape = rgb.shape
+                yield rgb, *clock.span(frame, origin)
+                count += 1
+        why = reason(decodable.fault)
         if count == 0:
-            raise ValueError(f"no frame of the video {self.path} can be decoded"
-                             f"{_reason(fault)}; it is damaged or truncated: copy or download it "
-                             "again")
-        if fault or count + hidden < self.length:
-            warnings.warn(
-                f"only {count} of {self.length or 'the'} frames of {self.path} could be decoded"
-                f"{_reason(fault)}; it is probably truncated (cut off), and the predictions cover "
-                "these frames only", stacklevel=3)
+            raise ValueError(f"no frame of the video {self.path} can be decoded{why}; it is "
+                             "damaged or truncated: copy or download it again")
+        if decodable.fault or count + decodable.hidden < self.length:
+            lost = ("some in between are damaged and left out, and the numbers of the frames do "
+                    "not count them" if decodable.resumed else
+                    "it is probably truncated (cut off), and the predictions cover these frames "
+                    "only")
+            warnings.warn(f"only {count} of {self.length or 'the'} frames of {self.path} could be "
+                          f"decoded{why}; {lost}", stacklevel=3)
 
 
 class AnimatedImage(Video):
@@ -183,35 +187,6 @@ class _Clock:
         shown = float(frame.duration * frame.time_base) if frame.duration else self._usual
         self._start, self._end = start, start + shown
         return self._start, self._end
-
-
-def open_container(path: Path) -> Any:
-    """Returns the open PyAV container of a video.
-
-    Raises:
-      ValueError: it cannot be opened, or holds no video.
-    """
-    av = require_av()
-    try:
-        container = av.open(os.fspath(path))
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{path} cannot be opened as a video{_reason(error)}; it is not a video "
-                         "or is truncated: check that a player shows it") from error
-    if picture_stream(container) is None:
-        container.close()
-        raise ValueError(f"{path} holds no video; it has only audio or is truncated")
-    return container
-
-
-def picture_stream(container: Any) -> Any:
-    """Returns the stream of an open container that players show, None if there is none.
-
-    The cover picture of a song is not a video.
-    """
-    stream = container.streams.best("video")
-    if stream is None or stream.disposition & type(stream.disposition).attached_pic:
-        return None
-    return stream
 
 
 def _upright(frame: Any) -> UInt8[np.ndarray, "H W 3"]:
@@ -347,24 +322,6 @@ class VideoWriter:
             self._encode(None)
             if self._track is not None:
                 self._container.mux(self._track.encode())
-
-
-def require_av() -> ModuleType:
-    """Returns the module of PyAV.
-
-    Raises:
-      ValueError: it is not installed; the message says how to install it.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise ValueError("video files need PyAV: pip install 'vseg_jax[video]'; frames given as "
-                         "arrays work without it") from error
-    return av
-
-
-def _reason(error: Any) -> str:
-    return f" ({error.strerror})" if error else ""
 
 
 def size_text(shape: Sequence[int]) -> str:
