@@ -207,6 +207,8 @@ def test_a_long_video_compiles_two_steps_and_keeps_memory_flat(follower, squares
 @pytest.mark.parametrize(("mask", "said"), [
     (np.ones((24, 31), np.uint8), "the mask of frame 0 is 31 x 24, its frame 32 x 24"),
     (np.ones((24, 32, 3), np.uint8), r"uint8 \(24, 32, 3\); this is an image with colors.*save"),
+    (np.ones((2, 24, 32), bool), r"bool \(2, 24, 32\); if these are masks of single.*index mask"),
+    (np.ones((1, 1, 24, 32)), r"float64 \(1, 1, 24, 32\): a mask is an index PNG"),
     (np.ones((24, 32)), "is float64; a mask holds integers"),
     (np.full((24, 32), 255, np.uint8), "value 255, which stands for unknown.*object as 1"),
     (np.full((24, 32), 300), "value 300; ids are 1 to 254"),

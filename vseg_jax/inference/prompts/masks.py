@@ -31,8 +31,7 @@ def check_mask(
     """
     mask, name = np.asarray(mask), f"the mask of frame {frame}"
     if mask.ndim != 2:
-        colors = "; this is an image with colors" if mask.ndim == 3 else ""
-        raise ValueError(f"{name} is {mask.dtype} {mask.shape}{colors}: {RECIPE}")
+        raise ValueError(f"{name} is {mask.dtype} {mask.shape}{_other_form(mask.shape, size)}")
     if mask.dtype.kind not in "biu":
         raise ValueError(f"{name} is {mask.dtype}; a mask holds integers: 0 for background and an "
                          "object's id on its pixels")
@@ -49,6 +48,15 @@ def check_mask(
         raise ValueError(f"{name} has no object: every pixel is 0; write the object as 1 (name "
                          "objects that are gone in `objects`, or give a folder for each object)")
     return mask.astype(np.uint8)
+
+
+def _other_form(shape: tuple[int, ...], size: tuple[int, int]) -> str:
+    """Returns what an array of this shape may be, and what to do with it, for messages."""
+    if len(shape) == 3 and shape[1:] == size:
+        return ("; if these are masks of single objects, make one index mask [H, W] of them: for "
+                "number, mask in enumerate(masks, 1): index[mask > 0] = number")
+    colors = "; this is an image with colors" if len(shape) == 3 else ""
+    return f"{colors}: {RECIPE}"
 
 
 def id_list(ids: Any, name: str) -> list[int]:
