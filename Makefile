@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-all parity mutants docs lint types clean
+.PHONY: quickstart test test-all parity mutants fuzz docs lint types clean
 
 quickstart: .venv/run.stamp
 	$(BIN)/python -m vseg_jax.main --config configs/quickstart.py --workdir runs/quickstart
@@ -20,6 +20,9 @@ parity: .venv/dev.stamp          # live comparison with public PyTorch code: see
 mutants: .venv/dev.stamp         # do the tests notice changes of the equations? see CONTRIBUTING.md
 	$(BIN)/pip install -q -c constraints.txt -e '.[mutants]'
 	$(BIN)/python tests/mutants.py
+
+fuzz: .venv/dev.stamp            # 5,000 damaged files of each kind; the tests try 25
+	VSEG_FUZZ=5000 $(BIN)/python -m pytest -n 2 tests/fuzz
 
 docs: .venv/dev.stamp            # the site, in site/; a broken link or name is an error
 	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'

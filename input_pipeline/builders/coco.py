@@ -30,6 +30,7 @@ from vseg_jax.run_lengths import decode_rle
 SPLITS = {"train": "train2017", "val": "val2017"}
 OFFICIAL = {"train": 118287, "val": 5000}  # images
 FINE = 5  # subpixels along a pixel's side for filling outlines; odd
+FARTHEST = 1_000_000  # of a coordinate of an outline; OpenCV's are small integers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +177,7 @@ def mask_of(part: Any, size: tuple[int, int], where: str) -> np.ndarray:
       bool [H, W].
 
     Raises:
-      ValueError: it is neither, or the code has another size.
+      ValueError: it is neither, a coordinate is NaN or far outside, or the code has another size.
     """
     if isinstance(part, Mapping):
         mask = decode_rle(dict(part), where)
@@ -188,6 +189,9 @@ def mask_of(part: Any, size: tuple[int, int], where: str) -> np.ndarray:
         raise ValueError(f"{where}: an outline should be [x, y, x, y, ...]: {error}") from error
     mask = np.zeros(size, bool)
     for outline in outlines:
+        if not outline.size or not (np.abs(outline) <= FARTHEST).all():   # NaN neither
+            raise ValueError(f"{where}: an outline has no points, or coordinates that are not "
+                             f"numbers of pixels between -{FARTHEST} and {FARTHEST}")
         low = np.clip(np.floor(outline.min(axis=0)), 0, size[::-1]).astype(int)
         high = np.clip(np.ceil(outline.max(axis=0)), 0, size[::-1]).astype(int)
         if (high <= low).any():

@@ -103,6 +103,9 @@ def read_image(file: Path) -> Image.Image:
     """
     try:
         with Image.open(file) as image:
+            if image.format == "PNG":   # `load` does not look at the checksums of the pixels
+                with Image.open(file) as stored:
+                    stored.verify()
             image.load()
             return ImageOps.exif_transpose(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

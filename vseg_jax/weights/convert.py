@@ -220,9 +220,12 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
             f"{path} ends in '{path.suffix}'; weights are read from {', '.join(readers)}"
         )
     try:
-        return readers[path.suffix](path)
+        arrays = readers[path.suffix](path)
     except Exception as error:  # every reader raises its own kinds of errors for a broken file
         raise ValueError(f"cannot read weights from {path}: {error}") from error
+    if not arrays:
+        raise ValueError(f"{path} holds no arrays; it is damaged or no file of weights")
+    return arrays
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:

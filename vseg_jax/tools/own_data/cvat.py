@@ -32,7 +32,7 @@ def read(path: Path, places: tuple[str, ...]) -> list[Annotation]:
     """
     try:
         root = ElementTree.fromstring(path.read_bytes())
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:   # or its encoding is odd
         raise ValueError(f"{path} is not XML ({error}); export it again") from error
     if root.tag != "annotations":
         raise ValueError(f"{path} is not a file of CVAT: its root is <{root.tag}>, not "
@@ -132,5 +132,5 @@ def _size(node: ElementTree.Element, where: str) -> tuple[int, int]:
 def _number(text: str | None, what: str) -> int:
     try:
         return int(float(text or ""))
-    except ValueError:
+    except (ValueError, OverflowError):   # also of NaN and infinity
         raise ValueError(f"{what} should be a number, got '{text}'") from None

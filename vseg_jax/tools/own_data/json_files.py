@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,7 +41,7 @@ def read(path: Path, places: tuple[str, ...]) -> list[Annotation]:
 def _size(entry: Mapping[str, Any], height: str, width: str, where: str) -> tuple[int, int]:
     try:
         return int(entry[height]), int(entry[width])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{where}: {height} and {width} should be numbers: {error!r}") from error
 
 
@@ -81,7 +80,7 @@ def _labelme_mask(
         data = base64.b64decode(entry["mask"], validate=True)
         inner = np.asarray(Image.open(io.BytesIO(data)).convert("L")) > 0
         left, top = (int(value) for value in entry["points"][0])
-    except (KeyError, IndexError, TypeError, ValueError, OSError, binascii.Error) as error:
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, OSError) as error:
         raise ValueError(f"{where}: the mask cannot be read: {error!r}") from error
     return code_of(inner, top, left, size, where)
 
