@@ -1,5 +1,7 @@
 """A tiny SwiftNet: videos together as alone, in two programs, and exported."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -45,6 +47,18 @@ def test_eight_videos_together_are_eight_alone(segmenter):
             assert together[k].ids == single.ids
             np.testing.assert_allclose(together[k].probability, single.probability, atol=1e-4)
     assert segmenter.model.traces == 6, "one stream has programs of its own"
+
+
+def test_half_precision_follows_in_both_directions(segmenter):
+    frames, truth = standin.square_frames(5, SIZE, side=12)
+    masks = {2: np.where(truth[2] == 1, 1, 0), 3: np.where(truth[3] == 2, 2, 0)}
+    half = Segmenter(Swiftnet(dataclasses.replace(segmenter.model.config, dtype="bfloat16")),
+                     segmenter.variables)
+    runs = [list(one.segment(frames, masks=masks, both_directions=True))
+            for one in (half, segmenter)]
+    for low, full in zip(*runs, strict=True):
+        assert low.ids == full.ids == (1, 2) and low.probability.dtype == np.float32
+        np.testing.assert_allclose(low.probability, full.probability, atol=0.1)
 
 
 def test_the_exported_stream_predicts_the_same(segmenter, tmp_path):

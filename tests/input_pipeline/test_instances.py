@@ -126,6 +126,19 @@ def test_more_objects_than_slots(tmp_path):
     assert set(drawn) == {2, 3} and 5 < drawn.count(2) < 25
 
 
+def test_objects_that_a_crop_cuts_away_have_no_slot(tmp_path):
+    samples = samples_of(built(tmp_path, _three()), ClipConfig(height=24, width=32, crop=0.3),
+                         train=True)
+    numbers = set()
+    for k in range(30):
+        sample = samples.sample(1, np.random.default_rng(k), 0)
+        shown = set(np.unique(sample["masks"][sample["masks_valid"]]).tolist()) - {0, 255}
+        assert shown == set((np.flatnonzero(sample["objects"]) + 1).tolist())
+        assert (sample["visible"].any(0) == sample["objects"]).all()
+        numbers.add(len(shown))
+    assert {2, 3} <= numbers, "crops with fewer objects than the video has"
+
+
 def test_objects_of_other_categories_are_background(tmp_path):
     dataset = built(tmp_path, _three(kinds=("box", "cup", "lamp")))
     sample = samples_of(dataset)[1]

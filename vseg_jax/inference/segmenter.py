@@ -137,6 +137,8 @@ class Segmenter:
     def check_prompt(self, query: Any, mask: Any) -> None:
         """Raises ValueError if a query and a mask, or None, are not the prompt that it takes."""
         self._task.check_prompt(query, mask)
+        if query is not None and not isinstance(query, str):
+            raise ValueError(f"the query is {query!r}; give one referring expression, a text")
 
     def segment(
         self, video: str | os.PathLike | np.ndarray | Iterable[np.ndarray],

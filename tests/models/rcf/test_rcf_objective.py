@@ -74,6 +74,22 @@ def test_only_slots_with_an_object_have_a_mask_gradient():
     assert (by_class[0, 0] != 0).any(-1).all()
 
 
+def test_a_frame_without_objects_teaches_that_no_slot_has_one():
+    truth = one_frame([[[0, 0], [0, 0]]], [False], [0])
+    random = np.random.default_rng(0)
+    classes, masks = (jnp.float32(random.standard_normal(s)) for s in
+                      ((1, 1, 3, 3), (1, 1, 3, 2, 2)))
+
+    def total(classes, masks):
+        out = objective.terms(classes, masks, truth, eos_coef=0.1)
+        return (out.classes + out.dice).sum()
+
+    by_class, by_mask = jax.jit(jax.grad(total, (0, 1)))(classes, masks)
+    assert (by_mask == 0).all()
+    empty = np.asarray(by_class)[0, 0] < 0   # what a step of training makes more probable
+    assert np.isfinite(by_class).all() and (empty == [[False, False, True]] * 3).all()
+
+
 def test_a_frame_without_annotation_does_not_count():
     batch = make_batch(size=2)
     batch["masks_valid"][1, -1] = False
