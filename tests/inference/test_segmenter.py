@@ -98,7 +98,7 @@ def test_messages_about_bad_frames_and_queries_say_what_is_wanted(segmenter):
     with pytest.raises(ValueError, match="has no word"):
         segmenter.segment(frames, "  ")
     for query in (["red"], b"red", 5):
-        with pytest.raises(ValueError, match="the query is .*; give one referring expression, a"):
+        with pytest.raises(ValueError, match=r"the query is .*; give one referring expression, a"):
             segmenter.check_prompt(query, None)
     with pytest.raises(ValueError, match=r"frame 0 is float32 \(24, 32, 3\); frames are uint8"):
         segmenter.segment(frames.astype(np.float32), "red")
