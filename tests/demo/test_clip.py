@@ -43,6 +43,16 @@ def test_what_cannot_be_read_is_refused(file, tmp_path):
         read_clip(tmp_path / "text.mp4")
 
 
+def test_a_truncated_video_says_so(file, tmp_path):
+    data = file.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[:-100])   # the index is at the front
+    with pytest.warns(UserWarning, match="cut off"):
+        clip = read_clip(tmp_path / "cut.mp4")
+    assert 0 < len(clip) < 8
+    assert f"Warning: only {len(clip)} of 8 frames could be decoded" in clip.summary
+    assert "cut off" in clip.summary and "Warning" not in read_clip(file).summary
+
+
 def test_frames_that_a_session_has_seen_are_counted_only(clip_of_file):
     frames = list(frames_from(clip_of_file, 5))
     assert len(frames) == 8

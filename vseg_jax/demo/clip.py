@@ -32,6 +32,7 @@ class Clip:
       audio: the samples of each frame (see `Segmenter.segment`); None if they were not asked for,
         or the file has none.
       more: whether the file has frames after these.
+      flaw: what is missing of a damaged file that was read to its end, in words; else "".
     """
 
     def __init__(self, path: str | os.PathLike, first: int = 0) -> None:
@@ -41,6 +42,7 @@ class Clip:
         self.original = self.size = (0, 0)
         self.audio: list[np.ndarray] | None = None
         self.more = False
+        self.flaw = ""
         self._frames: list[bytes] = []
 
     def __len__(self) -> int:
@@ -72,7 +74,7 @@ class Clip:
             text += (f". The video is longer: the part from {self.times[0]:.1f} s to "
                      f"{self.times[-1]:.1f} s is here. Open it again with another beginning for "
                      "another part; `vseg predict` takes whole videos")
-        return text + "."
+        return text + "." + (f" Warning: {self.flaw}." if self.flaw else "")
 
 
 def read_clip(
@@ -116,6 +118,8 @@ def read_clip(
             clip.audio.append(sound)
         if progress:
             progress(len(clip))
+    if isinstance(video, Video):
+        clip.flaw = video.flaw
     if not len(clip):
         raise ValueError(f"the video ends before {begin:g} s; choose an earlier beginning")
     return clip

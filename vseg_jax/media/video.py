@@ -56,6 +56,7 @@ class Video:
       names: of images, in a folder of them; a video file has none.
       times: when the frames that the latest iteration has read are shown, in seconds from the
         beginning of the file; frame t from times[t] to times[t + 1].
+      flaw: what is missing, after an iteration to the end that has warned; else "".
 
     Raises:
       ValueError: the file is missing, empty or not a video, or PyAV is not installed; while
@@ -67,6 +68,7 @@ class Video:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         self.times: list[float] = []
+        self.flaw = ""
         if not self.path.is_file():
             raise ValueError(f"there is no video file {self.path}, nor a folder of images")
         if self.path.stat().st_size == 0:
@@ -127,8 +129,9 @@ class Video:
                     "not count them" if decodable.resumed else
                     "it is probably truncated (cut off), and the predictions cover these frames "
                     "only")
-            warnings.warn(f"only {count} of {self.length or 'the'} frames of {self.path} could be "
-                          f"decoded{why}; {lost}", stacklevel=3)
+            self.flaw = (f"only {count} of {self.length or 'the'} frames could be decoded{why}; "
+                         f"{lost}")
+            warnings.warn(f"{self.path}: {self.flaw}", stacklevel=3)
 
 
 class AnimatedImage(Video):
