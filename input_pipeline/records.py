@@ -42,9 +42,11 @@ from vseg_jax.input_pipeline.index import (
     read_index,
 )
 
+_INFO = "dataset_info.json"   # of TFDS, written last
+
 __all__ = [  # with the encodings, which are part of the format
     "SAMPLE_RATE", "UNKNOWN_OBJECT", "Dataset", "Expression", "IndexEntry", "IndexedObject",
-    "Object", "Record", "check_size", "decode_audio", "decode_flow", "decode_image",
+    "Object", "Record", "built_folder", "check_size", "decode_audio", "decode_flow", "decode_image",
     "decode_mask", "encode_audio", "encode_flow", "encode_image", "encode_mask", "from_example",
     "index_entry", "index_name", "open_dataset", "to_example",
 ]
@@ -231,20 +233,46 @@ class Dataset:
         return (self[i] for i in range(len(self)))
 
 
+def built_folder(prepared_dir: str | Path) -> Path:
+    """Returns the folder of a built dataset; `prepared_dir` itself if it holds none.
+
+    Args:
+      prepared_dir: the folder, or one above it: <prepared>/<dataset>/<variant>/<version>.
+
+    Raises:
+      ValueError: it holds several datasets; the message lists them.
+    """
+    folder = Path(prepared_dir)
+    for depth in range(4):
+        found = sorted(info.parent for info in folder.glob("*/" * depth + _INFO)
+                       if ".incomplete" not in info.parent.name)
+        if len(found) > 1:
+            raise ValueError(f"{folder} holds {len(found)} datasets: "
+                             f"{', '.join(map(str, found[:10]))}; name one of these folders")
+        if found:
+            return found[0]
+    return folder
+
+
 def open_dataset(prepared_dir: str | Path, split: str) -> Dataset:
-    """Opens one split of a built dataset (the folder that `VideoBuilder.build` returned).
+    """Opens one split of a built dataset.
+
+    Args:
+      prepared_dir: the folder that `VideoBuilder.build` returned, or one above it that holds no
+        other dataset.
+      split: its name.
 
     Raises:
       ValueError: the dataset is missing or half-built (with the command that builds it), or has
         no such split.
     """
-    folder = Path(prepared_dir)
+    folder = built_folder(prepared_dir)
     remedy = "build it with: vseg data prepare NAME --source DIR --prepared DIR"
-    if not (folder / "dataset_info.json").is_file():
+    if not (folder / _INFO).is_file():
         left = sorted(folder.parent.glob("*incomplete*")) if folder.parent.is_dir() else []
         state = f"half-built (left over: {left[0]})" if left else "not built"
         raise ValueError(f"the dataset in {folder} is {state}; {remedy}")
-    info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+    info = json.loads((folder / _INFO).read_text(encoding="utf-8"))
     lengths = {s["name"]: [int(n) for n in s["shardLengths"]] for s in info.get("splits", [])}
     if split not in lengths:
         raise ValueError(f"{folder} has no split '{split}', it has: {', '.join(sorted(lengths))}")

@@ -187,6 +187,19 @@ def test_missing_datasets_and_splits_name_the_remedy(toy_dir, tmp_path):
         open_dataset(toy_dir, "test")
 
 
+def test_a_folder_above_the_only_dataset_opens_it(tmp_path):
+    folder = build_toy(tmp_path)
+    (folder.parent / f"{folder.name}.incompleteAB12").mkdir()
+    (folder.parent / f"{folder.name}.incompleteAB12" / "dataset_info.json").write_text("{}")
+    for above in (folder, *list(folder.parents)[:3]):
+        assert len(open_dataset(above, "train")) == 3
+    (folder.parents[1] / "other" / "1.0.0").mkdir(parents=True)
+    (folder.parents[1] / "other" / "1.0.0" / "dataset_info.json").write_text("{}")
+    assert len(open_dataset(folder.parent, "train")) == 3
+    with pytest.raises(ValueError, match=r"holds 2 datasets: .*other.*; name one of these folders"):
+        open_dataset(tmp_path, "train")
+
+
 def test_an_incomplete_dataset_is_not_opened(tmp_path):
     folder = build_toy(tmp_path)
     index = folder / "index-train.jsonl"

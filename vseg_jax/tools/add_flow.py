@@ -35,6 +35,7 @@ from vseg_jax.input_pipeline.records import (
     FLOW_NOTE,
     Dataset,
     Record,
+    built_folder,
     decode_image,
     encode_flow,
     open_dataset,
@@ -64,7 +65,7 @@ def add_flow(
       ValueError: the dataset is missing or half-built, a frame cannot be decoded, or the output
         holds flow that was computed in another way.
     """
-    folder = Path(folder).resolve()
+    folder = built_folder(folder).resolve()
     splits = {name: open_dataset(folder, name) for name in _splits(folder)}
     prepared, (name, variant, version) = folder.parents[2], folder.parts[-3:]
     tfds.core.Version(version)  # raises a ValueError now rather than after hours of work

@@ -153,7 +153,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     parser = Parser(prog="vseg nearest", description=__doc__,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prepared", required=True, help="folder of the prepared dataset")
+    parser.add_argument("--prepared", required=True, help="folder of the prepared dataset, or one "
+                        "above it that holds no other")
     parser.add_argument("--split", required=True)
     parser.add_argument("--protocol", choices=[p for p in PROTOCOLS if p != "youtube_vos"],
                         default="davis")
