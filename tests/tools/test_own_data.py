@@ -245,6 +245,14 @@ def test_faults_of_a_table(case, tmp_path, capsys):
     assert not (tmp_path / "own").exists()
 
 
+def test_a_table_that_is_not_there(tmp_path, capsys):
+    videos, masks = labeled.frames(tmp_path / "clip"), labeled.labelme(tmp_path / "labels")
+    assert run(tmp_path, "--videos", videos, "--masks", masks, "--expressions",
+               tmp_path / "gone.csv") == 2
+    said = capsys.readouterr().err
+    assert "gone.csv cannot be read" in said and "/guides/own-data" in said
+
+
 SPLITS = {
     "video": (["--val", "clop"], "--val names clop, but the annotated videos are 1 (clip)"),
     "all": (["--val", "clip"], "--val names all videos; leave some to train on"),

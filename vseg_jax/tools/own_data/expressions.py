@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vseg_jax import urls
 from vseg_jax.input_pipeline.builders import files
 from vseg_jax.tools.own_data.assemble import Labeled
 from vseg_jax.tools.own_data.videos import name_of
@@ -51,6 +52,7 @@ def _columns(path: Path) -> tuple[str, ...]:
     """Returns the columns that the header of the file should have."""
     try:
         first = files.read_text(path).partition("\n")[0]
-    except OSError:   # read_rows says so
-        first = ""
+    except OSError as error:
+        raise ValueError(f"the table of expressions {path} cannot be read ({error.strerror}); see "
+                         f"{urls.DOCS}guides/own-data") from error
     return (*COLUMNS, STYLE) if first.rstrip().endswith(STYLE) else COLUMNS
