@@ -75,6 +75,8 @@ def test_the_exit_code_tells_of_videos_that_failed(clips, tmp_path, capsys):
             (["--every=0"], "every is 0"), (["--start=9", "--end=9"], "end is 9 and start 9"),
             (["--format=cocoo"], "there is no format 'cocoo'; did you mean 'coco'?"),
             (["--device=abacus"], "there is no device abacus; here are cpu:0"),
+            (["--query=blue"], "--query is given twice, as 'red' and 'blue'; give one"),
+            (["--fps=12"], "fps is 12.0, but each of the 3 videos has a frame rate of its own"),
             (["--device=cpu:99"], "there is no device cpu:99"), (["--size=0,4"], "--size is '0,4'"),
             (["--mask=x"], "this model takes a query: give a referring expression that")):
         code, said, err = vseg(capsys, "--video", clips, "--output", tmp_path / "no", *wrong)

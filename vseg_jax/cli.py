@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vseg_jax import __version__, commands, urls
-from vseg_jax.arguments import Parser
+from vseg_jax.arguments import Once, Parser
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,10 +142,11 @@ def _parser(name: str) -> argparse.ArgumentParser:
         if option.kind is bool:
             parser.add_argument(f"--{key}", action="store_true", help=option.help)
         else:
-            several: dict[str, Any] = {"nargs": "+", "action": "extend"} if option.several else {}
+            action: dict[str, Any] = {"nargs": "+", "action": "extend"} if option.several else (
+                {"action": Once} if option.once else {})
             parser.add_argument(
                 f"--{key}", metavar=option.metavar, default=option.default,
-                type=option.kind, **several,
+                type=option.kind, **action,
                 help=f"{option.help}{' (required)' if required else ''}")
     keys = "config.model.KEY" if "config" not in command.required else "config.KEY"
     parser.add_argument(f"--{keys}", metavar="VALUE", default=argparse.SUPPRESS,

@@ -23,7 +23,8 @@ Overrides = Mapping[str, str]
 class Option:
     """A flag: its help, its default and its type; a flag of type bool takes no value.
 
-    With `several` it takes one or more values, also by being repeated; they come as a list.
+    With `several` it takes one or more values, also by being repeated; they come as a list. With
+    `once` it is an error to repeat it; of other flags the last one counts.
     """
 
     help: str
@@ -31,6 +32,7 @@ class Option:
     metavar: str | None = None
     kind: type[Any] = str
     several: bool = False
+    once: bool = False
 
 
 OPTIONS = {
@@ -66,7 +68,8 @@ OPTIONS = {
         metavar="FORMAT", several=True),
     "device": Option("where to compute: cpu, gpu, tpu, or gpu:1 for the second one; default: a GPU "
                      "or TPU if there is one", metavar="DEVICE"),
-    "query": Option("referring expression of the object to segment", metavar="TEXT"),
+    "query": Option("referring expression of the object to segment, in all videos", metavar="TEXT",
+                    once=True),
     "mask": Option(
         "mask prompt: index PNG of the first frame; a folder of them named by frame number; or a "
         "folder of such folders named by object id, whose masks speak for that object only; for "

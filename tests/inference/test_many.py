@@ -142,6 +142,16 @@ def test_one_that_fails_does_not_stop_the_others_and_those_that_are_done_are_kep
         predict_videos(segmenter, [folder], out, mask=folder)
 
 
+def test_a_frame_rate_is_that_of_the_folders_among_several_videos(segmenter, clips, tmp_path):
+    folder, _ = clips
+    (folder / "broken.mp4").unlink()
+    summary = predict_videos(segmenter, [folder], tmp_path, query="red", fps=4.0, progress=False)
+    assert summary["done"] == 3
+    rates = {name: json.loads((tmp_path / name / "predictions.json").read_text())["fps"]
+             for name in statuses(summary)}
+    assert rates == {"b9": 10, "b10": 10, "images": 4}
+
+
 def test_a_single_video_has_the_folder_for_itself_and_is_not_done_twice(segmenter, clips, tmp_path):
     folder, _ = clips
     arguments = segmenter, [folder / "images"], tmp_path / "out"

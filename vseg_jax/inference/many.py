@@ -136,7 +136,7 @@ def predict_videos(
       output: folder to write.
       mask: as `predict_to_folder` takes it for a single video, see `mask_of` for several.
       into: names in `formats.FORMATS`.
-      fps: of folders of images.
+      fps: of folders of images; files keep their own.
       part: of each video.
       settings: the other arguments of `predict_to_folder`.
 
@@ -186,7 +186,12 @@ class _Run:
     def __init__(self, segmenter: Segmenter, videos: Sequence[Path], output: Path, several: bool,
                  into: Sequence[str], fps: float | None, part: Part) -> None:
         self.segmenter, self.videos, self.output = segmenter, videos, output
-        self.several, self.into, self.fps, self.part = several, into, fps, part
+        self.several, self.into, self.part = several, into, part
+        if several and fps is not None and not any(Path(video).is_dir() for video in videos):
+            raise ValueError(f"fps is {fps}, but each of the {len(videos)} videos has a frame rate "
+                             "of its own; leave fps out (it is for folders of images)")
+        # Of several videos, those that are files keep their own rate.
+        self.fps = [fps if Path(video).is_dir() or not several else None for video in videos]
         self.names = names_of(videos)
         self.rows: list[dict[str, Any]] = [
             {"name": name, "video": str(video), "output": str(self._folder(name)),
@@ -205,7 +210,7 @@ class _Run:
     def predicted(self, k: int) -> formats.Predicted:
         """Returns the predictions of a video, which are there."""
         return formats.Predicted(self.names[k], self._folder(self.names[k]), self.videos[k],
-                                 self.fps, self.part)
+                                 self.fps[k], self.part)
 
     def predict(self, k: int, mask: str | os.PathLike | None, settings: dict[str, Any]) -> None:
         """Segments a video, unless that is done, and writes its files of other formats."""
@@ -214,8 +219,8 @@ class _Run:
         kept = (folder / TABLE).is_file()
         if self.several and settings.get("progress", True):
             settings = {**settings, "progress": f"[{k + 1}/{len(self.rows)}] {self.names[k]}"}
-        table = predict_to_folder(self.segmenter, self.videos[k], folder, mask=mask, fps=self.fps,
-                                  part=self.part, keep=True, **settings)
+        table = predict_to_folder(self.segmenter, self.videos[k], folder, mask=mask,
+                                  fps=self.fps[k], part=self.part, keep=True, **settings)
         for kind in self.into:
             formats.write_each(kind, self.predicted(k), self.output, replace=not kept)
         row |= {"status": "skipped" if kept else "done", "frames": len(table["frames"]),
