@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PLATFORMS = ("cuda", "tpu")
 READ = """
-import json, sys, types
+import json, sys
 import jax
 from vseg_jax.experiment.build import batch_shapes, build_model, read
 
@@ -36,7 +36,7 @@ for mesh in ({"train.model_parallel": "1"},
 print(json.dumps(found))
 """
 STREAMING = READ + """
-from vseg_jax.export import export, programs
+from vseg_jax.export.export import of_streams
 from vseg_jax.inference.restore import Restored
 
 settings = read(name, overrides)
@@ -46,11 +46,7 @@ variables = jax.eval_shape(model.init, jax.random.key(0), batch)
 text = getattr(settings, "text", None)
 restored = Restored(model, variables, text, settings.clip, {"batch": {
     name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in batch.items()}})
-inputs = programs.stream_inputs(restored, None)
-try:
-    exported = programs.Programs(restored, inputs, programs.together).export(platforms)
-except NotImplementedError:
-    exported = programs.Programs(restored, inputs, programs.in_turns).export(platforms)
+_, exported = of_streams(restored, tuple(platforms))
 print(json.dumps(sorted(exported)))
 """
 SLOW = pytest.mark.slow

@@ -116,14 +116,21 @@ def export_stream(
     Raises:
       ValueError: `size` is not the size of the frames that the model takes.
     """
+    programs, exported = of_streams(restored, platforms, size)
+    _write(programs, exported, restored, folder, platforms)
+
+
+def of_streams(
+    restored: Restored, platforms: tuple[str, ...], size: tuple[int, int] | None = None
+) -> tuple[Programs, dict[str, tuple[bytearray, list[str]]]]:
+    """Returns what `export_stream` writes: the programs, and their `export`."""
     inputs = stream_inputs(restored, size)
     try:
         programs = Programs(restored, inputs, together)
-        exported = programs.export(platforms)
+        return programs, programs.export(platforms)
     except NotImplementedError:   # raised by jax for such a group
         programs = Programs(restored, inputs, in_turns)
-        exported = programs.export(platforms)
-    _write(programs, exported, restored, folder, platforms)
+        return programs, programs.export(platforms)
 
 
 def _write(

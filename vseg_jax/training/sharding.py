@@ -107,7 +107,7 @@ def _check_rule(
                              f"the {mesh.shape[axis]} devices along {axis!r}")
 
 
-def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
+def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Returns the layout of batches: samples along the data axis, other axes not split."""
     return NamedSharding(mesh, PartitionSpec("data"))
 

@@ -59,8 +59,8 @@ def test_equations_3_and_4_by_hand():
     assert out.iou[0, 0] == pytest.approx(1 / 3) and out.correct[0, 0] == 1
 
 
-def test_only_slots_with_an_object_have_a_mask_gradient():
-    truth = one_frame([[[1, 1], [0, 0]]], [True], [0])
+def gradients(truth):
+    """Of random classes and masks of three slots."""
     random = np.random.default_rng(0)
     classes, masks = (jnp.float32(random.standard_normal(s)) for s in
                       ((1, 1, 3, 3), (1, 1, 3, 2, 2)))
@@ -69,22 +69,17 @@ def test_only_slots_with_an_object_have_a_mask_gradient():
         out = objective.terms(classes, masks, truth, eos_coef=0.1)
         return (out.classes + out.dice).sum()
 
-    by_class, by_mask = jax.jit(jax.grad(total, (0, 1)))(classes, masks)
+    return jax.jit(jax.grad(total, (0, 1)))(classes, masks)
+
+
+def test_only_slots_with_an_object_have_a_mask_gradient():
+    by_class, by_mask = gradients(one_frame([[[1, 1], [0, 0]]], [True], [0]))
     assert ((by_mask[0, 0] != 0).any((1, 2))).sum() == 1
     assert (by_class[0, 0] != 0).any(-1).all()
 
 
 def test_a_frame_without_objects_teaches_that_no_slot_has_one():
-    truth = one_frame([[[0, 0], [0, 0]]], [False], [0])
-    random = np.random.default_rng(0)
-    classes, masks = (jnp.float32(random.standard_normal(s)) for s in
-                      ((1, 1, 3, 3), (1, 1, 3, 2, 2)))
-
-    def total(classes, masks):
-        out = objective.terms(classes, masks, truth, eos_coef=0.1)
-        return (out.classes + out.dice).sum()
-
-    by_class, by_mask = jax.jit(jax.grad(total, (0, 1)))(classes, masks)
+    by_class, by_mask = gradients(one_frame([[[0, 0], [0, 0]]], [False], [0]))
     assert (by_mask == 0).all()
     empty = np.asarray(by_class)[0, 0] < 0   # what a step of training makes more probable
     assert np.isfinite(by_class).all() and (empty == [[False, False, True]] * 3).all()
