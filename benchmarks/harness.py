@@ -8,6 +8,7 @@ depends on these measurements. Benchmarks of streams measure each row in a proce
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -18,10 +19,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from vseg_jax import __version__
 
 clock = time.perf_counter
 
@@ -85,13 +89,10 @@ def compare(
 
 def machine() -> dict[str, str]:
     """Returns a description of the machine and the software."""
-    versions = {"jax": jax.__version__}
-    try:
-        import torch
-
-        versions["torch"] = torch.__version__
-    except ImportError:
-        pass
+    versions = {"vseg_jax": __version__}
+    for package in ("jax", "jaxlib", "flax", "torch"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
     return {
         "device": jax.devices()[0].device_kind,
         "cores": str(os.cpu_count()),

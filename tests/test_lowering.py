@@ -14,20 +14,17 @@ ROOT = Path(__file__).parents[1]
 PLATFORMS = ("cuda", "tpu")
 READ = """
 import json, sys
-import jax
-from vseg_jax.experiment.build import batch_shapes, build_model, read
+from benchmarks import programs
+from vseg_jax.experiment.build import read
 
 name, overrides, platforms = json.loads(sys.argv[1])
 """
 TRAINING = READ + """
-from vseg_jax.training.setup import Setup
-
 found = []
 for mesh in ({"train.model_parallel": "1"},
              {"train.model_parallel": "2", "train.sharding": "fsdp"}):
     settings = read(name, {"model.dtype": "bfloat16", "train.batch_size": "8", **overrides, **mesh})
-    model = build_model(settings)
-    setup = Setup.build(model, batch_shapes(settings, model), settings.train)
+    setup = programs.training(settings)
     step = setup.jit_step().trace(setup.sharded_shapes(), setup.batch_shapes)
     for platform in platforms:
         text = step.lower(lowering_platforms=(platform,)).as_text()
@@ -37,15 +34,8 @@ print(json.dumps(found))
 """
 STREAMING = READ + """
 from vseg_jax.export.export import of_streams
-from vseg_jax.inference.restore import Restored
 
-settings = read(name, overrides)
-model = build_model(settings)
-batch = batch_shapes(settings, model)
-variables = jax.eval_shape(model.init, jax.random.key(0), batch)
-text = getattr(settings, "text", None)
-restored = Restored(model, variables, text, settings.clip, {"batch": {
-    name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in batch.items()}})
+restored = programs.restored(read(name, overrides))
 _, exported = of_streams(restored, tuple(platforms))
 print(json.dumps(sorted(exported)))
 """

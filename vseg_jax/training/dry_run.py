@@ -52,10 +52,10 @@ def dry_run(
     start = time.perf_counter()
     compiled = setup.jit_step().lower(state, setup.batch_shapes).compile()
     report["compile_seconds"] = time.perf_counter() - start
-    cost = _cost(compiled)
+    cost = cost_of(compiled)
     report["step_flops"] = cost.get("flops")
     report["step_bytes_accessed"] = cost.get("bytes accessed")
-    report["step_memory"] = _memory(compiled.memory_analysis())
+    report["step_memory"] = memory_of(compiled.memory_analysis())
     return report | (_one_step(setup, batch, compiled) if run else {})
 
 
@@ -92,18 +92,18 @@ def count(model: Model, batch: dict[str, Any], config: TrainConfig) -> dict[str,
         "predict_flops": predict.lower(variables, shapes),
         "step_flops": setup.jit_step().lower(state, shapes),
     }
-    flops = {name: _cost(program).get("flops") for name, program in lowered.items()}
+    flops = {name: cost_of(program).get("flops") for name, program in lowered.items()}
     return numbers | {name: n if n is None else n / samples for name, n in flops.items()}
 
 
-def _cost(program: Any) -> dict[str, float]:
+def cost_of(program: Any) -> dict[str, float]:
     """Returns XLA's cost analysis of a lowered or compiled program; empty where there is none."""
     cost = program.cost_analysis() or {}
     return cost[0] if isinstance(cost, list) else cost
 
 
 def _one_step(setup: Setup, batch: dict[str, Any], compiled: Any) -> dict[str, Any]:
-    batch = _concrete(batch, setup.config.seed)
+    batch = random_batch(batch, setup.config.seed)
     state = setup.initial_state()
     placed = setup.put_batch(batch)
     jax.block_until_ready((state, placed))
@@ -121,8 +121,15 @@ def _one_step(setup: Setup, batch: dict[str, Any], compiled: Any) -> dict[str, A
     }
 
 
-def _concrete(batch: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
-    """Replaces shapes by random arrays: bytes, normal floats, small integers; flags are True."""
+def random_batch(batch: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
+    """Returns a batch with random arrays in place of shapes.
+
+    Images get all byte values, floats are normal, other integers small, flags True.
+
+    Args:
+      batch: arrays, which stay, or `jax.ShapeDtypeStruct`s.
+      seed: of the random numbers.
+    """
     rng = np.random.default_rng(seed)
 
     def draw(spec: Any) -> np.ndarray:
@@ -132,14 +139,18 @@ def _concrete(batch: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
             return np.ones(spec.shape, bool)
         if np.issubdtype(spec.dtype, np.floating):
             return rng.normal(size=spec.shape).astype(spec.dtype)
-        # Images get all byte values; ids, masks and positions stay small.
         top = 256 if spec.dtype == np.uint8 and spec.shape[-1] == 3 else 2
         return rng.integers(0, top, spec.shape).astype(spec.dtype)
 
     return {name: draw(spec) for name, spec in batch.items()}
 
 
-def _memory(analysis: Any) -> dict[str, int] | None:
+def memory_of(analysis: Any) -> dict[str, int] | None:
+    """Returns the bytes that a program needs on one device, by what for; None if it is not known.
+
+    Args:
+      analysis: `memory_analysis()` of a compiled program.
+    """
     if analysis is None:
         return None
     memory = {
