@@ -111,6 +111,19 @@ def test_prediction_cuts_a_query_over_the_limit_and_names_the_lost_words(trained
     assert len(list((tmp_path / "masks" / "masks").glob("*.png"))) == FRAMES
 
 
+def test_a_second_model_follows_what_the_query_names(trained, video, tmp_path):
+    settings = ["--workdir", trained[0], "--mode=predict", "--video", video, "--query",
+                "the red square", "--output", tmp_path / "masks"]
+    code, out, err = command(*settings, "--follow=swiftnet-lite0", "--short_side=48")
+    assert code == 0 and f"wrote {tmp_path / 'masks'}" in out, err
+    table = json.loads((tmp_path / "masks" / "predictions.json").read_text())
+    assert table["query"] == "the red square" and table["found"]["frame"] < FRAMES
+    assert [row["frame"] for row in table["frames"]] == list(range(FRAMES))
+    error = refused(*settings[:-1], tmp_path / "other", "--follow", trained[0])
+    assert f"--follow {trained[0]}: this model takes a query" in error
+    assert "name a model that takes mask prompts, such as swiftnet-lite0" in error
+
+
 def test_a_video_that_is_cut_off_is_predicted_as_far_as_it_goes(trained, video, tmp_path):
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(video.read_bytes()[: int(0.7 * video.stat().st_size)])

@@ -81,6 +81,9 @@ OPTIONS = {
     "both_directions": Option(
         "with mask prompts: also follow objects backward, to the frames before their first masks",
         default=False, kind=bool),
+    "follow": Option(
+        "with a query: a model with mask prompts, such as swiftnet-lite0, that carries the mask of "
+        "the frame in which the first model is surest through the video", metavar="MODEL"),
     "probabilities": Option(
         "also write the probabilities of each frame's objects (.npz)", default=False, kind=bool),
     "no_overlay": Option("do not draw overlay.mp4", default=False, kind=bool),
@@ -131,7 +134,7 @@ COMMANDS = {
         "Segments videos: index PNGs, overlay.mp4 and predictions.json for each.",
         ("output", "video"),
         ("model", "workdir", "query", "mask", "start", "end", "every", "size", "short_side", "fps",
-         "both_directions", "probabilities", "no_overlay", "format", "device", "raft",
+         "both_directions", "follow", "probabilities", "no_overlay", "format", "device", "raft",
          "distributed"),
         ('vseg predict --workdir runs/davis --video clip.mp4 --query "a dog running" '
          "--output masks",
@@ -212,7 +215,7 @@ def run(command: str, options: Options, overrides: Overrides) -> int:
         failed = experiment.predict(
             _source(options), options["video"], options["output"], query=options["query"],
             mask=options["mask"], short_side=options["short_side"], fps=options["fps"],
-            both_directions=options["both_directions"],
+            both_directions=options["both_directions"], follow=options["follow"] or "",
             probabilities=options["probabilities"], drawn=not options["no_overlay"],
             start=options["start"], end=options["end"], every=options["every"],
             size=_size(options["size"]), into=options["format"] or (),

@@ -152,19 +152,21 @@ def predict(model: str | Path, videos: Sequence[str], output: str | Path, *,
             short_side: int | None = None, changes: Mapping[str, Any] | None = None,
             raft: str = "", device: str | None = None, start: int | None = None,
             end: int | None = None, every: int | None = None, size: tuple[int, int] | None = None,
-            **settings: Any) -> int:
+            follow: str = "", **settings: Any) -> int:
     """Segments videos and writes masks, an overlay video and a table of scores for each.
 
     Args:
       model: what `vseg_jax.load` takes.
       videos: see `vseg_jax.inference.many.find_videos`.
       output: folder to write.
-      short_side: see `vseg_jax.load`.
+      short_side: see `vseg_jax.load`; with `follow`, of that model.
       changes: see `vseg_jax.load`.
       raft: weights of RAFT, for a model that reads optical flow; empty uses OpenCV's DIS.
       device: where to compute: "cpu", "gpu", "tpu", or with a number "gpu:1"; None for JAX's own
         choice.
       start, end, every, size: of `vseg_jax.media.Part`; None for all frames at their own size.
+      follow: a model with mask prompts that follows what the query names, see
+        `vseg_jax.inference.predict_to_folder`; empty for none.
       settings: see `vseg_jax.inference.predict_videos`.
 
     Returns:
@@ -181,17 +183,33 @@ def predict(model: str | Path, videos: Sequence[str], output: str | Path, *,
     if device:
         runtime.use_device(device)
     runtime.enable_compilation_cache()
-    loaded = segmenter.load(model, short_side, changes)
+    follower = _follower(follow, short_side) if follow else None
+    loaded = segmenter.load(model, None if follow else short_side, changes)
     if loaded.engine.flow is not None:
         _use_flow(loaded, raft)
     elif raft:
         raise ValueError("this model reads no optical flow; leave out --raft")
-    summary = predict_videos(loaded, videos, output, part=part, **settings)
+    summary = predict_videos(loaded, videos, output, part=part, follow=follower, **settings)
     if summary["done"]:
         print(f"wrote {output}")
     elif not summary["failed"]:
         print(f"{output} is complete; no frame was segmented again")
     return summary["failed"]
+
+
+def _follower(model: str, short_side: int | None) -> segmenter.Segmenter:
+    """Returns the model that follows what another one finds.
+
+    Raises:
+      ValueError: it does not take mask prompts.
+    """
+    follower = segmenter.load(model, short_side)
+    try:
+        follower.check_prompt(None, "a mask")
+    except ValueError as error:
+        raise ValueError(f"--follow {model}: {error}; name a model that takes mask prompts, such "
+                         "as swiftnet-lite0") from error
+    return follower
 
 
 def _use_flow(loaded: segmenter.Segmenter, raft: str) -> None:

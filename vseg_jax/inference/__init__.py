@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vseg_jax.inference.engine import Engine
+from vseg_jax.inference.finding import find
 from vseg_jax.inference.many import predict_videos
 from vseg_jax.inference.predict import predict_to_folder
 from vseg_jax.inference.predictions import Predictions
@@ -17,6 +18,7 @@ __all__ = [
     "Segmenter",
     "Session",
     "Track",
+    "find",
     "load",
     "predict_to_folder",
     "predict_videos",

@@ -5,11 +5,13 @@ The folder holds
 - `masks/00000.png` ...: index PNGs with DAVIS' palette, at the video's size, with the ids of the
   mask prompts. Those of a folder of images have the images' names;
 - `overlay.mp4`, with the sound of the video and each frame at its time;
-- `predictions.json`: {"video", "query" or "mask", "settings", "fps", "height", "width", "frames":
-  [{"frame", "time", "mask", "objects": [{"id", "score", "area", "box"}]}]}. "frame" is its number
-  in the video, "time" when it is shown, in seconds from the beginning of the video, and "fps" the
-  average rate of the frames that were read. Areas are in pixels; boxes are [left, top, right,
-  bottom] in pixel edges, None for an empty mask. `docs/predictions.schema.json` is its schema;
+- `predictions.json`: {"video", "query" or "mask", "found", "settings", "fps", "height", "width",
+  "frames": [{"frame", "time", "mask", "objects": [{"id", "score", "area", "box"}]}]}. "frame" is
+  its number in the video, "time" when it is shown, in seconds from the beginning of the video, and
+  "fps" the average rate of the frames that were read. "found" is there if a second model follows
+  what the query names: {"frame", "certainty"} of its first mask. Areas are in pixels; boxes are
+  [left, top, right, bottom] in pixel edges, None for an empty mask. `docs/predictions.schema.json`
+  is its schema;
 - where it is asked for, `probabilities/00000.npz` ..., named as the masks: `probability`, float16
   [N, height, width] in [0, 1], of the N objects of the frame, and their `ids`, int32 [N]. With mask
   prompts the background has the rest, 1 - their sum; without, each object is apart from the others.
@@ -38,6 +40,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from tqdm import tqdm
 
+from vseg_jax.inference.finding import find
 from vseg_jax.inference.predictions import Predictions
 from vseg_jax.inference.prompts.files import read_masks
 from vseg_jax.inference.saved_session import model_digest
@@ -61,7 +64,8 @@ def predict_to_folder(
     segmenter: Segmenter, video: str | os.PathLike, output: str | os.PathLike, *,
     query: str | None = None, mask: str | os.PathLike | None = None, fps: float | None = None,
     part: Part = WHOLE, both_directions: bool = False, probabilities: bool = False,
-    drawn: bool = True, keep: bool = False, progress: bool | str = True,
+    drawn: bool = True, keep: bool = False, follow: Segmenter | None = None,
+    progress: bool | str = True,
 ) -> dict[str, Any]:
     """Segments the frames of a video and writes a new folder, atomically.
 
@@ -85,6 +89,8 @@ def predict_to_folder(
       probabilities: whether to write `probabilities/`, too.
       drawn: whether to draw `overlay.mp4`.
       keep: whether a folder that the same call has written before is left as it is.
+      follow: a model with mask prompts that carries the mask of the frame in which `segmenter` is
+        surest of the query (see `find`) forward and backward; the masks are then those of `follow`.
       progress: whether to show a progress bar, or what stands before it.
 
     Returns:
@@ -99,24 +105,56 @@ def predict_to_folder(
     masks, objects = _prompts(source, mask, part)
     settings = {"model": model_digest(segmenter.engine), **fingerprint(source, masks, objects),
                 "query": query, "fps": fps, **_plain(part),
-                "both_directions": both_directions, "probabilities": probabilities}
+                "both_directions": both_directions, "probabilities": probabilities,
+                "follow": follow and model_digest(follow.engine)}
     camera = _camera(source)
     if keep and not camera and (output / TABLE).is_file():
         return _kept(output, settings)
     table = {"video": settings["video"][0], **_prompt(query, mask), "settings": settings}
-    with Unfinished(output, settings, not camera) as work, Interruption() as stop:
-        with _writer(work.folder, source, drawn) as writer, _window(camera) as window:
-            frames = _Frames(source, part, work, writer, window, query or "", probabilities)
-            frames.draw_again()
-            predictions = segmenter._predictions(
-                source, query, masks, objects, None, both_directions, work.session)
-            with contextlib.closing(predictions):
-                _write_frames(predictions, frames, stop, progress)
-        table |= frames.summary()
-        if segmenter.categories:
-            table["identities"] = _identities(predictions)
+    with Unfinished(output, settings, not camera) as work:
+        prompt: dict[str, Any] = {"query": query, "masks": masks, "objects": objects,
+                                  "both_directions": both_directions}
+        if follow is not None:
+            prompt, table["found"] = _found(segmenter, source, query, part, progress)
+        table |= _segment(follow or segmenter, prompt, work, drawn, progress, source=source,
+                          part=part, caption=query or "", probabilities=probabilities)
         (work.folder / TABLE).write_text(json.dumps(table, indent=1) + "\n")
     return table
+
+
+def _segment(segmenter: Segmenter, prompt: Mapping[str, Any], work: Unfinished, drawn: bool,
+             progress: bool | str, *, source: Source, **settings: Any) -> dict[str, Any]:
+    """Writes the files of the frames, and returns what the table says of them."""
+    with Interruption() as stop:
+        camera = _camera(source)
+        with _writer(work.folder, source, drawn) as writer, _window(camera) as window:
+            frames = _Frames(source=source, work=work, writer=writer, window=window, **settings)
+            frames.draw_again()
+            predictions = segmenter._predictions(
+                source, **prompt, audio=None, session=work.session)
+            with contextlib.closing(predictions):
+                _write_frames(predictions, frames, stop, progress)
+    found = frames.summary()
+    if segmenter.categories:
+        found["identities"] = _identities(predictions)
+    return found
+
+
+def _found(
+    segmenter: Segmenter, source: Source, query: str | None, part: Part, progress: bool | str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the prompt for a model that follows what the query names, and what the table says.
+
+    Raises:
+      ValueError: nothing is found, or the source is a camera.
+    """
+    if _camera(source):
+        raise ValueError("what a camera shows cannot be read twice, to find an object and then to "
+                         "follow it; leave --follow out, or record the video first")
+    found, certainty = find(segmenter, source, query, progress and "find")
+    prompt = {"query": None, "masks": {found.frame: found.index}, "objects": {},
+              "both_directions": True}
+    return prompt, {"frame": part.number(found.frame), "certainty": round(certainty, 6)}
 
 
 def _plain(part: Part) -> dict[str, Any]:
