@@ -32,7 +32,7 @@ def true_tracks(record: Record, categories: Sequence[str], where: str) -> list[d
 
     Args:
       record: the video. Its void pixels (crowds) belong to no object.
-      categories: names of the classes, in order of their numbers.
+      categories: names of the classes, in order of their numbers; () takes all objects, as class 0.
       where: the dataset, for errors.
 
     Returns:
@@ -45,11 +45,11 @@ def true_tracks(record: Record, categories: Sequence[str], where: str) -> list[d
              for t in annotated]
     shown = [np.bincount(mask.ravel(), minlength=256) > 0 for mask in masks]
     return [
-        {"category_id": categories.index(o.category),
+        {"category_id": categories.index(o.category) if categories else 0,
          "segmentations": [encode_rle(mask == o.id) if seen[o.id] else None
                            for mask, seen in zip(masks, shown, strict=True)]}
         for o in record.objects
-        if o.category in categories and any(seen[o.id] for seen in shown)
+        if (not categories or o.category in categories) and any(seen[o.id] for seen in shown)
     ]
 
 

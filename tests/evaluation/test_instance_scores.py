@@ -50,6 +50,9 @@ def test_average_precision_by_hand():
     # As one category: half of the objects are found at nine thresholds, 51 of 101 recalls.
     assert result["class_agnostic_AP50"] == pytest.approx(1)
     assert result["class_agnostic_AP"] == pytest.approx((1 + 9 * 51 / 101) / 10)
+    assert result["class_agnostic_AR10"] == pytest.approx((1 + 9 / 2) / 10)
+    assert result["best_track_iou"] == pytest.approx((1 + 1 / 2) / 2)
+    assert result["videos"] == {"one": {"best_track_iou": result["best_track_iou"]}}
     # All masks are perfect. The square has one track of 3 frames; of the box's 2, one has a track.
     assert result["DetA"] == pytest.approx(4 / 5) and result["IDF1"] == pytest.approx(8 / 9)
     assert result["AssA"] == pytest.approx((3 + 1 / 2) / 4)
@@ -72,6 +75,22 @@ def test_false_positives_and_other_categories():
         instances.evaluate(build(), MemoryDataset([record(kinds=("whale", "fox"))]))
     with pytest.raises(ValueError, match="toy video b has no masks"):
         instances.evaluate(build(), MemoryDataset([record(), record("b", annotated=())]))
+
+
+def test_objects_without_a_category_are_scored_without_categories(tmp_path):
+    """Of DAVIS's kind: one object has a mask, the square; the box is found as well and is wrong."""
+    dataset = MemoryDataset([record(kinds=("",), frames=2, annotated=(0, 1)),
+                             record("b", kinds=(), frames=2, annotated=(0, 1))])
+    result = instances.evaluate(build(), dataset, save=tmp_path / "saved", progress=False)
+    assert result["AP"] is result["AR10"] is None
+    assert result["best_track_iou"] == result["class_agnostic_AR10"] == pytest.approx(1)
+    assert result["videos"] == {"one": {"best_track_iou": pytest.approx(1)}}
+    assert 0 < result["class_agnostic_AP50"] <= 1 and result["track_recall"] == pytest.approx(1)
+    truth = json.loads((tmp_path / "saved/instances.json").read_text())
+    assert [c["name"] for c in truth["categories"]] == ["object"]
+    assert {a["category_id"] for a in truth["annotations"]} == {1}
+    with pytest.raises(ValueError, match="no object"):
+        instances.evaluate(build(), MemoryDataset([record(kinds=())]))
 
 
 def test_the_models_category_over_all_frames_counts():
@@ -135,4 +154,4 @@ def test_the_table(capsys):
     instances.report({"dev": numbers})
     heading, line = capsys.readouterr().out.splitlines()
     assert heading.split() == [*instances.COLUMNS, "frames/s"]
-    assert line.split() == ["dev", "50.0", "50.0", "-", *["50.0"] * 6, "12.0"]
+    assert line.split() == ["dev", "50.0", "50.0", "-", *["50.0"] * 8, "12.0"]

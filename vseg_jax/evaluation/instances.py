@@ -3,11 +3,16 @@
 The prediction for a video is a list of objects: for each identity, its masks in the annotated
 frames, and the category and score that the model gives it over all frames. Scores are those of
 `vseg_jax.metrics.youtube_vis` and `vseg_jax.metrics.identities`, at the frames' own size.
+
+A dataset whose objects have no categories, such as DAVIS, gets only the scores that need none. If
+it leaves objects without a mask, as DAVIS does, what is found of these counts as wrong; all scores
+but `best_track_iou` and the recalls are then lower bounds.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,10 +42,11 @@ from vseg_jax.run_lengths import encode_rle
 TRUTH, RESULTS = "instances.json", "results.json"   # files of a saved evaluation
 # By which a checkpoint can be chosen.
 SCORES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "class_agnostic_AP",
-          "class_agnostic_AP50", "HOTA", "DetA", "AssA", "IDF1", "track_recall",
-          "identity_preservation")
-COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10", "HOTA", "IDF1", "track_recall",
-           "identity_preservation")
+          "class_agnostic_AP50", "class_agnostic_AR10", "best_track_iou", "HOTA", "DetA", "AssA",
+          "IDF1", "track_recall", "identity_preservation")
+COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10", "class_agnostic_AP50", "best_track_iou", "HOTA",
+           "IDF1", "track_recall", "identity_preservation")
+ANY = ("object",)   # the categories of a saved evaluation of a dataset that has none
 Objects = list[dict[str, Any]]
 
 
@@ -52,7 +58,7 @@ def evaluate(
 
     Args:
       segmenter: of a model that finds objects. Objects of categories that the model does not know
-        are background.
+        are background, unless no object has a category.
       dataset: of annotated videos.
       save: folder for `results.json`, the objects found in the annotated frames, `instances.json`,
         the ground truth in the format of annotation files (`vseg metrics youtube_vis`
@@ -61,8 +67,10 @@ def evaluate(
       progress: whether to show a progress bar.
 
     Returns:
-      `protocol`; `YouTubeVISMetric.result()`, and its `AP` and `AP50` as `class_agnostic_AP` and
-      `class_agnostic_AP50` where all objects and predictions have the same category;
+      `protocol`; `YouTubeVISMetric.result()`, and its `AP`, `AP50` and `AR10` as
+      `class_agnostic_AP` and so on, where all objects and predictions have the same category;
+      `best_track_iou`, the mean over the objects of the largest IoU of a track with them, over all
+      frames together, and `videos`, the same by the id of the video;
       `IdentityMetric.result()`; with None for a score that no object counts for; and
       `Clock.result()`.
 
@@ -72,6 +80,7 @@ def evaluate(
         video.
     """
     check(segmenter.categories, dataset)
+    categories = segmenter.categories if _has_categories(dataset) else ()
     metric, agnostic = YouTubeVISMetric(), YouTubeVISMetric()
     identities, clock = IdentityMetric(), runner.Clock()
     mine = runner.shard(len(dataset))
@@ -80,12 +89,14 @@ def evaluate(
     with runner.start(dataset.name, total, "frames", save=save, progress=progress) as run:
         for i in mine:
             record, annotated = dataset[i], dataset.index[i].annotated
-            truth = true_tracks(record, segmenter.categories, dataset.name)
+            truth = true_tracks(record, categories, dataset.name)
             found = find_objects(segmenter, record, annotated, dataset.name, clock, run.bar)
             for row in found:
-                row["category_id"] = segmenter.categories.index(row.pop("category"))
+                name = row.pop("category")
+                row["category_id"] = categories.index(name) if categories else 0
             size = record.height, record.width
-            metric.add(record.video_id, size, len(annotated), truth, found)
+            if categories:
+                metric.add(record.video_id, size, len(annotated), truth, found)
             agnostic.add(record.video_id, size, len(annotated), _one_class(truth),
                          _one_class(found))
             identities.add(size, truth, found, f"{dataset.name} video {record.video_id}")
@@ -93,7 +104,7 @@ def evaluate(
                 scored.append((dataset.index[i], truth, found))
         result = {"protocol": INSTANCES, **_gather_scores(metric, agnostic, identities, clock)}
         if run.folder:
-            _save(run.folder, segmenter.categories, scored)
+            _save(run.folder, categories or ANY, scored)
         run.write(result)
     return result
 
@@ -193,7 +204,7 @@ def check(categories: Sequence[str], dataset: Dataset) -> None:
       categories: that the model knows.
       dataset: of annotated videos.
     """
-    known = set(categories)
+    known = set(categories) if _has_categories(dataset) else {""}
     if not any(o.category in known for entry in dataset.index for o in entry.objects):
         raise ValueError(f"{dataset.name} has no object of the model's categories "
                          f"({', '.join(categories)})")
@@ -202,6 +213,10 @@ def check(categories: Sequence[str], dataset: Dataset) -> None:
             raise ValueError(f"{dataset.name} video {entry.video_id} has no masks and cannot be "
                              "scored; for a test set, vseg_jax.submission writes what its server "
                              "takes")
+
+
+def _has_categories(dataset: Dataset) -> bool:
+    return any(o.category for entry in dataset.index for o in entry.objects)
 
 
 def _one_class(objects: Objects) -> Objects:
@@ -220,10 +235,20 @@ def _gather_scores(
         any_class.add_rows(part["agnostic"])
         tracks.add_rows(part["identities"])
     found = any_class.result()
+    best = _best_tracks(any_class)
     scores = {**together.result(),
-              **{f"class_agnostic_{name}": found[name] for name in ("AP", "AP50")},
+              **{f"class_agnostic_{name}": found[name] for name in ("AP", "AP50", "AR10")},
+              "best_track_iou": float(np.concatenate([*best.values()]).mean()) if best else
+              math.nan,
               **tracks.result()}
-    return {**without_nan(scores), **clock.gather().result()}
+    videos = {name: {"best_track_iou": float(np.mean(each))} for name, each in best.items()}
+    return {**without_nan(scores), "videos": videos, **clock.gather().result()}
+
+
+def _best_tracks(metric: YouTubeVISMetric) -> dict[str, list[float]]:
+    """Returns the largest IoU of a track with each object of each video that has objects."""
+    return {row["video"]: np.max([[0.0] * len(row["crowds"]), *row["ious"]], axis=0).tolist()
+            for row in sorted(metric.rows, key=lambda row: row["video"]) if row["crowds"]}
 
 
 def _save(folder: Path, categories: tuple[str, ...],
