@@ -216,7 +216,9 @@ def test_the_dataset_gives_samples_and_shuffled_ones(built):
 @pytest.mark.parametrize("change, message", [
     ({"objects": (1, 2)}, "objects must be"), ({"styles": ("rude",)}, "styles must be some of"),
     ({"held_out": 0}, "held_out must lie"), ({"keep": 1.5}, "keep must lie within 0 to 1"),
-    ({"length": 1}, "a clip 2 frames long"), ({"styles": ()}, "styles must name one"),
+    ({"length": 1}, "a clip 2 frames long"), ({"styles": (), "objects": (0, 2)}, "within 1 to 8"),
+    ({"renamed": ("car",)}, "pairs such as car=vehicle"),
+    ({"renamed": ("boat=vehicle",)}, "names boat, which no object is; there are car, cat, dog"),
     ({"backgrounds": ("x",)}, "of the 0 stills that may be backgrounds of train, none has objects"),
 ])
 def test_options_that_cannot_be_met(source, tmp_path, change, message):
@@ -234,3 +236,48 @@ def test_stills_without_categories(source, tmp_path):
     (copy / "categories.json").unlink()
     [problem] = verify("refer_stills", copy)
     assert "expressions need the categories" in problem
+
+
+def test_clips_without_expressions(source, tmp_path):
+    """One object is enough, and some clips show a background with its own objects alone."""
+    options = {**SMALL, "train": 24, "styles": "", "objects": "1,2", "unpasted": "0.5",
+               "renamed": "car=vehicle"}
+    dataset = open_dataset(prepare("refer_stills", source, tmp_path, options), "train")
+    assert {c.name for c in dataset.categories} == {"cat", "dog", "vehicle"}
+    assert not any(entry.expressions for entry in dataset.index)
+    assert min(len(entry.objects) for entry in dataset.index) == 1
+    assert {o.category for entry in dataset.index for o in entry.objects} == {
+        "cat", "dog", "vehicle"}
+
+
+def test_unpasted_clips_are_pictures_as_they_are(stock):
+    options = Options(**SMALL, styles=(), unpasted=1.0, drift=0.0)
+    for number in range(6):
+        clip, _ = Generator(options, "train", stock).clip(number)
+        assert all((frame == clip.frames[0]).all() for frame in clip.frames)
+        assert all(not one.way.any() for one in clip.facts)
+
+
+def test_objects_enter_or_leave_the_frame(stock):
+    options = Options(**SMALL, styles=(), objects=(1, 1), keep=0.0, moving=1.0, enter=1.0)
+    sides = set()
+    for number in range(16):
+        clip, _ = Generator(options, "train", stock).clip(number)
+        shown = (clip.masks == 1).any(axis=(1, 2))
+        outside = 0 if not shown[0] else -1
+        assert not shown[outside] and shown[1:3].any(), number
+        columns = np.argwhere(clip.masks[[1, 2][outside]] == 1)[:, 1]
+        sides.add((outside, columns.mean() < 40))
+    assert len(sides) == 4, "from and to both sides"
+
+
+def test_all_categories_are_drawn_equally_often(source, stock):
+    few = [s for k, s in enumerate(stock) if k < 4 or "car" not in s.categories.values()]
+    options = Options(**SMALL, styles=(), objects=(1, 1), keep=0.0)
+
+    def share(even):
+        generator = Generator(dataclasses.replace(options, even=even), "train", few)
+        picked = [generator._pick(np.random.default_rng(n), ()) for n in range(150)]
+        return np.mean([still.categories[i] == "car" for still, i in picked])
+
+    assert share(0.0) < 0.2 < 0.25 < share(1.0) < 0.42

@@ -1,4 +1,4 @@
-"""`refer_stills`: clips with referring expressions, made from still images with categories.
+"""`refer_stills`: clips with objects and referring expressions, made from stills with categories.
 
 Objects are cut out of stills and move over the picture of another still, whose own objects stay in
 it or are painted over. Expressions name one of the objects by its category, color, size, place or
@@ -56,16 +56,25 @@ class Options:
       backgrounds: in the same form, the stills whose pictures are backgrounds; () takes all. An
         object in a background that has no mask can make an expression ambiguous, so name the sets
         in which all objects have one.
-      objects: smallest and largest number of objects in a clip, within 2 to 8. Those that stay in
-        a background count, but at least one is pasted.
+      objects: smallest and largest number of objects in a clip, within 2 to 8, or 1 to 8 without
+        expressions. Those that stay in a background count, but at least one is pasted.
       keep: share of the clips whose background keeps its own objects. In the others they are
         painted over, if they cover at most 30 % of the picture.
+      unpasted: share of the clips that show a background with its own objects, in any number, and
+        nothing that is pasted; `keep` is a share of the others. A model that only sees pasted
+        objects may learn to find their edges.
+      renamed: categories that get another name, "car=vehicle"; several may get the same.
       same: how often an object gets the category of an earlier one.
+      even: how often the category of any other pasted object is drawn first, all equally often.
       size: range of the longer side of a pasted object, in units of the frame's smaller side.
       moving: share of the pasted objects that move relative to the background.
+      enter: share of the moving objects that enter the frame from outside or leave it.
+      covered: share of the smaller object's box that two objects may have in common, on average; a
+        place where they do is sought for each object.
       drift: longest path of the camera over a clip, in units of the frame's smaller side.
       attributes: what expressions may say besides the category, any of `ATTRIBUTES`.
-      styles: of the expressions, any of `STYLES`; a named object gets one of each.
+      styles: of the expressions, any of `STYLES`; a named object gets one of each. () makes clips
+        without expressions, in which no object needs to be told from the others.
     """
 
     height: int = 192
@@ -80,9 +89,14 @@ class Options:
     backgrounds: tuple[str, ...] = ()
     objects: tuple[int, int] = (2, 4)
     keep: float = 0.5
+    unpasted: float = 0.0
+    renamed: tuple[str, ...] = ()
     same: float = 0.6
+    even: float = 0.0
     size: tuple[float, float] = (0.35, 0.85)
     moving: float = 0.6
+    enter: float = 0.0
+    covered: float = 0.3
     drift: float = 0.15
     attributes: tuple[str, ...] = ATTRIBUTES
     styles: tuple[str, ...] = STYLES
@@ -95,17 +109,25 @@ class Options:
         _check(min(self.train, self.test) >= 1, "every split needs a clip",
                (self.train, self.test))
         _check(0 < self.held_out < 1, "held_out must lie between 0 and 1", self.held_out)
-        _check(len(self.objects) == 2 and 2 <= self.objects[0] <= self.objects[1] <= 8,
-               "objects must be (least, greatest) within 2 to 8", self.objects)
+        least = _NAMED if self.styles else 1
+        _check(len(self.objects) == 2 and least <= self.objects[0] <= self.objects[1] <= 8,
+               f"objects must be (least, greatest) within {least} to 8", self.objects)
         _check(len(self.size) == 2 and 0 < self.size[0] <= self.size[1] <= 2,
                "size must be (least, greatest) within 0 to 2", self.size)
-        for name, most in (("keep", 1), ("same", 1), ("moving", 1), ("drift", 0.5)):
+        for name, most in (("keep", 1), ("unpasted", 1), ("same", 1), ("even", 1), ("moving", 1),
+                           ("enter", 1), ("covered", 1), ("drift", 0.5)):
             _check(0 <= getattr(self, name) <= most, f"{name} must lie within 0 to {most}",
                    getattr(self, name))
         for name, known in (("attributes", ATTRIBUTES), ("styles", STYLES)):
             _check(set(getattr(self, name)) <= set(known),
                    f"{name} must be some of {', '.join(known)}", getattr(self, name))
-        _check(bool(self.styles), "styles must name one", self.styles)
+        _check(all(all(pair.partition("=")[::2]) for pair in self.renamed),
+               "renamed must be pairs such as car=vehicle", self.renamed)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The new names of categories."""
+        return dict(pair.partition("=")[::2] for pair in self.renamed)
 
 
 class Builder(VideoBuilder):
@@ -116,12 +138,14 @@ class Builder(VideoBuilder):
     def splits(self) -> dict[str, Iterator[records.Record]]:
         """Returns the records of every split, generated lazily."""
         options = self.options or Options()
-        parts = divide(read_stock(self.source, options.sets), options.held_out, options.seed)
+        stock = read_stock(self.source, options.sets, options.names)
+        parts = divide(stock, options.held_out, options.seed)
         return {split: self._clips(Generator(options, split, parts[split])) for split in SPLITS}
 
     def categories(self) -> list[records.Category]:
         """Returns the categories of all objects, numbered from 1 in alphabetical order."""
-        categories = read_files(self.source, (self.options or Options()).sets)[1]
+        options = self.options or Options()
+        categories = read_files(self.source, options.sets, options.names)[1]
         names = sorted({name for found in categories.values() for name in found.values()})
         return [records.Category(k, name) for k, name in enumerate(names, 1)]
 
@@ -137,7 +161,7 @@ def verify(source: Path, options: Options) -> list[str]:
     problems = stills.verify(source, stills.Options(sets=options.sets))
     if not problems:
         try:
-            read_files(source, options.sets)
+            read_files(source, options.sets, options.names)
         except ValueError as error:
             problems.append(str(error))
     return problems
@@ -166,7 +190,9 @@ class Generator:
         self._backgrounds = {
             True: [s for s in chosen if s.categories],
             False: [s for s in chosen if s.covered <= REMOVABLE]}
-        for keep, share in ((True, options.keep), (False, 1 - options.keep)):
+        pasted = 1 - options.unpasted
+        for keep, share in ((True, options.unpasted + pasted * options.keep),
+                            (False, pasted * (1 - options.keep))):
             if share > 0 and not self._backgrounds[keep]:
                 what = ("has objects that could stay" if keep else
                         f"has objects that cover at most {REMOVABLE:.0%} of it")
@@ -178,15 +204,19 @@ class Generator:
         """Returns a clip and its expressions.
 
         Content and wording draw from separate random streams. A scene in which fewer than two
-        objects can be named is drawn again.
+        objects can be named, or without expressions none is shown, is drawn again.
 
         Raises:
-          ValueError: no scene out of many attempts has expressions for two objects.
+          ValueError: no scene out of many attempts will do.
         """
         root = np.random.SeedSequence((self.options.seed, SPLITS.index(self.split), number))
         content, words = (np.random.default_rng(s) for s in root.spawn(2))
         for _ in range(_ATTEMPTS):
             clip = self._draw(content)
+            if not self.options.styles:
+                if clip.facts:
+                    return clip, []
+                continue
             expressions = self._expressions(words, clip.facts, clip.masks[0].size)
             if len({e.object_id for e in expressions}) >= _NAMED:
                 return clip, expressions
@@ -210,7 +240,8 @@ class Generator:
 
     def _draw(self, rng: np.random.Generator) -> scene.Clip:
         options, size = self.options, (self.options.height, self.options.width)
-        keep = rng.uniform() < options.keep
+        unpasted = _happens(rng, options.unpasted)
+        keep = unpasted or rng.uniform() < options.keep
         pictures = self._backgrounds[keep]
         behind = background(pictures[int(rng.integers(len(pictures)))], keep)
         camera = scene.draw_camera(rng, size, options.length, options.drift)
@@ -219,11 +250,13 @@ class Generator:
         categories = [behind.categories[i] for i in scenery.kept]
         count = int(rng.integers(options.objects[0], options.objects[1], endpoint=True))
         pasted = []
-        for _ in range(max(1, count - len(categories))):
+        for _ in range(0 if unpasted else max(1, count - len(categories))):
             still, object_id = self._pick(rng, categories)
             cutout = cut_out(still, object_id)
-            path = scene.draw_path(rng, cutout, camera, size, options.size,
-                                   rng.uniform() < options.moving, boxes)
+            moves = rng.uniform() < options.moving
+            path = scene.draw_path(
+                rng, cutout, camera, size, options.size, moves, boxes, options.covered,
+                enters=moves and _happens(rng, options.enter))
             pasted.append((cutout, path))
             boxes.append(scene.box_of(cutout, path))
             categories.append(cutout.category)
@@ -234,6 +267,8 @@ class Generator:
         among = self._objects
         if categories and rng.uniform() < self.options.same:
             among = self._of.get(categories[int(rng.integers(len(categories)))], among)
+        elif _happens(rng, self.options.even):
+            among = self._of[sorted(self._of)[int(rng.integers(len(self._of)))]]
         return among[int(rng.integers(len(among)))]
 
     def _expressions(self, rng: np.random.Generator, facts: Sequence[Facts],
@@ -249,6 +284,11 @@ def _is_visible(one: Facts, pixels: int) -> bool:
     share = one.visible / np.maximum(one.area, 1)
     return bool((one.visible >= _SMALLEST * pixels).all() and share.min() >= _VISIBLE[0]
                 and share.mean() >= _VISIBLE[1])
+
+
+def _happens(rng: np.random.Generator, share: float) -> bool:
+    """Draws whether something happens; draws nothing for a share of 0, as before the option."""
+    return share > 0 and bool(rng.uniform() < share)
 
 
 def _check(good: bool, wanted: str, value: object) -> None:

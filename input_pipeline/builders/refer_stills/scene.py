@@ -23,7 +23,6 @@ _GROWTH = (1.6, 2.2)   # of an object that comes closer
 _SWAY = np.deg2rad(4)  # of an object that moves
 _ENLARGED = 1.5        # most by which a cut-out object is enlarged
 _STARTS = 12           # places that are tried for an object
-_COVERED = 0.3         # share of the smaller object's box that two objects may share
 _OPAQUE = 128          # opacity from which a pixel belongs to a pasted object
 _INSIDE = 0.9          # share of an object's box that stays inside the frame
 
@@ -118,9 +117,10 @@ def place_background(rng: np.random.Generator, background: Background, camera: n
 
 def draw_path(
     rng: np.random.Generator, cutout: Cutout, camera: np.ndarray, size: tuple[int, int],
-    longer: tuple[float, float], moves: bool, boxes: Sequence[np.ndarray],
+    longer: tuple[float, float], moves: bool, boxes: Sequence[np.ndarray], covered: float,
+    *, enters: bool = False,
 ) -> Path:
-    """Draws a path inside the frame that covers others as little as possible.
+    """Draws a path inside the frame that does not cover others too much, if there is one.
 
     Args:
       rng: randomness.
@@ -130,10 +130,12 @@ def draw_path(
       longer: range of the longer side of the object, in units of the frame's smaller side.
       moves: whether it moves relative to the background.
       boxes: [T, 4] (left, top, right, bottom) of each other object.
+      covered: share of the smaller box that it may have in common with another, on average.
+      enters: whether it moves sideways and is outside the frame at the beginning or at the end.
     """
     length, frame = len(camera), np.array(size[::-1], float)
     phase = np.linspace(0, 1, length)
-    kind = KINDS[int(rng.integers(len(KINDS)))] if moves else "still"
+    kind = KINDS[int(rng.integers(2 if enters else len(KINDS)))] if moves else "still"
     extent = np.array(cutout.rgba.shape[1::-1], float)
     scale = min(rng.uniform(*longer) * min(size) / extent.max(), _ENLARGED)
     growth = rng.uniform(*_GROWTH) if kind in ("closer", "away") else 1.0
@@ -147,9 +149,14 @@ def draw_path(
     low, high = (half - track).max(axis=0), (frame - half - track).min(axis=0)
     middle = (low + high) / 2   # a path longer than the frame extends beyond both ends
     starts = rng.uniform(np.minimum(low, middle), np.maximum(high, middle), (_STARTS, 2))
+    if enters:
+        at = -1 if rng.uniform() < 0.5 else 0   # it is outside in the last frame, or in the first
+        on_left = (way[0] > 0) == (at == 0)
+        beyond = scales[at] * extent[0] / 2
+        starts[:, 0] = (-beyond if on_left else frame[0] + beyond) - track[at, 0]
     tried = [np.hstack([start + track - half, start + track + half]) for start in starts]
     cost = [max((_shared(box, other) for other in boxes), default=0.0) for box in tried]
-    best = next((k for k, c in enumerate(cost) if c <= _COVERED), int(np.argmin(cost)))
+    best = next((k for k, c in enumerate(cost) if c <= covered), int(np.argmin(cost)))
     sway = _SWAY * np.sin(2 * np.pi * (phase * rng.uniform(1, 2) + rng.uniform())) * bool(moves)
     mirrored = -1 if rng.uniform() < 0.5 else 1
     return Path(starts[best] + track, mirrored * scales, sway, way)

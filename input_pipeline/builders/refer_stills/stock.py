@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -17,6 +17,7 @@ from vseg_jax.input_pipeline.builders.refer_stills.colors import Colors, measure
 SMALLEST = 0.01     # share of its image that an object covers at least to be cut out
 CONNECTED = 0.9     # share of its largest connected part at least
 REMOVABLE = 0.3     # share of an image that its objects cover at most to be painted over
+NO_NAMES: Mapping[str, str] = {}
 _PAD = 2            # transparent pixels around an object
 _SOFT = 0.8         # deviation of the blur of its edge, pixels
 
@@ -75,9 +76,14 @@ class Background:
 
 
 def read_files(
-    source: Path, sets: tuple[str, ...]
+    source: Path, sets: tuple[str, ...], names: Mapping[str, str]
 ) -> tuple[dict[str, tuple[Path, Path]], dict[str, stills.Categories]]:
     """Returns the images with their masks, and the categories of their objects, by their names.
+
+    Args:
+      source: folder of the stills.
+      sets: those that are used; see `stills.Options`.
+      names: new names of categories.
 
     Raises:
       ValueError: they do not fit together, or there are no categories.
@@ -89,16 +95,23 @@ def read_files(
         raise ValueError(
             f"{source / stills.CATEGORIES} is missing or names no object of these images; "
             'expressions need the categories of the objects: {image: {"1": "dog", ...}}')
-    return pairs, categories
+    found = {category for entry in categories.values() for category in entry.values()}
+    if lost := sorted(names.keys() - found):
+        raise ValueError(f"the option 'renamed' names {', '.join(lost)}, which no object is; there "
+                         f"are {', '.join(sorted(found))}")
+    return pairs, {image: {i: names.get(category, category) for i, category in entry.items()}
+                   for image, entry in categories.items()}
 
 
-def read_stock(source: Path, sets: tuple[str, ...]) -> list[Still]:
+def read_stock(
+    source: Path, sets: tuple[str, ...], names: Mapping[str, str] = NO_NAMES
+) -> list[Still]:
     """Returns the stills whose objects all have a category, in order of their names.
 
     Raises:
       ValueError: see `read_files`; or a mask cannot be read or lacks an object of its image.
     """
-    pairs, categories = read_files(source, sets)
+    pairs, categories = read_files(source, sets, names)
     found = (_still(name, *pairs[name], categories[name]) for name in sorted(categories))
     return [still for still in found if still is not None]
 
