@@ -136,6 +136,14 @@ def test_the_recipes_of_rcf():
     assert (shapes.instances.references, shapes.instances.gap) == (2, (1, 6))
     scored = shapes.evaluation.datasets
     assert scored["source"].options["length"] == 12 and scored["long"].options["length"] == 36
+    real = read("real")
+    assert real.model["categories"] == len(real.instances.categories)
+    holdout = experiment.read(f"{CONFIGS / 'qvim.py'}:real", {}).evaluation.datasets["dev"]
+    scored = real.evaluation.datasets
+    assert scored["dev"].options["holdout"] == holdout.options["holdout"]
+    differ = {key for key, value in scored["stills"].options.items()
+              if value != real.data.options[key]}
+    assert differ == {"length", "train"}, "else its held-out stills may be trained on"
     assert read("shapes_audio").model["eos_coef"] == read("videos").model["eos_coef"] == 0.1
 
 

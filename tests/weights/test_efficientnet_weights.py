@@ -11,6 +11,7 @@ from pytorch_files import views, write_legacy
 
 from vseg_jax.backbones.efficientnet import EfficientNetLite
 from vseg_jax.models.qvim import Qvim, QvimConfig
+from vseg_jax.models.rcf import Rcf, RcfConfig
 from vseg_jax.models.swiftnet.network import SwiftNetwork
 from vseg_jax.weights import efficientnet, swiftnet
 
@@ -69,4 +70,13 @@ def test_qvim_takes_it_as_its_backbone(public, tmp_path):
     batch = {"frames": np.zeros((1, 1, 32, 32, 3)), "tokens": np.zeros((1, 5))}
     loaded = model.pretrained(jax.eval_shape(model.init, jax.random.key(0), batch))
     kernel = loaded["params"]["visual"]["lite"]["block15_project"]["kernel"]
+    assert np.all(kernel == public["_blocks.15._project_conv.weight"].ravel()[0])
+
+
+def test_rcf_takes_it_as_its_backbone(public, tmp_path):
+    path = write_legacy(tmp_path / "lite.pth", views(public))
+    model = Rcf(RcfConfig(backbone="efficientnet_lite0", backbone_weights=str(path), channels=8,
+                          hidden=8, encoder_layers=1, decoder_layers=1))
+    loaded = model.pretrained(jax.eval_shape(model.init, jax.random.key(0), {}))
+    kernel = loaded["params"]["backbone"]["block15_project"]["kernel"]
     assert np.all(kernel == public["_blocks.15._project_conv.weight"].ravel()[0])

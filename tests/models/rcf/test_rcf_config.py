@@ -15,7 +15,8 @@ from vseg_jax.models.rcf import Config
     ({"references": 0, "order_supervision": True}, "references"),
     ({"audio_hidden": 0}, "audio_hidden"), ({"separate_encoders": True}, "full_dec"),
     ({"separate_encoders": True, "fusion": "full_dec", "references": 0}, "references=0"),
-    ({"fuse_stride": 16, "backbone": "swin"}, "fuse_stride=16 needs a ResNet"),
+    ({"fuse_stride": 16, "backbone": "swin"}, "fuse_stride=16 needs a ResNet or an EfficientNet"),
+    ({"pixel_channels": 12}, "pixel_channels"),
 ])
 def test_wrong_values_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
@@ -42,6 +43,8 @@ def test_the_defaults_are_the_papers():
     ({"fusion": "full_dec", "references": 2}, 12),
     ({"fusion": "full_dec", "references": 2, "separate_encoders": True}, 12),
     ({"fuse_stride": 16}, 20),
+    ({"backbone": "efficientnet_lite0", "backbone_norm": "frozen"}, 8),
+    ({"backbone": "efficientnet_lite0", "fuse_stride": 16, "pixel_channels": 8}, 20),
     ({"order_supervision": True, "references": 2}, 8),
     ({**WITH_AUDIO, "references": 3}, 12), ({**WITH_AUDIO, "references": 0}, 5),
     ({**WITH_AUDIO, "references": 2, "fusion": "full_dec"}, 15),

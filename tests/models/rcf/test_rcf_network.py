@@ -3,9 +3,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_models import random_params
+from tiny_models import given_modules, random_params
 from tiny_rcf import WITH_AUDIO, build, quick_jit
 
+from vseg_jax.backbones.efficientnet import EfficientNetLite
 from vseg_jax.models.rcf.fusion import Fusion
 from vseg_jax.models.rcf.network import prepare
 from vseg_jax.models.rcf.tokens import AudioToken, ReferenceToken, sine
@@ -217,3 +218,22 @@ def test_tokens_with_a_large_mean_are_normalized_exactly():
         return (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
 
     np.testing.assert_allclose(out, normal(normal(small) + shift), atol=1e-3)
+
+
+@pytest.mark.parametrize("stride", [16, 32])
+def test_an_efficientnet_reads_its_own_colors_and_its_last_map_is_joined(stride):
+    """At stride 16 its last map, here constant, is enlarged; all maps get one scale."""
+    model = build(backbone="efficientnet_lite0", fuse_stride=stride)
+    maps = tuple(jnp.full((1, 32 // s, 64 // s, c), c, jnp.float32)
+                 for s, c in ((2, 1), (4, 2), (8, 3), (16, 4), (32, 5)))
+    frames = jnp.full((1, 32, 60, 3), 255, jnp.uint8)   # four columns are padding
+    with given_modules(EfficientNetLite, maps) as seen:
+        pyramid = model.network.apply({}, frames, train=False, method="encode")
+    np.testing.assert_allclose(seen[0][0, :, :60], 1, atol=1e-6)   # (255 - 127) / 128
+    np.testing.assert_array_equal(seen[0][0, :, 60:], 0)
+    for got, one, scale in zip(pyramid[:3], maps[1:4], (8.5, 7.0, 6.0), strict=True):
+        np.testing.assert_allclose(got, one / scale, rtol=1e-5)
+    last = np.full((1, 1, 2, 5), 5 / 2.5)
+    if stride == 16:
+        last = np.concatenate([maps[3] / 6, np.full((1, 2, 4, 5), 5 / 2.5)], axis=-1)
+    np.testing.assert_allclose(pyramid[3], last, rtol=1e-5)

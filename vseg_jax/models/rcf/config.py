@@ -22,18 +22,22 @@ class RcfConfig:
     categories: int = 40      # YouTube-VIS; AVIS has 20
 
     # Backbone (Section IV-A, Table I).
-    backbone: Literal["resnet", "swin"] = "resnet"
+    backbone: Literal["resnet", "swin", "efficientnet_lite0"] = "resnet"  # the last one, for small
+    #                           machines, is ours; it ignores depth and width
     depth: int = 101          # of the ResNet: 50 or 101 in the paper
     width: int = 64           # channels of its stem; fewer for small models
     backbone_norm: Literal["frozen", "batch"] = "frozen"  # MaskFormer; "batch" from scratch
     swin: Literal["tiny", "small", "base", "large"] = "base"
     window: int = 12          # of the Swin; 7 for weights trained at 224 pixels
     drop_path: float = 0.3    # of the Swin in training; MaskFormer
-    backbone_weights: str = ""  # file of torchvision's ResNet or a public Swin, for `pretrained`
+    backbone_weights: str = ""  # file of torchvision's ResNet, a public Swin or EfficientNet-Lite0,
+    #                           for `pretrained`; also "package:efficientnet-lite0"
 
     # Robust context fusion (Section III-B1).
-    fuse_stride: Literal[16, 32] = 32  # of the fused map; 16: the ResNet's last stage does not
-    #                           halve its map, for small frames (ours)
+    fuse_stride: Literal[16, 32] = 32  # of the fused map; 16, for small frames (ours): a ResNet's
+    #                           last stage does not halve its map, and an EfficientNet's last map,
+    #                           whose public weights expect that, is enlarged and joined with the
+    #                           one at stride 16
     references: int = 1       # delta, number of preceding frames (Table III: 0 ... 5)
     fusion: Literal["reference_token", "full_enc", "full_dec"] = "reference_token"  # Table IV
     separate_encoders: bool = False  # "full_dec": whether each reference has an encoder with
@@ -55,6 +59,8 @@ class RcfConfig:
     queries: int = 10         # N, instance slots (Table VI: 10, 15, 20, 25)
     decoder_layers: int = 6   # MaskFormer
     mask_channels: int = 256  # C_o; MaskFormer
+    pixel_channels: int = 0   # of the FPN, a multiple of 8; 0: C', as in MaskFormer. Most of the
+    #                           time of small models is spent here
 
     # Audio (Section III-C).
     audio: bool = False
@@ -108,6 +114,11 @@ class RcfConfig:
                 f"channels is {self.channels}; it must be a multiple of 8 (for position codes "
                 f"and group norms) and of heads ({self.heads})"
             )
+        if self.pixel_channels < 0 or self.pixel_channels % 8:
+            raise ValueError(
+                f"pixel_channels is {self.pixel_channels}; it must be a multiple of 8 (for group "
+                "norms), or 0 for channels"
+            )
         for name in ("dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
@@ -125,9 +136,10 @@ class RcfConfig:
                 "separate_encoders encodes references for fusion='full_dec'; fusion is "
                 f"{self.fusion!r} with references={self.references}"
             )
-        if self.fuse_stride == 16 and self.backbone != "resnet":
+        if self.fuse_stride == 16 and self.backbone == "swin":
             raise ValueError(
-                f"fuse_stride=16 needs a ResNet; backbone is {self.backbone!r}: set fuse_stride=32"
+                "fuse_stride=16 needs a ResNet or an EfficientNet; backbone is 'swin': set "
+                "fuse_stride=32"
             )
         if self.order_supervision and not self.references:
             raise ValueError(

@@ -19,8 +19,10 @@ from vseg_jax.models.rcf.network import Network, Output
 from vseg_jax.models.rcf.objective import terms, truth
 from vseg_jax.tasks import Means
 from vseg_jax.tasks.vis import PATCH, Instances, Prompt
-from vseg_jax.weights import resnet, swin, vggish
+from vseg_jax.weights import efficientnet, resnet, swin, vggish
 from vseg_jax.weights.convert import part, with_part
+
+_BACKBONES = {"resnet": resnet, "swin": swin, "efficientnet_lite0": efficientnet}
 
 
 class Rcf:
@@ -52,7 +54,7 @@ class Rcf:
     def pretrained(self, variables: Variables) -> Variables:
         """Returns `variables` with the public weights that the config names."""
         c = self.config
-        parts = [("backbone", swin if c.backbone == "swin" else resnet, c.backbone_weights)]
+        parts = [("backbone", _BACKBONES[c.backbone], c.backbone_weights)]
         if self.uses_audio:
             parts.append(("vggish", vggish, c.vggish_weights))
         for name, weights, path in parts:

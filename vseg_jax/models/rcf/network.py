@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt8
 
+from vseg_jax.backbones import efficientnet
 from vseg_jax.backbones.resnet import ResNet
 from vseg_jax.backbones.swin import SIZES, Swin
 from vseg_jax.backbones.vggish import Vggish
-from vseg_jax.layers.normalization import imagenet_colors
+from vseg_jax.layers.normalization import IMAGENET
+from vseg_jax.layers.resize import bilinear
 from vseg_jax.models.rcf.config import STRIDE, RcfConfig
 from vseg_jax.models.rcf.fusion import Fusion
 from vseg_jax.models.rcf.pixel_decoder import Heads, MaskDecoder
@@ -48,6 +50,8 @@ class Network(nn.Module):
                 c.depth, width=c.width, norm=c.backbone_norm, last_stride=c.fuse_stride // 16,
                 dtype=dtype,
             )
+        elif c.backbone == "efficientnet_lite0":
+            self.backbone = efficientnet.EfficientNetLite(norm=c.backbone_norm, dtype=dtype)
         else:
             self.backbone = Swin(
                 **SIZES[c.swin], window=c.window, drop_path=c.drop_path, dtype=dtype
@@ -55,7 +59,7 @@ class Network(nn.Module):
         if c.audio:
             self.vggish = Vggish(c.vggish_width, c.audio_features, dtype=dtype)
         self.fusion = Fusion(c)
-        self.mask_decoder = MaskDecoder(c.channels, c.mask_channels, dtype)
+        self.mask_decoder = MaskDecoder(c.pixel_channels or c.channels, c.mask_channels, dtype)
         self.decoder = Decoder(
             c.queries, c.decoder_layers, c.heads, c.hidden, c.dropout, dtype
         )
@@ -79,7 +83,15 @@ class Network(nn.Module):
 
     def encode(self, frames: UInt8[Array, "B H W 3"], *, train: bool) -> Pyramid:
         """Returns maps at strides 4, 8, 16 and `fuse_stride` of frames padded to 32."""
-        return self.backbone(prepare(frames).astype(self.config.dtype), train=train)
+        c = self.config
+        if c.backbone != "efficientnet_lite0":
+            return self.backbone(prepare(frames).astype(c.dtype), train=train)
+        colors = prepare(frames, efficientnet.COLORS).astype(c.dtype)
+        maps = zip(self.backbone(colors, train=train), efficientnet.SCALES, strict=True)
+        *finer, x16, x32 = [x / scale for x, scale in maps][1:]
+        if c.fuse_stride == 16:
+            x32 = jnp.concatenate([x16, bilinear(x32, x16.shape[1:3], align_corners=False)], -1)
+        return (*finer, x16, x32)
 
     def encode_audio(self, patches: Float[Array, "B 96 64"]) -> Float[Array, "B A"]:
         """Returns VGGish's features of log-mel patches."""
@@ -113,8 +125,14 @@ class Network(nn.Module):
         return Output(classes, masks, fused.weight)
 
 
-def prepare(frames: UInt8[Array, "*B H W 3"]) -> Float[Array, "*B h w 3"]:
-    """Normalizes frames, then pads them below and on the right with zeros, as detectron2 does."""
-    x = imagenet_colors(frames)
+def prepare(
+    frames: UInt8[Array, "*B H W 3"], colors: tuple[tuple[float, ...], ...] = IMAGENET
+) -> Float[Array, "*B h w 3"]:
+    """Normalizes frames, then pads them below and on the right with zeros, as detectron2 does.
+
+    `colors` are the mean and the deviation of the colors, in [0, 1].
+    """
+    mean, deviation = (jnp.asarray(color) for color in colors)
+    x = (frames.astype(jnp.float32) / 255 - mean) / deviation
     below, right = (-n % STRIDE for n in frames.shape[-3:-1])
     return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(0, below), (0, right), (0, 0)])

@@ -19,7 +19,7 @@ class MaskDecoder(nn.Module):
     Group norm has groups of 8 channels, which makes MaskFormer's 32 groups at 256 channels.
 
     Attributes:
-      channels: C', of the FPN.
+      channels: of the FPN.
       features: C_o, of the result.
       dtype: of the computation.
     """
