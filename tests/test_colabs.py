@@ -42,10 +42,8 @@ NOTEBOOKS = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder for all runs; programs compile quickly and run slowly."""
+    """A folder for all runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
         patch.setenv("JAX_PLATFORMS", "cpu")
         yield tmp_path_factory.mktemp("colabs")
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from archives import davis_2017
-from commandline import command, contents, quick_compilation, refused  # noqa: F401
+from commandline import command, contents, refused
 from PIL import Image
 from pytorch_files import views, write_legacy, write_zip
 
@@ -18,7 +18,6 @@ from vseg_jax.models.swiftnet.network import StmNetwork, SwiftNetwork
 from vseg_jax.weights import swiftnet
 
 pytest.importorskip("av")
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "swiftnet.py"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from commandline import SMALL_QUICKSTART as SMALL
-from commandline import command, contents, quick_compilation, refused  # noqa: F401
+from commandline import command, contents, refused
 from PIL import Image
 
 import vseg_jax
@@ -23,7 +23,6 @@ from vseg_jax.media.video import VideoWriter
 from vseg_jax.tools import qvim_figures as qvim_analysis
 
 pytest.importorskip("av")
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = str(ROOT / "configs" / "quickstart.py")

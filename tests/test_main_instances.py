@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commandline import command, contents, quick_compilation, refused  # noqa: F401
+from commandline import command, contents, refused
 
 import vseg_jax
 from vseg_jax import experiment
@@ -17,7 +17,6 @@ from vseg_jax.media.audio import AudioStream, split_by_frame
 from vseg_jax.media.video import Video, VideoWriter
 
 av = pytest.importorskip("av")
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 RCF = str(Path(__file__).parents[1] / "configs" / "rcf.py") + ":shapes_audio"
 SMALL = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from commandline import command, contents, quick_compilation, refused  # noqa: F401
+from commandline import command, contents, refused
 from PIL import Image
 
 import vseg_jax
@@ -16,7 +16,6 @@ from vseg_jax.inference import restore as restoring
 from vseg_jax.media.video import Video, VideoWriter
 
 pytest.importorskip("av")
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 SWIFTNET = str(Path(__file__).parents[1] / "configs" / "swiftnet.py") + ":shapes"
 SMALL = [

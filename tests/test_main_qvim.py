@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commandline import command, quick_compilation, refused  # noqa: F401
+from commandline import command, refused
 
 from vseg_jax import experiment
 from vseg_jax.experiment import rvos
@@ -17,7 +17,6 @@ from vseg_jax.input_pipeline.text import UNKNOWN
 
 pytest.importorskip("av")
 pytest.importorskip("h5py")
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ROOT = Path(__file__).parents[1]
 SMALL = [

@@ -5,8 +5,6 @@ import io
 import warnings
 from pathlib import Path
 
-import jax
-import pytest
 from absl import flags, logging
 
 from vseg_jax import main
@@ -56,15 +54,3 @@ def refused(*arguments, code=2):
 def contents(folder):
     """{file: bytes} of a folder."""
     return {p.relative_to(folder): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
-
-
-@pytest.fixture(scope="module")
-def quick_compilation(tmp_path_factory):
-    """Programs compile quickly and run slowly; those that are kept lie in no one's home."""
-    folder = jax.config.jax_compilation_cache_dir
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.config.update("jax_compilation_cache_dir", folder)

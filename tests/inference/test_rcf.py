@@ -39,10 +39,8 @@ class Counted(Rcf):
 @pytest.fixture(scope="module")
 def segmenter():
     model = Counted(TINY)
-    jax.config.update("jax_disable_most_optimizations", True)   # programs compile quickly
-    yield Segmenter(model, jax.jit(model.init)(jax.random.key(0), {}), categories=("a", "b", "c"),
-                    clip=ClipConfig(height=SIZE[0], width=SIZE[1]))
-    jax.config.update("jax_disable_most_optimizations", False)
+    return Segmenter(model, jax.jit(model.init)(jax.random.key(0), {}), categories=("a", "b", "c"),
+                     clip=ClipConfig(height=SIZE[0], width=SIZE[1]))
 
 
 def video(k, frames=7):

@@ -5,7 +5,6 @@ import json
 import jax
 import numpy as np
 import pytest
-from commandline import quick_compilation  # noqa: F401
 from tiny_models import clip_batch
 from toy_dataset import build_toy
 
@@ -17,7 +16,6 @@ from vseg_jax.input_pipeline.text import WordTokenizer
 from vseg_jax.models.qvim import Qvim, QvimConfig
 from vseg_jax.tools import figures, qvim_figures
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 CLIP = {"length": 3, "stride": 1, "target": 1, "height": 32, "width": 32}
 
 
