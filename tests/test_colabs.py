@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
+from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
 
@@ -43,9 +44,18 @@ NOTEBOOKS = pytest.mark.parametrize(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder for all runs."""
+    return tmp_path_factory.mktemp("colabs")
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    """The process of all notebooks, which imports the libraries once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_PLATFORMS", "cpu")
-        yield tmp_path_factory.mktemp("colabs")
+        manager = KernelManager()
+        manager.start_kernel(cwd=COLABS)
+    yield manager
+    manager.shutdown_kernel(now=True)
 
 
 def code_cells(document):
@@ -86,7 +96,7 @@ def test_a_notebook_is_stored_without_outputs_and_listed(notebook):
 
 
 @NOTEBOOKS
-def test_notebook_runs(notebook, folder):
+def test_notebook_runs(notebook, folder, kernel):
     short = dict(SHORT[notebook.stem])
     lines = [f"workdir = {str(folder / short.pop('run'))!r}"]
     if notebook.stem in ("quickstart", "expressions", "domain_generalization", "instances"):
@@ -98,7 +108,8 @@ def test_notebook_runs(notebook, folder):
     [number] = [k for k, cell in enumerate(document.cells)
                 if "parameters" in cell.metadata.get("tags", ())]
     document.cells.insert(number + 1, nbformat.v4.new_code_cell("\n".join(lines)))
-    NotebookClient(document, timeout=600, resources={"metadata": {"path": COLABS}}).execute()
+    document.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))   # names of other notebooks
+    NotebookClient(document, km=kernel, timeout=600).execute()
     draws = [cell for cell in code_cells(document) if re.search(r"subplots\(|Image\(", cell.source)]
     assert draws
     for cell in draws:

@@ -124,13 +124,13 @@ def workdir(run, installed, tmp_path_factory):
     return folder / "run"
 
 
-@pytest.fixture(params=["empty", "occupied"])
-def folder(request, tmp_path):
-    """An empty folder, or one with a user's files named like folders of the clone."""
-    if request.param == "occupied":
-        for file in ("input_pipeline.py", "configs/__init__.py", "tests/__init__.py"):
-            (tmp_path / file).parent.mkdir(exist_ok=True)
-            (tmp_path / file).write_text(f"raise ImportError('the {file} of the user')\n")
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with files of a user that have the names of the clone's; that of `workdir` is empty.
+    """
+    for file in ("input_pipeline.py", "configs/__init__.py", "tests/__init__.py"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(f"raise ImportError('the {file} of the user')\n")
     return tmp_path
 
 
