@@ -10,6 +10,8 @@ import tempfile
 
 # Set here, before anything imports jax: the conftest.py files below do.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Without MLIR's passes, an operation on arrays is compiled in half of the time.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:   # a worker has that of the process above it
     compiled = tempfile.TemporaryDirectory()
     os.environ |= {"JAX_COMPILATION_CACHE_DIR": compiled.name,
