@@ -110,6 +110,17 @@ def test_prediction_cuts_a_query_over_the_limit_and_names_the_lost_words(trained
     assert len(list((tmp_path / "masks" / "masks").glob("*.png"))) == FRAMES
 
 
+def test_the_folder_of_the_best_checkpoint_takes_the_tokenizer_of_its_run(trained, tmp_path):
+    shutil.copytree(trained[0] / "checkpoints", tmp_path / "best" / "checkpoints")
+    with pytest.raises(ValueError, match="best has no folder tokenizer/; copy it"):
+        vseg_jax.load(tmp_path / "best")
+    shutil.copytree(trained[0] / "tokenizer", tmp_path / "tokenizer")
+    query = "the red square"
+    found = [vseg_jax.load(folder).engine.tokenizer.encode(query)[0].tolist()
+             for folder in (tmp_path / "best", trained[0])]
+    assert found[0] == found[1]
+
+
 def test_a_second_model_follows_what_the_query_names(trained, video, tmp_path):
     settings = ["--workdir", trained[0], "--mode=predict", "--video", video, "--query",
                 "the red square", "--output", tmp_path / "masks"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,12 @@ def test_prediction_uses_the_audio_and_an_export_agrees(trained, video, clip, tm
         assert (one["identities"][found] + 1).tolist() == [o["id"] for o in row["objects"]]
         np.testing.assert_allclose(one["scores"][found], [o["score"] for o in row["objects"]],
                                    atol=1e-4)
+
+
+def test_the_folder_of_the_best_checkpoint_takes_the_categories_of_its_run(trained, tmp_path):
+    shutil.copytree(trained[0] / "checkpoints", tmp_path / "best" / "checkpoints")
+    shutil.copy(trained[0] / "categories.json", tmp_path)
+    assert vseg_jax.load(tmp_path / "best").categories == vseg_jax.load(trained[0]).categories
 
 
 def test_a_video_without_audio_is_predicted_with_a_warning(trained, clip, tmp_path):

@@ -141,11 +141,18 @@ def _read(path: Path) -> tuple[Variables, dict[str, Any]]:
                      "export or an import); name a folder that one of them wrote")
 
 
-def _load_tokenizer(path: Path, length: int) -> Tokenizer:
-    if not (path / TOKENIZER).is_dir():
-        raise ValueError(f"{path} has no folder {TOKENIZER}/; copy it from the workdir that the "
+def _holder(folder: Path, name: str) -> Path:
+    """Returns the folder with a file of the model: for `best` of a workdir, maybe the workdir."""
+    above = folder.absolute().parent
+    return above if folder.name == "best" and not (folder / name).exists() else folder
+
+
+def _load_tokenizer(folder: Path, length: int) -> Tokenizer:
+    path = _holder(folder, TOKENIZER) / TOKENIZER
+    if not path.is_dir():
+        raise ValueError(f"{folder} has no folder {TOKENIZER}/; copy it from the workdir that the "
                          "checkpoint was made in")
-    return load_tokenizer(path / TOKENIZER, length)
+    return load_tokenizer(path, length)
 
 
 def tokenizer_from(source: str | os.PathLike, length: int) -> Tokenizer | None:
@@ -160,9 +167,8 @@ def tokenizer_from(source: str | os.PathLike, length: int) -> Tokenizer | None:
     """
     path = sources.find(source)
     if path.is_dir():
-        # That of the folder `best` of a workdir lies in the workdir.
-        folders = [path / TOKENIZER, path.absolute().parent / TOKENIZER][:1 + (path.name == "best")]
-        return next((load_tokenizer(f, length) for f in folders if f.is_dir()), None)
+        folder = _holder(path, TOKENIZER) / TOKENIZER
+        return load_tokenizer(folder, length) if folder.is_dir() else None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         share.unpack(model_file.read(path).texts, folder)
@@ -175,6 +181,7 @@ def load_categories(folder: Path, model: Model) -> tuple[str, ...]:
     Raises:
       ValueError: they are missing, or there are not as many as the model has.
     """
+    folder = _holder(folder, CATEGORIES)
     names = tuple(category.name for category in read_categories(folder))
     if not names:
         raise ValueError(f"{folder} has no {CATEGORIES}; copy it from the workdir that the "
