@@ -7,7 +7,7 @@ default. Each sequence is followed from the true mask of its first frame.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -34,17 +34,22 @@ def pictures(segmenter: vseg_jax.Segmenter, davis: Path, name: str) -> Iterator[
             yield overlay.fit(overlay.draw(prediction.image, prediction.index), SIZE)
 
 
-def main(davis: str, model: str = "swiftnet-lite0") -> None:
-    """Writes `follow.webp`; shorter sequences stop at their last frame."""
-    segmenter = vseg_jax.load(model)
-    films = [list(pictures(segmenter, Path(davis), name))[: FRAMES // STEP] for name in SEQUENCES]
+def save(films: Sequence[Sequence[np.ndarray]], file: Path) -> None:
+    """Writes films side by side as a moving picture; shorter ones stop at their last frame."""
     grids = []
     for number in range(FRAMES // STEP):
         frames = [film[min(number, len(film) - 1)] for film in films]
         rows = [np.hstack(frames[i:i + COLUMNS]) for i in range(0, len(frames), COLUMNS)]
         grids.append(Image.fromarray(np.vstack(rows)))
-    grids[0].save(FILE, save_all=True, append_images=grids[1:], duration=round(1000 * SECONDS),
+    grids[0].save(file, save_all=True, append_images=grids[1:], duration=round(1000 * SECONDS),
                   loop=0, quality=55, method=6)
+
+
+def main(davis: str, model: str = "swiftnet-lite0") -> None:
+    """Writes `follow.webp`."""
+    segmenter = vseg_jax.load(model)
+    save([list(pictures(segmenter, Path(davis), name))[: FRAMES // STEP] for name in SEQUENCES],
+         FILE)
 
 
 if __name__ == "__main__":

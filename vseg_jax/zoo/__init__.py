@@ -18,7 +18,7 @@ from vseg_jax.config import parse
 from vseg_jax.packages import PACKAGES, SCHEME
 
 FOLDER = Path(__file__).parent
-LIMIT = 12_000_000   # bytes of all model files together
+LIMIT = 12_000_000   # bytes of a model file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +93,8 @@ def describe(name: str) -> dict[str, Any]:
     """Returns all that is known of a shipped model as JSON values: its card and what its file says.
 
     The keys are those of `Card`, and: `name`; `system`; `prompt`, "query", "mask" or ""; `bytes` of
-    the file; `parameters`, the number of values in `params`; `packages`, the public weights that
-    must be installed.
+    the file; `parameters`, the number of values in `params`; `packages`, {package of public weights
+    that must be installed: command that installs it}.
 
     Raises:
       ValueError: the card or the file cannot be read.
@@ -110,6 +110,7 @@ def describe(name: str) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "parameters": sum(math.prod(shape) for key, shape in {**shapes, **left_out}.items()
                           if key.startswith("params/")),
-        "packages": [PACKAGES[source].distribution for source in sources] if left_out else [],
+        "packages": {PACKAGES[source].distribution: PACKAGES[source].install
+                     for source in sources if left_out},
         **dataclasses.asdict(card(name)),
     }

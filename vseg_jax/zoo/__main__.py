@@ -45,7 +45,7 @@ def _paragraph(row: dict[str, Any]) -> str:
           for score in row["scores"]),
         ("speed", row["speed"]), ("trained on", row["data"]), ("config", row["config"]),
         ("license", row["license"]),
-        *(("needs", name) for name in row["packages"]),
+        *(("needs", f"{name} ({install})") for name, install in row["packages"].items()),
     ]
     return "\n".join([f"{row['name']}: {row['summary']}",
                       *(f"  {name + ':':12} {text}" for name, text in lines)])
