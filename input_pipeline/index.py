@@ -81,16 +81,26 @@ def read_index(path: Path) -> list[IndexEntry]:
     entries = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            value = json.loads(line)
-            value["annotated"] = tuple(value["annotated"])
-            value["objects"] = tuple(
-                IndexedObject(o["id"], o["category"], tuple(o["frames"])) for o in value["objects"]
-            )
-            value["expressions"] = tuple(Expression(**e) for e in value["expressions"])
-            entries.append(IndexEntry(**value))
+            entries.append(parse_entry(line))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path}, line {number}: not an index entry: {error!r}") from error
     return entries
+
+
+def parse_entry(line: str) -> IndexEntry:
+    """Returns the entry of a line of an index; raises an error if it is not one."""
+    value = json.loads(line)
+    value["annotated"] = tuple(value["annotated"])
+    value["objects"] = tuple(
+        IndexedObject(o["id"], o["category"], tuple(o["frames"])) for o in value["objects"]
+    )
+    value["expressions"] = tuple(Expression(**e) for e in value["expressions"])
+    return IndexEntry(**value)
+
+
+def entry_line(entry: IndexEntry) -> str:
+    """Returns an entry as a line of an index, without its end."""
+    return json.dumps(dataclasses.asdict(entry), ensure_ascii=False)
 
 
 def write_categories(folder: Path, categories: Sequence[Category]) -> None:

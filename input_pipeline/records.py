@@ -245,7 +245,7 @@ def built_folder(prepared_dir: str | Path) -> Path:
     folder = Path(prepared_dir)
     for depth in range(4):
         found = sorted(info.parent for info in folder.glob("*/" * depth + _INFO)
-                       if ".incomplete" not in info.parent.name)
+                       if "incomplete" not in info.parent.name)
         if len(found) > 1:
             raise ValueError(f"{folder} holds {len(found)} datasets: "
                              f"{', '.join(map(str, found[:10]))}; name one of these folders")
@@ -269,7 +269,8 @@ def open_dataset(prepared_dir: str | Path, split: str) -> Dataset:
     folder = built_folder(prepared_dir)
     remedy = "build it with: vseg data prepare NAME --source DIR --prepared DIR"
     if not (folder / _INFO).is_file():
-        left = sorted(folder.parent.glob("*incomplete*")) if folder.parent.is_dir() else []
+        near = sorted(folder.parent.iterdir()) if folder.parent.is_dir() else []
+        left = [path for path in near if "incomplete" in path.name or path.suffix == ".partial"]
         state = f"half-built (left over: {left[0]})" if left else "not built"
         raise ValueError(f"the dataset in {folder} is {state}; {remedy}")
     info = json.loads((folder / _INFO).read_text(encoding="utf-8"))

@@ -23,8 +23,9 @@ from typing import Any
 
 from vseg_jax import urls
 
-__all__ = ["BUILDERS", "parse_options", "prepare", "verify"]
+__all__ = ["BUILDERS", "parse_options", "prepare", "prepare_shard", "verify"]
 
+_INFO = "dataset_info.json"  # TFDS writes it last
 BUILDERS = {
     "moving_shapes": "vseg_jax.input_pipeline.builders.moving_shapes",
     "davis": "vseg_jax.input_pipeline.builders.davis",
@@ -43,9 +44,12 @@ BUILDERS = {
 
 
 def prepare(
-    name: str, source: str | Path, prepared: str | Path, options: Mapping[str, Any] | None = None
+    name: str, source: str | Path, prepared: str | Path, options: Mapping[str, Any] | None = None,
+    *, skip_faulty: bool = False,
 ) -> Path:
     """Builds a dataset from `source` unless it is prepared already; returns its folder.
+
+    A build that stops keeps the videos that are done, and the next one goes on after them.
 
     The name of the folder identifies the options (for an option that names a file, the file's
     content), but not `source`: use different `prepared` folders for two downloads of one dataset.
@@ -55,20 +59,63 @@ def prepare(
       source: folder of the official download; not needed once the dataset is prepared.
       prepared: folder of all prepared datasets.
       options: options of the builder, see its `Options`.
+      skip_faulty: whether to leave out videos that cannot be read, and list them in the folder.
 
     Raises:
       ValueError: unknown name or option, or the download is missing, incomplete or unreadable.
     """
+    builder = _builder(name, source, prepared, options)
+    folder = Path(builder.data_dir)
+    if (folder / _INFO).is_file():
+        return folder
+    print(f"{name}: building {folder}", flush=True)
+    return builder.build(skip_faulty=skip_faulty)
+
+
+def prepare_shard(
+    name: str, source: str | Path, prepared: str | Path, options: Mapping[str, Any] | None = None,
+    *, shard: tuple[int, int], skip_faulty: bool = False,
+) -> str:
+    """Converts a part of a dataset's videos, and keeps them for a later `prepare`.
+
+    The shards of a dataset can be converted at the same time, also on several machines that share
+    `source` and `prepared`; `prepare` then makes of them what it would have made alone.
+
+    Args:
+      name, source, prepared, options: as for `prepare`.
+      shard: (number from 1, number of shards).
+      skip_faulty: whether to go on after videos that cannot be read; `prepare` meets them again.
+
+    Returns:
+      What was done, as a sentence.
+
+    Raises:
+      ValueError: as for `prepare`, or there is no such shard.
+    """
+    number, count = shard
+    if not 1 <= number <= count:
+        raise ValueError(f"the shard is {number}/{count}; it must be from 1/{count} to "
+                         f"{count}/{count}")
+    builder = _builder(name, source, prepared, options)
+    folder = Path(builder.data_dir)
+    if (folder / _INFO).is_file():
+        return f"{folder} is prepared already"
+    kept, faulty = builder.keep(number, count, skip_faulty=skip_faulty)
+    return (f"shard {number} of {count}: {kept} videos are converted, {faulty} are faulty; when "
+            f"all shards are done, the same command without --shard writes {folder}")
+
+
+def _builder(
+    name: str, source: str | Path, prepared: str | Path, options: Mapping[str, Any] | None
+) -> Any:
+    """Returns the builder of a dataset, which is prepared already or has a source folder."""
     module = _module(name)
     parsed = parse_options(module.Options, options or {}, name)
     builder = module.Builder(source, prepared, parsed, _variant(parsed))
     folder = Path(builder.data_dir)
-    if (folder / "dataset_info.json").is_file():
-        return folder
-    if hasattr(module, "verify"):
+    if hasattr(module, "verify") and not (folder / _INFO).is_file():
         _check_source(name, source, f"nothing is prepared in {folder}")
-    print(f"{name}: building {folder}", flush=True)
-    return builder.build()
+    return builder
 
 
 def verify(

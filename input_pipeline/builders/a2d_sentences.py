@@ -24,13 +24,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vseg_jax import urls
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import a2d_files, files
+from vseg_jax.input_pipeline.unread import Unread
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 COLUMNS = ("vid", "label", "start", "end", "height", "width", "frames", "annotated", "subset")
@@ -85,7 +86,7 @@ class Builder(VideoBuilder):
 
     name = "a2d_sentences"
 
-    def splits(self) -> dict[str, Iterable[records.Record]]:
+    def splits(self) -> dict[str, list[Unread]]:
         """Returns the records of every split; see `VideoBuilder.splits`."""
         listing = read_listing(self.source)
         excluded = set(self.options.exclude)
@@ -107,8 +108,22 @@ class Builder(VideoBuilder):
             videos = [v for split in found.values() for v in split]
             if problems := find_misfits(listing, videos):
                 raise ValueError(f"A2D-Sentences in {self.source} has {problems[0]}")
-        return {split: _records(listing, videos, self.options.misfits)
-                for split, videos in found.items()}
+        misfits = self.options.misfits
+        return {split: [
+            Unread(_noted, listing, video, misfits, depends_on=(
+                video, misfits, listing.queries.get(video, []), listing.clips / f"{video}.mp4",
+                listing.instances / video))
+            for video in videos] for split, videos in found.items()}
+
+    def conclude(self, split: str, notes: Sequence[dict[str, Any]]) -> None:
+        """Prints in how many frames objects overlap, and the masks that do not fit their clips."""
+        overlapping, annotated = (sum(n[key] for n in notes) for key in ("overlaps", "annotated"))
+        if overlapping:
+            print(f"a2d_sentences: objects overlap in {overlapping} of {annotated} annotated "
+                  "frames; the smaller one gets the pixels", flush=True)
+        done = {"fit": "fitted", "skip": "left out"}.get(self.options.misfits)
+        for fault in (fault for note in notes for fault in note["misfits"]):
+            print(f"warning: a2d_sentences: a mask is {done}: {fault}", flush=True)
 
 
 def verify(source: Path, options: Options, official: Official | None = None) -> list[str]:
@@ -222,21 +237,11 @@ def find_misfits(listing: Listing, videos: list[str]) -> list[str]:
             "misfits=fit fits them, misfits=skip leaves them out"]
 
 
-def _records(listing: Listing, videos: list[str], misfits: str) -> Iterator[records.Record]:
-    overlapping = annotated = 0
-    faults: list[str] = []
-    for video in videos:
-        record, overlaps, misfitting = read_video(listing, video, misfits)
-        overlapping += overlaps
-        annotated += sum(1 for mask in record.masks if mask)
-        faults += misfitting
-        yield record
-    if overlapping:
-        print(f"a2d_sentences: objects overlap in {overlapping} of {annotated} annotated frames; "
-              "the smaller one gets the pixels", flush=True)
-    done = {"fit": "fitted", "skip": "left out"}.get(misfits)
-    for fault in faults:
-        print(f"warning: a2d_sentences: a mask is {done}: {fault}", flush=True)
+def _noted(listing: Listing, video: str, misfits: str) -> tuple[records.Record, dict[str, Any]]:
+    """Reads one video, with a note for `Builder.conclude`."""
+    record, overlaps, misfitting = read_video(listing, video, misfits)
+    annotated = sum(1 for mask in record.masks if mask)
+    return record, {"overlaps": overlaps, "annotated": annotated, "misfits": misfitting}
 
 
 def read_video(

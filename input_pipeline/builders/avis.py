@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from vseg_jax.input_pipeline import audio, records
 from vseg_jax.input_pipeline.builders import files, tracks, youtube_vis
 from vseg_jax.input_pipeline.codecs import SAMPLE_RATE
+from vseg_jax.input_pipeline.unread import Unread
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("train", "valid")
@@ -40,7 +41,7 @@ class Builder(VideoBuilder):
 
     name = "avis"
 
-    def splits(self) -> dict[str, Iterable[records.Record]]:
+    def splits(self) -> dict[str, list[Unread]]:
         """Returns the records of every split; see `VideoBuilder.splits`."""
         options = self.options
         found = self._found.splits
@@ -51,7 +52,8 @@ class Builder(VideoBuilder):
                              "missing_audio=silent uses these videos without audio")
         held = round(options.dev * len(found.get("train", ())))
         splits = tracks.hold_out(found, held, options.seed)
-        return {split: map(record, videos) for split, videos in splits.items()}
+        return {split: [Unread(record, v, depends_on=(v, audio_path(v))) for v in videos]
+                for split, videos in splits.items()}
 
     def categories(self) -> Sequence[records.Category]:
         """Returns the categories of the annotation files."""

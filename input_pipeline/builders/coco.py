@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
 from vseg_jax.input_pipeline.categories import COCO, from_coco
 from vseg_jax.input_pipeline.categories import OFFICIAL as CATEGORIES
+from vseg_jax.input_pipeline.unread import Unread
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 from vseg_jax.run_lengths import decode_rle
 
@@ -55,14 +56,14 @@ class Builder(VideoBuilder):
 
     name = "coco"
 
-    def splits(self) -> dict[str, Iterable[records.Record]]:
+    def splits(self) -> dict[str, list[Unread]]:
         """Returns the records of every split; see `VideoBuilder.splits`."""
         if problems := [p for part in self._found.items() for p in _missing(*part)]:
             raise ValueError(f"COCO in {self.source} is incomplete: {'; '.join(problems)}; extract "
                              "the archive again")
         shown = {split: [i for i in images if any(not crowd for _, crowd, *_ in i.parts)]
                  for split, images in self._found.items()}
-        return {split: map(record, images) for split, images in shown.items()}
+        return {split: [Unread(record, i) for i in images] for split, images in shown.items()}
 
     def categories(self) -> Sequence[records.Category]:
         """Returns the categories of the video dataset, or of COCO, numbered from 1."""

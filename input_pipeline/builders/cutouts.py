@@ -9,7 +9,6 @@ the nearest cut-out that covers it. The only split is test.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -18,6 +17,7 @@ import numpy as np
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files, stills
 from vseg_jax.input_pipeline.transforms import scaling, translation, warp_frame, warp_mask
+from vseg_jax.input_pipeline.unread import Unread, fingerprint
 from vseg_jax.input_pipeline.video_builder import VideoBuilder, lists_to_tuples
 
 FPS = 12.0
@@ -99,14 +99,18 @@ class Builder(VideoBuilder):
 
     name = "cutouts"
 
-    def splits(self) -> dict[str, Iterator[records.Record]]:
-        """Returns the records of the split test, generated lazily."""
+    def splits(self) -> dict[str, list[Unread]]:
+        """Returns the records of the split test; see `VideoBuilder.splits`."""
         options = self.options
         objects, backgrounds = (
             list(stills.read_pairs(self.source, options.stills(sets)).values())
             for sets in (options.objects, options.backgrounds))
-        return {"test": (make_record(options, objects, [image for image, _ in backgrounds], number)
-                         for number in range(options.videos))}
+        images = [image for image, _ in backgrounds]
+        stock = fingerprint([objects, images], self.source)
+        return {"test": [
+            Unread(make_record, options, objects, images, number,
+                   depends_on=(options, stock, number))
+            for number in range(options.videos)]}
 
 
 def verify(source: Path, options: Options) -> list[str]:

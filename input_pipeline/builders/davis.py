@@ -20,7 +20,7 @@ import dataclasses
 import difflib
 import itertools
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -29,6 +29,7 @@ import numpy as np
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
+from vseg_jax.input_pipeline.unread import Unread
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 from vseg_jax.text_files import read_json, read_text
 
@@ -68,7 +69,7 @@ class Builder(VideoBuilder):
 
     name = "davis"
 
-    def splits(self) -> dict[str, Iterable[records.Record]]:
+    def splits(self) -> dict[str, list[Unread]]:
         """Returns the records of every split; see `VideoBuilder.splits`."""
         listed = _held_out(read_lists(self.source, self.options), self.options.holdout)
         lists = _only(listed, self.options.sequences)
@@ -83,8 +84,8 @@ class Builder(VideoBuilder):
         if unknown := _unknown(queries, listed, self.options.queries):
             warnings.warn(unknown, stacklevel=2)
         return {
-            split: (record(s, self.options, queries.get(s.name, {}), named.get(s.name, {}))
-                    for s in found)
+            split: [Unread(record, s, self.options, queries.get(s.name, {}), named.get(s.name, {}))
+                    for s in found]
             for split, found in lists.items()
         }
 

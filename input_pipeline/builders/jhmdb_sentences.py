@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -22,6 +22,7 @@ from vseg_jax import urls
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
 from vseg_jax.input_pipeline.sample_lists import read_rows
+from vseg_jax.input_pipeline.unread import Unread
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 from vseg_jax.text_files import read_text
 
@@ -65,7 +66,7 @@ class Builder(VideoBuilder):
 
     name = "jhmdb_sentences"
 
-    def splits(self) -> dict[str, Iterable[records.Record]]:
+    def splits(self) -> dict[str, list[Unread]]:
         """Returns the records of every split; see `VideoBuilder.splits`."""
         videos = read_listing(self.source)
         if problems := _missing(videos):
@@ -77,7 +78,9 @@ class Builder(VideoBuilder):
         if samples is not None and (lost := sorted({v.name for v in videos} - set(samples))):
             raise ValueError(f"{self.options.samples} lists no frame of "
                              f"{files.first_names(lost, len(videos))} videos")
-        return {"test": (read_video(v, self.options.frames, samples) for v in videos)}
+        return {"test": [
+            Unread(read_video, v, self.options.frames, None if samples is None else samples[v.name])
+            for v in videos]}
 
 
 def verify(source: Path, options: Options, official: Official | None = None) -> list[str]:
@@ -171,16 +174,16 @@ def _missing(videos: list[Video]) -> list[str]:
 
 
 def read_video(
-    video: Video, count: int, samples: dict[str, set[int]] | None = None
+    video: Video, count: int, samples: set[int] | None = None
 ) -> records.Record:
-    """Reads one video; annotated are the frames of `samples` or `count` (0: all) spaced evenly."""
+    """Reads one video; annotated are the frames `samples`, or `count` (0: all) spaced evenly."""
     part_mask = read_masks(video.masks)
     paths = list(files.numbered(video.images, ".png").values())
     length = min(len(paths), part_mask.shape[2])
     if samples is None:
         kept = uniform(length, count) if count else range(length)
     else:
-        kept = [number - 1 for number in sorted(samples[video.name])]
+        kept = [number - 1 for number in sorted(samples)]
         if kept and not (kept[0] >= 0 and kept[-1] < length):
             raise ValueError(f"the sample list names frames {[k + 1 for k in kept]} of "
                              f"{video.name}, which has {length} frames with masks")

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files, tracks
 from vseg_jax.input_pipeline.categories import OFFICIAL as CATEGORIES
+from vseg_jax.input_pipeline.unread import Unread
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("train", "valid", "test")
@@ -41,7 +42,7 @@ class Builder(VideoBuilder):
 
     name = "ovis"
 
-    def splits(self) -> dict[str, Iterable[records.Record]]:
+    def splits(self) -> dict[str, list[Unread]]:
         """Returns the records of every split; see `VideoBuilder.splits`."""
         options = self.options
         found = self._found.splits
@@ -51,7 +52,8 @@ class Builder(VideoBuilder):
             count = min(VOS_VIDEOS, len(found["train"]))
             chosen = files.draw([v.name for v in found["train"]], count, options.seed)
             splits["vos25"] = [v for v in found["train"] if v.name in chosen]
-        return {split: map(tracks.record, videos) for split, videos in splits.items()}
+        return {split: [Unread(tracks.record, v) for v in videos]
+                for split, videos in splits.items()}
 
     def categories(self) -> Sequence[records.Category]:
         """Returns the categories of the annotation files."""

@@ -18,13 +18,13 @@ them; the rule here gives the same number (inferred, see the page of the dataset
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files, referred, youtube_vos
 from vseg_jax.input_pipeline.builders.referred import Referred, expressions_path
 from vseg_jax.input_pipeline.index import Category
+from vseg_jax.input_pipeline.unread import Unread
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("train", "valid", "test")
@@ -76,7 +76,7 @@ class Builder(VideoBuilder):
 
     name = "refer_youtube_vos"
 
-    def splits(self) -> dict[str, Iterable[records.Record]]:
+    def splits(self) -> dict[str, list[Unread]]:
         """Returns the records of every split; see `VideoBuilder.splits`."""
         found = find(self.source, self.options)
         problems = found.problems + _missing(found.splits) + _miscounted(found.splits, self.options)
@@ -88,7 +88,7 @@ class Builder(VideoBuilder):
             )
         for line in found.left_out:
             print(f"warning: refer_youtube_vos: {line}", flush=True)
-        return {split: (referred.record(v) for v in videos)
+        return {split: [Unread(referred.record, v) for v in videos]
                 for split, videos in found.splits.items()}
 
     def categories(self) -> Sequence[Category]:

@@ -11,7 +11,7 @@ from stills (`PropagationConfig.stills`), and `refer_stills` clips with expressi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy as np
 from vseg_jax.index_masks import VOID
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
+from vseg_jax.input_pipeline.unread import Unread
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 CATEGORIES = "categories.json"
@@ -40,12 +41,12 @@ class Builder(VideoBuilder):
 
     name = "stills"
 
-    def splits(self) -> dict[str, Iterable[records.Record]]:
+    def splits(self) -> dict[str, list[Unread]]:
         """Returns the records of every split; see `VideoBuilder.splits`."""
         pairs = read_pairs(self.source, self.options)
         categories = read_categories(self.source, pairs, self.options)
-        return {"train": (record(name, *paths, categories.get(name, {}))
-                          for name, paths in pairs.items())}
+        return {"train": [Unread(record, name, *paths, categories.get(name, {}))
+                          for name, paths in pairs.items()]}
 
 
 def verify(source: Path, options: Options) -> list[str]:

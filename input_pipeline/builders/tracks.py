@@ -42,7 +42,7 @@ class Video:
     frames: list[Path]
     tracks: list[Track]
     annotated: bool
-    file: Path
+    file: str  # names the video in messages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +154,8 @@ def _video(path: Path, images: Path, entry: Mapping[str, Any], tracks: list[Trac
     return Video(
         number=entry["id"], name=name,
         size=(operator.index(entry["height"]), operator.index(entry["width"])), frames=paths,
-        tracks=sorted(tracks, key=lambda track: track.number), annotated=annotated, file=path,
+        tracks=sorted(tracks, key=lambda track: track.number), annotated=annotated,
+        file=str(path),
     )
 
 
@@ -210,8 +211,9 @@ def faults(found: Annotations, counts: Mapping[str, int], names: Sequence[str] =
         if split not in found.splits:
             problems.append(f"there is no annotation file of {split}")
         elif len(found.splits[split]) != count:
-            problems.append(f"{found.splits[split][0].file.name} has {len(found.splits[split])} "
-                            f"videos; the official one has {count}")
+            name = Path(found.splits[split][0].file).name
+            problems.append(f"{name} has {len(found.splits[split])} videos; the official one has "
+                            f"{count}")
     listed = [(c.id, c.name) for c in found.categories]
     if names and listed != list(enumerate(names, 1)):
         odd = sorted(set(listed) ^ set(enumerate(names, 1)))
@@ -222,7 +224,7 @@ def faults(found: Annotations, counts: Mapping[str, int], names: Sequence[str] =
         paths = [p for v in videos for p in v.frames if p.is_file()]
         problems += files.broken(paths, split)
         if split == "train" and not any(v.annotated for v in videos):
-            problems.append(f"{split}: {videos[0].file.name} has no annotations; training "
+            problems.append(f"{split}: {Path(videos[0].file).name} has no annotations; training "
                             "needs them")
         tracks = [(v, t) for v in videos for t in v.tracks]
         if odd := [fault for v, t in tracks if (fault := _fault(v, t))]:

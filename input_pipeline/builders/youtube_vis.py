@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,7 @@ import numpy as np
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import tracks
 from vseg_jax.input_pipeline.categories import OFFICIAL as CATEGORIES
+from vseg_jax.input_pipeline.unread import Unread
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("train", "valid", "test")
@@ -47,12 +48,12 @@ class Builder(VideoBuilder):
 
     name = "youtube_vis"
 
-    def splits(self) -> dict[str, Iterable[records.Record]]:
+    def splits(self) -> dict[str, list[Unread]]:
         """Returns the records of every split; see `VideoBuilder.splits`."""
         options = self.options
         splits = tracks.hold_out(self._found.splits, options.dev, options.seed)
         tracks.check_whole("YouTube-VIS", self.source, splits)
-        return {split: (tracks.record(v, rate(v)) for v in videos)
+        return {split: [Unread(tracks.record, v, rate(v)) for v in videos]
                 for split, videos in splits.items()}
 
     def categories(self) -> Sequence[records.Category]:

@@ -10,13 +10,13 @@ mask only in the first frame that shows it, so a part of train can be held out a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from vseg_jax.input_pipeline import records
 from vseg_jax.input_pipeline.builders import files
+from vseg_jax.input_pipeline.unread import Unread
 from vseg_jax.input_pipeline.video_builder import VideoBuilder
 
 SPLITS = ("train", "valid")
@@ -48,7 +48,7 @@ class Builder(VideoBuilder):
 
     name = "youtube_vos"
 
-    def splits(self) -> dict[str, Iterable[records.Record]]:
+    def splits(self) -> dict[str, list[Unread]]:
         """Returns the records of every split; see `VideoBuilder.splits`."""
         found = read_splits(self.source, self.options)
         if problems := [p for split, videos in found.items() for p in missing(split, videos)]:
@@ -56,7 +56,7 @@ class Builder(VideoBuilder):
                 f"YouTube-VOS in {self.source} is incomplete: {'; '.join(problems)}; extract the "
                 "archive again"
             )
-        return {split: (record(v) for v in videos) for split, videos in found.items()}
+        return {split: [Unread(record, v) for v in videos] for split, videos in found.items()}
 
 
 def verify(

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import subprocess
 import sys
 from typing import Literal
@@ -105,6 +106,42 @@ def test_command_line(tmp_path, capsys):
     assert "error: --option must be KEY=VALUE, got 'year'" in capsys.readouterr().err
     assert main(["prepare", *common, *prepared, "--option", "year=1999"]) == 2
     assert "must be one of 2016, 2017" in capsys.readouterr().err
+
+
+def test_faulty_videos_on_the_command_line(tmp_path, capsys):
+    source = davis_2017(tmp_path / "davis", {"val": ["car", "dog", "owl"]})
+    command = ["prepare", "davis", "--source", str(source), "--prepared", str(tmp_path / "p")]
+    broken = next((source / "Annotations/480p/dog").iterdir())
+    broken.write_bytes(b"no image")
+    assert main(command) == 2
+    assert f"error: {broken} cannot be read as an image" in (said := capsys.readouterr().err)
+    assert "The 1 videos before it are kept in" in said and "--skip_faulty" in said
+    assert main([*command, "--skip_faulty"]) == 0
+    assert "1 of 3 videos are left out, listed in skipped.json; the first: " in (
+        capsys.readouterr().out)
+    folder = tmp_path / "p/davis/default/1.0.0"
+    assert [row["number"] for row in json.loads((folder / "skipped.json").read_text())] == [2]
+
+
+def test_shards_on_the_command_line(tmp_path, capsys):
+    source = davis_2017(tmp_path / "davis", {"val": ["car", "dog", "owl"]})
+    command = ["prepare", "davis", "--source", str(source), "--prepared", str(tmp_path / "p")]
+    assert main([*command, "--shard", "2/2"]) == 0
+    assert "shard 2 of 2: 1 videos are converted, 0 are faulty; when all shards are done, the " in (
+        capsys.readouterr().out)
+    assert main([*command, "--shard", "1/2"]) == 0 and main(command) == 0
+    folder = tmp_path / "p/davis/default/1.0.0"
+    whole = prepare("davis", source, tmp_path / "whole")
+    for path in (folder, whole):
+        assert path.is_dir()
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {
+        p.name: p.read_bytes() for p in whole.iterdir()}
+    assert main([*command, "--shard", "1/2"]) == 0
+    assert "is prepared already" in capsys.readouterr().out
+    for wrong, message in (("0/2", "must be from 1/2 to 2/2"), ("3/2", "must be from 1/2 to 2/2"),
+                           ("2", "--shard must be I/N"), ("a/b", "--shard must be I/N")):
+        assert main([*command, "--shard", wrong]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_readers_are_imported_only_where_they_are_used():

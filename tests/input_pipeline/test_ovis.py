@@ -45,10 +45,10 @@ def test_records_hold_the_annotations(source, tmp_path):
 def test_vos25_is_drawn_by_names_and_seed(tmp_path):
     source = ovis(tmp_path / "ovis", train=30)
     split = builder.Builder(source, tmp_path / "data", builder.Options()).splits()
-    names = [record.video_id for record in split["vos25"]]
+    names = [video.read()[0].video_id for video in split["vos25"]]
     assert names == files.draw([f"vid{k}" for k in range(30)], 25, 0)
     other = builder.Builder(source, tmp_path / "data", builder.Options(seed=1)).splits()
-    assert names != [record.video_id for record in other["vos25"]]
+    assert names != [video.read()[0].video_id for video in other["vos25"]]
 
 
 def test_dev_is_drawn_from_train_and_vos25_from_all(source, tmp_path):

@@ -10,7 +10,6 @@ downloaded.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from vseg_jax.input_pipeline.builders.moving_shapes.scene import (
     draw_scene,
 )
 from vseg_jax.input_pipeline.builders.moving_shapes.style import BACKGROUNDS, draw_style
+from vseg_jax.input_pipeline.unread import Unread
 from vseg_jax.input_pipeline.video_builder import VideoBuilder, lists_to_tuples
 
 SPLITS = ("source_train", "source_test", "target_train", "target_test")
@@ -139,8 +139,8 @@ class Builder(VideoBuilder):
 
     name = "moving_shapes"
 
-    def splits(self) -> dict[str, Iterator[records.Record]]:
-        """Returns the records of every split, generated lazily."""
+    def splits(self) -> dict[str, list[Unread]]:
+        """Returns the records of every split; see `VideoBuilder.splits`."""
         options = self.options or Options()
         return {split: self._clips(split, options) for split in options.splits}
 
@@ -149,9 +149,9 @@ class Builder(VideoBuilder):
         return [records.Category(k, name) for k, name in enumerate(SHAPES, 1)]
 
     @staticmethod
-    def _clips(split: str, options: Options) -> Iterator[records.Record]:
+    def _clips(split: str, options: Options) -> list[Unread]:
         count = options.train if split.endswith("train") else options.test
-        return (make_record(options, split, i) for i in range(count))
+        return [Unread(make_record, options, split, i) for i in range(count)]
 
 
 def make_clip(options: Options, split: str, number: int) -> tuple[Scene, Rendering, list[int]]:

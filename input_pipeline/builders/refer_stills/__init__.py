@@ -9,7 +9,7 @@ object. The source is a folder in the layout of `stills`, with `categories.json`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from vseg_jax.input_pipeline.builders.refer_stills.stock import (
     read_files,
     read_stock,
 )
+from vseg_jax.input_pipeline.unread import Unread, fingerprint
 from vseg_jax.input_pipeline.video_builder import VideoBuilder, lists_to_tuples
 
 SPLITS = ("train", "test")
@@ -135,12 +136,13 @@ class Builder(VideoBuilder):
 
     name = "refer_stills"
 
-    def splits(self) -> dict[str, Iterator[records.Record]]:
-        """Returns the records of every split, generated lazily."""
+    def splits(self) -> dict[str, list[Unread]]:
+        """Returns the records of every split; see `VideoBuilder.splits`."""
         options = self.options or Options()
         stock = read_stock(self.source, options.sets, options.names)
         parts = divide(stock, options.held_out, options.seed)
-        return {split: self._clips(Generator(options, split, parts[split])) for split in SPLITS}
+        return {split: self._clips(Generator(options, split, parts[split]),
+                                   fingerprint(parts[split], self.source)) for split in SPLITS}
 
     def categories(self) -> list[records.Category]:
         """Returns the categories of all objects, numbered from 1 in alphabetical order."""
@@ -150,10 +152,10 @@ class Builder(VideoBuilder):
         return [records.Category(k, name) for k, name in enumerate(names, 1)]
 
     @staticmethod
-    def _clips(generator: Generator) -> Iterator[records.Record]:
-        options = generator.options
-        count = options.train if generator.split == "train" else options.test
-        return (generator.record(number) for number in range(count))
+    def _clips(generator: Generator, stock: str) -> list[Unread]:
+        options, split = generator.options, generator.split
+        return [Unread(generator.record, number, depends_on=(options, split, stock, number))
+                for number in range(options.train if split == "train" else options.test)]
 
 
 def verify(source: Path, options: Options) -> list[str]:
