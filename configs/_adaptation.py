@@ -3,33 +3,28 @@
 One trained model serves many rows: they differ in settings of inference alone and train nothing.
 """
 
-import itertools
+from vseg_jax.settings import RowConfig, StudyConfig
 
-from vseg_jax.settings import EndpointConfig, RowConfig, StudyConfig
-
+SHIPPED = {"init_from": "swiftnet-lite0"}
 STATIC = {"model.memory_update": False}
 ADAPTED = {"model.adaptation_steps": 50}   # as in the paper; its rate, 1, is that of the config
 
 
 def look_alikes() -> StudyConfig:
-    """Returns the study of one small model per seed on three sets of look-alikes."""
-    grid = [*itertools.product(("mean_i", "object"), (10, 50), (0.1, 1.0)),
-            *itertools.product(("sum",), (50,), (0.1, 1.0))]
-    keys = ("model.reduction", "model.adaptation_steps", "model.adaptation_rate")
-    adapted = {"_".join(map(str, values)): dict(zip(keys, values, strict=True)) for values in grid}
-    copies = {**ADAPTED, "model.adaptation_copies": 4}
-    adapted |= {"unscaled": {**ADAPTED, "model.affinity_scale": "none"}, "copies": copies,
-                "copies_object": {**copies, "model.reduction": "object"}}
-    evaluated = {"updated_adapted": ADAPTED, "static": STATIC,
-                 **{name: {**STATIC, **row} for name, row in adapted.items()}}
+    """Returns the study of the shipped model on three sets of look-alikes."""
+    object_mean, slow = {"model.reduction": "object"}, {"model.adaptation_rate": 0.1}
+    adapted = {
+        "paper": {}, "slow": slow, "object": object_mean, "object_slow": {**object_mean, **slow},
+        "copies": {**object_mean, **slow, "model.adaptation_copies": 4},
+    }
+    rows = {"static": STATIC, "updated": {}, "updated_paper": ADAPTED,
+            **{name: {**STATIC, **ADAPTED, **row} for name, row in adapted.items()}}
     return StudyConfig(
-        rows={"updated": RowConfig("swiftnet:adaptation"), **{
-            name: RowConfig("swiftnet:adaptation", row, init_from="updated", trains=False)
-            for name, row in evaluated.items()}},
-        columns={**_adapted("shapes"), **_adapted("cutouts"), "dogs J": "dogs/J/mean"},
-        seeds=(0, 1, 2, 3, 4),
-        endpoint=EndpointConfig("shapes", "mean_i_50_1.0", ("static",)),
-        paired={"updated_adapted": "updated", **dict.fromkeys(adapted, "static")},
+        rows={name: RowConfig("swiftnet:adaptation", {**SHIPPED, **row}, trains=False)
+              for name, row in rows.items()},
+        columns={**_adapted("shapes"), **_adapted("cutouts"), **_adapted("dogs")},
+        seeds=(0,),
+        paired={**dict.fromkeys(adapted, "static"), "updated_paper": "updated"},
     )
 
 
