@@ -86,7 +86,7 @@ def test_the_exit_code_tells_of_videos_that_failed(clips, tmp_path, capsys):
 
 def test_ctrl_c_ends_with_130_after_the_summary(clips, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(segmenters.Segmenter, "_predictions",
-                        lambda *a: os.kill(os.getpid(), signal.SIGINT) or interrupted())
+                        lambda *a, **k: os.kill(os.getpid(), signal.SIGINT) or interrupted())
 
     def interrupted():
         raise KeyboardInterrupt

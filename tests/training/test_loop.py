@@ -47,6 +47,12 @@ def same(one, two):
     return one.keys() == two.keys() and all(np.array_equal(one[k], two[k]) for k in one)
 
 
+def close(one, two):
+    """What two programs compute, up to rounding."""
+    for name, array in toy.named(one).items():
+        np.testing.assert_allclose(array, toy.named(two)[name], rtol=1e-5, atol=1e-7)
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("unbroken")
@@ -61,11 +67,11 @@ def test_the_variables_that_a_run_started_from(tmp_path):
     trained = train(toy.Toy(), toy.batches(), still, tmp_path)
     batches = toy.batches()
     before = loop.initial_variables(toy.Toy(), batches, still)
-    assert same(before["params"], trained.variables["params"])
+    close(before["params"], trained.variables["params"])
     first = next(batches)
     assert all(np.array_equal(first[k], v) for k, v in next(toy.batches()).items())
-    assert same(loop.initial_variables(toy.Toy(), batches, still, trained.variables)["params"],
-                before["params"])
+    again = loop.initial_variables(toy.Toy(), batches, still, trained.variables)
+    close(again["params"], before["params"])
 
 
 def test_a_whole_run_traces_the_step_once_and_reports(unbroken):

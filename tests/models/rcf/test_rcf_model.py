@@ -80,7 +80,7 @@ def test_it_learns_a_clip(variables, loss_and_gradient):
     state = optimizer.init(variables["params"])
     update = jax.jit(optimizer.update)
     first = None
-    for _ in range(40):
+    for _ in range(80):
         (value, (updates, means)), gradient = loss_and_gradient(variables, BATCH)
         first = first or float(value)
         changes, state = update(gradient, state)
