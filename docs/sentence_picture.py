@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 from follow_picture import FRAMES, SIZE, STEP, save
 
@@ -28,9 +29,9 @@ def pictures(segmenter: vseg_jax.Segmenter, davis: Path, name: str) -> Iterator[
     query = QUERIES[name]
     for prediction in segmenter.segment(davis / "JPEGImages/480p" / name, query=query):
         if prediction.frame % STEP == 0:
-            small = overlay.fit(prediction.image, SIZE)
-            index = overlay.fit(np.repeat(prediction.index[..., None], 3, axis=2) * 255, SIZE)
-            yield overlay.draw(small, (index[..., 0] > 127).astype(np.uint8), query)
+            index = cv2.resize(prediction.index, SIZE, interpolation=cv2.INTER_NEAREST)
+            yield overlay.draw(cv2.resize(prediction.image, SIZE, interpolation=cv2.INTER_AREA),
+                               index, query)
 
 
 def main(davis: str, model: str = "qvim-lite0") -> None:

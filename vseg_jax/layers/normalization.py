@@ -15,10 +15,11 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation 
 
 
 def imagenet_colors(
-    images: Num[Array, "*B H W 3"], dtype: DTypeLike = jnp.float32
+    images: Num[Array, "*B H W 3"], dtype: DTypeLike = jnp.float32,
+    colors: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET,
 ) -> Float[Array, "*B H W 3"]:
-    """Normalizes RGB in [0, 255] by ImageNet's mean and deviation, for pretrained networks."""
-    mean, deviation = (jnp.asarray(c, dtype) for c in IMAGENET)
+    """Normalizes RGB in [0, 255] by the mean and deviation of `colors`, for pretrained networks."""
+    mean, deviation = (jnp.asarray(c, dtype) for c in colors)
     return (images.astype(dtype) / 255 - mean) / deviation
 
 

@@ -105,9 +105,8 @@ class VisualEncoder(nn.Module):
         c = self.config
         images = frames.reshape(-1, *frames.shape[2:])
         if c.backbone == "efficientnet_lite0":
-            mean, deviation = (jnp.asarray(color, dtype) for color in efficientnet.COLORS)
             lite = efficientnet.EfficientNetLite(norm=c.backbone_norm, dtype=dtype, name="lite")
-            maps = lite((images.astype(dtype) / 255 - mean) / deviation, train=train)
+            maps = lite(imagenet_colors(images, dtype, efficientnet.COLORS), train=train)
             return tuple(x.reshape(*frames.shape[:2], *x.shape[1:]) / scale
                          for x, scale in zip(maps, efficientnet.SCALES, strict=True))
         images = imagenet_colors(images, dtype)

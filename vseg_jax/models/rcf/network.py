@@ -13,7 +13,7 @@ from vseg_jax.backbones import efficientnet
 from vseg_jax.backbones.resnet import ResNet
 from vseg_jax.backbones.swin import SIZES, Swin
 from vseg_jax.backbones.vggish import Vggish
-from vseg_jax.layers.normalization import IMAGENET
+from vseg_jax.layers.normalization import IMAGENET, imagenet_colors
 from vseg_jax.layers.resize import bilinear
 from vseg_jax.models.rcf.config import STRIDE, RcfConfig
 from vseg_jax.models.rcf.fusion import Fusion
@@ -126,13 +126,13 @@ class Network(nn.Module):
 
 
 def prepare(
-    frames: UInt8[Array, "*B H W 3"], colors: tuple[tuple[float, ...], ...] = IMAGENET
+    frames: UInt8[Array, "*B H W 3"],
+    colors: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET,
 ) -> Float[Array, "*B h w 3"]:
     """Normalizes frames, then pads them below and on the right with zeros, as detectron2 does.
 
     `colors` are the mean and the deviation of the colors, in [0, 1].
     """
-    mean, deviation = (jnp.asarray(color) for color in colors)
-    x = (frames.astype(jnp.float32) / 255 - mean) / deviation
+    x = imagenet_colors(frames, colors=colors)
     below, right = (-n % STRIDE for n in frames.shape[-3:-1])
     return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(0, below), (0, right), (0, 0)])
