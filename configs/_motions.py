@@ -4,14 +4,14 @@ from vseg_jax.settings import RowConfig, StudyConfig
 
 MOTIONS = {"data.options.flow": True, "data.options.differs": (3.0, 1.0, 1.0, 1.0, 3.0),
            "train.steps": 2000}
+BASELINE = {"model.ccl": False, "model.lcf": False, "model.rhic": False}   # of cvls
 
 
 def text() -> StudyConfig:
     """Compares cvls, mmvt and qvim, two of them with and without parts."""
-    baseline = {"model.ccl": False, "model.lcf": False, "model.rhic": False}
     return StudyConfig(
         rows={
-            "cvls_baseline": RowConfig("cvls:shapes", {**MOTIONS, **baseline}),
+            "cvls_baseline": RowConfig("cvls:shapes", {**MOTIONS, **BASELINE}),
             "cvls": RowConfig("cvls:shapes", MOTIONS),
             "mmvt_still": RowConfig("mmvt:shapes", {**MOTIONS, "model.motion": False}),
             "mmvt": RowConfig("mmvt:shapes", MOTIONS),
@@ -19,6 +19,42 @@ def text() -> StudyConfig:
         },
         columns=_by_attribute(),
         baseline="cvls_baseline",
+    )
+
+
+def cvls_modules() -> StudyConfig:
+    """Table 3 and Figure 6 of the paper of cvls."""
+    rows = {
+        "cvls_baseline": BASELINE,
+        "ccl": {"model.lcf": False, "model.rhic": False},
+        "ccl_rhic": {"model.lcf": False},
+        "ccl_lcf": {"model.rhic": False},
+        "cvls": {},   # the hard share is a quarter, lambda 0.8
+        **{f"rhic_{hard}_{easy}": {"model.rhic_ratio": (hard, easy)} for hard, easy in
+           ((1, 1), (1, 2), (1, 4), (1, 5), (2, 1), (3, 1), (4, 1))},
+        **{f"lambda_{share}": {"model.lambda_ccl": share} for share in (0.2, 0.4, 0.6, 0.9)},
+    }
+    return StudyConfig(
+        rows={name: RowConfig("cvls:shapes", {**MOTIONS, **row}) for name, row in rows.items()},
+        columns=_by_attribute(), baseline="cvls_baseline",
+    )
+
+
+def mmvt_steps() -> StudyConfig:
+    """The steps from mmvt's baseline to its full network, and the number of frames in a clip."""
+    without = {"model.align": "none"}, {"model.lgff": "none"}, {"model.transformer": False}
+    align, lgff, transformer = without
+    rows = {
+        "mmvt_b": {"model.motion": False, **transformer, **lgff, **align},
+        "mmvt_bm": {**transformer, **lgff, **align},
+        "mmvt_bmt": {**lgff, **align},
+        "mmvt_bmtl": align,
+        "mmvt": {},   # all five; 3 frames
+        **{f"frames_{n}": {"clip.length": n, "clip.target": n // 2} for n in (1, 5, 7)},
+    }
+    return StudyConfig(
+        rows={name: RowConfig("mmvt:shapes", {**MOTIONS, **row}) for name, row in rows.items()},
+        columns=_by_attribute(), baseline="mmvt_b",
     )
 
 

@@ -213,7 +213,7 @@ def _shapes() -> ConfigDict:
 def _shapes_audio() -> ConfigDict:
     config = _small()
     config.data.options.update(
-        {"look_alikes": True, "audio": True, "splits": ("source_train", "source_test")})
+        {"look_alikes": "category", "audio": True, "splits": ("source_train", "source_test")})
     config.model.update(
         audio=True, vggish_width=8, audio_features=128, audio_hidden=32, vggish_frozen=False)
     config.train.steps = 2000

@@ -11,9 +11,21 @@ Variants:
         modules, mmvt with and without the motion stream, qvim. A third of the objects differ from
         the others only in how they move.
 
+  cvls_modules  Table 3 and Figure 6 of cvls' paper: each of its modules, the share of hard pixels,
+        and the weight of the contrast.
+
+  mmvt_steps  What each part adds to mmvt, from the baseline of its released checkpoint's name to
+        all parts, and the number of frames of a clip.
+
   mmvt_colors  What may keep mmvt from colors in few steps: a row with the sentence as a mean over
         its words, one with its own normalization, one with 6x6 cells in place of 3x3, one with a
-        tenth of the weight of the alignment losses. The row `mmvt` is also in `text`.
+        tenth of the weight of the alignment losses.
+
+        The four have runs in common. In a common --workdir, each run is executed once:
+
+            for study in text cvls_modules mmvt_steps mmvt_colors; do
+              vseg study --config studies:$study --workdir runs/text
+            done
 
   tuning  Six settings of each method of `methods`, scored on a domain that nothing else uses.
   methods  qvim's Table 1 on synthetic videos: the baseline, the five compared methods and the full
@@ -46,6 +58,8 @@ Variants:
 
   audio  rcf on look-alikes whose category only audio reveals, without and with audio. Three seeds.
   audio_references  Table X: the same with one to five references. It has the runs of `audio`.
+  audio_which  rcf on look-alikes of which only one sounds when it moves: only audio and a reference
+        together reveal which. With neither, each, and both. Three seeds.
 
   adaptation  swiftnet's first-frame adaptation on look-alikes: with and without it, with a static
         and an updated memory, by steps, rate and reduction, and with our changes. Each seed trains
@@ -296,6 +310,17 @@ def _audio(references: tuple[int, ...] = (1,)) -> StudyConfig:
     )
 
 
+def _audio_which() -> StudyConfig:
+    which = {"data.options.look_alikes": "which"}
+    rows = {"neither": {"model.references": 0, "model.audio": False},
+            "reference": {"model.audio": False}, "audio": {"model.references": 0}, "both": {}}
+    return StudyConfig(
+        rows={title: RowConfig("rcf:shapes_audio", {**which, **row})
+              for title, row in rows.items()},
+        columns=_instances("source"), baseline="neither",
+    )
+
+
 def _instances(dataset: str) -> dict[str, str]:
     names = ("AP", "AP50", "AP75", "AR1", "AR10", "HOTA", "IDF1", "track_recall",
              "identity_preservation")
@@ -363,10 +388,12 @@ VARIANTS = {
     "recipe": _recipe, "references": _references, "fusion": _fusion, "tokens": _tokens,
     "queries": _queries, "order": _order, "weight": _weight,
     "audio": _audio, "audio_references": functools.partial(_audio, (1, 2, 3, 4, 5)),
+    "audio_which": _audio_which,
     "adaptation": _adaptation.look_alikes, "adaptation_ovis": _adaptation.ovis,
     "adaptation_davis": _adaptation.davis,
     **{variant: functools.partial(_paper, variant) for variant in TASKS},
     **{f"{variant}_layers": functools.partial(_layers, variant) for variant in TASKS},
     **{f"{variant}_modalities": functools.partial(_modalities, variant) for variant in TASKS},
-    "domains": _domains, "mmvt_colors": _motions.mmvt_colors,
+    "domains": _domains, "cvls_modules": _motions.cvls_modules, "mmvt_steps": _motions.mmvt_steps,
+    "mmvt_colors": _motions.mmvt_colors,
 }

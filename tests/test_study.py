@@ -26,7 +26,7 @@ SHARED = {
     **dict.fromkeys(
         ("recipe", "references", "fusion", "tokens", "queries", "order", "weight"), "rcf"),
     **dict.fromkeys(("audio", "audio_references"), "audio"),
-    **dict.fromkeys(("text", "mmvt_colors"), "text"),
+    **dict.fromkeys(("text", "cvls_modules", "mmvt_steps", "mmvt_colors"), "text"),
 }
 STUDIES = Path(__file__).parents[1] / "configs/studies.py"
 def test_table_and_csv_hold_every_run(tmp_path):

@@ -163,7 +163,7 @@ def test_flow_and_audio_can_be_left_out():
 @pytest.mark.parametrize("wrong", [
     {"height": 16}, {"splits": ["train"]}, {"shifts": ("fog",)}, {"actors": (1, 3)},
     {"differs": (0, 0, 0, 0, 0)}, {"differs": (1, 1)}, {"drift": 2.0}, {"train": 0}, {"fps": 0},
-    {"scale": 3.0}, {"light": 2.1}, {"placed": 1.1},
+    {"look_alikes": "size"}, {"scale": 3.0}, {"light": 2.1}, {"placed": 1.1},
 ])
 def test_invalid_options_are_rejected(wrong):
     with pytest.raises(ValueError, match=r"moving_shapes: .*"):
@@ -179,7 +179,7 @@ def _scene(*motions: tuple[str, np.ndarray]) -> Scene:
 
 
 def test_only_the_audio_tells_look_alikes_apart():
-    options = dataclasses.replace(SMALL, length=16, look_alikes=True)
+    options = dataclasses.replace(SMALL, length=16, look_alikes="category")
     sounding_categories, discs = set(), 0
     for i in range(25):
         record = make_record(options, "source_train", i)
@@ -210,6 +210,29 @@ def test_only_the_audio_tells_look_alikes_apart():
     assert plain.appearances == silent.appearances
     with pytest.raises(ValueError, match="only audio tells look_alikes apart; keep audio=True"):
         dataclasses.replace(options, audio=False)
+
+
+def test_only_who_moves_while_it_sounds_tells_which_of_two_look_alikes():
+    options = dataclasses.replace(SMALL, length=13, fps=8.0, look_alikes="which")
+    numbers, firsts = set(), 0
+    for i in range(20):
+        record = make_record(options, "source_train", i)
+        scene = make_clip(options, "source_train", i)[0]
+        kinds = [o.category for o in record.objects]
+        [sounding] = [k for k, kind in enumerate(kinds) if kind != "circle"]
+        one, other = (dataclasses.replace(a, shape="", motion="") for a in scene.appearances)
+        assert one == other and scene.silent == (1 - sounding,) and record.expressions == []
+        numbers.add(sounding)
+        # By frame: does it move from this frame to the next, relative to the background?
+        moves = np.stack([np.linalg.norm(np.diff(path.center, axis=0) - scene.drift, axis=1) > 1e-6
+                          for path in scene.paths])
+        assert (moves[0] != moves[1]).all() and moves[0, :3].all() and not moves[0, 3:6].any()
+        audio = records.decode_audio(record.audio, "a test").reshape(13, 2000)[:12]
+        loud = np.abs(audio[:, 500:1500]).max(1) > 0.02
+        assert (loud == moves[sounding])[[1, 4, 7, 10]].all()   # amid a turn
+        assert abs(_loudest(audio.ravel()) - TONES[kinds[sounding]]) < 8
+        firsts += sounding == 0
+    assert numbers == {0, 1} and 3 < firsts < 17
 
 
 def _loudest(audio: np.ndarray) -> float:

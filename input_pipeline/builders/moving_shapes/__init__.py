@@ -10,6 +10,7 @@ downloaded.
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from vseg_jax.input_pipeline.builders.moving_shapes.scene import (
     Scene,
     draw_look_alikes,
     draw_scene,
+    draw_taking_turns,
 )
 from vseg_jax.input_pipeline.builders.moving_shapes.style import BACKGROUNDS, draw_style
 from vseg_jax.input_pipeline.unread import Unread
@@ -31,6 +33,7 @@ from vseg_jax.input_pipeline.video_builder import VideoBuilder, lists_to_tuples
 
 SPLITS = ("source_train", "source_test", "target_train", "target_test")
 SHIFTS = ("background", "light", "noise", "size", "style", "lexicon", "crowd")
+LOOK_ALIKES = ("", "category", "which")
 # Small frames are stored losslessly, because JPEG halves the resolution of color. In large frames
 # this is not visible, and PNGs of noise are big.
 _JPEG_FROM = 128  # pixels of the smaller side
@@ -68,9 +71,12 @@ class Options:
       varied: whether expressions have varied templates and words in both domains, see `Wording`.
       flow: whether optical flow is written.
       audio: whether audio is written.
-      look_alikes: builds another kind of clip, for models that use audio: two actors that look
-        alike, both drawn as circles. The small one is a circle and does not move; the large one
-        moves, and only its tone reveals its category. There are no expressions.
+      look_alikes: what only the audio reveals, in another kind of clip, for models that use audio:
+        two actors that look alike, both drawn as circles, one of which is a circle. There are no
+        expressions. "": not this kind. "category": the circle is small and does not move; the large
+        one moves, and its tone reveals its category. "which": both are of one size and move in
+        turns; one of them makes the tone of its category when it moves, the other one is the
+        circle.
     """
 
     height: int = 64
@@ -94,7 +100,7 @@ class Options:
     varied: bool = False
     flow: bool = True
     audio: bool = True
-    look_alikes: bool = False
+    look_alikes: Literal["", "category", "which"] = ""
 
     def __post_init__(self):
         lists_to_tuples(self)
@@ -128,6 +134,9 @@ class Options:
                              f"{', '.join(ATTRIBUTES)}, not all 0, got {self.differs}")
         if not 0 <= self.drift <= 0.3:
             raise ValueError(f"moving_shapes: drift must lie within 0 to 0.3, got {self.drift}")
+        if self.look_alikes not in LOOK_ALIKES:
+            raise ValueError(f"moving_shapes: look_alikes must be one of {LOOK_ALIKES}, got "
+                             f"{self.look_alikes!r}")
         if self.look_alikes and not self.audio:
             raise ValueError("moving_shapes: only audio tells look_alikes apart; keep audio=True")
         if not 0.5 <= self.scale <= 2:
@@ -175,7 +184,8 @@ def make_clip(options: Options, split: str, number: int) -> tuple[Scene, Renderi
         where = dict(height=height, width=width, length=options.length, drift=options.drift,
                      scale=scale)
         if options.look_alikes:
-            scene = draw_look_alikes(content, **where)
+            draw = draw_look_alikes if options.look_alikes == "category" else draw_taking_turns
+            scene = draw(content, **where)
             rendering = render(_disguised(scene), style, noise)
         else:
             scene = draw_scene(content, actors=actors, differs=options.differs, **where)

@@ -41,7 +41,9 @@ def _loudness(scene: Scene) -> np.ndarray:
         way = (len(path.angle) - 1) * np.append(speed, speed[-1])
         rows.append(np.clip(way, 0, 1))
     rows = np.stack(rows)
-    return np.where(rows < 1e-6, 0.0, rows)
+    loudness = np.where(rows < 1e-6, 0.0, rows)
+    loudness[list(scene.silent)] = 0.0
+    return loudness
 
 
 @functools.lru_cache(maxsize=len(SHAPES))

@@ -23,7 +23,7 @@ class Path:
 
 def place(
     rng: np.random.Generator, motion: str, size: str, others: list[Path], frame: np.ndarray,
-    length: int, step: np.ndarray, scale: float,
+    length: int, step: np.ndarray, scale: float, progress: np.ndarray | None = None,
 ) -> Path:
     """Draws a path inside the frame that may cross the others but does not stay on them.
 
@@ -36,8 +36,10 @@ def place(
       length: frames.
       step: [2], drift of the background per frame.
       scale: factor on the radius.
+      progress: [T], the share of the motion that is over in each frame; None: it is even.
     """
-    shape = _motion(rng, motion, size, float(min(frame)), length, scale)
+    phase = np.linspace(0.0, 1.0, length) if progress is None else progress
+    shape = _motion(rng, motion, size, float(min(frame)), phase, scale)
     track = shape.center + step * np.arange(length)[:, None]
     margin = 0.95 * shape.radius[:, None]
     low = (margin - track).max(axis=0)
@@ -60,10 +62,16 @@ def place(
     return Path(best, shape.angle, shape.radius)
 
 
-def _motion(rng: np.random.Generator, motion: str, size: str, side: float, length: int,
+def turns(length: int, turn: int, first: bool) -> np.ndarray:
+    """Returns the progress [T] of one of two actors that move in turns of `turn` frames each."""
+    moves = np.arange(length - 1) // turn % 2 == (0 if first else 1)
+    return np.append(0, np.cumsum(moves)) / max(moves.sum(), 1)
+
+
+def _motion(rng: np.random.Generator, motion: str, size: str, side: float, phase: np.ndarray,
             scale: float) -> Path:
     """Returns the path around the origin, without the camera's drift."""
-    phase = np.linspace(0.0, 1.0, length)
+    length = len(phase)
     center = np.zeros((length, 2))
     angle = np.full(length, rng.uniform(-0.3, 0.3))
     jitter = scale * side * rng.uniform(0.94, 1.06)

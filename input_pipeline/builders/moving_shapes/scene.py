@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vseg_jax.input_pipeline.builders.moving_shapes.paths import Path, place
+from vseg_jax.input_pipeline.builders.moving_shapes.paths import Path, place, turns
 
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "heart", "crescent")
 COLORS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
@@ -24,6 +24,8 @@ VALUES = {"color": COLORS, "shape": SHAPES, "size": SIZES, "texture": TEXTURES,
 ATTRIBUTES = tuple(VALUES)
 
 MUTE = "circle"  # the shape in which look-alikes are drawn
+SOUNDING = tuple(shape for shape in SHAPES if shape != MUTE)
+TURN = 3  # frames in which one of two actors moves that take turns
 _SLIDING = ("left", "right", "up", "down", "bouncing", "circling")  # visible even for a plain disc
 _DISTRACTOR = 0.7  # how often a further actor copies an earlier one except for one attribute
 
@@ -67,6 +69,7 @@ class Scene:
       drift: [2] motion of the background on the screen, pixels per frame.
       distractors: for every actor, another one that differs from it in one attribute; -1 for a
         bystander, which has none.
+      silent: actors that make no tone when they move.
     """
 
     appearances: tuple[Appearance, ...]
@@ -74,6 +77,7 @@ class Scene:
     order: tuple[int, ...]
     drift: np.ndarray
     distractors: tuple[int, ...]
+    silent: tuple[int, ...] = ()
 
     def differs_in(self, actor: int) -> str:
         """Returns the attribute in which an actor's distractor differs, "" for a bystander."""
@@ -107,16 +111,16 @@ def draw_scene(rng: np.random.Generator, *, height: int, width: int, length: int
 
 def _place_all(
     rng: np.random.Generator, appearances: Sequence[Appearance], height: int, width: int,
-    length: int, drift: float, scale: float,
+    length: int, drift: float, scale: float, progress: Sequence[np.ndarray | None] | None = None,
 ) -> tuple[tuple[Path, ...], np.ndarray]:
-    """Returns the paths of all actors, and the drift of the camera."""
+    """Returns the paths of all actors, and the drift of the camera; `progress` as for `place`."""
     side = min(height, width)
     heading, way = rng.uniform(0, 2 * np.pi), drift * side * np.sqrt(rng.uniform())
     step = np.array([np.cos(heading), np.sin(heading)]) * way / max(length - 1, 1)
     paths: list[Path] = []
-    for one in appearances:
+    for one, share in zip(appearances, progress or [None] * len(appearances), strict=True):
         paths.append(place(rng, one.motion, one.size, paths, np.array([width, height]), length,
-                           step, scale))
+                           step, scale, share))
     return tuple(paths), step
 
 
@@ -129,12 +133,32 @@ def draw_look_alikes(rng: np.random.Generator, *, height: int, width: int, lengt
     the other categories it has. There are no distractors. Arguments as for `draw_scene`.
     """
     still = Appearance(color=_pick(rng, COLORS), shape=MUTE, size="small",
-                  texture=_pick(rng, TEXTURES), motion="still")
-    sounding = dataclasses.replace(still, shape=_pick(rng, [s for s in SHAPES if s != MUTE]),
-                                   size="large", motion=_pick(rng, _SLIDING))
+                       texture=_pick(rng, TEXTURES), motion="still")
+    sounding = dataclasses.replace(still, shape=_pick(rng, SOUNDING), size="large",
+                                   motion=_pick(rng, _SLIDING))
     appearances = (still, sounding) if rng.uniform() < 0.5 else (sounding, still)
     paths, step = _place_all(rng, appearances, height, width, length, drift, scale)
     return Scene(appearances, paths, tuple(int(i) for i in rng.permutation(2)), step, (-1, -1))
+
+
+def draw_taking_turns(rng: np.random.Generator, *, height: int, width: int, length: int,
+                      drift: float, scale: float = 1.0) -> Scene:
+    """Draws a clip of two actors that look alike and move in turns; one makes a tone when it does.
+
+    The other one moves without a tone and is of the category `MUTE`. Which of the two has the
+    category of the tone is revealed only by who moves while it sounds: neither by a single frame
+    with its audio, nor by all frames without. There are no distractors. Arguments as for
+    `draw_scene`.
+    """
+    silent = Appearance(color=_pick(rng, COLORS), shape=MUTE, size=_pick(rng, SIZES),
+                        texture=_pick(rng, TEXTURES), motion=_pick(rng, _SLIDING))
+    sounding = dataclasses.replace(silent, shape=_pick(rng, SOUNDING), motion=_pick(rng, _SLIDING))
+    number = int(rng.integers(2))   # of the sounding one; the first one moves first
+    appearances = (sounding, silent) if number == 0 else (silent, sounding)
+    paths, step = _place_all(rng, appearances, height, width, length, drift, scale,
+                             [turns(length, TURN, first) for first in (True, False)])
+    order = tuple(int(i) for i in rng.permutation(2))
+    return Scene(appearances, paths, order, step, (-1, -1), (1 - number,))
 
 
 def _draw_appearances(rng: np.random.Generator, count: int,
