@@ -44,11 +44,11 @@ Variants:
               vseg study --config studies:$study --workdir runs/qvim
             done
 
-  recipe  rcf on synthetic videos: `rcf:shapes`, without each of its parts that the paper lacks, and
-        with the paper's training. Three seeds.
+  recipe  rcf on synthetic videos: `rcf:shapes`, without each of its parts that the paper lacks,
+        and the same models with the paper's rules of firing and identities. Three seeds.
   references, fusion, tokens, queries, order, weight  Tables III to VIII of rcf's paper on synthetic
-        videos, with the paper's training: the number of references, how they are fused, the tokens
-        that hold them, the slots, the supervision of their order, the weights W. Three seeds.
+        videos: the number of references, how they are fused, the tokens that hold them, the slots,
+        the supervision of their order, the weights W. Three seeds.
 
         The seven have runs in common. In a common --workdir, each run is executed once:
 
@@ -88,7 +88,7 @@ Variants:
 import functools
 import itertools
 
-from vseg_jax.configs import _adaptation, _motions, qvim
+from vseg_jax.configs import _adaptation, _instances, _motions, qvim
 from vseg_jax.configs._common import variant_of
 from vseg_jax.settings import EndpointConfig, RowConfig, StudyConfig
 
@@ -133,8 +133,6 @@ TUNED = {
     "dsu": {"place": "backbone", "prob": 0.25},
     "isw": {**EARLY["isw"], "place": "backbone", "whitening_weight": 0.06},
 }
-# The paper's training of rcf, as changes of `rcf:shapes`.
-PAPER = {"model.references": 1, "model.order_supervision": False, "instances.gap": (1, 1)}
 # {task or test set of its own domain: dataset} of the paper-size configs.
 TASKS = {"a2d": {"A2D": "a2d_test", "A2J": "jhmdb", "A2R": "a2r"},
          "rvos": {"RVOS": "rvos_dev", "R2A": "a2d_test"}}
@@ -241,92 +239,6 @@ def _domains() -> StudyConfig:
     )
 
 
-def _recipe() -> StudyConfig:
-    return _rcf({
-        "shapes": {}, "paper": PAPER,
-        "eos_0.1": {"model.eos_coef": 0.1}, "stride_32": {"model.fuse_stride": 32},
-        "adjacent": {"instances.gap": (1, 1)}, "one_reference": {"model.references": 1},
-        "unordered": {"model.order_supervision": False},
-    }, baseline="shapes")
-
-
-def _references() -> StudyConfig:
-    rows = {f"delta_{k}": {**PAPER, "model.references": k} for k in range(6)}
-    return _rcf({title if title != "delta_1" else "paper": row for title, row in rows.items()},
-                baseline="delta_0")
-
-
-def _fusion() -> StudyConfig:
-    return _rcf({
-        "full_enc": {**PAPER, "model.fusion": "full_enc"},
-        "full_dec": {**PAPER, "model.fusion": "full_dec"},
-        "full_dec_separate": {
-            **PAPER, "model.fusion": "full_dec", "model.separate_encoders": True},
-        "paper": PAPER,
-    }, baseline="paper")
-
-
-def _tokens() -> StudyConfig:
-    return _rcf({"paper": PAPER, **{f"tokens_{k}": {**PAPER, "model.token_size": k}
-                                    for k in (1, 16, 64)}}, baseline="paper")
-
-
-def _queries() -> StudyConfig:
-    return _rcf({"paper": PAPER, **{f"queries_{k}": {**PAPER, "model.queries": k}
-                                    for k in (10, 15, 20, 25)}}, baseline="paper")
-
-
-def _order() -> StudyConfig:
-    return _rcf({"supervised": {**PAPER, "model.order_supervision": True}, "paper": PAPER},
-                baseline="supervised")
-
-
-def _weight() -> StudyConfig:
-    return _rcf({"without_w": {**PAPER, "model.ref_weight": False}, "paper": PAPER},
-                baseline="without_w")
-
-
-def _rcf(rows: dict[str, dict], baseline: str) -> StudyConfig:
-    return StudyConfig(
-        rows={title: RowConfig("rcf:shapes", row) for title, row in rows.items()},
-        columns={**_instances("source"), "long HOTA": "long/HOTA", "long IDF1": "long/IDF1",
-                 "long switches": "long/identity_switches",
-                 "long preservation": "long/identity_preservation",
-                 "target AP50": "target/AP50", "target track recall": "target/track_recall"},
-        baseline=baseline,
-    )
-
-
-def _audio(references: tuple[int, ...] = (1,)) -> StudyConfig:
-    rows = {}
-    for k in references:
-        number = f"_{k}" * (k > 1)
-        silent = {"model.references": k, "model.audio": False}
-        rows |= {f"without_audio{number}": silent, f"with_audio{number}": {"model.references": k}}
-    return StudyConfig(
-        rows={title: RowConfig("rcf:shapes_audio", row) for title, row in rows.items()},
-        columns=_instances("source"),
-        baseline="without_audio",
-    )
-
-
-def _audio_which() -> StudyConfig:
-    which = {"data.options.look_alikes": "which"}
-    rows = {"neither": {"model.references": 0, "model.audio": False},
-            "reference": {"model.audio": False}, "audio": {"model.references": 0}, "both": {}}
-    return StudyConfig(
-        rows={title: RowConfig("rcf:shapes_audio", {**which, **row})
-              for title, row in rows.items()},
-        columns=_instances("source"), baseline="neither",
-    )
-
-
-def _instances(dataset: str) -> dict[str, str]:
-    names = ("AP", "AP50", "AP75", "AR1", "AR10", "HOTA", "IDF1", "track_recall",
-             "identity_preservation")
-    return {name.replace("_", " "): f"{dataset}/{name}" for name in names}
-
-
 def _paper(variant: str) -> StudyConfig:
     metrics = {**{f"P@{t}": f"precision@{t}" for t in (0.5, 0.6, 0.7, 0.8, 0.9)},
                "mAP": "mAP", "overall": "overall_iou", "mean": "mean_iou"}
@@ -385,10 +297,11 @@ VARIANTS = {
     "text": _motions.text, "tuning": _tuning, "methods": _methods, "parts": _parts,
     "layers": functools.partial(_layers, "benchmark"),
     "modalities": functools.partial(_modalities, "benchmark"),
-    "recipe": _recipe, "references": _references, "fusion": _fusion, "tokens": _tokens,
-    "queries": _queries, "order": _order, "weight": _weight,
-    "audio": _audio, "audio_references": functools.partial(_audio, (1, 2, 3, 4, 5)),
-    "audio_which": _audio_which,
+    "recipe": _instances.recipe, "references": _instances.references, "fusion": _instances.fusion,
+    "tokens": _instances.tokens, "queries": _instances.queries, "order": _instances.order,
+    "weight": _instances.weight, "audio": _instances.audio,
+    "audio_references": functools.partial(_instances.audio, (1, 2, 3, 4, 5)),
+    "audio_which": _instances.audio_which,
     "adaptation": _adaptation.look_alikes, "adaptation_ovis": _adaptation.ovis,
     "adaptation_davis": _adaptation.davis,
     **{variant: functools.partial(_paper, variant) for variant in TASKS},

@@ -29,6 +29,7 @@ def test_the_defaults_are_the_papers():
     assert c.ref_weight and not c.order_supervision and c.iou_override and not c.audio
     assert (c.fire, c.mask_threshold, c.override_iou) == (0.4, 0.5, 0.5)
     assert c.eos_coef == 1, "Eq. 4 has no weight"
+    assert not (c.class_pooling or c.coordinates), "what the paper does not have"
     assert (c.keep, c.duplicate_iou, c.override_frames) == (0, 1, 1), "what the paper does not have"
     assert isinstance(build(), Model)
 
@@ -46,6 +47,7 @@ def test_the_defaults_are_the_papers():
     ({"backbone": "efficientnet_lite0", "backbone_norm": "frozen"}, 8),
     ({"backbone": "efficientnet_lite0", "fuse_stride": 16, "pixel_channels": 8}, 20),
     ({"order_supervision": True, "references": 2}, 8),
+    ({"class_pooling": True, "coordinates": True, "pixel_channels": 8}, 8),
     ({**WITH_AUDIO, "references": 3}, 12), ({**WITH_AUDIO, "references": 0}, 5),
     ({**WITH_AUDIO, "references": 2, "fusion": "full_dec"}, 15),
 ])

@@ -9,6 +9,7 @@ from tiny_rcf import WITH_AUDIO, build, quick_jit
 from vseg_jax.backbones.efficientnet import EfficientNetLite
 from vseg_jax.models.rcf.fusion import Fusion
 from vseg_jax.models.rcf.network import prepare
+from vseg_jax.models.rcf.pixel_decoder import Heads, MaskDecoder
 from vseg_jax.models.rcf.tokens import AudioToken, ReferenceToken, sine
 from vseg_jax.models.rcf.transformer import Encoder, EncoderLayer
 from vseg_jax.text.recurrent import Lstm
@@ -237,3 +238,39 @@ def test_an_efficientnet_reads_its_own_colors_and_its_last_map_is_joined(stride)
     if stride == 16:
         last = np.concatenate([maps[3] / 6, np.full((1, 2, 4, 5), 5 / 2.5)], axis=-1)
     np.testing.assert_allclose(pyramid[3], last, rtol=1e-5)
+
+
+def test_objects_that_look_alike_differ_in_their_coordinates():
+    """Away from the border, the same features give the same map, except with coordinates."""
+    fused = jnp.ones((1, 8, 8, 8))
+    finer = tuple(jnp.ones((1, side, side, 4)) for side in (64, 32, 16))
+    for coordinates in (False, True):
+        module = MaskDecoder(16, 4, coordinates)
+        params = random_params(module, fused, finer)
+        cells = np.asarray(module.apply({"params": params}, fused, finer))[0, 30:34, 30:34]
+        assert (np.ptp(cells, axis=(0, 1)).max() > 1e-2) == coordinates
+
+
+def test_classes_are_also_read_from_the_mean_under_the_mask():
+    codes = jnp.zeros((1, 2, 1, 4))   # two samples of one slot
+    maps = np.zeros((2, 1, 2, 3), np.float32)
+    maps[0, 0, :, 0], maps[0, 0, :, 1] = (50, -50), (1, 3)   # the mask shows the first cell
+    maps[1, 0, :, 0], maps[1, 0, :, 1] = (0, 0), (1, 3)      # half of both
+    kernel = np.zeros((3, 3), np.float32)
+    kernel[1, 2] = 10
+    params = {
+        "classes": {"kernel": np.zeros((4, 3)), "bias": np.float32([0, 1, 2])},
+        "filters1": {"kernel": np.zeros((4, 4)), "bias": np.zeros(4)},
+        "filters2": {"kernel": np.zeros((4, 3)), "bias": np.float32([1, 0, 0])},
+        "pooled_classes": {"kernel": kernel},
+    }
+    head = Heads(2, pooled=True)
+
+    def run(maps):
+        return head.apply({"params": jax.tree.map(jnp.float32, params)}, codes, maps)
+
+    classes, masks = run(jnp.asarray(maps))
+    np.testing.assert_allclose(masks[0, :, 0, 0], maps[:, 0, :, 0])
+    np.testing.assert_allclose(classes[0, :, 0], [[0, 1, 12], [0, 1, 22]], rtol=1e-6)
+    gradient = jax.grad(lambda maps: run(maps)[0][..., 2].sum())(jnp.asarray(maps))
+    assert (gradient[..., 0] == 0).all() and (gradient[1, 0, :, 1] == 5).all()

@@ -61,6 +61,12 @@ class RcfConfig:
     mask_channels: int = 256  # C_o; MaskFormer
     pixel_channels: int = 0   # of the FPN, a multiple of 8; 0: C', as in MaskFormer. Most of the
     #                           time of small models is spent here
+    coordinates: bool = False  # whether the last convolution of the FPN reads the position codes of
+    #                           its cells; ours, as in CondInst: they tell objects apart that look
+    #                           alike
+    class_pooling: bool = False  # whether the classes of a slot are also read from the mean of S_t
+    #                           over its mask; ours: in a short training the decoder's attention
+    #                           does not find the object that the mask covers
 
     # Audio (Section III-C).
     audio: bool = False

@@ -59,11 +59,13 @@ class Network(nn.Module):
         if c.audio:
             self.vggish = Vggish(c.vggish_width, c.audio_features, dtype=dtype)
         self.fusion = Fusion(c)
-        self.mask_decoder = MaskDecoder(c.pixel_channels or c.channels, c.mask_channels, dtype)
+        self.mask_decoder = MaskDecoder(
+            c.pixel_channels or c.channels, c.mask_channels, c.coordinates, dtype
+        )
         self.decoder = Decoder(
             c.queries, c.decoder_layers, c.heads, c.hidden, c.dropout, dtype
         )
-        self.head = Heads(c.categories, dtype)
+        self.head = Heads(c.categories, c.class_pooling, dtype)
 
     def full(
         self,
