@@ -69,12 +69,12 @@ Variants:
                    vseg train --config rcf:videos --workdir runs/videos \\
                      --config.data.source=videos --config.model.categories=2
 
-  finetune     A run of `shapes`, trained further on your own videos, a folder that `vseg data new`
-               wrote. The head of the classes is initialized afresh. Not trained yet.
+  finetune     The shipped model `rcf-lite0`, trained further on your own videos, a folder that
+               `vseg data new` wrote. The head of the classes is initialized afresh, because yours
+               are others.
 
                    vseg train --config rcf:finetune --workdir runs/own_rcf \\
-                     --config.init_from=runs/shapes_vis --config.data.source=own \\
-                     --config.model.categories=2
+                     --config.data.source=own --config.model.categories=2
 
 The page of the paper lists all switches.
 """
@@ -290,13 +290,13 @@ def _real() -> ConfigDict:
 
 
 def _finetune() -> ConfigDict:
-    config = _shapes()
+    config = _real()
     config.data, datasets = own_data()
-    config.clip.update(height=96, width=160, resize="pad")
-    config.train.update(steps=500, batch_size=4, learning_rate=3e-4, ema=0.99,
-                        checkpoint_every=250)
-    config.evaluation.datasets = datasets
-    config.init_fresh = ("^head/classes/",)
+    config.instances.categories = ()
+    config.train.update(steps=300, batch_size=4, learning_rate=2e-4, warmup=20, ema=0.99,
+                        checkpoint_every=100, evaluate_every=0)
+    config.evaluation.choose_by, config.evaluation.datasets = "", datasets
+    config.init_from, config.init_fresh = "rcf-lite0", ("^head/classes/",)
     return config
 
 

@@ -156,6 +156,6 @@ def test_configs_for_your_own_videos(name, queries):
         assert (data.name, data.source, data.prepared) == ("davis", "/own", "/own/prepared")
         assert data.options == {"year": 0, **queries}
     assert settings.evaluation.choose_by == ""   # what is held out chooses nothing
-    assert settings.init_from == ("" if name == "rcf" else f"{name}-lite0")
+    assert settings.init_from == f"{name}-lite0"
     moved = experiment.read(f"{CONFIGS / name}.py:finetune", {**changes, "data.prepared": "/data"})
     assert {d.prepared for d in (moved.data, *moved.evaluation.datasets.values())} == {"/data"}
