@@ -42,13 +42,14 @@ def cvls_modules() -> StudyConfig:
 
 def mmvt_steps() -> StudyConfig:
     """The steps from mmvt's baseline to its full network, and the number of frames in a clip."""
-    without = {"model.align": "none"}, {"model.lgff": "none"}, {"model.transformer": False}
-    align, lgff, transformer = without
+    bmtl = {"model.align": "none"}
+    bmt = {**bmtl, "model.lgff": "none"}
+    bm = {**bmt, "model.transformer": False}
     rows = {
-        "mmvt_b": {"model.motion": False, **transformer, **lgff, **align},
-        "mmvt_bm": {**transformer, **lgff, **align},
-        "mmvt_bmt": {**lgff, **align},
-        "mmvt_bmtl": align,
+        "mmvt_b": {**bm, "model.motion": False},
+        "mmvt_bm": bm,
+        "mmvt_bmt": bmt,
+        "mmvt_bmtl": bmtl,
         "mmvt": {},   # all five; 3 frames
         **{f"frames_{n}": {"clip.length": n, "clip.target": n // 2} for n in (1, 5, 7)},
     }
